@@ -1,0 +1,1 @@
+"""The multi-scale EfficientNet feature extractor. Knows no task."""

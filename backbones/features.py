@@ -1,0 +1,263 @@
+"""EfficientNet as a multi-scale feature extractor: any member timm has, at output stride 32, 16 or 8.
+
+Architectures, channel counts and strides are timm's (`timm.models.efficientnet`, `feature_info`); papers:
+EfficientNet (arXiv:1905.11946) and EfficientNetV2 (arXiv:2104.00298).
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import timm
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+from backbones.weights import load_backbone_weights
+from engine.errors import InputError, did_you_mean
+
+# timm's efficientnet module also holds MNASNet, MixNet, TinyNet and others; these are the EfficientNets.
+_FAMILY = ("efficientnet", "tf_efficientnet", "gc_efficientnet")
+
+_Context = AbstractContextManager[None]
+
+
+@dataclass(frozen=True)
+class ImageNorm:
+    """Mean and standard deviation per channel, for images in [0, 1], that the weights were trained with."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+class EfficientNetFeatures(nn.Module):
+    """The stem and block stages of an EfficientNet, giving one map per requested level.
+
+    The map of level l has stride `min(2 ** l, output_stride)`. `channels` and `strides` describe the maps,
+    finest first, as timm's feature info gives them; `image_norm` is what images are to be normalised with.
+    Stages behind the deepest level asked are left out, so every trainable parameter takes part in the output.
+    State-dict keys are timm's: `conv_stem.weight`, `bn1.*`, `blocks.{stage}.{block}.*`.
+
+    Args:
+        name: A timm name, with or without a weight tag (`tf_efficientnet_b0.ap_in1k`) or in the old spelling
+            (`tf_efficientnet_b0_ap`).
+        levels: Increasing pyramid levels out of 1 to 5.
+        output_stride: Coarsest stride. Below 32, later strides become dilations: the convolution that lost
+            its stride keeps its taps and only those behind it are spread, so that without
+            squeeze-and-excitation the coarse grid's features are found unchanged in the finer grid.
+        in_channels: Image channels. Three-channel weights are adapted by timm's rule: summed for one channel,
+            otherwise repeated and rescaled.
+        drop_path: Stochastic-depth rate, growing linearly from 0 at the first block to this behind the last.
+        grad_checkpointing: Recompute each block in the backward pass instead of keeping its activations.
+        frozen_stages: 0 freezes nothing, 1 the stem, k the stem and the first k - 1 block stages, -1 all:
+            parameters and running statistics, also after `.train()`.
+        freeze_norm: Freeze the statistics and the affine parameters of every normalisation layer.
+        norm_momentum: Weight of a new batch in the running statistics. The official EfficientDet uses 0.99 as
+            TensorFlow counts it, which is 0.01 here (google/automl `efficientdet/hparams_config.py`).
+        norm_eps: Replaces timm's epsilon of the member (1e-3 for `tf_`, else 1e-5).
+        weights: What `backbones.weights.load_backbone_weights` takes; None leaves timm's initialisation.
+
+    Raises:
+        InputError: For a name that is no EfficientNet or a value outside its range.
+    """
+
+    def __init__(
+        self,
+        name: str = "tf_efficientnet_b0",
+        *,
+        levels: Sequence[int] = (3, 4, 5),
+        output_stride: Literal[8, 16, 32] = 32,
+        in_channels: int = 3,
+        drop_path: float = 0.0,
+        grad_checkpointing: bool = False,
+        frozen_stages: int = 0,
+        freeze_norm: bool = False,
+        norm_momentum: float = 0.01,
+        norm_eps: float | None = None,
+        weights: str | Path | None = None,
+    ) -> None:
+        super().__init__()
+        self.name = resolve_name(name)
+        self.levels = _checked_levels(levels)
+        _check_ranges(output_stride, in_channels, drop_path, norm_momentum, norm_eps)
+        self.in_channels = in_channels
+        self.grad_checkpointing = grad_checkpointing
+        self.freeze_norm = freeze_norm
+
+        net = timm.create_model(
+            self.name,
+            features_only=True,
+            out_indices=tuple(level - 1 for level in self.levels),
+            output_stride=output_stride,
+            in_chans=in_channels,
+            drop_path_rate=drop_path,
+        )
+        self.channels: tuple[int, ...] = tuple(net.feature_info.channels())
+        self.strides: tuple[int, ...] = tuple(net.feature_info.reduction())
+        # 0 is the stem, k the k-th block stage (from one).
+        self._map_stages: tuple[int, ...] = tuple(net.feature_info.get("stage"))
+        self.stage_lengths: tuple[int, ...] = tuple(len(stage) for stage in net.blocks)
+        self.image_norm = _image_norm(net.pretrained_cfg, in_channels)
+
+        self.conv_stem = net.conv_stem
+        self.bn1 = net.bn1
+        self.blocks: nn.Sequential = net.blocks[: self._map_stages[-1]]
+        self._set_batch_norms(norm_momentum, norm_eps)
+        self.frozen_stages = self._checked_frozen_stages(frozen_stages)
+        if weights is not None:
+            load_backbone_weights(self, weights)
+        self._freeze_parameters()
+        self.train(self.training)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Compute the feature maps.
+
+        Args:
+            images: Normalised images (B, in_channels, H, W).
+
+        Returns:
+            One map (B, channels[i], ceil(H / strides[i]), ceil(W / strides[i])) per level, finest first.
+        """
+        x = self.bn1(self.conv_stem(images))
+        maps = [x] if self._map_stages[0] == 0 else []
+        for stage, blocks in enumerate(self.blocks, start=1):
+            for block in blocks.children():
+                x = self._run(block, x)
+            if stage in self._map_stages:
+                maps.append(x)
+        return maps
+
+    def train(self, mode: bool = True) -> EfficientNetFeatures:
+        """Set the training mode; frozen stages and frozen normalisation stay in evaluation mode."""
+        super().train(mode)
+        for module in self._frozen_modules():
+            module.eval()
+        return self
+
+    def _run(self, block: nn.Module, x: Tensor) -> Tensor:
+        # Per block, not per stage as timm does: a block's output is several times narrower than its inside,
+        # so keeping every output costs little, and only one block's inside lives at a time.
+        if self.grad_checkpointing and torch.is_grad_enabled():
+            contexts = functools.partial(_first_and_repeated_pass, block)
+            output: Tensor = checkpoint(block, x, use_reentrant=False, context_fn=contexts)
+        else:
+            output = block(x)
+        return output
+
+    def _stages(self) -> list[list[nn.Module]]:
+        """The stem and the block stages, in the order `frozen_stages` counts them."""
+        return [[self.conv_stem, self.bn1], *([stage] for stage in self.blocks)]
+
+    def _frozen_modules(self) -> Iterator[nn.Module]:
+        # Looked up anew at each call: SyncBatchNorm conversion replaces the normalisation modules.
+        for stage in self._stages()[: self.frozen_stages]:
+            yield from stage
+        if self.freeze_norm:
+            # timm names every normalisation layer bn1, bn2 or bn3, whatever its type.
+            yield from (module for name, module in self.named_modules() if re.search(r"(^|\.)bn\d$", name))
+
+    def _freeze_parameters(self) -> None:
+        for module in self._frozen_modules():
+            module.requires_grad_(False)
+
+    def _set_batch_norms(self, momentum: float, eps: float | None) -> None:
+        for module in self.modules():
+            if isinstance(module, _BatchNorm):
+                module.momentum = momentum
+                module.eps = module.eps if eps is None else eps
+
+    def _checked_frozen_stages(self, frozen_stages: int) -> int:
+        total = len(self._stages())
+        if not -1 <= frozen_stages <= total:
+            message = (
+                f"frozen_stages is {frozen_stages}; {self.name} with levels {self.levels} allows 0 (none) to "
+                f"{total} or -1 (all)."
+            )
+            raise InputError(message)
+        return total if frozen_stages == -1 else frozen_stages
+
+
+def resolve_name(name: str) -> str:
+    """The current timm name, tag included where one was given, of an EfficientNet in any spelling.
+
+    Raises:
+        InputError: If timm has no such model, or the model is no EfficientNet.
+    """
+    name = timm.models.get_deprecated_models("efficientnet").get(name) or name
+    known = _efficientnet_names()
+    if name in known:
+        return name
+    if name.split(".")[0] in timm.list_models():
+        architecture = name.split(".")[0]
+        tags = [other.partition(".")[2] for other in known if other.startswith(f"{architecture}.")]
+        if tags:
+            message = f"'{name}' has no such weight tag; {architecture} has: {', '.join(tags)}."
+            raise InputError(message)
+        message = f"'{name}' is no EfficientNet; allowed are timm's efficientnet and efficientnetv2 models."
+        raise InputError(message)
+    hint = did_you_mean(name, known) or " List them with timm.list_models('*efficientnet*')."
+    message = f"timm has no EfficientNet named '{name}'.{hint}"
+    raise InputError(message)
+
+
+@functools.cache
+def _efficientnet_names() -> tuple[str, ...]:
+    plain = timm.list_models(module="efficientnet")
+    tagged = timm.list_models(module="efficientnet", include_tags=True)
+    return tuple(dict.fromkeys(name for name in plain + tagged if name.startswith(_FAMILY)))
+
+
+def _checked_levels(levels: Sequence[int]) -> tuple[int, ...]:
+    levels = tuple(levels)
+    if not levels or list(levels) != sorted(set(levels)) or not set(levels) <= {1, 2, 3, 4, 5}:
+        message = f"levels is {levels}; give increasing levels out of 1 to 5, such as (3, 4, 5)."
+        raise InputError(message)
+    return levels
+
+
+def _check_ranges(
+    output_stride: int, in_channels: int, drop_path: float, norm_momentum: float, norm_eps: float | None
+) -> None:
+    checks = [
+        (output_stride in (8, 16, 32), f"output_stride is {output_stride}; allowed are 8, 16 and 32."),
+        (in_channels >= 1, f"in_channels is {in_channels}; it must be at least 1."),
+        (0 <= drop_path < 1, f"drop_path is {drop_path}; it must be at least 0 and below 1."),
+        (0 < norm_momentum <= 1, f"norm_momentum is {norm_momentum}; it must be above 0 and at most 1."),
+        (norm_eps is None or 0 < norm_eps < 1, f"norm_eps is {norm_eps}; it must lie between 0 and 1."),
+    ]
+    for holds, message in checks:
+        if not holds:
+            raise InputError(message)
+
+
+def _image_norm(pretrained_cfg: dict[str, tuple[float, ...]], in_channels: int) -> ImageNorm:
+    """The member's mean and deviation, averaged or repeated over the channels as timm adapts the weights."""
+    mean, std = pretrained_cfg["mean"], pretrained_cfg["std"]
+    if in_channels == 1:
+        return ImageNorm((sum(mean) / 3,), (sum(std) / 3,))
+    return ImageNorm(tuple(mean[i % 3] for i in range(in_channels)), tuple(std[i % 3] for i in range(in_channels)))
+
+
+def _first_and_repeated_pass(block: nn.Module) -> tuple[_Context, _Context]:
+    return nullcontext(), _running_statistics_kept(block)
+
+
+@contextmanager
+def _running_statistics_kept(block: nn.Module) -> Iterator[None]:
+    # The repeated forward would enter the same batch into the running statistics a second time.
+    norms = [module for module in block.modules() if isinstance(module, _BatchNorm) and module.training]
+    kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        norm.momentum, norm.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        for norm, (momentum, num_batches_tracked) in zip(norms, kept, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, num_batches_tracked

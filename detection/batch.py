@@ -1,0 +1,41 @@
+"""What the loader hands to the model, and what the model hands back."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class DetectionBatch(NamedTuple):
+    """Letter-boxed images with their boxes, padded to the most boxes of any image in the batch.
+
+    Attributes:
+        images: (B, 3, H, W) uint8 RGB; each image lies at the top left of its canvas, the rest is mean colour.
+        boxes_xyxy: (B, N, 4) float32, pixels of the canvas.
+        class_ids: (B, N) int64 rows of the class list; -1 is padding.
+        image_ids: (B,) int64 ids of the annotation file, or running numbers for images without one.
+        scales: (B,) float32 canvas pixels per original pixel.
+        sizes_hw: (B, 2) int64 height and width of the original image.
+    """
+
+    images: Tensor
+    boxes_xyxy: Tensor
+    class_ids: Tensor
+    image_ids: Tensor
+    scales: Tensor
+    sizes_hw: Tensor
+
+
+class Detections(NamedTuple):
+    """Found boxes, best first, padded to M per image.
+
+    Attributes:
+        boxes_xyxy: (B, M, 4) float32; pixels of the frame that the producing function names.
+        scores: (B, M) float32 in [0, 1]; 0 in empty slots.
+        class_ids: (B, M) int64 rows of the class list; -1 marks an empty slot.
+    """
+
+    boxes_xyxy: Tensor
+    scores: Tensor
+    class_ids: Tensor

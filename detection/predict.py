@@ -1,0 +1,174 @@
+"""Objects in images, in Python: load a detector, hand it a picture, read boxes in the picture's own pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+from detection.batch import DetectionBatch, Detections
+from detection.classes import ClassList
+from detection.dataset import collate, letterbox_sample
+from detection.model import EfficientDet
+from detection.postprocess import Postprocess
+from detection.weights import PUBLISHED
+from engine.checkpoints import read_checkpoint
+from engine.errors import InputError
+from engine.images import Letterbox, UInt8Array, read_image
+from engine.pictures import draw_boxes
+
+Source = str | Path | UInt8Array
+DEFAULT_SCORE = 0.3
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """The objects of one image, surest first.
+
+    Attributes:
+        boxes_xyxy: (N, 4) float32 left, top, right, bottom in pixels of the original image.
+        scores: (N,) float32 in [0, 1].
+        labels: N class names.
+        class_ids: (N,) rows of the detector's class list.
+        category_ids: (N,) ids of the annotations it was trained on.
+        size_hw: height and width of the original image.
+    """
+
+    boxes_xyxy: npt.NDArray[np.float32]
+    scores: npt.NDArray[np.float32]
+    labels: list[str]
+    class_ids: npt.NDArray[np.int64]
+    category_ids: npt.NDArray[np.int64]
+    size_hw: tuple[int, int]
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def draw(self, image: Source) -> Image.Image:
+        """The image with the boxes drawn on it."""
+        captions = [f"{label} {score:.2f}" for label, score in zip(self.labels, self.scores, strict=True)]
+        return draw_boxes(_pixels(image), self.boxes_xyxy, self.class_ids.tolist(), captions)
+
+
+def load(source: str | Path, device: str | torch.device = "cpu") -> EfficientDet:
+    """A detector ready to predict.
+
+    Args:
+        source: a checkpoint written by `python -m detection fit`, the name of a published detector such as
+            `tf_efficientdet_d0`, or a file in effdet's layout with that name in its own.
+        device: where it computes.
+
+    Raises:
+        InputError: the file is missing, damaged or of another kind, or the name is unknown.
+    """
+    path = Path(source)
+    known = str(source) in PUBLISHED or path.stem.rsplit("-", 1)[0].split("_")[0] in ("tf", "efficientdet")
+    if known and path.suffix != ".ckpt":
+        detector = EfficientDet.from_pretrained(source)
+    else:
+        checkpoint = read_checkpoint(path, "detection")
+        detector = EfficientDet.from_settings(checkpoint.model)
+        state = {key.removeprefix("detector."): value for key, value in checkpoint.state_dict.items()}
+        detector.load_state_dict(state)
+    return detector.eval().to(device).to(memory_format=torch.channels_last)
+
+
+@overload
+def predict(detector: EfficientDet, images: Source, **settings: Any) -> Found: ...
+@overload
+def predict(detector: EfficientDet, images: list[Source], **settings: Any) -> list[Found]: ...
+def predict(
+    detector: EfficientDet,
+    images: Source | Sequence[Source],
+    *,
+    score_threshold: float = DEFAULT_SCORE,
+    image_size: int | tuple[int, int] | None = None,
+    batch_size: int = 8,
+    postprocess: Postprocess | None = None,
+) -> Found | list[Found]:
+    """Find objects in one image, or in each of several.
+
+    Images are letter-boxed on a canvas no larger than they need: a wide image costs what its own shape costs.
+
+    Args:
+        detector: the network; it is put into eval mode.
+        images: a path or an (H, W, 3) uint8 RGB array, or a sequence of them.
+        score_threshold: surer objects are returned.
+        image_size: longest sides (H, W) of the canvas in pixels; None is what the detector was made for.
+        batch_size: images of one shape that are computed together.
+        postprocess: the other settings; its own score threshold is replaced.
+
+    Raises:
+        InputError: an image is missing or cannot be read, or is no (H, W, 3) uint8 array.
+    """
+    single = isinstance(images, str | Path | np.ndarray)
+    sources: list[Source] = [images] if isinstance(images, str | Path | np.ndarray) else list(images)
+    config = replace(postprocess or Postprocess(), score_threshold=score_threshold)
+    size = image_size or detector.config.image_size
+    limit_hw = (size, size) if isinstance(size, int) else size
+    found: list[Found] = []
+    detector.eval()
+    for start in range(0, len(sources), batch_size):
+        found += _predict_batch(detector, [_pixels(s) for s in sources[start : start + batch_size]], limit_hw, config)
+    return found[0] if single else found
+
+
+def tight_canvas(image_hw: tuple[int, int], limit_hw: tuple[int, int], stride: int) -> tuple[int, int]:
+    """The smallest canvas, in multiples of the stride, for an image that is fitted into `limit_hw`."""
+    scale = min(limit_hw[0] / image_hw[0], limit_hw[1] / image_hw[1])
+    height, width = (max(1, -(-int(side * scale) // stride)) * stride for side in image_hw)
+    return height, width
+
+
+def _predict_batch(
+    detector: EfficientDet, images: Sequence[UInt8Array], limit_hw: tuple[int, int], config: Postprocess
+) -> list[Found]:
+    """Images of one batch, grouped by canvas so that none pays for another's shape."""
+    canvases = [tight_canvas(_size(image), limit_hw, detector.config.stride) for image in images]
+    results: dict[int, Found] = {}
+    device = detector.mean.device
+    for canvas_hw in dict.fromkeys(canvases):
+        members = [index for index, canvas in enumerate(canvases) if canvas == canvas_hw]
+        # The image is fitted into the limit, not into the canvas, whose rounding would enlarge it.
+        boxes = [replace(Letterbox.fit(_size(images[i]), limit_hw), canvas_hw=canvas_hw) for i in members]
+        placed = zip(members, boxes, strict=True)
+        samples = [letterbox_sample(images[i], box, detector.fill_color, i) for i, box in placed]
+        batch = DetectionBatch(*(tensor.to(device) for tensor in collate(samples)))
+        detections = detector.detect(batch, config)
+        for row, index in enumerate(members):
+            results[index] = found_in(detections, row, detector.classes, samples[row].size_hw)
+    return [results[index] for index in range(len(images))]
+
+
+def found_in(detections: Detections, row: int, classes: ClassList, size_hw: tuple[int, int]) -> Found:
+    """One image of a batch of detections in original pixels."""
+    count = int((detections.class_ids[row] >= 0).sum())
+    class_ids = detections.class_ids[row, :count].cpu().numpy()
+    names = [classes.names[i] or f"id {classes.category_ids[i]}" for i in class_ids]
+    return Found(
+        detections.boxes_xyxy[row, :count].float().cpu().numpy(),
+        detections.scores[row, :count].float().cpu().numpy(),
+        names,
+        class_ids,
+        np.array([classes.category_ids[i] for i in class_ids], dtype=np.int64),
+        size_hw,
+    )
+
+
+def _pixels(image: Source) -> UInt8Array:
+    if isinstance(image, str | Path):
+        return read_image(image)
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        msg = f"an image array must be (H, W, 3) uint8 RGB; got {image.shape} {image.dtype}. Convert it first."
+        raise InputError(msg)
+    return image
+
+
+def _size(image: UInt8Array) -> tuple[int, int]:
+    return image.shape[0], image.shape[1]

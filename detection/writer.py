@@ -1,0 +1,120 @@
+"""What `python -m detection predict` leaves in its folder: a picture per image and one COCO-format JSON."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import BasePredictionWriter
+
+from detection.batch import DetectionBatch, Detections
+from detection.classes import ClassList
+from detection.predict import Found, found_in
+from engine.distributed import all_gather_objects, is_main
+from engine.outputs import atomic_path, make_folder, write_json
+
+JSON_NAME = "predictions.json"
+
+
+class PredictionWriter(BasePredictionWriter):
+    """Writes pictures as they come, and the JSON at the end or when something stops the work.
+
+    Args:
+        output: folder; made if it is missing.
+        paths: the images, by the ids that the loader gives them.
+        pictures: whether to draw.
+    """
+
+    def __init__(self, output: str | Path, paths: Sequence[Path], *, pictures: bool = True) -> None:
+        super().__init__(write_interval="batch")
+        self.output = make_folder(output)
+        self.paths = list(paths)
+        self.names = picture_names(self.paths)
+        self.pictures = pictures
+        self.found: dict[int, Found] = {}
+
+    def write_on_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        prediction: Any,
+        batch_indices: Sequence[int] | None,
+        batch: DetectionBatch,
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None:
+        """Draw the images of a batch."""
+        detections: Detections = prediction
+        classes: ClassList = pl_module.classes  # type: ignore[assignment]
+        for row, image_id in enumerate(batch.image_ids.tolist()):
+            height, width = batch.sizes_hw[row].tolist()
+            found = found_in(detections, row, classes, (height, width))
+            self.found[image_id] = found
+            if self.pictures:
+                self._draw(image_id, found)
+
+    def _draw(self, image_id: int, found: Found) -> None:
+        with atomic_path(self.output / self.names[image_id]) as temporary:
+            found.draw(self.paths[image_id]).save(temporary, quality=92)
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the JSON of all processes."""
+        merged: dict[int, Found] = {}
+        for part in all_gather_objects(self.found):
+            merged |= part
+        if is_main():
+            self._write_json(merged, pl_module.classes)  # type: ignore[arg-type]
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Write the JSON of what this process had found."""
+        if self.found and is_main():
+            self._write_json(self.found, pl_module.classes)  # type: ignore[arg-type]
+
+    def _write_json(self, found: dict[int, Found], classes: ClassList) -> None:
+        write_json(self.output / JSON_NAME, coco_document(found, self.paths, classes))
+
+
+def picture_names(paths: Sequence[Path]) -> list[Path]:
+    """Where each picture goes below the output folder: the images' own tree, JPEG or else PNG."""
+    common = Path(os.path.commonpath([path.absolute().parent for path in paths])) if paths else Path()
+    names = []
+    taken: set[Path] = set()
+    for path in paths:
+        name = path.absolute().relative_to(common)
+        jpeg = name.suffix.lower() in (".jpg", ".jpeg")
+        name = name if jpeg else name.with_suffix(".png")
+        if name in taken:  # a.bmp beside a.png
+            name = name.with_name(f"{name.stem}_{path.suffix[1:]}{name.suffix}")
+        taken.add(name)
+        names.append(name)
+    return names
+
+
+def coco_document(found: dict[int, Found], paths: Sequence[Path], classes: ClassList) -> dict[str, Any]:
+    """Images, categories and annotations with scores, in COCO's format; boxes are [x, y, width, height]."""
+    images = []
+    annotations: list[dict[str, Any]] = []
+    for image_id in sorted(found):
+        one = found[image_id]
+        height, width = one.size_hw
+        images.append({"id": image_id, "file_name": paths[image_id].as_posix(), "width": width, "height": height})
+        columns = (one.boxes_xyxy.tolist(), one.scores.tolist(), one.category_ids.tolist())
+        for (left, top, right, bottom), score, category_id in zip(*columns, strict=True):
+            w, h = right - left, bottom - top
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": image_id,
+                    "category_id": category_id,
+                    "bbox": [left, top, w, h],
+                    "area": w * h,
+                    "iscrowd": 0,
+                    "score": score,
+                }
+            )
+    named = zip(classes.category_ids, classes.names, strict=True)
+    categories = [{"id": category_id, "name": name} for category_id, name in named if name]
+    return {"images": images, "categories": categories, "annotations": annotations}

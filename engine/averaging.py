@@ -1,0 +1,118 @@
+"""The moving average of the weights (EMA) that is validated, saved and used for predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import WeightAveraging
+from torch import Tensor
+
+from engine.errors import InputError
+
+
+class EMA(WeightAveraging):
+    """Average the weights with a decay that warms up, and validate and save the average.
+
+    After update number t the average is d * average + (1 - d) * weights with d = min(decay, (1 + t) / (10 + t)),
+    TensorFlow's `ExponentialMovingAverage(num_updates=t)`, which the official EfficientDet trains with
+    (google/automl, `efficientdet/det_model_fn.py`). The first update copies the weights. As there, batch-norm
+    statistics are averaged like weights; counters (integer buffers) are copied.
+
+    In a checkpoint `state_dict` holds the average and `current_model_state` the weights that training resumes
+    from. Before the first update the average is the untrained network, so the weights themselves are validated
+    and saved until then (Lightning's own callback does not: its issues 21724 and 21754). Sharded models (FSDP) are
+    not supported.
+
+    Args:
+        decay: Weight of the past in the average; 0 turns the averaging off.
+        start_step: Number of optimiser steps before the first update.
+    """
+
+    def __init__(self, decay: float = 0.9998, start_step: int = 0) -> None:
+        if not 0 <= decay < 1:
+            msg = f"the EMA's decay is {decay}; allowed: 0 (off) up to, not including, 1."
+            raise InputError(msg)
+        if start_step < 0:
+            msg = f"the EMA's start_step is {start_step}; allowed: 0 or more."
+            raise InputError(msg)
+        super().__init__(multi_avg_fn=self._update)
+        self.decay = decay
+        self.start_step = start_step
+        self._swapped = False
+
+    @property
+    def updates(self) -> int:
+        """Number of updates that the average holds."""
+        return 0 if self._average_model is None else int(self._average_model.n_averaged)
+
+    def _update(self, averages: Sequence[Tensor], weights: Sequence[Tensor], _updates: Tensor | int) -> None:
+        # Called with tensors of one device and dtype. The count is read from the CPU (see setup), not from the
+        # argument, whose reading would make the host wait for the GPU at every step.
+        if averages[0].is_floating_point():
+            count = self.updates
+            decay = min(self.decay, (1 + count) / (10 + count))
+            torch._foreach_lerp_(list(averages), list(weights), 1 - decay)
+        else:
+            torch._foreach_copy_(list(averages), list(weights))
+
+    def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
+        """Whether the average takes in the weights after this step."""
+        return step_idx is not None and step_idx >= self.start_step
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Make the averaged copy when training begins."""
+        if self.decay == 0:
+            return
+        super().setup(trainer, pl_module, stage)
+        if stage == "fit" and self._average_model is not None:
+            self._average_model.n_averaged = self._average_model.n_averaged.cpu()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Update the average after an optimiser step."""
+        if self._average_model is not None:
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Nothing: the average follows steps, not epochs."""
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put the average in the place of the weights, once there is one."""
+        if self.updates:
+            self._swap_models(pl_module)
+            self._swapped = True
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Give the weights back to training."""
+        if self._swapped:
+            self._swap_models(pl_module)
+            self._swapped = False
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Give the weights back when a validation breaks off, as a checkpoint may follow."""
+        self.on_validation_epoch_end(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave the average in the network."""
+        if self.updates:
+            super().on_train_end(trainer, pl_module)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Put the average under `state_dict` and the weights under `current_model_state`."""
+        if self.updates:
+            super().on_save_checkpoint(trainer, pl_module, checkpoint)
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Resume weights and average; a checkpoint without an average starts both from its weights."""
+        resumed = "current_model_state" in checkpoint
+        if self._average_model is not None and resumed:
+            super().on_load_checkpoint(trainer, pl_module, checkpoint)
+        elif self._average_model is not None:
+            self._average_model.module.load_state_dict(pl_module.state_dict())
+        elif resumed and trainer.training:
+            # The averaging was turned off: training goes on from the weights that the optimiser's state belongs to.
+            pl_module.load_state_dict(checkpoint["current_model_state"])

@@ -1,0 +1,161 @@
+"""What a checkpoint says about itself, and safe reading: no file may run code.
+
+Next to Lightning's own entries a checkpoint carries one entry of plain values,
+
+    "effdense": {"format": 1, "task": "detection", "model": {...}, "versions": {...}}
+
+from which the network is rebuilt. Lightning's `hyper_parameters` are not used: its command line lets them override,
+silently, what the user asked for.
+"""
+
+from __future__ import annotations
+
+import pickle
+import platform
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from engine.errors import InputError, did_you_mean
+
+KEY = "effdense"
+FORMAT = 1
+_PACKAGES = ("effdense", "torch", "torchvision", "lightning", "timm", "jsonargparse", "albumentations", "pycocotools")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint of this project: what network it holds, and its weights.
+
+    Args:
+        path: Where it was read from.
+        task: The task that wrote it.
+        model: The network's settings, as the task stored them.
+        versions: The packages it was written with.
+        state_dict: Weights by name on the CPU (the average, where training kept one); they may be mapped from the
+            file, so copy them into a module rather than changing them.
+    """
+
+    path: Path
+    task: str
+    model: dict[str, Any]
+    versions: dict[str, str]
+    state_dict: dict[str, Tensor]
+
+
+def versions() -> dict[str, str]:
+    """The versions of Python and of the packages that results depend on."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _plain(value: Any, where: str) -> Any:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item, f"{where}.{key}") for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item, f"{where}[{index}]") for index, item in enumerate(value)]
+    msg = f"{where} is a {type(value).__name__}; a checkpoint's metadata holds plain values only"
+    raise TypeError(msg)
+
+
+def save_metadata(checkpoint: dict[str, Any], task: str, model: Mapping[str, Any]) -> None:
+    """Store what rebuilds the network; a task calls it in `on_save_checkpoint`.
+
+    Args:
+        checkpoint: The dictionary that is about to be saved.
+        task: The task's name.
+        model: The network's settings: numbers, texts, and lists and dictionaries of them (tuples become lists).
+
+    Raises:
+        TypeError: a setting is not a plain value.
+    """
+    plain = _plain(model, "model")
+    checkpoint[KEY] = {"format": FORMAT, "task": task, "model": plain, "versions": versions()}
+
+
+def _nearest_file(path: Path) -> str:
+    if not path.parent.is_dir():
+        return f" There is no folder '{path.parent}'."
+    names = sorted(p.name for p in path.parent.iterdir() if p.suffix == path.suffix and p.is_file())
+    hint = did_you_mean(path.name, names)
+    return hint or (f" In that folder: {', '.join(names[:5])}." if names else "")
+
+
+def _load(path: Path) -> Any:
+    if not path.exists():
+        msg = f"there is no checkpoint '{path}'.{_nearest_file(path)} Give the path of a .ckpt file."
+        raise InputError(msg)
+    if not path.is_file():
+        inside = sorted(p.name for p in path.glob("*.ckpt"))
+        held = f" It has {', '.join(inside[:5])}." if inside else ""
+        msg = f"'{path}' is a folder.{held} Give the path of a .ckpt file."
+        raise InputError(msg)
+    try:
+        # Mapping needs the zip layout that torch.save has written since torch 1.6.
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError as error:
+        if "Unsupported" not in str(error) and "GLOBAL" not in str(error):
+            msg = f"'{path}' is not a checkpoint, or is damaged. Give a .ckpt file written by `fit`."
+            raise InputError(msg) from error
+        msg = (
+            f"'{path}' holds Python objects besides tensors and plain values; reading them could run code, "
+            "so it is refused. Give a checkpoint written by `fit`, or weights saved as a plain state dict."
+        )
+        raise InputError(msg) from error
+    except OSError as error:
+        msg = f"cannot read '{path}': {error.strerror or error}."
+        raise InputError(msg) from error
+    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
+        msg = f"'{path}' is not a checkpoint, or is damaged. Give a .ckpt file written by `fit`."
+        raise InputError(msg) from error
+
+
+def _foreign(path: Path, content: Any) -> InputError:
+    if isinstance(content, dict) and "pytorch-lightning_version" in content:
+        kind = "a Lightning checkpoint of another program"
+    elif isinstance(content, dict) and content and all(isinstance(v, Tensor) for v in content.values()):
+        kind = "a bare state dict, which does not say what network it belongs to"
+    else:
+        kind = "not a checkpoint of this program"
+    return InputError(f"'{path}' is {kind}. Give a .ckpt file written by `fit`.")
+
+
+def read_checkpoint(path: str | Path, task: str) -> Checkpoint:
+    """Read a checkpoint of a task without running any code from it.
+
+    Args:
+        path: The file.
+        task: The task that must have written it.
+
+    Raises:
+        InputError: the file is missing, damaged, refused as unsafe, of another program, of another task, or
+            written in a format newer than this version reads.
+    """
+    path = Path(path)
+    content = _load(path)
+    own = content.get(KEY) if isinstance(content, dict) else None
+    if not isinstance(own, dict) or not isinstance(content.get("state_dict"), dict):
+        raise _foreign(path, content)
+    if not isinstance(own.get("format"), int) or own["format"] > FORMAT:
+        msg = (
+            f"'{path}' has format {own.get('format')}; this version reads up to {FORMAT}. "
+            f"It was written by effdense {own.get('versions', {}).get('effdense', 'of a later version')}: upgrade."
+        )
+        raise InputError(msg)
+    if own.get("task") != task:
+        msg = f"'{path}' is a {own.get('task')} checkpoint; {task} is asked for. Use `python -m {own.get('task')}`."
+        raise InputError(msg)
+    return Checkpoint(path, task, own["model"], own["versions"], content["state_dict"])

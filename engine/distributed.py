@@ -1,0 +1,91 @@
+"""The few collective calls that scoring needs; with one process, or none set up, each is the identity.
+
+PyTorch is not imported here: a process that never loaded it cannot be part of a process group.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Value = TypeVar("Value")
+
+
+def _process_group() -> Any:
+    """The `torch.distributed` module where a process group is set up, else None."""
+    dist: Any = sys.modules.get("torch.distributed")
+    if dist is None or not dist.is_available() or not dist.is_initialized():
+        return None
+    return dist
+
+
+def rank() -> int:
+    """Number of this process in the group; 0 without a group."""
+    dist = _process_group()
+    return 0 if dist is None else int(dist.get_rank())
+
+
+def world_size() -> int:
+    """How many processes take part; 1 without a group."""
+    dist = _process_group()
+    return 1 if dist is None else int(dist.get_world_size())
+
+
+def is_main() -> bool:
+    """Whether this process is the one that writes files and prints."""
+    return rank() == 0
+
+
+def barrier() -> None:
+    """Wait until every process has come here."""
+    dist = _process_group()
+    if dist is not None:
+        dist.barrier()
+
+
+def all_gather_objects(value: Value) -> list[Value]:
+    """The values of all processes, in order of rank, on every process.
+
+    Each value travels pickled, so their lengths may differ and may be zero. With NCCL the bytes pass through
+    the current CUDA device, which Lightning has set to the process's own.
+    """
+    dist = _process_group()
+    if dist is None:
+        return [value]
+    gathered: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(gathered, value)
+    return gathered
+
+
+def all_reduce_sum(tensor: Tensor) -> Tensor:
+    """The element-wise sum over all processes as a new tensor without gradient; shapes must agree."""
+    total = tensor.detach().clone()
+    dist = _process_group()
+    if dist is not None:
+        dist.all_reduce(total)  # the default operation is the sum
+    return total
+
+
+def run_on_main(compute: Callable[[], Value]) -> Value:
+    """Call `compute` on the main process only and hand its result to all.
+
+    An exception is handed to all as well: a process left behind in the broadcast would wait until its timeout.
+    """
+    dist = _process_group()
+    if dist is None:
+        return compute()
+    outcome: list[Any] = [None, None]
+    if is_main():
+        try:
+            outcome[0] = compute()
+        except Exception as error:  # raised again below, on every process
+            outcome[1] = error
+    dist.broadcast_object_list(outcome, src=0)
+    if outcome[1] is not None:
+        raise outcome[1]
+    value: Value = outcome[0]
+    return value

@@ -1,0 +1,62 @@
+"""Published files fetched once, with the hash in their name checked."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import urllib.error
+from pathlib import Path
+
+from engine.errors import InputError
+from engine.outputs import make_folder
+
+# torch.hub's naming: the first hex digits of the file's SHA-256 before the suffix.
+HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.")
+MIRROR_VARIABLE = "EFFDENSE_WEIGHTS_URL"
+
+
+def fetch(base_url: str, name: str) -> Path:
+    """The local path of a published file; downloads it into torch's hub folder if it is not there.
+
+    The environment variable `EFFDENSE_WEIGHTS_URL` replaces `base_url` by a mirror.
+
+    Raises:
+        InputError: the server does not answer, or what it sent does not have the hash in the name.
+    """
+    import torch
+
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    target = folder / name
+    if target.is_file():
+        return target
+    make_folder(folder)
+    url = f"{os.environ.get(MIRROR_VARIABLE, base_url).rstrip('/')}/{name}"
+    match = HASH_IN_NAME.search(name)
+    try:
+        # Writes to a temporary neighbour and renames after the hash agrees.
+        torch.hub.download_url_to_file(url, str(target), hash_prefix=match.group(1) if match else None)
+    except (urllib.error.URLError, OSError, TimeoutError) as error:
+        reason = getattr(error, "reason", None) or error
+        msg = f"cannot download '{url}': {reason}. Put the file at '{target}', or give its local path."
+        raise InputError(msg) from error
+    except RuntimeError as error:
+        msg = f"'{url}' arrived with another hash than its name says. Try again, or use another mirror."
+        raise InputError(msg) from error
+    return target
+
+
+def check_hash(path: Path) -> None:
+    """Compare a file with the hash in its name.
+
+    Raises:
+        InputError: they differ.
+    """
+    match = HASH_IN_NAME.search(path.name)
+    if match is None:
+        return
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    if not digest.startswith(match.group(1)):
+        msg = f"'{path}' has the hash {digest[:8]}, its name says {match.group(1)}. Delete it and fetch it again."
+        raise InputError(msg)

@@ -1,0 +1,28 @@
+"""The one error a user sees: what was given, what is allowed, the remedy."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(Exception):
+    """Something the user gave cannot be used; the message is complete and is printed without a traceback."""
+
+
+def did_you_mean(given: str, allowed: Iterable[str]) -> str:
+    """A hint with the nearest allowed name, e.g. `" Did you mean 'sgd'?"`, or an empty string."""
+    matches = difflib.get_close_matches(given, list(allowed), n=1, cutoff=0.6)
+    return f" Did you mean '{matches[0]}'?" if matches else ""
+
+
+def check_choice(what: str, given: object, allowed: Iterable[str]) -> None:
+    """Do nothing if `given` is one of `allowed`.
+
+    Raises:
+        InputError: it is not; the message lists what is allowed and the nearest of them.
+    """
+    names = list(allowed)
+    if given not in names:
+        msg = f"{what} '{given}' is unknown; allowed: {', '.join(names)}.{did_you_mean(str(given), names)}"
+        raise InputError(msg)

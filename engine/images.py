@@ -1,0 +1,260 @@
+"""Images in and out of the network's canvas: read anything upright, resize one way, letter-box and back.
+
+Training and prediction go through the same `resize`, so the network never meets a second interpolation.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+
+from engine.errors import InputError
+
+IMAGE_SUFFIXES = frozenset((".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"))
+
+UInt8Array = npt.NDArray[np.uint8]
+FloatArray = npt.NDArray[np.float32]
+
+_EXIF_ORIENTATION = 0x0112
+# EXIF 2.32, tag Orientation: what turns the stored rows and columns into the upright picture.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SWAPS_SIDES = frozenset((5, 6, 7, 8))
+_WHITE = (255, 255, 255, 255)
+
+
+def read_image(path: str | Path, annotated_hw: tuple[int, int] | None = None) -> UInt8Array:
+    """Read an image file of any common mode as upright RGB.
+
+    Transparent pixels are laid on white; 16-bit grey is divided by 257, so that 65535 becomes 255; of several
+    frames the first is taken. Boxes only mean something in the frame they were drawn in: where `annotated_hw`
+    is the size of the stored pixels and not that of the upright picture, the EXIF rotation is left out.
+
+    Args:
+        path: the image file.
+        annotated_hw: height and width that the annotations state, if they do.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+
+    Raises:
+        InputError: the file is missing, no image, truncated or of a mode without an agreed range (float), or
+            `annotated_hw` is the size of neither frame.
+    """
+    with _opened(path) as image:
+        orientation = _orientation(image)
+        upright_hw = _upright_hw(image, orientation)
+        if annotated_hw is not None and annotated_hw != upright_hw:
+            if annotated_hw != (image.height, image.width):
+                raise InputError(_wrong_size(path, upright_hw, annotated_hw))
+            orientation = 1
+        rgb = _to_rgb(image, path)
+        if orientation in _UPRIGHT:
+            rgb = rgb.transpose(_UPRIGHT[orientation])
+        return np.array(rgb)
+
+
+def image_size(path: str | Path) -> tuple[int, int]:
+    """Height and width of the upright image, read from the header alone.
+
+    Raises:
+        InputError: the file is missing or no image.
+    """
+    with _opened(path) as image:
+        return _upright_hw(image, _orientation(image))
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[Image.Image]:
+    try:
+        with Image.open(path) as image:
+            yield image
+    except InputError:
+        raise
+    except FileNotFoundError as error:
+        msg = f"image '{path}' does not exist. Check the path."
+        raise InputError(msg) from error
+    except Exception as error:
+        # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, EOFError and more.
+        known = not isinstance(error, UnidentifiedImageError)
+        reason = (getattr(error, "strerror", None) or error) if known else "it is no image that Pillow knows"
+        msg = f"cannot read image '{path}': {reason}. Repair the file or leave it out."
+        raise InputError(msg) from error
+
+
+def _wrong_size(path: str | Path, upright_hw: tuple[int, int], annotated_hw: tuple[int, int]) -> str:
+    return (
+        f"image '{path}' is {upright_hw[1]}x{upright_hw[0]} (width x height) but its annotations "
+        f"say {annotated_hw[1]}x{annotated_hw[0]}. Give the images that were annotated or correct the annotations."
+    )
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(_EXIF_ORIENTATION, 1))
+    except Exception:
+        # A damaged EXIF block says nothing about the orientation, and the pixels are whole.
+        return 1
+
+
+def _upright_hw(image: Image.Image, orientation: int) -> tuple[int, int]:
+    return (image.width, image.height) if orientation in _SWAPS_SIDES else (image.height, image.width)
+
+
+def _to_rgb(image: Image.Image, path: str | Path) -> Image.Image:
+    if image.mode == "RGB" and "transparency" not in image.info:
+        image.load()
+        return image
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        return _grey16_to_rgb(image, path)
+    if image.mode == "F":
+        msg = f"image '{path}' has float pixels, which have no agreed range. Save it with 8 or 16 bits."
+        raise InputError(msg)
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, _WHITE), rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def _grey16_to_rgb(image: Image.Image, path: str | Path) -> Image.Image:
+    grey = np.asarray(image)
+    low, high = int(grey.min()), int(grey.max())
+    if low < 0 or high > 65535:
+        msg = f"grey image '{path}' has values {low} to {high}; allowed are 0 to 65535. Save it with 16 bits."
+        raise InputError(msg)
+    return Image.fromarray(((grey.astype(np.uint32) + 128) // 257).astype(np.uint8)).convert("RGB")
+
+
+def resize(
+    image: UInt8Array, size_hw: tuple[int, int], region_xyxy: tuple[float, float, float, float] | None = None
+) -> UInt8Array:
+    """Resize with Pillow's antialiased bilinear filter, the one resampler of training and prediction.
+
+    Args:
+        image: (H, W, 3) or (H, W) uint8.
+        size_hw: height and width of the result.
+        region_xyxy: part of `image` to resize, in pixels with fractions. The filter still sees the pixels
+            around it, so the result equals resizing the whole image and then cropping.
+
+    Returns:
+        `size_hw` pixels, uint8, as many channels as `image`.
+    """
+    if size_hw == image.shape[:2] and region_xyxy is None:
+        return image
+    picture = Image.fromarray(image)
+    return np.array(picture.resize((size_hw[1], size_hw[0]), Image.Resampling.BILINEAR, box=region_xyxy))
+
+
+@dataclass(frozen=True)
+class Letterbox:
+    """Where an image lies on the canvas: scaled to fit, at the top left, the rest filled.
+
+    Attributes:
+        image_hw: height and width of the original image.
+        canvas_hw: height and width of the canvas.
+        scale: canvas pixels per original pixel.
+        scaled_hw: height and width of the image on the canvas.
+    """
+
+    image_hw: tuple[int, int]
+    canvas_hw: tuple[int, int]
+    scale: float
+    scaled_hw: tuple[int, int]
+
+    @classmethod
+    def fit(cls, image_hw: tuple[int, int], canvas_hw: tuple[int, int]) -> Letterbox:
+        """The largest image of unchanged aspect on the canvas.
+
+        Sides are truncated as in google/automl `dataloader.py` and effdet `ResizePad`, so that published
+        weights see the pixels they were evaluated on.
+        """
+        height, width = image_hw
+        scale = min(canvas_hw[0] / height, canvas_hw[1] / width)
+        return cls(image_hw, canvas_hw, scale, (max(1, int(height * scale)), max(1, int(width * scale))))
+
+    def apply(self, image: UInt8Array, fill_color: tuple[int, int, int]) -> UInt8Array:
+        """Draw the (H, W, 3) image on a canvas of `fill_color`; returns (canvas H, canvas W, 3) uint8."""
+        return pad_to_canvas(resize(image, self.scaled_hw), self.canvas_hw, fill_color)
+
+    def to_canvas(self, boxes_xyxy: FloatArray) -> FloatArray:
+        """Boxes (..., 4) from pixels of the original image to canvas pixels, clipped to the image there."""
+        height, width = self.scaled_hw
+        return clip_boxes(np.asarray(boxes_xyxy, dtype=np.float32) * np.float32(self.scale), (height, width))
+
+    def to_image(self, boxes_xyxy: FloatArray) -> FloatArray:
+        """Boxes (..., 4) from pixels of the canvas to pixels of the original image, clipped to it."""
+        return clip_boxes(np.asarray(boxes_xyxy, dtype=np.float32) / np.float32(self.scale), self.image_hw)
+
+
+def clip_boxes(boxes_xyxy: FloatArray, size_hw: tuple[int, int]) -> FloatArray:
+    """Clip boxes (..., 4) to an area of `size_hw` pixels that starts at the origin."""
+    height, width = size_hw
+    return np.clip(boxes_xyxy, 0, np.array([width, height, width, height], dtype=np.float32))
+
+
+def pad_to_canvas(image: npt.NDArray[Any], canvas_hw: tuple[int, int], fill: int | tuple[int, ...]) -> npt.NDArray[Any]:
+    """Lay an image or mask (h, w[, C]) at the top left of a canvas of `fill`, without scaling it."""
+    height, width = image.shape[:2]
+    if (height, width) == canvas_hw:
+        return image
+    canvas = np.empty((*canvas_hw, *image.shape[2:]), dtype=image.dtype)
+    canvas[:height, :width] = image
+    canvas[height:] = fill
+    canvas[:height, width:] = fill
+    return canvas
+
+
+def find_images(source: str | Path | Sequence[str | Path]) -> list[Path]:
+    """The image files that a path, a folder, a glob pattern or a list of these names.
+
+    Folders are searched to any depth, hidden entries apart; folders and patterns give their files in sorted
+    order. A file named outright is taken whatever its suffix.
+
+    Raises:
+        InputError: a path does not exist, a folder holds no image, or a pattern matches none.
+    """
+    if not isinstance(source, str | Path):
+        return [path for entry in source for path in find_images(entry)]
+    path = Path(source)
+    if path.is_file():
+        return [path]
+    allowed = ", ".join(sorted(IMAGE_SUFFIXES))
+    if path.is_dir():
+        found = sorted(_walk(path))
+        msg = f"folder '{source}' holds no image. Give a folder with files ending in {allowed}."
+    elif glob.has_magic(str(source)):
+        matches = (Path(match) for match in glob.glob(str(source), recursive=True))
+        found = sorted(match for match in matches if match.is_file() and _named_as_image(match.name))
+        msg = f"pattern '{source}' matches no image. Give one that matches files ending in {allowed}."
+    else:
+        msg = f"'{source}' does not exist. Give an image, a folder or a quoted pattern such as 'in/*.jpg'."
+        raise InputError(msg)
+    if not found:
+        raise InputError(msg)
+    return found
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(parent, name) for name in names if _named_as_image(name))
+
+
+def _named_as_image(name: str) -> bool:
+    return not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES

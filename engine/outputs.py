@@ -1,0 +1,64 @@
+"""Files written so that a reader never sees half of one: a temporary neighbour, then a rename."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from engine.errors import InputError
+
+
+def make_folder(path: str | Path) -> Path:
+    """Create a folder and its parents, and prove that it can be written.
+
+    Raises:
+        InputError: the path is a file, or the folder cannot be written.
+    """
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = error.strerror or str(error)
+        msg = f"cannot write into '{folder}': {reason}. Give a folder that can be created and written."
+        raise InputError(msg) from error
+    return folder
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success it replaces `path`, on an error it is removed.
+
+    The temporary name keeps the suffix, as image writers choose their format by it.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    target = Path(path)
+    make_folder(target.parent)
+    temporary = target.with_name(f".{target.stem}.{os.getpid()}.part{target.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, target)
+    except OSError as error:
+        msg = f"cannot write '{target}': {error.strerror or error}. Give a path that can be written."
+        raise InputError(msg) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write UTF-8 text atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write JSON atomically; NaN is refused, as it is not JSON."""
+    write_text(path, json.dumps(value, allow_nan=False))

@@ -1,0 +1,63 @@
+"""Pictures for people: boxes with labels drawn on an image."""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+
+Rgb = tuple[int, int, int]
+
+
+def class_color(class_id: int) -> Rgb:
+    """A colour of its own for each class: hues a golden angle apart, so that neighbours differ most."""
+    red, green, blue = colorsys.hsv_to_rgb((0.07 + class_id * 0.618034) % 1.0, 0.75, 1.0)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def draw_boxes(
+    image: npt.NDArray[np.uint8],
+    boxes_xyxy: npt.NDArray[np.float32],
+    class_ids: Sequence[int],
+    captions: Sequence[str],
+) -> Image.Image:
+    """A copy of an image with boxes and captions; the first box is drawn last, on top.
+
+    Args:
+        image: (H, W, 3) RGB.
+        boxes_xyxy: (N, 4) pixels of the image.
+        class_ids: N numbers that choose the colours.
+        captions: N texts.
+    """
+    picture = Image.fromarray(image)
+    draw = ImageDraw.Draw(picture)
+    side = max(picture.size)
+    width = max(1, round(side / 400))
+    font = _font(max(10, round(side / 60)))
+    for box, class_id, caption in reversed(list(zip(boxes_xyxy.tolist(), class_ids, captions, strict=True))):
+        color = class_color(int(class_id))
+        draw.rectangle(box, outline=color, width=width)
+        _draw_caption(draw, caption, (box[0], box[1]), color, font)
+    return picture
+
+
+def _draw_caption(
+    draw: ImageDraw.ImageDraw, caption: str, corner: tuple[float, float], color: Rgb, font: ImageFont.FreeTypeFont
+) -> None:
+    left, _, right, bottom = draw.textbbox((0, 0), caption, font=font)
+    # Above the box where there is room, else inside it.
+    y = corner[1] - (bottom + 2) if corner[1] >= bottom + 2 else corner[1]
+    draw.rectangle((corner[0], y, corner[0] + right - left + 3, y + bottom + 1), fill=color)
+    luminance = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2]
+    draw.text((corner[0] + 1 - left, y), caption, fill="black" if luminance > 110 else "white", font=font)
+
+
+@lru_cache(maxsize=8)
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    font = ImageFont.load_default(size)
+    assert isinstance(font, ImageFont.FreeTypeFont)
+    return font

@@ -1,0 +1,134 @@
+"""A tiny task for the command line: one linear layer with batch norm that learns the sign of a sum."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import torch
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
+
+from engine.averaging import EMA
+from engine.checkpoints import save_metadata
+from engine.cli import EffDenseCLI, run_cli
+from engine.errors import InputError
+from engine.recipe import Optimizer, Schedule, build_optimizer, build_scheduler
+
+_OPTIMIZER = Optimizer(lr=0.1, lr_batch=8)
+_SCHEDULE = Schedule(warmup_epochs=0.5)
+
+
+class ToyTask(LightningModule):
+    task: ClassVar[str] = "toy"
+    monitor: ClassVar[str] = "val_score"
+    monitor_mode: ClassVar[str] = "max"
+    checkpoint_args: ClassVar[tuple[str, ...]] = ("size", "width")
+
+    def __init__(
+        self,
+        size: Literal["small", "large"] = "small",
+        width: int = 4,
+        dropout: float = 0.0,
+        optimizer: Optimizer = _OPTIMIZER,
+        schedule: Schedule = _SCHEDULE,
+    ) -> None:
+        """The toy's network.
+
+        Args:
+            size: Which one.
+            width: Its channels.
+            dropout: Share of inputs left out.
+            optimizer: Update rule.
+            schedule: Learning rate.
+        """
+        super().__init__()
+        self.size, self.width = size, width
+        self.optimizer, self.schedule = optimizer, schedule
+        self.net = nn.Sequential(nn.Linear(4, width), nn.BatchNorm1d(width), nn.Linear(width, 1))
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        inputs, targets = batch
+        loss = nn.functional.mse_loss(self.net(inputs).squeeze(1), targets)
+        self.log("train_loss", loss, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        inputs, targets = batch
+        score = -nn.functional.mse_loss(self.net(inputs).squeeze(1), targets)
+        self.log("val_score", score, prog_bar=True)
+
+    def configure_optimizers(self) -> Any:
+        steps, epochs = int(self.trainer.estimated_stepping_batches), self.trainer.max_epochs or 1
+        optimizer = build_optimizer(self, self.optimizer, 8)
+        scheduler = build_scheduler(optimizer, self.schedule, steps, epochs)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        save_metadata(checkpoint, self.task, {"size": self.size, "width": self.width})
+
+
+class Broken(torch.utils.data.Dataset[Tensor]):
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> Tensor:
+        msg = "'a.jpg' is not an image. Remove it."
+        raise InputError(msg)
+
+
+class ToyData(LightningDataModule):
+    def __init__(self, images: int = 32, broken: bool = False, workers: int = 0) -> None:
+        super().__init__()
+        self.images, self.broken, self.workers = images, broken, workers
+
+    def _loader(self, seed: int, shuffle: bool) -> DataLoader[Any]:
+        if self.broken:
+            return DataLoader(Broken(), num_workers=self.workers)
+        inputs = torch.randn(self.images, 4, generator=torch.Generator().manual_seed(seed))
+        pairs = TensorDataset(inputs, inputs.sum(1).sign())
+        # It orders the samples by seed and epoch; Lightning tells it the epoch.
+        sampler = DistributedSampler(pairs, num_replicas=1, rank=0, shuffle=shuffle)
+        return DataLoader(pairs, batch_size=8, sampler=sampler)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        return self._loader(1, shuffle=True)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        return self._loader(2, shuffle=False)
+
+
+class Crash(Callback):
+    """Stops the program, as a power cut would, when an epoch begins."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.current_epoch == self.epoch:
+            msg = "power cut"
+            raise RuntimeError(msg)
+
+
+class ToyTrainer(Trainer):
+    def predict(  # type: ignore[override]
+        self, model: Any, source: str, output: str = "out", datamodule: Any = None, ckpt_path: str | None = None
+    ) -> None:
+        """Predict on images.
+
+        Args:
+            source: What to read.
+            output: Where to write.
+        """
+        Path(output).write_text(f"{source} {model.size} {model.width} {ckpt_path}")
+
+
+class ToyCLI(EffDenseCLI):
+    def add_arguments_to_parser(self, parser: Any) -> None:
+        parser.add_lightning_class_args(EMA, "ema")
+
+
+def main(argv: list[str]) -> int:
+    defaults = {"accelerator": "cpu", "devices": 1, "max_epochs": 2, "log_every_n_steps": 1}
+    return run_cli(lambda args: ToyCLI(ToyTask, ToyData, args, ToyTrainer, defaults), argv)
