@@ -51,7 +51,9 @@ class AnchorCache:
         if key not in self._made:
             if len(self._made) >= self.capacity:
                 self._made.pop(next(iter(self._made)))
-            self._made[key] = make_anchors(canvas_hw, self.config).to(device)
+            # Validation runs in inference mode, and what is made there could not be used in training.
+            with torch.inference_mode(False):
+                self._made[key] = make_anchors(canvas_hw, self.config).to(device)
         return self._made[key]
 
     def __deepcopy__(self, memo: object) -> AnchorCache:

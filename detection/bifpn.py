@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from detection.family import Activation, Architecture, Fusion, Padding
+from detection.family import Activation, Architecture, Padding
 
 FUSION_EPS = 1e-4  # of the fast normalised fusion (paper, section 3.3)
 
@@ -58,20 +58,20 @@ class Lateral(nn.Sequential):
 class Node(nn.Module):
     """One circle of the figure: weigh the inputs, add, activate, convolve, normalise."""
 
-    def __init__(
-        self, inputs: int, channels: int, fusion: Fusion, act: Activation, norm: NormFactory
-    ) -> None:
+    def __init__(self, inputs: int, config: Architecture, norm: NormFactory) -> None:
         super().__init__()
-        self.fusion = fusion
-        if fusion != "sum":
+        channels = config.fpn_channels
+        self.fusion = config.fusion
+        if self.fusion != "sum":
             self.edge_weights = nn.Parameter(torch.ones(inputs))
-        self.act = activation_layer(act)
+        self.act = activation_layer(config.activation)
         self.conv = SeparableConv(channels, channels, bias=False)
         self.norm = norm(channels)
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Fuse maps of one size, each (B, C, H, W)."""
-        return self.norm(self.conv(self.act(self.fuse(inputs))))
+        fused: Tensor = self.norm(self.conv(self.act(self.fuse(inputs))))
+        return fused
 
     def fuse(self, inputs: Sequence[Tensor]) -> Tensor:
         """The weighted sum; fast attention is w_i / (sum of w + 1e-4) with w = relu of a free scalar."""
@@ -100,10 +100,10 @@ class Downsample(nn.Module):
         self.same = padding == "same"
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pool; `same` on even sides has its one spare pixel right and below, which is pooling in ceil mode."""
-        if not self.same or x.shape[-2] % 2 or x.shape[-1] % 2:
+        """Pool; `same` on an even side has its one spare pixel right or below, which is pooling in ceil mode."""
+        if not self.same:
             return F.max_pool2d(x, 3, stride=2, padding=1)
-        return F.max_pool2d(x, 3, stride=2, ceil_mode=True)
+        return F.max_pool2d(x, 3, stride=2, padding=(x.shape[-2] % 2, x.shape[-1] % 2), ceil_mode=True)
 
 
 def upsample(x: Tensor, like: Tensor) -> Tensor:
@@ -121,11 +121,10 @@ class BiFPNCell(nn.Module):
     def __init__(self, in_channels: Sequence[int], config: Architecture, norm: NormFactory) -> None:
         super().__init__()
         channels, last = config.fpn_channels, len(in_channels) - 1
-        node = {"channels": channels, "fusion": config.fusion, "act": config.activation, "norm": norm}
         self.laterals_down = nn.ModuleList(Lateral(c, channels, norm) for c in in_channels)
         self.laterals_up = nn.ModuleList(Lateral(c, channels, norm) for c in in_channels[1:last])
-        self.top_down = nn.ModuleList(Node(2, **node) for _ in range(last))
-        self.bottom_up = nn.ModuleList(Node(3 if level < last else 2, **node) for level in range(1, last + 1))
+        self.top_down = nn.ModuleList(Node(2, config, norm) for _ in range(last))
+        self.bottom_up = nn.ModuleList(Node(3 if level < last else 2, config, norm) for level in range(1, last + 1))
         self.downsample = Downsample(config.padding)
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:

@@ -259,11 +259,11 @@ def _look_up(
     """Position of each given id in the ascending ids of the file."""
     ids = np.frombuffer(given, dtype=np.int64)
     rows = np.searchsorted(ordered, ids)
-    unknown = np.flatnonzero(np.append(ordered, 0)[rows] != ids) if len(ordered) else np.arange(len(ids))
+    unknown = np.flatnonzero(ordered[np.minimum(rows, len(ordered) - 1)] != ids)
     if unknown.size:
         _refuse(
             path,
-            f"{unknown.size} annotations name a {kind} that is not in the file, the first is annotation "
+            f"{unknown.size} annotations whose {kind}_id the file does not list, the first is annotation "
             f"{columns.annotation_ids[unknown[0]]} with {kind}_id {ids[unknown[0]]}. Add it or remove them.",
         )
     return rows

@@ -62,6 +62,9 @@ class CocoDataModule(LightningDataModule):
         if batch_size < 1 or num_workers < 0:
             msg = f"batch_size is {batch_size} and num_workers {num_workers}; allowed are at least 1 and 0."
             raise InputError(msg)
+        if image_size is not None and min(image_size if isinstance(image_size, tuple) else (image_size,)) < 1:
+            msg = f"image_size is {image_size}; allowed is at least 1 pixel."
+            raise InputError(msg)
         self.root = Path(root or "")
         self.paths: dict[SplitName, tuple[str | None, str | None]] = {
             "train": (train_images, train_annotations),

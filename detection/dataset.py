@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 from torch.utils.data import Dataset
 
 from detection.batch import DetectionBatch
@@ -135,16 +134,16 @@ class ImageFiles(Dataset[Sample]):
             image = read_image(self.paths[index])
         except InputError as error:
             raise SampleError(str(error)) from None
-        return letterbox_sample(image, self.canvas_hw, self.fill_color, index)
+        letterbox = Letterbox.fit((image.shape[0], image.shape[1]), self.canvas_hw)
+        return letterbox_sample(image, letterbox, self.fill_color, index)
 
 
 def letterbox_sample(
-    image: UInt8Array, canvas_hw: tuple[int, int], fill_color: tuple[int, int, int], image_id: int = 0
+    image: UInt8Array, letterbox: Letterbox, fill_color: tuple[int, int, int], image_id: int = 0
 ) -> Sample:
-    """A sample without boxes of an (h, w, 3) uint8 RGB image."""
-    letterbox = Letterbox.fit((image.shape[0], image.shape[1]), canvas_hw)
-    empty = np.empty((0, 4), dtype=np.float32)
+    """A sample without boxes of an (h, w, 3) uint8 RGB image, laid on the canvas of its letter-box."""
     canvas = letterbox.apply(image, fill_color)
+    empty = np.empty((0, 4), dtype=np.float32)
     return Sample(canvas, empty, np.empty(0, dtype=np.int64), image_id, letterbox.scale, letterbox.image_hw)
 
 
@@ -157,21 +156,14 @@ def collate(samples: Sequence[Sample]) -> DetectionBatch:
         boxes[row, : len(sample.class_ids)] = sample.boxes_xyxy
         class_ids[row, : len(sample.class_ids)] = sample.class_ids
     return DetectionBatch(
-        images=_stack_images([sample.image for sample in samples]),
+        # A view: channels lie last in memory, as decoded, and as the convolutions want them.
+        images=torch.stack([torch.from_numpy(sample.image) for sample in samples]).permute(0, 3, 1, 2),
         boxes_xyxy=torch.from_numpy(boxes),
         class_ids=torch.from_numpy(class_ids),
         image_ids=torch.tensor([sample.image_id for sample in samples], dtype=torch.int64),
         scales=torch.tensor([sample.scale for sample in samples], dtype=torch.float32),
         sizes_hw=torch.tensor([sample.size_hw for sample in samples], dtype=torch.int64),
     )
-
-
-def _stack_images(images: Sequence[UInt8Array]) -> Tensor:
-    height, width = images[0].shape[:2]
-    batch = np.empty((len(images), 3, height, width), dtype=np.uint8)
-    for row, image in enumerate(images):
-        batch[row] = image.transpose(2, 0, 1)
-    return torch.from_numpy(batch)
 
 
 def _model_rows(annotations: CocoAnnotations, classes: ClassList) -> npt.NDArray[np.int64]:

@@ -90,11 +90,17 @@ class Architecture:
             if getattr(self, field) <= 0:
                 msg = f"{field} is {getattr(self, field)}; it must be above 0"
                 raise InputError(msg)
-        if min(self.image_size) < 32:
+        if len(self.image_size) != 2 or min(self.image_size) < 32:
             msg = f"image_size is {self.image_size}; give height and width of at least 32 pixels"
             raise InputError(msg)
         if not 5 <= self.max_level <= 9:
             msg = f"max_level is {self.max_level}; the pyramid's coarsest level lies between 5 and 9"
+            raise InputError(msg)
+        if not self.anchor_ratios or any(len(r) != 2 or min(r) <= 0 for r in self.anchor_ratios):
+            msg = f"anchor_ratios is {self.anchor_ratios}; give pairs of width and height above 0"
+            raise InputError(msg)
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            msg = f"mean is {self.mean} and std {self.std}; give three numbers each, std above 0"
             raise InputError(msg)
         for field, kinds in (("fusion", Fusion), ("activation", Activation), ("padding", Padding)):
             check_choice(field, getattr(self, field), get_args(kinds))
@@ -127,10 +133,8 @@ class Architecture:
         Raises:
             InputError: a key is not known to this version.
         """
-        values = {key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()}
-        check_fields(values)
-        values["anchor_ratios"] = tuple((float(w), float(h)) for w, h in values["anchor_ratios"])
-        return cls(**values)
+        check_fields(stored)
+        return cls(**{key: _tuples(value) for key, value in stored.items()})
 
 
 @dataclass(frozen=True)
@@ -179,9 +183,7 @@ def _standard(
     )
 
 
-def _lite(
-    name: str, backbone: int, size: int, channels: int, cells: int, repeats: int, scale: float
-) -> Architecture:
+def _lite(name: str, backbone: int, size: int, channels: int, cells: int, repeats: int, scale: float) -> Architecture:
     return Architecture(
         name,
         f"tf_efficientnet_lite{backbone}",
@@ -232,14 +234,17 @@ def architecture(name: str, **overrides: Any) -> Architecture:
         InputError: unknown member, unknown field, or a value out of range.
     """
     check_choice("member", name, FAMILY)
-    given = {key: value for key, value in overrides.items() if value is not None}
-    check_fields(given)
+    check_fields(overrides)
+    given = {key: _tuples(value) for key, value in overrides.items() if value is not None}
     size = given.get("image_size")
     if isinstance(size, int):
         given["image_size"] = (size, size)
-    elif size is not None:
-        given["image_size"] = tuple(size)
     return dataclasses.replace(FAMILY[name], **given)
+
+
+def _tuples(value: Any) -> Any:
+    """Lists, as JSON and checkpoints have them, as the tuples of a frozen architecture, to any depth."""
+    return tuple(_tuples(item) for item in value) if isinstance(value, list | tuple) else value
 
 
 def check_fields(given: Mapping[str, Any]) -> None:

@@ -32,9 +32,7 @@ class Head(nn.Module):
         norm = NormFactory(config.norm_eps, config.norm_momentum)
         self.outputs = outputs
         self.convs = nn.ModuleList(SeparableConv(channels, channels, bias=False) for _ in range(repeats))
-        self.norms = nn.ModuleList(
-            nn.ModuleList(norm(channels) for _ in range(repeats)) for _ in config.levels
-        )
+        self.norms = nn.ModuleList(nn.ModuleList(norm(channels) for _ in range(repeats)) for _ in config.levels)
         self.act = activation_layer(config.activation)
         self.predict = SeparableConv(channels, outputs * config.anchors_per_cell, bias=True)
 

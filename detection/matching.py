@@ -29,13 +29,15 @@ class Matches(NamedTuple):
 
 def pairwise_iou(boxes_xyxy: Tensor, anchors_xyxy: Tensor) -> Tensor:
     """IoU of every box with every anchor: (B, N, 4) and (R, 4) to (B, N, R); boxes without area give 0."""
-    low = torch.maximum(boxes_xyxy[..., None, :2], anchors_xyxy[:, :2])
-    high = torch.minimum(boxes_xyxy[..., None, 2:], anchors_xyxy[:, 2:])
-    overlap = (high - low).clamp_(min=0).prod(-1)
-    areas = (boxes_xyxy[..., 2:] - boxes_xyxy[..., :2]).prod(-1)
-    anchor_areas = (anchors_xyxy[:, 2:] - anchors_xyxy[:, :2]).prod(-1)
-    union = areas[..., None] + anchor_areas - overlap
-    return overlap / union.clamp_(min=1e-8)
+    # Side by side, as B * N * R pairs of numbers would be the largest tensors of a training step.
+    left, top, right, bottom = boxes_xyxy[..., None, :].unbind(-1)
+    anchor_left, anchor_top, anchor_right, anchor_bottom = anchors_xyxy.unbind(-1)
+    overlap = (torch.minimum(right, anchor_right) - torch.maximum(left, anchor_left)).clamp_(min=0)
+    overlap *= (torch.minimum(bottom, anchor_bottom) - torch.maximum(top, anchor_top)).clamp_(min=0)
+    areas = (right - left) * (bottom - top)
+    anchor_areas = (anchor_right - anchor_left) * (anchor_bottom - anchor_top)
+    union = (areas + anchor_areas).sub_(overlap)
+    return overlap.div_(union.clamp_(min=1e-8))
 
 
 @torch.no_grad()

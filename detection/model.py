@@ -26,9 +26,7 @@ from detection.postprocess import Postprocess, postprocess, to_original_pixels
 from engine.errors import InputError
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from detection.predict import Found
+    from detection.predict import Found, Source
 
 _log = logging.getLogger(__name__)
 
@@ -80,10 +78,10 @@ class EfficientDet(nn.Module):
             grad_checkpointing=grad_checkpointing,
             weights=backbone_weights,
         )
-        if "backbone" in overrides and not {"mean", "std"} & overrides.keys():
+        given = {key for key, value in overrides.items() if value is not None}
+        if "backbone" in given and not given & {"mean", "std"}:
             norm = self.backbone.image_norm
-            values = {"mean": tuple(norm.mean), "std": tuple(norm.std)}
-            config = self.config = Architecture.from_dict(config.to_dict() | values)
+            config = self.config = Architecture.from_dict(config.to_dict() | {"mean": norm.mean, "std": norm.std})
         self.fpn = BiFPN(self.backbone.channels, config)
         self.class_head = Head(len(self.classes), config)
         self.box_head = Head(4, config)
@@ -155,18 +153,20 @@ class EfficientDet(nn.Module):
         found = postprocess(class_logits, box_deltas, anchors, config, limits_hw)
         return to_original_pixels(found, batch.scales, batch.sizes_hw)
 
-    def predict(
-        self, images: str | Path | np.ndarray | Sequence[str | Path | np.ndarray], **settings: Any
-    ) -> Found | list[Found]:
-        """Objects in an image, or in each of a list: boxes in original pixels, labels, scores.
+    def predict(self, image: Source, **settings: Any) -> Found:
+        """Objects in an image, a path or an (H, W, 3) uint8 RGB array: boxes in original pixels, labels, scores.
 
-        Args:
-            images: a path or an RGB array (H, W, 3) uint8, or a list of them.
-            settings: see `detection.predict.predict`.
+        Settings are those of `detection.predict.predict_many`.
         """
         from detection.predict import predict
 
-        return predict(self, images, **settings)
+        return predict(self, image, **settings)
+
+    def predict_many(self, images: Sequence[Source], **settings: Any) -> list[Found]:
+        """As `predict`, for several images, computed in batches."""
+        from detection.predict import predict_many
+
+        return predict_many(self, images, **settings)
 
     def set_classes(self, classes: ClassList) -> None:
         """Take another class list; only the class head's last layer starts anew when the rows differ."""
@@ -179,7 +179,7 @@ class EfficientDet(nn.Module):
         )
         fresh = Head(len(classes), self.config)
         initialise_head(fresh, last_bias=CLASS_BIAS)
-        self.class_head.predict = fresh.predict.to(self.mean.device)
+        self.class_head.predict = fresh.predict.to(self.mean)
         self.class_head.outputs = len(classes)
         self.classes = classes
 

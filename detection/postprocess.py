@@ -15,7 +15,7 @@ from torchvision.ops import batched_nms
 
 from detection.anchors import decode_boxes
 from detection.batch import Detections
-from engine.errors import InputError
+from engine.errors import InputError, check_choice
 
 
 @dataclass(frozen=True)
@@ -41,15 +41,18 @@ class Postprocess:
     class_agnostic: bool = False
 
     def __post_init__(self) -> None:
-        if self.nms not in ("hard", "soft"):
-            msg = f"nms is '{self.nms}'; allowed: hard, soft"
-            raise InputError(msg)
-        if self.max_candidates < 1 or self.max_detections < 1:
-            msg = "max_candidates and max_detections must be at least 1"
-            raise InputError(msg)
-        if not 0 < self.iou_threshold <= 1 or self.soft_sigma <= 0 or not 0 <= self.score_threshold < 1:
-            msg = "needed: 0 < iou_threshold <= 1, soft_sigma > 0, 0 <= score_threshold < 1"
-            raise InputError(msg)
+        check_choice("nms", self.nms, ("hard", "soft"))
+        allowed = {
+            "iou_threshold": (0 < self.iou_threshold <= 1, "above 0 and at most 1"),
+            "soft_sigma": (self.soft_sigma > 0, "above 0"),
+            "score_threshold": (0 <= self.score_threshold < 1, "at least 0 and below 1"),
+            "max_candidates": (self.max_candidates >= 1, "at least 1"),
+            "max_detections": (self.max_detections >= 1, "at least 1"),
+        }
+        for field, (holds, range_) in allowed.items():
+            if not holds:
+                msg = f"{field} is {getattr(self, field)}; it must be {range_}"
+                raise InputError(msg)
 
 
 def top_candidates(class_logits: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -91,7 +94,9 @@ def postprocess(
         anchors_xyxy: (R, 4) canvas pixels.
         config: kind and thresholds.
         limits_hw: (B, 2) height and width of the image on its canvas; boxes are clipped to it before the
-            suppression, and those without area left are dropped.
+            suppression.
+
+    Boxes without area, and what a diverged network gives (not a number, or endless), are dropped.
     """
     logits, anchors, class_ids = top_candidates(class_logits, config.max_candidates)
     scores = logits.float().sigmoid()
@@ -99,7 +104,8 @@ def postprocess(
     boxes = decode_boxes(deltas, anchors_xyxy[anchors])
     if limits_hw is not None:
         boxes = clip_boxes(boxes, limits_hw)
-        scores = scores.masked_fill((boxes[..., 2:] <= boxes[..., :2]).any(-1), 0.0)
+    usable = (boxes[..., 2:] > boxes[..., :2]).all(-1) & boxes.isfinite().all(-1) & scores.isfinite()
+    boxes, scores = boxes.masked_fill(~usable[..., None], 0.0), scores.masked_fill(~usable, 0.0)
     suppress = hard_nms if config.nms == "hard" else soft_nms
     return suppress(boxes, scores, class_ids, config)
 
@@ -119,20 +125,24 @@ def hard_nms(boxes_xyxy: Tensor, scores: Tensor, class_ids: Tensor, config: Post
         class_ids: (B, M).
         config: thresholds.
     """
-    batch, candidates = scores.shape
     image, slot = (scores > config.score_threshold).nonzero(as_tuple=True)
     boxes, values, ids = boxes_xyxy[image, slot], scores[image, slot], class_ids[image, slot]
-    groups = image if config.class_agnostic else image * (int(class_ids.max()) + 1 if candidates else 1) + ids
-    keep = batched_nms(boxes, values, groups, config.iou_threshold)
+    out = _empty(boxes_xyxy, config.max_detections)
+    if not len(image):
+        return out
+    groups = image if config.class_agnostic else image * (ids.max() + 1) + ids
+    # torchvision keeps groups apart by shifting each beyond the last: in float32 the far ones would lose tenths of
+    # a pixel, and below 0 they would overlap.
+    shifted = boxes.double() - boxes.min()
+    keep = batched_nms(shifted, values.double(), groups, config.iou_threshold)
     # `keep` is by score over the batch; a stable sort by image keeps that order inside each image.
     keep = keep[image[keep].sort(stable=True).indices]
     owner = image[keep]
-    first = torch.searchsorted(owner, torch.arange(batch, device=owner.device))
+    first = torch.searchsorted(owner, torch.arange(len(scores), device=owner.device))
     place = torch.arange(len(keep), device=owner.device) - first[owner]
     fits = place < config.max_detections
     keep, owner, place = keep[fits], owner[fits], place[fits]
 
-    out = _empty(boxes_xyxy, config.max_detections)
     out.boxes_xyxy[owner, place] = boxes[keep]
     out.scores[owner, place] = values[keep]
     out.class_ids[owner, place] = ids[keep]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -79,44 +79,62 @@ def load(source: str | Path, device: str | torch.device = "cpu") -> EfficientDet
     return detector.eval().to(device).to(memory_format=torch.channels_last)
 
 
-@overload
-def predict(detector: EfficientDet, images: Source, **settings: Any) -> Found: ...
-@overload
-def predict(detector: EfficientDet, images: list[Source], **settings: Any) -> list[Found]: ...
-def predict(
+def predict(detector: EfficientDet, image: Source, **settings: Any) -> Found:
+    """Find objects in one image.
+
+    Args:
+        detector: the network; it is put into eval mode.
+        image: a path or an (H, W, 3) uint8 RGB array.
+        settings: those of `predict_many`.
+
+    Raises:
+        InputError: the image is missing or cannot be read, or is no (H, W, 3) uint8 array.
+    """
+    return predict_many(detector, [image], **settings)[0]
+
+
+def predict_many(
     detector: EfficientDet,
-    images: Source | Sequence[Source],
+    images: Sequence[Source],
     *,
     score_threshold: float = DEFAULT_SCORE,
     image_size: int | tuple[int, int] | None = None,
     batch_size: int = 8,
     postprocess: Postprocess | None = None,
-) -> Found | list[Found]:
-    """Find objects in one image, or in each of several.
+) -> list[Found]:
+    """Find objects in each of several images.
 
     Images are letter-boxed on a canvas no larger than they need: a wide image costs what its own shape costs.
 
     Args:
         detector: the network; it is put into eval mode.
-        images: a path or an (H, W, 3) uint8 RGB array, or a sequence of them.
+        images: paths or (H, W, 3) uint8 RGB arrays.
         score_threshold: surer objects are returned.
         image_size: longest sides (H, W) of the canvas in pixels; None is what the detector was made for.
         batch_size: images of one shape that are computed together.
         postprocess: the other settings; its own score threshold is replaced.
 
     Raises:
-        InputError: an image is missing or cannot be read, or is no (H, W, 3) uint8 array.
+        InputError: an image is missing or cannot be read, or is no (H, W, 3) uint8 array; or a setting is out of
+            range.
     """
-    single = isinstance(images, str | Path | np.ndarray)
-    sources: list[Source] = [images] if isinstance(images, str | Path | np.ndarray) else list(images)
+    if isinstance(images, str | Path | np.ndarray):
+        msg = "predict_many takes a list of images; give [image], or call predict for one"
+        raise InputError(msg)
+    if batch_size < 1:
+        msg = f"batch_size is {batch_size}; it must be at least 1"
+        raise InputError(msg)
     config = replace(postprocess or Postprocess(), score_threshold=score_threshold)
-    size = image_size or detector.config.image_size
+    size = detector.config.image_size if image_size is None else image_size
     limit_hw = (size, size) if isinstance(size, int) else size
+    if min(limit_hw) < 32:
+        msg = f"image_size is {image_size}; give at least 32 pixels"
+        raise InputError(msg)
     found: list[Found] = []
     detector.eval()
-    for start in range(0, len(sources), batch_size):
-        found += _predict_batch(detector, [_pixels(s) for s in sources[start : start + batch_size]], limit_hw, config)
-    return found[0] if single else found
+    for start in range(0, len(images), batch_size):
+        found += _predict_batch(detector, [_pixels(i) for i in images[start : start + batch_size]], limit_hw, config)
+    return found
 
 
 def tight_canvas(image_hw: tuple[int, int], limit_hw: tuple[int, int], stride: int) -> tuple[int, int]:
@@ -161,13 +179,17 @@ def found_in(detections: Detections, row: int, classes: ClassList, size_hw: tupl
     )
 
 
-def _pixels(image: Source) -> UInt8Array:
+def _pixels(image: object) -> UInt8Array:
     if isinstance(image, str | Path):
         return read_image(image)
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+    if not isinstance(image, np.ndarray):
+        msg = f"an image is a path or an (H, W, 3) uint8 RGB array; got {type(image).__name__}. Convert it first."
+        raise InputError(msg)
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
         msg = f"an image array must be (H, W, 3) uint8 RGB; got {image.shape} {image.dtype}. Convert it first."
         raise InputError(msg)
-    return image
+    # torch takes neither a reversed view, such as bgr[..., ::-1], nor without a warning a read-only one.
+    return np.require(image, requirements=("C", "W"))
 
 
 def _size(image: UInt8Array) -> tuple[int, int]:

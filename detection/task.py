@@ -249,9 +249,7 @@ class DetectionTask(LightningModule):
             self._truth[split] = GroundTruth.of(data.annotation_file(split))
         if self.results is not None and not self.trainer.sanity_checking:
             records.write_results(Path(self.results))
-        return evaluate_boxes(
-            self._truth[split], records.table(), image_ids=records.image_ids, backend=self.evaluator
-        )
+        return evaluate_boxes(self._truth[split], records.table(), image_ids=records.image_ids, backend=self.evaluator)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store what the network is, so that it can be rebuilt from the file alone."""

@@ -96,16 +96,15 @@ def load_pretrained(
         InputError: unknown name, failed download, wrong hash, or a file that does not fit the network.
     """
     path = Path(source)
-    if path.suffix in (".pth", ".pt", ".safetensors", ".ckpt") or path.exists():
-        name = layout_of or _name_of_file(path)
-        check_choice("pretrained detector", name, PUBLISHED)
-    else:
-        name = str(source)
-        check_choice("pretrained detector", name, PUBLISHED)
+    local = path.suffix in (".pth", ".pt", ".safetensors", ".ckpt") or path.is_file()
+    name = (layout_of or _name_of_file(path)) if local else str(source)
+    check_choice("pretrained detector", name, PUBLISHED)
+    # Before the download: a wrong override should not cost one.
+    config = architecture(PUBLISHED[name].member, **{**PUBLISHED[name].overrides, **overrides})
+    if not local:
         path = fetch(BASE_URL, PUBLISHED[name].file)
         check_hash(path)
         print(f"{name}: {LICENCE}")  # noqa: T201 - whoever uses the weights should see their licence
-    config = architecture(PUBLISHED[name].member, **{**PUBLISHED[name].overrides, **overrides})
     return _build(config, strip_wrappers(read_state_dict(path)), path, freezing or {})
 
 
@@ -146,7 +145,7 @@ def load_effdet(model: EfficientDet, state: Mapping[str, Tensor], origin: str) -
     """Load a state dict in effdet's layout, folding redundant biases into running means.
 
     Raises:
-        InputError: keys are missing or left over, or shapes differ; nothing is loaded then.
+        InputError: keys are missing or left over, shapes differ, or a value is not finite; nothing is loaded then.
     """
     own = model.state_dict()
     keys = {key: effdet_key(key, len(model.config.levels)) for key in own}
@@ -161,13 +160,18 @@ def load_effdet(model: EfficientDet, state: Mapping[str, Tensor], origin: str) -
         )
         raise InputError(msg)
     loaded = {ours: state[theirs].clone() if theirs in state else own[ours] for ours, theirs in keys.items()}
+    given = {theirs: (loaded[ours].shape, own[ours].shape) for ours, theirs in keys.items()}
+    given |= {bias: (state[bias].shape, own[means[0]].shape) for bias, means in biases.items() if bias in state}
+    wrong = [f"{key} {tuple(has)} for {tuple(needs)}" for key, (has, needs) in given.items() if has != needs]
+    if wrong:
+        msg = f"'{origin}' does not fit {model.config.name}: {len(wrong)} shapes differ ({_few(wrong)})."
+        raise InputError(msg)
     for bias, means in biases.items():
         for mean in means if bias in state else ():
             loaded[mean] = loaded[mean] - state[bias]
-    differing = [key for key, value in loaded.items() if value.shape != own[key].shape]
-    wrong = [f"{keys[key]} {tuple(loaded[key].shape)} for {tuple(own[key].shape)}" for key in differing]
-    if wrong:
-        msg = f"'{origin}' does not fit {model.config.name}: {len(wrong)} shapes differ ({_few(wrong)})."
+    broken = [keys[key] for key, value in loaded.items() if not value.isfinite().all()]
+    if broken:
+        msg = f"'{origin}' holds values that are not finite ({_few(broken)}). Take an earlier checkpoint."
         raise InputError(msg)
     model.load_state_dict(loaded)
 
@@ -227,5 +231,3 @@ def _redundant_biases(own: Mapping[str, Tensor], levels: int) -> Iterator[tuple[
 
 def _few(names: list[str]) -> str:
     return ", ".join(names[:2]) + (", ..." if len(names) > 2 else "") if names else "none"
-
-

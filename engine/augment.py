@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.errors import InputError, did_you_mean
-from engine.images import FloatArray, Letterbox, UInt8Array, clip_boxes, pad_to_canvas
+from engine.images import FloatArray, Letterbox, UInt8Array, clip_boxes, pad_to_canvas, resize_labels
 
 IGNORED = 255  # the label of mask pixels that no loss and no metric counts, as in Cityscapes' trainIds
 _LEAST_SIDE = 1e-3  # pixels; thinner boxes are no boxes, and float32 cannot place them
@@ -248,11 +248,7 @@ def onto_canvas(
     image, boxes, kept, mask = sample
     if image.shape[0] > canvas_hw[0] or image.shape[1] > canvas_hw[1]:
         letterbox = Letterbox.fit((image.shape[0], image.shape[1]), canvas_hw)
-        rows, columns = (
-            ((np.arange(letterbox.scaled_hw[axis]) + 0.5) * image.shape[axis] / letterbox.scaled_hw[axis]).astype(int)
-            for axis in (0, 1)
-        )
-        mask = None if mask is None else mask[rows[:, None], columns]
+        mask = None if mask is None else resize_labels(mask, letterbox.scaled_hw)
         image, boxes = letterbox.apply(image, fill_color), letterbox.to_canvas(boxes)
     else:
         boxes = clip_boxes(boxes, (image.shape[0], image.shape[1]))

@@ -6,6 +6,7 @@ the rest by class attributes:
     task: the name that checkpoints and run folders carry, and the package run by `python -m`.
     monitor, monitor_mode: the logged measure that tells the best checkpoint, and "max" or "min".
     checkpoint_args: constructor arguments that a checkpoint decides, by their name in its metadata.
+    resume_args: the same for a resumed training only; say optimizer and schedule, whose state the checkpoint holds.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from engine.errors import InputError
 from engine.parser import ShortErrorParser
 from engine.runs import (
     Progress,
+    RandomState,
     Run,
     SaveRun,
     find_checkpoint,
@@ -99,7 +101,12 @@ class EffDenseCLI(LightningCLI):
             trainer_class=trainer_class,
             trainer_defaults=trainer_defaults,
             seed_everything_default=0,
-            parser_kwargs={"allow_abbrev": False, "prog": program, **usages},
+            parser_kwargs={
+                "allow_abbrev": False,
+                "prog": program,
+                "description": f"Train, measure and apply {self.task} networks.",
+                **usages,
+            },
             parser_class=ShortErrorParser,
             args=self.arguments,
             auto_configure_optimizers=False,
@@ -150,14 +157,11 @@ class EffDenseCLI(LightningCLI):
         self.checkpoint = read_checkpoint(given, self.task)
         settings["ckpt_path"] = str(given)
         asked = parser.parse_args(self.arguments, defaults=False)[command].get("model")
-        stored = {name: self.checkpoint.model[name] for name in self._stored_names()}
+        names = [*self.task_class.checkpoint_args, *(self.task_class.resume_args if command == "fit" else ())]
+        stored = {name: self.checkpoint.model[name] for name in names if name in self.checkpoint.model}
         _refuse_conflicts(asked, stored, self.checkpoint.path)
         if stored:
             self.config = parser.parse_object({command: {"model": stored}}, self.config)
-
-    def _stored_names(self) -> list[str]:
-        assert self.checkpoint is not None
-        return [name for name in self.task_class.checkpoint_args if name in self.checkpoint.model]
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer; a training gets its run folder, loggers, learning-rate log and checkpoints.
@@ -174,6 +178,7 @@ class EffDenseCLI(LightningCLI):
             self.folder = folder = self._run_folder()
             keep_metrics(folder)
             self.save_config_kwargs = {"folder": folder, "task": self.task, "arguments": self.arguments}
+            callbacks.append(RandomState())
             if settings["logger"] in (None, True):
                 kwargs["logger"] = make_loggers(folder)
             if settings["logger"] is not False:
@@ -197,7 +202,8 @@ class EffDenseCLI(LightningCLI):
         """Say where the results are."""
         if self.folder is not None:
             kept = [c for c in self.trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c.monitor]
-            what = f"; best checkpoint: {os.path.relpath(kept[0].best_model_path)}" if kept else ""
+            best = kept[0].best_model_path if kept else ""
+            what = f"; best checkpoint: {os.path.relpath(best)}" if best else ""
             rank_zero_info(f"Results are in {self.folder}{what}")
 
     def _run_folder(self) -> Path:

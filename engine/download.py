@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import os
 import re
-import urllib.error
 from pathlib import Path
 
 from engine.errors import InputError
@@ -36,7 +36,7 @@ def fetch(base_url: str, name: str) -> Path:
     try:
         # Writes to a temporary neighbour and renames after the hash agrees.
         torch.hub.download_url_to_file(url, str(target), hash_prefix=match.group(1) if match else None)
-    except (urllib.error.URLError, OSError, TimeoutError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:  # URLError is an OSError
         reason = getattr(error, "reason", None) or error
         msg = f"cannot download '{url}': {reason}. Put the file at '{target}', or give its local path."
         raise InputError(msg) from error

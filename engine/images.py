@@ -161,6 +161,27 @@ def resize(
     return np.array(picture.resize((size_hw[1], size_hw[0]), Image.Resampling.BILINEAR, box=region_xyxy))
 
 
+def resize_labels(
+    labels: npt.NDArray[Any],
+    scaled_hw: tuple[int, int],
+    crop_hw: tuple[int, int] | None = None,
+    offset_yx: tuple[int, int] = (0, 0),
+) -> npt.NDArray[Any]:
+    """Resize an (H, W) label mask by taking the label under each pixel's centre, as labels cannot be mixed.
+
+    Args:
+        labels: (H, W) of any type.
+        scaled_hw: height and width that the whole mask is scaled to.
+        crop_hw: height and width of the part that is returned, by default all.
+        offset_yx: where that part starts, in scaled pixels.
+    """
+    rows, columns = (
+        ((np.arange(count) + offset + 0.5) * (side / scaled)).astype(np.int64)
+        for count, offset, side, scaled in zip(crop_hw or scaled_hw, offset_yx, labels.shape, scaled_hw, strict=True)
+    )
+    return np.ascontiguousarray(labels[rows[:, None], columns])
+
+
 @dataclass(frozen=True)
 class Letterbox:
     """Where an image lies on the canvas: scaled to fit, at the top left, the rest filled.

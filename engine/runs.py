@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.cli import SaveConfigCallback
@@ -173,6 +174,25 @@ class Progress(TQDMProgressBar):
         super().on_exception(trainer, pl_module, exception)
         sys.stdout.write("\n")
         sys.stdout.flush()
+
+
+class RandomState(Callback):
+    """Keeps torch's random state in checkpoints, so that a resumed training goes on as if it had not stopped.
+
+    DataLoader shuffling and worker seeds are drawn from it too. All processes are seeded alike, so that the first
+    one's state, which is the one saved, is everyone's.
+    """
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of the CPU's generator and of this process's GPU."""
+        state = {"cpu": torch.get_rng_state()}
+        return state | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore it: after the network is built, before the first epoch's data are drawn."""
+        torch.set_rng_state(state_dict["cpu"].cpu())
+        if "cuda" in state_dict and torch.cuda.is_available():
+            torch.cuda.set_rng_state(state_dict["cuda"].cpu())
 
 
 def _commit() -> str | None:

@@ -8,7 +8,7 @@ import albumentations
 import numpy as np
 import numpy.typing as npt
 
-from engine.images import FloatArray, Letterbox, UInt8Array, resize
+from engine.images import FloatArray, Letterbox, UInt8Array, resize, resize_labels
 
 
 class ScaleJitter(albumentations.DualTransform):
@@ -67,12 +67,8 @@ class ScaleJitter(albumentations.DualTransform):
         crop_hw: tuple[int, int],
         **_: Any,
     ) -> npt.NDArray[Any]:
-        """The label at the centre of each result pixel: labels must not be mixed."""
-        rows, columns = (
-            ((np.arange(crop_hw[axis]) + offset_yx[axis] + 0.5) * mask.shape[axis] / scaled_hw[axis]).astype(np.int64)
-            for axis in (0, 1)
-        )
-        return np.ascontiguousarray(mask[rows[:, None], columns])
+        """The same part of the (H, W) labels."""
+        return resize_labels(mask, scaled_hw, crop_hw, offset_yx)
 
     def apply_to_bboxes(
         self,

@@ -50,8 +50,40 @@ def lay_out(rng: Random, size_hw: tuple[int, int], *, dusk: bool) -> tuple[Camer
     leaf = tint(rng, rng.choice(((62, 84, 44), (84, 102, 52), (46, 66, 40), (122, 106, 50), (136, 84, 44))), 12)
     still = [*ground(street), *backdrop(street, leaf), *houses(street)]
     things = [*_traffic(street), *_people(street), *_furniture(street), *_plants(street, leaf)]
-    things.sort(key=lambda thing: -thing.z)
-    return camera, still + things
+    return camera, still + _painting_order(things)
+
+
+def _painting_order(things: list[Placed]) -> list[Placed]:
+    """What hides comes after what it hides; by distance alone, one would stand on the tram that one walks behind."""
+    things = sorted(things, key=lambda thing: -thing.z)
+    ordered: list[Placed] = []
+    visited = [False] * len(things)
+
+    def visit(number: int) -> None:
+        visited[number] = True
+        for other, thing in enumerate(things):
+            if not visited[other] and _is_hidden_by(thing, things[number]):
+                visit(other)
+        ordered.append(things[number])
+
+    for number in range(len(things)):
+        if not visited[number]:
+            visit(number)
+    return ordered
+
+
+def _is_hidden_by(back: Placed, front: Placed) -> bool:
+    """Whether `front` may cover `back`: a plane between their footprints has `front` on the camera's side."""
+    (back_x, back_z), (front_x, front_z) = back.footprint, front.footprint
+    if back.z - back_z >= front.z + front_z:
+        return back.z > front.z
+    if front.z - front_z >= back.z + back_z:
+        return False
+    if back.x - back_x >= front.x + front_x:
+        return front.x + front_x > 0
+    if front.x - front_x >= back.x + back_x:
+        return front.x - front_x < 0
+    return back.z > front.z
 
 
 def _traffic(street: Street) -> Iterator[Placed]:

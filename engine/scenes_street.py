@@ -70,7 +70,7 @@ class Placed:
         group: whether it is several things of one class that cannot be told apart.
         facade: its windows, for a house.
         flat: whether it lies on the ground, so that its distance changes from row to row.
-        footprint: half width and half length of the shadow in metres, 0 for none.
+        footprint: half the extent in x and z of what it covers of the ground, in metres; 0 casts no shadow.
     """
 
     label: str

@@ -13,7 +13,7 @@ VehicleLabel = Literal["car", "truck", "bus", "train"]
 
 _GLASS: Colour = (46, 56, 66)
 _TYRE: Colour = (26, 26, 28)
-_RIM = [(math.cos(i * math.pi / 6), math.sin(i * math.pi / 6)) for i in range(12)]
+_RIM = [(math.cos(i * math.pi / 8), math.sin(i * math.pi / 8)) for i in range(16)]
 # The paints of European roads: mostly black, white and grey, the rest coloured.
 _PAINTS: tuple[Colour, ...] = (
     (34, 35, 38), (52, 54, 58), (92, 95, 98), (128, 131, 134), (172, 174, 176), (222, 222, 220), (236, 236, 234),

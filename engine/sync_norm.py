@@ -23,5 +23,3 @@ class SyncBatchNorm(LayerSync):
         """Leave the network as it is: a synchronised norm in eval mode is a plain one."""
         assert isinstance(model, nn.Module)
         return model
-
-

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import os
 import pickle
 import tracemalloc
 from multiprocessing.reduction import ForkingPickler
@@ -111,8 +110,8 @@ class TestContent:
         assert read.boxes_of(2).boxes_xyxy.shape == (0, 4)
 
     @pytest.mark.real
-    def test_real_coco(self) -> None:
-        path = Path(os.environ["EFFDENSE_REAL"], "coco2017_train80", "instances.json")
+    def test_real_coco(self, real_data: Path) -> None:
+        path = real_data / "coco2017_train80" / "instances.json"
         read = CocoAnnotations.read(path)
         content = json.loads(path.read_text())
         assert len(read) == 80
@@ -161,7 +160,7 @@ def changed(**changes: Any) -> dict[str, Any]:
 
 BAD = {
     "image id twice": (changed(images=small_set()["images"] * 2), "image id 3 stands more than once (3 such)"),
-    "unknown image": (changed(image_id=8), "1 annotations name a image that is not in the file, the first is "),
+    "unknown image": (changed(image_id=8), "1 annotations whose image_id the file does not list, the first is "),
     "unknown image beyond": (changed(image_id=2**62), f"annotation 2 with image_id {2**62}"),
     "unknown category": (changed(category_id=1), "annotation 2 with category_id 1"),
     "category twice": (changed(categories=[{"id": 2, "name": "a"}] * 2), "category ids [2] stand more than once"),

@@ -54,7 +54,7 @@ def test_a_payload_is_refused_and_not_run(tmp_path):
     torch.save(content, tmp_path / "old.ckpt", _use_new_zipfile_serialization=False)
     (tmp_path / "raw.ckpt").write_bytes(pickle.dumps(Payload(proof)))
     for name in ("zip", "old", "raw"):
-        with pytest.raises(InputError, match="run code|not a checkpoint"):
+        with pytest.raises(InputError, match=r"run code|not a checkpoint"):
             read_checkpoint(tmp_path / f"{name}.ckpt", "detection")
     assert not proof.exists()
     # The payload does work where it is let: the test could fail.

@@ -37,7 +37,7 @@ BAD = [
     ("fit --model.width", ["--model.width needs a value"]),
     ("fit --model.size smal", ["model.size is 'smal'", "'small', 'large'", "Did you mean 'small'?"]),
     ("fit --model.width wide", ["model.width is 'wide'", "a whole number"]),
-    ("fit --model.dropout no", ["model.dropout is 'no'", "a number"]),
+    ("fit --model.dropout much", ["model.dropout is 'much'", "a number"]),
     ("fit --model.optimizer adam", ["model.optimizer is 'adam'", "--model.optimizer.NAME VALUE"]),
     ("fit --trainer.precision bf17", ["trainer.precision is 'bf17'", "bf16-mixed", "Did you mean"]),
     ("fit --trainer.accelerator gpuu", ["trainer cannot be set up", "gpuu", "cpu"]),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import subprocess
 import sys
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from pycocotools.coco import COCO
 
 from engine.errors import InputError
 from engine.scenes import DEFAULT_CLASSES, render_scene, write_scenes
+from engine.scenes_layout import lay_out
 
 SIZE = (128, 224)
 COUNTS = {"train": 14, "val": 6}
@@ -231,6 +234,22 @@ def test_picture_lies_exactly_on_its_truth():
         border = np.diff(scene.object_numbers.astype(int), axis=1) != 0
         strength = {shift: step[np.roll(border, shift, axis=1)].mean() for shift in (-2, 0, 2)}
         assert strength[0] > 1.5 * max(strength[-2], strength[2])
+
+
+def test_who_walks_behind_a_vehicle_is_painted_before_it():
+    """The oracle walks along the line of sight, seen from above, and asks whether it enters the vehicle's rectangle."""
+    pairs = 0
+    for seed in range(150):
+        _, things = lay_out(Random(seed), (160, 320), dusk=False)
+        people = [(place, t) for place, t in enumerate(things) if t.label == "person"]
+        vehicles = [(place, t) for place, t in enumerate(things) if t.label in ("car", "truck", "bus", "train")]
+        for (person_at, person), (vehicle_at, vehicle) in itertools.product(people, vehicles):
+            way = np.linspace(0, 1, 400)[:, None] * (person.x, person.z)
+            inside = np.abs(way - (vehicle.x, vehicle.z)) < vehicle.footprint
+            if inside.all(axis=1).any():
+                pairs += 1
+                assert person_at < vehicle_at
+    assert pairs > 40
 
 
 def test_a_complete_set_is_not_written_again(tmp_path):

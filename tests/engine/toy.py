@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -25,6 +26,7 @@ class ToyTask(LightningModule):
     monitor: ClassVar[str] = "val_score"
     monitor_mode: ClassVar[str] = "max"
     checkpoint_args: ClassVar[tuple[str, ...]] = ("size", "width")
+    resume_args: ClassVar[tuple[str, ...]] = ("optimizer",)
 
     def __init__(
         self,
@@ -46,7 +48,7 @@ class ToyTask(LightningModule):
         super().__init__()
         self.size, self.width = size, width
         self.optimizer, self.schedule = optimizer, schedule
-        self.net = nn.Sequential(nn.Linear(4, width), nn.BatchNorm1d(width), nn.Linear(width, 1))
+        self.net = nn.Sequential(nn.Linear(4, width), nn.BatchNorm1d(width), nn.Dropout(dropout), nn.Linear(width, 1))
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         inputs, targets = batch
@@ -66,7 +68,8 @@ class ToyTask(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        save_metadata(checkpoint, self.task, {"size": self.size, "width": self.width})
+        model = {"size": self.size, "width": self.width, "optimizer": asdict(self.optimizer)}
+        save_metadata(checkpoint, self.task, model)
 
 
 class Broken(torch.utils.data.Dataset[Tensor]):
@@ -79,15 +82,17 @@ class Broken(torch.utils.data.Dataset[Tensor]):
 
 
 class ToyData(LightningDataModule):
-    def __init__(self, images: int = 32, broken: bool = False, workers: int = 0) -> None:
+    def __init__(self, images: int = 32, broken: bool = False, workers: int = 0, by_epoch: bool = True) -> None:
         super().__init__()
-        self.images, self.broken, self.workers = images, broken, workers
+        self.images, self.broken, self.workers, self.by_epoch = images, broken, workers, by_epoch
 
     def _loader(self, seed: int, shuffle: bool) -> DataLoader[Any]:
         if self.broken:
             return DataLoader(Broken(), num_workers=self.workers)
         inputs = torch.randn(self.images, 4, generator=torch.Generator().manual_seed(seed))
         pairs = TensorDataset(inputs, inputs.sum(1).sign())
+        if not self.by_epoch:
+            return DataLoader(pairs, batch_size=8, shuffle=shuffle)
         # It orders the samples by seed and epoch; Lightning tells it the epoch.
         sampler = DistributedSampler(pairs, num_replicas=1, rank=0, shuffle=shuffle)
         return DataLoader(pairs, batch_size=8, sampler=sampler)

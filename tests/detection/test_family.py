@@ -1,0 +1,135 @@
+"""The family table, its one dial, and the values put in place of a member's own."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any, get_args
+
+import pytest
+
+from detection.family import FAMILY, Architecture, MemberName, Overrides, architecture
+from engine.errors import InputError
+
+# google/automl `efficientdet/hparams_config.py` (6a54c87) and `efficientdet/README.md`:
+# backbone, pixels, channels, cells, head repeats, fusion, coarsest level, anchor scale
+TABLE = {
+    "d0": ("tf_efficientnet_b0", 512, 64, 3, 3, "fast_attention", 7, 4),
+    "d1": ("tf_efficientnet_b1", 640, 88, 4, 3, "fast_attention", 7, 4),
+    "d2": ("tf_efficientnet_b2", 768, 112, 5, 3, "fast_attention", 7, 4),
+    "d3": ("tf_efficientnet_b3", 896, 160, 6, 4, "fast_attention", 7, 4),
+    "d4": ("tf_efficientnet_b4", 1024, 224, 7, 4, "fast_attention", 7, 4),
+    "d5": ("tf_efficientnet_b5", 1280, 288, 7, 4, "fast_attention", 7, 4),
+    "d6": ("tf_efficientnet_b6", 1280, 384, 8, 5, "sum", 7, 4),
+    "d7": ("tf_efficientnet_b6", 1536, 384, 8, 5, "sum", 7, 5),
+    "d7x": ("tf_efficientnet_b7", 1536, 384, 8, 5, "sum", 8, 4),
+    "lite0": ("tf_efficientnet_lite0", 320, 64, 3, 3, "sum", 7, 3),
+    "lite1": ("tf_efficientnet_lite1", 384, 88, 4, 3, "sum", 7, 3),
+    "lite2": ("tf_efficientnet_lite2", 448, 112, 5, 3, "sum", 7, 3),
+    "lite3": ("tf_efficientnet_lite3", 512, 160, 6, 4, "sum", 7, 4),
+    "lite3x": ("tf_efficientnet_lite3", 640, 200, 6, 4, "sum", 7, 3),
+    "lite4": ("tf_efficientnet_lite4", 640, 224, 7, 4, "sum", 7, 4),
+}
+
+
+def test_members_are_the_tables() -> None:
+    assert list(FAMILY) == list(TABLE) == list(get_args(MemberName))
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_values_are_the_tables(name: str) -> None:
+    backbone, pixels, channels, cells, repeats, fusion, max_level, scale = TABLE[name]
+    member = architecture(name)
+    assert member.name == name
+    assert member.backbone == backbone
+    assert member.image_size == (pixels, pixels)
+    assert (member.fpn_channels, member.fpn_cells, member.head_repeats) == (channels, cells, repeats)
+    assert (member.fusion, member.max_level, member.anchor_scale) == (fusion, max_level, scale)
+    assert (member.norm_eps, member.norm_momentum, member.anchors_per_cell) == (1e-3, 0.01, 9)
+    lite = name.startswith("lite")
+    assert member.activation == ("relu6" if lite else "silu")
+    assert (member.mean[0], member.std[0]) == ((0.5, 0.5) if lite else (0.485, 0.229))
+    assert member.drop_path == (0.0 if backbone.endswith("0") else 0.2)
+    assert member.levels == tuple(range(3, max_level + 1))
+    assert member.stride == 2**max_level
+
+
+def test_one_value_replaced_leaves_the_others() -> None:
+    changed = architecture("d3", fpn_cells=2, image_size=640, fusion=None)
+    assert changed == dataclasses.replace(FAMILY["d3"], fpn_cells=2, image_size=(640, 640))
+    assert architecture("d3", image_size=[384, 640]).image_size == (384, 640)
+
+
+def test_lists_of_a_config_file_equal_tuples() -> None:
+    listed = architecture("d0", anchor_ratios=[[1.0, 1.0], [2.0, 0.5]], mean=[0.5] * 3, std=[0.5] * 3)
+    tupled = architecture("d0", anchor_ratios=((1.0, 1.0), (2.0, 0.5)), mean=(0.5,) * 3, std=(0.5,) * 3)
+    assert listed == tupled
+    assert hash(listed) == hash(tupled)
+    assert listed.anchors_per_cell == 6
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_round_trip_through_json(name: str) -> None:
+    member = architecture(name, image_size=(256, 384))
+    assert Architecture.from_dict(json.loads(json.dumps(member.to_dict()))) == member
+
+
+def test_stored_dictionary_of_another_version() -> None:
+    stored = FAMILY["d0"].to_dict()
+    with pytest.raises(InputError, match=r"'fpn_chanels' is unknown.*Did you mean 'fpn_channels'\?"):
+        Architecture.from_dict(stored | {"fpn_chanels": 64})
+    # A value that an older version did not have yet takes its default.
+    del stored["anchor_ratios"]
+    assert Architecture.from_dict(stored) == FAMILY["d0"]
+
+
+def test_overrides_are_the_architectures_fields() -> None:
+    fields = [field.name for field in dataclasses.fields(Architecture)]
+    assert [field.name for field in dataclasses.fields(Overrides)] == [name for name in fields if name != "name"]
+    assert Overrides().given() == {}
+    assert Overrides(drop_path=0.0, image_size=128).given() == {"drop_path": 0.0, "image_size": 128}
+
+
+def test_unknown_member_names_the_nearest() -> None:
+    with pytest.raises(InputError) as caught:
+        architecture("lite03")
+    message = str(caught.value)
+    assert "'lite03'" in message
+    assert all(f"{name}," in message for name in ("d0", "d7x", "lite0"))
+    assert "Did you mean 'lite0'?" in message or "Did you mean 'lite3'?" in message
+    assert "\n" not in message
+
+
+def test_unknown_field_names_the_nearest() -> None:
+    with pytest.raises(InputError, match=r"'imagesize' is unknown; allowed: .*Did you mean 'image_size'\?"):
+        architecture("d0", imagesize=512)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "allowed"),
+    [
+        ("fusion", "fast_atention", "Did you mean 'fast_attention'?"),
+        ("activation", "swish", "silu, relu6"),
+        ("padding", "valid", "same, symmetric"),
+        ("fpn_channels", 0, "above 0"),
+        ("fpn_cells", -1, "above 0"),
+        ("anchor_scale", 0.0, "above 0"),
+        ("norm_eps", 0.0, "above 0"),
+        ("image_size", 16, "at least 32"),
+        ("image_size", (512, 20), "at least 32"),
+        ("image_size", (512,), "height and width"),
+        ("max_level", 4, "between 5 and 9"),
+        ("max_level", 10, "between 5 and 9"),
+        ("anchor_ratios", (), "above 0"),
+        ("anchor_ratios", ((1.0, 0.0),), "above 0"),
+        ("std", (0.2, 0.0, 0.2), "above 0"),
+        ("mean", (0.5,), "three numbers"),
+    ],
+)
+def test_value_out_of_range(field: str, value: Any, allowed: str) -> None:
+    with pytest.raises(InputError) as caught:
+        architecture("d0", **{field: value})
+    message = str(caught.value)
+    assert field in message
+    assert allowed in message
+    assert "\n" not in message
