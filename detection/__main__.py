@@ -29,9 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(USAGE, end="")
         return 0
     if arguments[0] == "--version":
-        from importlib.metadata import version
-
-        print(version("effdense"))
+        print(_version())
         return 0
     if arguments[0] == "score":
         from detection.score import main as score_main
@@ -40,6 +38,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     from engine.cli import run_cli
 
     return run_cli(_build, arguments)
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("effdense")
+    except PackageNotFoundError:
+        return "unknown: effdense runs from its source folder and is not installed (make setup does that)"
 
 
 def _build(arguments: list[str]) -> object:

@@ -55,7 +55,7 @@ class CocoDataModule(LightningDataModule):
         batch_size: int = 16,
         num_workers: int = 4,
         image_size: int | tuple[int, int] | None = None,
-        augmentation: Augmentation = Augmentation(),  # noqa: B008 (frozen)
+        augmentation: Augmentation = Augmentation(),
         class_rows: Literal["contiguous", "by_id"] = "contiguous",
     ) -> None:
         super().__init__()

@@ -87,7 +87,7 @@ class _FocalSum(torch.autograd.Function):
         # d/dx = (1 - alpha) p^gamma (gamma (1 - p) softplus(x) + p)
         scale = p.sqrt().mul_(p) if gamma == 1.5 else p.pow(gamma)
         scale.mul_(1.0 - alpha)
-        # Not torch.dot, which loses a thousandth over 5e7 terms on a CPU: it does not sum pairwise.
+        # Not torch.dot, which does not sum pairwise: 0.3 % off over 4e6 equal terms on a CPU.
         total = (scale * cross_entropy).sum()
         if logits.requires_grad:
             gradient = cross_entropy.mul_(gamma).mul_(1.0 - p).add_(p).mul_(scale)

@@ -105,7 +105,7 @@ def postprocess(
     if limits_hw is not None:
         boxes = clip_boxes(boxes, limits_hw)
     usable = (boxes[..., 2:] > boxes[..., :2]).all(-1) & boxes.isfinite().all(-1) & scores.isfinite()
-    boxes, scores = boxes.masked_fill(~usable[..., None], 0.0), scores.masked_fill(~usable, 0.0)
+    scores = scores.masked_fill(~usable, 0.0)
     suppress = hard_nms if config.nms == "hard" else soft_nms
     return suppress(boxes, scores, class_ids, config)
 

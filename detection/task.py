@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,7 +14,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
-from detection.batch import DetectionBatch
+from detection.batch import DetectionBatch, Detections
 from detection.classes import ClassList
 from detection.family import MemberName, Overrides
 from detection.ground_truth import GroundTruth
@@ -24,6 +26,7 @@ from detection.records import DetectionRecords
 from engine.checkpoints import save_metadata
 from engine.distributed import all_reduce_sum, run_on_main
 from engine.errors import InputError
+from engine.outputs import make_folder
 from engine.recipe import Optimizer, Schedule, build_optimizer, build_scheduler
 
 LOOK_EVERY = 20  # steps between two looks at the loss: each makes the host wait for the device
@@ -58,11 +61,12 @@ class DetectionTask(LightningModule):
     monitor: ClassVar[str] = "val_ap"
     monitor_mode: ClassVar[str] = "max"
     checkpoint_args: ClassVar[tuple[str, ...]] = ("member", "architecture", "classes")
+    resume_args: ClassVar[tuple[str, ...]] = ("optimizer", "schedule")
 
     def __init__(
         self,
         member: MemberName = "d0",
-        architecture: Overrides = Overrides(),  # noqa: B008 (frozen)
+        architecture: Overrides = Overrides(),
         num_classes: int | None = None,
         classes: ClassList | None = None,
         pretrained: str | None = None,
@@ -70,10 +74,10 @@ class DetectionTask(LightningModule):
         frozen_stages: int = 0,
         freeze_norm: bool = False,
         grad_checkpointing: bool = False,
-        loss: LossConfig = LossConfig(),  # noqa: B008 (frozen)
-        postprocess: Postprocess = Postprocess(),  # noqa: B008 (frozen)
-        optimizer: Optimizer = Optimizer(),  # noqa: B008 (frozen)
-        schedule: Schedule = Schedule(),  # noqa: B008 (frozen)
+        loss: LossConfig = LossConfig(),
+        postprocess: Postprocess = Postprocess(),
+        optimizer: Optimizer = Optimizer(),
+        schedule: Schedule = Schedule(),
         evaluator: Backend = "pycocotools",
         results: str | None = None,
     ) -> None:
@@ -96,12 +100,15 @@ class DetectionTask(LightningModule):
         self.evaluator: Backend = evaluator
         self.results = results
         self.records = DetectionRecords()
+        self.scores: BoxScores | None = None
+        self._last_loss: Tensor | None = None
         self._truth: dict[str, GroundTruth] = {}
 
     def configure_model(self) -> None:
         """Build the detector, once the trainer knows the data."""
         if "detector" not in self._modules:
-            self.detector = self._build().to(memory_format=torch.channels_last)
+            # Published weights come in eval mode, which Lightning would leave them in while training.
+            self.detector = self._build().train().to(memory_format=torch.channels_last)
 
     @property
     def network(self) -> EfficientDet:
@@ -161,22 +168,43 @@ class DetectionTask(LightningModule):
             raise InputError(msg)
         return wanted
 
+    def setup(self, stage: str) -> None:
+        """Prove that the results can be written, before the time that finding them takes."""
+        if self.results is not None:
+            make_folder(Path(self.results).parent)
+
+    def on_fit_start(self) -> None:
+        """Say what is trained."""
+        sizes = [(p.numel(), p.requires_grad) for p in self.detector.parameters()]
+        total, trained = sum(size for size, _ in sizes), sum(size for size, wanted in sizes if wanted)
+        height, width = self.canvas_hw
+        frozen = "" if trained == total else f", {trained / 1e6:.1f} M of them trained"
+        rank_zero_info(
+            f"EfficientDet {self.detector.config.name}: {total / 1e6:.1f} M parameters{frozen}; "
+            f"{len(self.classes)} classes; images on {height} x {width} pixels (height x width)"
+        )
+
     def training_step(self, batch: DetectionBatch, batch_idx: int) -> Tensor:
         """Loss of a batch, divided by the positives of all devices."""
         losses = self.detector.losses(batch, self.loss)
         # DDP averages gradients over the devices: the mean of sums * world / total is the sum over the total.
         normaliser = (all_reduce_sum(losses.positives) + 1) / self.trainer.world_size
         total = losses.total(normaliser, self.loss.box_weight)
+        self._last_loss = total.detach()
         if batch_idx % LOOK_EVERY == 0:
-            self._check_finite(total)
+            self._check_finite()
         parts = {"train_class_loss": losses.classes / normaliser, "train_box_loss": losses.boxes / normaliser}
         size = len(batch.images)
         self.log("train_loss", total.detach(), prog_bar=True, batch_size=size)
         self.log_dict({name: value.detach() for name, value in parts.items()}, batch_size=size)
         return total
 
-    def _check_finite(self, loss: Tensor) -> None:
-        value = float(loss)
+    def on_train_epoch_end(self) -> None:
+        """Look at the loss once more, before a checkpoint takes the place of a good one."""
+        self._check_finite()
+
+    def _check_finite(self) -> None:
+        value = 0.0 if self._last_loss is None else float(self._last_loss)
         if not math.isfinite(value):
             msg = (
                 f"the loss became {value} at step {self.trainer.global_step}. Lower model.optimizer.lr, lengthen "
@@ -203,6 +231,7 @@ class DetectionTask(LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Forget the detections of the last evaluation."""
+        self._check_finite()
         self.records = DetectionRecords()
 
     def on_test_epoch_start(self) -> None:
@@ -226,12 +255,25 @@ class DetectionTask(LightningModule):
         self.validation_step(batch, batch_idx)
 
     def on_validation_epoch_end(self) -> None:
-        """Score all images of all devices once; shown as a table by `validate`."""
+        """Score all images of all devices once."""
         self._score("val")
 
     def on_test_epoch_end(self) -> None:
         """As after a validation."""
         self._score("test")
+
+    def on_validation_end(self) -> None:
+        """Show the table of `validate`, below the progress bar that has just ended."""
+        if self.trainer.state.fn != "fit" and self.trainer.is_global_zero and self.scores is not None:
+            sys.stdout.write(f"{self.scores.table()}\n")
+
+    def on_test_end(self) -> None:
+        """As after a validation."""
+        self.on_validation_end()
+
+    def predict_step(self, batch: DetectionBatch, batch_idx: int) -> Detections:
+        """Detections of a batch, in pixels of the original images."""
+        return self.detector.detect(batch, self.postprocess)
 
     def _score(self, split: str) -> None:
         records = self.records.gather()
@@ -240,8 +282,7 @@ class DetectionTask(LightningModule):
             return
         for name, value in scores.as_dict(f"{split}_").items():
             self.log(name, value, prog_bar=name in ("val_ap", "val_ap50"), rank_zero_only=False)
-        if self.trainer.state.fn != "fit":
-            rank_zero_info(scores.table())
+        self.scores = scores
 
     def _evaluate(self, records: DetectionRecords, split: str) -> BoxScores:
         if split not in self._truth:
@@ -251,6 +292,19 @@ class DetectionTask(LightningModule):
             records.write_results(Path(self.results))
         return evaluate_boxes(self._truth[split], records.table(), image_ids=records.image_ids, backend=self.evaluator)
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse weights that are not those of the network that the file itself describes."""
+        own, given = self.state_dict(), checkpoint["state_dict"]
+        wrong = [key for key in own if key not in given or given[key].shape != own[key].shape]
+        wrong += [key for key in given if key not in own]
+        if wrong:
+            msg = (
+                f"the weights in '{self.trainer.ckpt_path}' do not fit the network that it describes: {len(wrong)} "
+                f"differ, such as '{wrong[0]}'. Give a checkpoint as `fit` wrote it."
+            )
+            raise InputError(msg)
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store what the network is, so that it can be rebuilt from the file alone."""
-        save_metadata(checkpoint, self.task, self.network.settings())
+        recipe = {"optimizer": asdict(self.optimizer), "schedule": asdict(self.schedule)}
+        save_metadata(checkpoint, self.task, self.network.settings() | recipe)

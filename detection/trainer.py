@@ -47,6 +47,9 @@ class DetectionTrainer(Trainer):
         if source is None:
             msg = "predict needs images. Give --source IMAGE, FOLDER or 'GLOB'."
             raise InputError(msg)
+        if batch_size < 1 or num_workers < 0:
+            msg = f"batch_size is {batch_size} and num_workers {num_workers}; allowed are at least 1 and 0."
+            raise InputError(msg)
         assert isinstance(model, DetectionTask)
         paths = find_images(source)
         writer = PredictionWriter(output, paths, pictures=pictures)

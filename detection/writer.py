@@ -14,6 +14,7 @@ from detection.batch import DetectionBatch, Detections
 from detection.classes import ClassList
 from detection.predict import Found, found_in
 from engine.distributed import all_gather_objects, is_main
+from engine.errors import InputError
 from engine.outputs import atomic_path, make_folder, write_json
 
 JSON_NAME = "predictions.json"
@@ -26,14 +27,22 @@ class PredictionWriter(BasePredictionWriter):
         output: folder; made if it is missing.
         paths: the images, by the ids that the loader gives them.
         pictures: whether to draw.
+
+    Raises:
+        InputError: the folder cannot be written, or a picture would take the place of an image.
     """
 
     def __init__(self, output: str | Path, paths: Sequence[Path], *, pictures: bool = True) -> None:
         super().__init__(write_interval="batch")
-        self.output = make_folder(output)
         self.paths = list(paths)
         self.names = picture_names(self.paths)
         self.pictures = pictures
+        self.output = make_folder(output)
+        originals = {path.resolve() for path in self.paths}
+        for name in self.names if pictures else ():
+            if (self.output / name).resolve() in originals:
+                msg = f"--output '{output}' would write over the image '{self.output / name}'. Give another folder."
+                raise InputError(msg)
         self.found: dict[int, Found] = {}
 
     def write_on_batch_end(
@@ -79,15 +88,19 @@ class PredictionWriter(BasePredictionWriter):
 
 def picture_names(paths: Sequence[Path]) -> list[Path]:
     """Where each picture goes below the output folder: the images' own tree, JPEG or else PNG."""
-    common = Path(os.path.commonpath([path.absolute().parent for path in paths])) if paths else Path()
+    # Not Path.absolute, which keeps the ".." of "../photos" and with it would lead out of the output folder.
+    places = [Path(os.path.abspath(path)) for path in paths]
+    common = Path(os.path.commonpath([place.parent for place in places])) if places else Path()
     names = []
     taken: set[Path] = set()
-    for path in paths:
-        name = path.absolute().relative_to(common)
+    for place in places:
+        name = place.relative_to(common)
         jpeg = name.suffix.lower() in (".jpg", ".jpeg")
         name = name if jpeg else name.with_suffix(".png")
-        if name in taken:  # a.bmp beside a.png
-            name = name.with_name(f"{name.stem}_{path.suffix[1:]}{name.suffix}")
+        first, number = name, 0
+        while name in taken:  # a.bmp beside a.png
+            name = first.with_name(f"{first.stem}_{place.suffix[1:]}{number or ''}{first.suffix}")
+            number += 1
         taken.add(name)
         names.append(name)
     return names

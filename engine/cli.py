@@ -42,6 +42,7 @@ from engine.runs import (
     make_loggers,
     run_folder,
 )
+from engine.sync_norm import SyncBatchNorm
 
 # Said at every run, or about what this command line decides itself.
 _NOISE = re.compile(
@@ -61,6 +62,8 @@ _NOISE = re.compile(
             "does not have many workers which may be a bottleneck",
             "callbacks used to create the checkpoint need to be provided",
             "LeafSpec",
+            "model that overrides the configure_model callback",
+            "in eval mode at the start of training",
         )
     )
 )
@@ -192,6 +195,12 @@ class EffDenseCLI(LightningCLI):
             self.save_config_callback = None
             kwargs.setdefault("enable_checkpointing", False)
             kwargs.setdefault("logger", settings["logger"] or False)
+        if settings["enable_model_summary"] is None:
+            # A table of one row and empty columns; the task says in a line what it trains.
+            kwargs["enable_model_summary"] = False
+        if settings["sync_batchnorm"]:
+            plugins = settings["plugins"] or []
+            kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), SyncBatchNorm()]
         try:
             return super().instantiate_trainer(**kwargs, callbacks=callbacks)
         except (MisconfigurationException, ValueError, TypeError) as error:
@@ -225,12 +234,17 @@ def _refuse_conflicts(asked: Any, stored: Any, path: Path, where: str = "model")
     if isinstance(asked, dict) and isinstance(stored, dict):
         for name in asked.keys() & stored.keys():
             _refuse_conflicts(asked[name], stored[name], path, f"{where}.{name}")
-    elif asked is not None and asked != stored:
+    elif asked is not None and asked != stored and not _stands_for(asked, stored):
         msg = (
             f"{where} is {asked!r}, but the checkpoint '{path}' has {stored!r}. "
             f"Leave {where} out, as the checkpoint decides it, or give another checkpoint."
         )
         raise InputError(msg)
+
+
+def _stands_for(asked: Any, stored: Any) -> bool:
+    """Whether one number was given for a list of equal ones, as the side of a square is for height and width."""
+    return isinstance(stored, list) and bool(stored) and all(item == asked for item in stored)
 
 
 def _first_lines(text: str) -> str:

@@ -90,7 +90,7 @@ def run_folder(run: Run, task: str, resumed: Path | None) -> Path:
     A training resumed from the last checkpoint of a run goes on in that run's folder.
 
     Raises:
-        InputError: the named run exists already, or the root cannot be written.
+        InputError: the named run has checkpoints already, or the root cannot be written.
     """
     place = make_folder(Path(run.root, task))
     if resumed is not None and resumed.name == _LAST and resumed.parent.name == _CHECKPOINTS:
@@ -101,7 +101,8 @@ def run_folder(run: Run, task: str, resumed: Path | None) -> Path:
         taken = [re.fullmatch(r"version_(\d+)", path.name) for path in place.iterdir()]
         return place / f"version_{max((int(match[1]) for match in taken if match), default=-1) + 1}"
     folder = place / run.name
-    if folder.exists() and any(folder.iterdir()):
+    # A start that failed before its first checkpoint does not bar the name; what it wrote is set aside by number.
+    if any((folder / _CHECKPOINTS).glob("*.ckpt")):
         msg = f"run '{folder}' exists. Choose another --run.name, or go on with it: --ckpt_path last."
         raise InputError(msg)
     return folder
@@ -162,6 +163,11 @@ class Progress(TQDMProgressBar):
 
     def __init__(self) -> None:
         super().__init__(leave=True)
+
+    def on_train_start(self, *_: Any) -> None:
+        """Begin with a bar that leaves no line, as every epoch brings its own."""
+        super().on_train_start()
+        self.train_progress_bar.leave = False
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         """The measures to show."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from lightning.pytorch.plugins import LayerSync
+from lightning.pytorch.plugins.layer_sync import TorchSyncBatchNorm
 from timm.layers import convert_sync_batchnorm
 from torch import nn
 
 
-class SyncBatchNorm(LayerSync):
+class SyncBatchNorm(TorchSyncBatchNorm):
     """Takes the place of Lightning's converter behind `trainer.sync_batchnorm`.
 
     torch's own `convert_sync_batchnorm` turns timm's `BatchNormAct2d` into a plain batch norm and with it drops
@@ -20,6 +20,5 @@ class SyncBatchNorm(LayerSync):
         return converted
 
     def revert(self, model: nn.Module) -> nn.Module:
-        """Leave the network as it is: a synchronised norm in eval mode is a plain one."""
-        assert isinstance(model, nn.Module)
+        """Leave the network as it is: in eval mode a synchronised norm is a plain one."""
         return model

@@ -102,9 +102,9 @@ def test_contested_anchor_goes_to_the_first_box_although_the_second_fits_better(
 
 def test_forced_match_outranks_a_better_overlap_of_another_box() -> None:
     anchors = torch.tensor([[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 100.0, 100.0]])
-    # Box 0 fits anchor 0 well, but has its best anchor there too; box 1 only touches anchor 0.
-    boxes = torch.tensor([[[0.0, 0.0, 10.0, 9.0], [0.0, 0.0, 2.0, 2.0]]])
-    found = match_anchors(boxes[:, [1, 0]], torch.tensor([[0, 1]]), anchors)
+    # Both have their best anchor in the first, which the small box fits at 0.04 and the large one at 0.9.
+    boxes = torch.tensor([[[0.0, 0.0, 2.0, 2.0], [0.0, 0.0, 10.0, 9.0]]])
+    found = match_anchors(boxes, torch.tensor([[0, 1]]), anchors)
     assert list(zip(found.anchor.tolist(), found.box.tolist(), strict=True)) == [(0, 0)]
 
 

@@ -1,0 +1,123 @@
+"""Time our detector beside effdet 0.4.1 on this machine: the same member, weights and images, interleaved.
+
+    python benchmarks/beside_effdet.py --member d0 --threads 2
+
+Each round runs every measurement once on either side, ours and effdet's in turn, so that noise meets both alike.
+Printed are the minimum and the median of all rounds and the ratio effdet / ours (above 1: ours is faster).
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import effdet
+import torch
+from effdet.bench import DetBenchPredict, DetBenchTrain
+
+from detection.batch import DetectionBatch
+from detection.losses import LossConfig
+from detection.model import EfficientDet
+from detection.postprocess import Postprocess
+from detection.weights import PUBLISHED, export_effdet
+
+
+def measurements(member: str, size: int, batch: int) -> dict[str, tuple[Callable[[], object], Callable[[], object]]]:
+    """Pairs of (ours, effdet's) by name."""
+    name = f"tf_efficientdet_{member}"
+    config = effdet.get_efficientdet_config(name)
+    config.image_size = (size, size)
+    ours = EfficientDet(member, image_size=size, **PUBLISHED[name].overrides).eval()
+    theirs = effdet.EfficientDet(config, pretrained_backbone=False).eval()
+    theirs.load_state_dict(export_effdet(ours, redundant_bias=PUBLISHED[name].redundant_bias))
+    ours = ours.to(memory_format=torch.channels_last)
+
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randint(0, 256, (1, 3, size, size), dtype=torch.uint8, generator=generator)
+    images = torch.randint(0, 256, (batch, 3, size, size), dtype=torch.uint8, generator=generator)
+    low = torch.rand(batch, 20, 2, generator=generator) * size * 0.7
+    boxes = torch.cat([low, low + 8 + torch.rand(batch, 20, 2, generator=generator) * size * 0.25], -1)
+    class_ids = torch.randint(0, 90, (batch, 20), generator=generator)
+
+    def as_batch(pixels: torch.Tensor) -> DetectionBatch:
+        count = len(pixels)
+        sizes = torch.tensor([[size, size]] * count)
+        return DetectionBatch(pixels, boxes[:count], class_ids[:count], torch.arange(count), torch.ones(count), sizes)
+
+    mean, std = 255 * torch.tensor(config.mean).view(3, 1, 1), 255 * torch.tensor(config.std).view(3, 1, 1)
+    info = {"img_scale": torch.ones(1), "img_size": torch.tensor([[float(size), float(size)]])}
+    target = {"bbox": boxes[..., [1, 0, 3, 2]], "cls": (class_ids + 1).float()}
+    predict = DetBenchPredict(theirs).eval()
+    bench = DetBenchTrain(theirs)
+    loss = LossConfig()
+
+    def our_step() -> None:
+        ours.train()
+        losses = ours.losses(as_batch(images), loss)
+        losses.total(losses.positives + 1, loss.box_weight).backward()
+        ours.zero_grad()
+        ours.eval()
+
+    def their_step() -> None:
+        bench.train()
+        bench((images - mean) / std, target)["loss"].backward()
+        bench.zero_grad()
+        bench.eval()
+
+    def no_grad(call: Callable[[], object]) -> Callable[[], object]:
+        return torch.no_grad()(call)
+
+    def soft(on: bool) -> Callable[[], object]:
+        def call() -> object:
+            predict.soft_nms = on
+            return predict((image - mean) / std, info)
+
+        return call
+
+    return {
+        "network, one image": (no_grad(lambda: ours(image)), no_grad(lambda: theirs((image - mean) / std))),
+        "image to boxes, hard NMS": (lambda: ours.detect(as_batch(image), Postprocess()), no_grad(soft(False))),
+        "image to boxes, soft NMS": (
+            lambda: ours.detect(as_batch(image), Postprocess(nms="soft")),
+            no_grad(soft(True)),
+        ),
+        f"training step, batch {batch}": (our_step, their_step),
+    }
+
+
+def main() -> None:
+    """Run the rounds and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--member", default="d0")
+    parser.add_argument("--size", type=int, default=512)
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    torch.manual_seed(0)
+    pairs = measurements(given.member, given.size, given.batch)
+    seconds: dict[tuple[str, int], list[float]] = {(name, side): [] for name in pairs for side in (0, 1)}
+    for turn in range(given.rounds + 1):
+        for name, sides in pairs.items():
+            for side, call in enumerate(sides):
+                start = time.perf_counter()
+                call()
+                if turn:  # the first round warms up
+                    seconds[name, side].append(time.perf_counter() - start)
+    print(f"{given.member} at {given.size} px, {given.threads} threads, {given.rounds} rounds; milliseconds")
+    print(f"{'':32}{'ours min':>10}{'median':>9}{'effdet min':>12}{'median':>9}{'ratio min':>11}{'median':>8}")
+    for name in pairs:
+        own, other = seconds[name, 0], seconds[name, 1]
+        low, mid = min(own), statistics.median(own)
+        their_low, their_mid = min(other), statistics.median(other)
+        print(
+            f"{name:32}{1e3 * low:10.0f}{1e3 * mid:9.0f}{1e3 * their_low:12.0f}{1e3 * their_mid:9.0f}"
+            f"{their_low / low:11.2f}{their_mid / mid:8.2f}"
+        )
+
+
+if __name__ == "__main__":
+    main()
