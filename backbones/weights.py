@@ -90,7 +90,7 @@ def read_state_dict(path: str | Path) -> StateDict:
     """
     path = Path(path)
     if not path.is_file():
-        message = f"Weight file {path} does not exist."
+        message = f"Weight file '{path}' does not exist. Give the path of a .safetensors or .pth file."
         raise InputError(message)
     if path.suffix not in _SUFFIXES:
         message = f"Weight file {path} has an unknown suffix; allowed are {', '.join(_SUFFIXES)}."

@@ -23,6 +23,7 @@ from detection.family import Architecture, architecture
 from detection.heads import CLASS_BIAS, Head, initialise_head
 from detection.losses import LossConfig, Losses, detection_losses
 from detection.postprocess import Postprocess, postprocess, to_original_pixels
+from engine.distributed import is_main
 from engine.errors import InputError
 
 if TYPE_CHECKING:
@@ -172,11 +173,9 @@ class EfficientDet(nn.Module):
         """Take another class list; only the class head's last layer starts anew when the rows differ."""
         if classes == self.classes:
             return
-        _log.info(
-            "class list changed from %d to %d rows: the last class layer starts anew",
-            len(self.classes),
-            len(classes),
-        )
+        if is_main():
+            kept = "all weights are kept but the last class layer, which starts anew"
+            _log.warning("class list changed from %d to %d rows: %s", len(self.classes), len(classes), kept)
         fresh = Head(len(classes), self.config)
         initialise_head(fresh, last_bias=CLASS_BIAS)
         self.class_head.predict = fresh.predict.to(self.mean)

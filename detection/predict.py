@@ -138,9 +138,13 @@ def predict_many(
 
 
 def tight_canvas(image_hw: tuple[int, int], limit_hw: tuple[int, int], stride: int) -> tuple[int, int]:
-    """The smallest canvas, in multiples of the stride, for an image that is fitted into `limit_hw`."""
+    """The smallest canvas, in multiples of the stride, for an image that is fitted into `limit_hw`.
+
+    It never exceeds the limit: what the network itself adds up to a multiple of the stride is its own to fill.
+    """
     scale = min(limit_hw[0] / image_hw[0], limit_hw[1] / image_hw[1])
-    height, width = (max(1, -(-int(side * scale) // stride)) * stride for side in image_hw)
+    needed = (max(1, -(-int(side * scale) // stride)) * stride for side in image_hw)
+    height, width = (min(side, limit) for side, limit in zip(needed, limit_hw, strict=True))
     return height, width
 
 

@@ -39,7 +39,8 @@ class DetectionTask(LightningModule):
     that shapes the network, from the checkpoint or the published weights.
 
     Args:
-        member: the one dial: backbone, size, pyramid, heads and anchors of the family member.
+        member: the one dial: backbone, size, pyramid, heads and anchors of the family member; null is that of the
+            published weights, or else d0.
         architecture: single values in place of the member's.
         num_classes: only to be checked against the annotations, or for data without any.
         classes: the class list, where it shall not come from the annotations.
@@ -65,7 +66,7 @@ class DetectionTask(LightningModule):
 
     def __init__(
         self,
-        member: MemberName = "d0",
+        member: MemberName | None = None,
         architecture: Overrides = Overrides(),
         num_classes: int | None = None,
         classes: ClassList | None = None,
@@ -138,16 +139,18 @@ class DetectionTask(LightningModule):
         if self.pretrained is not None and not restoring:
             overrides = self.architecture.given()
             detector = EfficientDet.from_pretrained(self.pretrained, freezing=self.freezing, **overrides)
-            if fitting and not detector.classes.covers(wanted):
-                rank_zero_info(
-                    f"{self.pretrained} knows {len(detector.classes)} classes, the data has {len(wanted)} others: "
-                    "all weights are kept but the last class layer, which starts anew."
+            if self.member not in (None, detector.config.name):
+                msg = (
+                    f"model.member is {self.member}, but the weights '{self.pretrained}' are those of "
+                    f"{detector.config.name}. Leave model.member out."
                 )
+                raise InputError(msg)
+            if fitting and not detector.classes.covers(wanted):
                 detector.set_classes(wanted)
             return detector
         start = self.backbone_weights if fitting and not restoring else None
         overrides = self.architecture.given()
-        return EfficientDet(self.member, classes=wanted, backbone_weights=start, **self.freezing, **overrides)
+        return EfficientDet(self.member or "d0", classes=wanted, backbone_weights=start, **self.freezing, **overrides)
 
     @property
     def _attached(self) -> bool:

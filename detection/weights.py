@@ -116,8 +116,8 @@ def _name_of_file(path: Path) -> str:
     if stem in PUBLISHED:
         return stem
     msg = (
-        f"the name of '{path}' does not tell which network it holds. "
-        f"Give layout_of=..., one of: {', '.join(PUBLISHED)}."
+        f"the name of '{path}' does not tell which network it holds. Call it as it was published, such as "
+        "tf_efficientdet_d0.pth; in Python, layout_of='tf_efficientdet_d0' does as well."
     )
     raise InputError(msg)
 

@@ -54,7 +54,9 @@ class EMA(WeightAveraging):
         if averages[0].is_floating_point():
             count = self.updates
             decay = min(self.decay, (1 + count) / (10 + count))
-            torch._foreach_lerp_(list(averages), list(weights), 1 - decay)
+            # The copy is made before a trainer of other precision (64-true, bf16-true) converts the network.
+            same = [weight.to(averages[0].dtype) for weight in weights]
+            torch._foreach_lerp_(list(averages), same, 1 - decay)
         else:
             torch._foreach_copy_(list(averages), list(weights))
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+MOST_LISTED = 20  # names in one message; more would be a wall
+
 
 class InputError(Exception):
     """Something the user gave cannot be used; the message is complete and is printed without a traceback."""
@@ -24,5 +26,6 @@ def check_choice(what: str, given: object, allowed: Iterable[str]) -> None:
     """
     names = list(allowed)
     if given not in names:
-        msg = f"{what} '{given}' is unknown; allowed: {', '.join(names)}.{did_you_mean(str(given), names)}"
+        listed = names if len(names) <= MOST_LISTED else [*names[:5], f"... ({len(names)} in all)"]
+        msg = f"{what} '{given}' is unknown; allowed: {', '.join(listed)}.{did_you_mean(str(given), names)}"
         raise InputError(msg)

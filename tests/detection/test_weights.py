@@ -147,7 +147,7 @@ def test_unknown_names() -> None:
 def test_file_whose_name_does_not_tell(tmp_path: Path, state: State) -> None:
     path = save(state, tmp_path / "best.pth")
     message = message_of(load_pretrained, path)
-    assert "Give layout_of=..., one of: tf_efficientdet_d0, " in message
+    assert "Call it as it was published, such as tf_efficientdet_d0.pth" in message
 
 
 @pytest.mark.parametrize("name", ["tf_efficientdet_d0-0123abcd.pth", "tf_efficientdet_d0.safetensors"])
