@@ -3,9 +3,10 @@
     python benchmarks/train_beside_effdet.py BCCD --minutes 12
 
 Both sides get the same backbone weights, batches (one loader feeds both), optimiser (AdamW), peak learning rate,
-warm-up, cosine over the given time, gradient clipping and weight averaging. Steps are interleaved in one process
-and each side's clock runs only during its own steps; whoever has used less time is next. effdet runs as it comes:
-`DetBenchTrain` on its own `tf_efficientdet_lite0`, default memory format. Scores are pycocotools'.
+warm-up, cosine over the given time, gradient clipping and weight averaging; only `--frozen` is ours alone. Steps are
+interleaved in one process and each side's clock runs only during its own steps; whoever has used less time is next.
+effdet runs as it comes: `DetBenchTrain` on its own `tf_efficientdet_lite0`, default memory format. Scores are
+pycocotools'.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ class Side:
     step_seconds: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=PEAK_LR, weight_decay=WEIGHT_DECAY)
+        trained = [p for p in self.network.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(trained, lr=PEAK_LR, weight_decay=WEIGHT_DECAY)
         self.average = ModelEmaV3(self.network, decay=0.9998, use_warmup=True, warmup_gamma=10.0, warmup_power=1.0)
 
     def step(self, batch: DetectionBatch, budget: float) -> None:
@@ -74,8 +76,9 @@ class Side:
         self.seconds += self.step_seconds[-1]
 
 
-def ours(classes: int, size: tuple[int, int], momentum: float) -> Side:
-    model = EfficientDet("lite0", classes, image_size=size, norm_momentum=momentum, backbone_weights=WEIGHTS)
+def ours(classes: int, size: tuple[int, int], momentum: float, frozen: int) -> Side:
+    overrides = {"image_size": size, "norm_momentum": momentum}
+    model = EfficientDet("lite0", classes, backbone_weights=WEIGHTS, frozen_stages=frozen, **overrides)
     model = model.train().to(memory_format=torch.channels_last)
     config = LossConfig()
 
@@ -143,6 +146,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--momentum", type=float, default=0.03, help="batch-norm momentum of pyramid and heads")
+    parser.add_argument("--frozen", type=int, default=0, help="our frozen_stages; effdet has no such setting")
     parser.add_argument("--output", type=Path, default=None, help="JSON file for the figures")
     given = parser.parse_args()
     size = (given.size[0], given.size[1])
@@ -158,7 +162,8 @@ def main() -> None:
     loader = DataLoader(train_set, given.batch, shuffle=True, drop_last=True, collate_fn=collate)
     test_loader = DataLoader(test_set, given.batch, collate_fn=collate)
 
-    sides = [make(len(train.classes), size, given.momentum) for make in (ours, theirs)]
+    count = len(train.classes)
+    sides = [ours(count, size, given.momentum, given.frozen), theirs(count, size, given.momentum)]
     budget = 60 * given.minutes
     started = time.time()
     for batch in endless(loader):
