@@ -22,7 +22,8 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 
 demo: setup
 	rm -rf runs/detection/$(RUN) demo-output
-	$(BIN)/python -m engine.scenes demo-data --train 800 --val 64 --height 256 --width 512
+	$(BIN)/python -m engine.scenes demo-data --train 800 --val 64 --height 256 --width 512 \
+		--classes '["person", "rider", "car", "truck", "bus", "bicycle", "traffic sign"]'
 	$(BIN)/python -m detection fit --config configs/detection/demo.yaml --run.name $(RUN)
 	$(BIN)/python -m detection predict --ckpt_path best --run.name $(RUN) --source 'demo-data/leftImg8bit/val/*/*.png' --output demo-output
 	$(BIN)/python -m detection test --config configs/detection/demo.yaml --ckpt_path best --run.name $(RUN)
