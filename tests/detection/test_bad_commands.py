@@ -152,7 +152,7 @@ BAD: list[tuple[str, str, list[str], Callable[[], None]]] = [
      ["model.member is 'd0'", "has 'lite0'", "Leave model.member out"], nothing),
     ("unknown published", f"{FIT} --model.pretrained tf_efficientdet_d8",
      ["'tf_efficientdet_d8'", "Did you mean"], nothing),
-    ("no weight file", f"{FIT} --model.backbone_weights nowhere.pth", ["nowhere.pth does not exist"], nothing),
+    ("no weight file", f"{FIT} --model.backbone_weights nowhere.pth", ["'nowhere.pth' does not exist"], nothing),
     # Settings.
     ("unknown member", f"{FIT} --model.member lite03", ["model.member is 'lite03'", "Did you mean 'lite"], nothing),
     ("option", f"{FIT} --model.optimiser.lr 1", ["model.optimiser.lr", "Did you mean 'model.optimizer.lr'?"], nothing),

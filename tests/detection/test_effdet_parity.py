@@ -54,7 +54,9 @@ def randomise(network: torch.nn.Module, inputs: torch.Tensor) -> None:
 
 
 @torch.no_grad()
-def pair(published: str, size: tuple[int, int], **settings: object) -> tuple[EfficientDet, torch.nn.Module]:
+def pair(
+    published: str, size: tuple[int, int], dtype: torch.dtype = torch.float32, **settings: object
+) -> tuple[EfficientDet, torch.nn.Module]:
     """Our network and effdet's with equal weights, at a canvas effdet is built for."""
     config = effdet.get_efficientdet_config(published)
     config.image_size = size
@@ -64,6 +66,7 @@ def pair(published: str, size: tuple[int, int], **settings: object) -> tuple[Eff
     entry = PUBLISHED[published]
     ours = EfficientDet(entry.member, config.num_classes, image_size=size, **entry.overrides).eval()
     randomise(theirs, ours.normalise(images(2, size)))
+    ours, theirs = ours.to(dtype), theirs.to(dtype)
     load_effdet(ours, theirs.state_dict(), "effdet")
     return ours, theirs
 
@@ -96,23 +99,25 @@ def test_exported_keys_and_shapes_are_the_manifests(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "size"),
+    ("name", "size", "dtype", "most"),
     [
-        ("tf_efficientdet_d0", (128, 256)),
-        ("tf_efficientdet_d1", (128, 128)),
-        ("tf_efficientdet_d7x", (256, 256)),
-        ("tf_efficientdet_lite0", (256, 128)),
-        ("efficientdet_d0", (128, 128)),
-        ("tf_efficientdet_d0_ap", (128, 128)),
+        ("tf_efficientdet_d0", (128, 256), torch.float32, 1e-4),
+        ("tf_efficientdet_d1", (128, 128), torch.float32, 1e-4),
+        # In double precision, where it shows more: float32 itself leaves 1e-4 after the 300 layers of a D7x.
+        ("tf_efficientdet_d7x", (256, 256), torch.float64, 1e-9),
+        ("tf_efficientdet_lite0", (256, 128), torch.float32, 1e-4),
+        ("tf_efficientdet_lite0", (256, 128), torch.float64, 1e-9),
+        ("efficientdet_d0", (128, 128), torch.float32, 1e-4),
+        ("tf_efficientdet_d0_ap", (128, 128), torch.float32, 1e-4),
     ],
 )
 @torch.no_grad()
-def test_class_and_box_maps(name: str, size: tuple[int, int]) -> None:
-    ours, theirs = pair(name, size)
+def test_class_and_box_maps(name: str, size: tuple[int, int], dtype: torch.dtype, most: float) -> None:
+    ours, theirs = pair(name, size, dtype)
     pixels = images(1, size)
     for own, other in zip(ours(pixels), theirs(ours.normalise(pixels)), strict=True):
         for a, b in zip(own, other, strict=True):
-            torch.testing.assert_close(a, b, atol=1e-4, rtol=0)
+            torch.testing.assert_close(a, b, atol=most, rtol=0)
 
 
 def test_round_trip_through_the_published_layout() -> None:
@@ -128,7 +133,9 @@ def test_round_trip_through_the_published_layout() -> None:
 @torch.no_grad()
 def test_final_boxes(name: str, nms: str) -> None:
     size = (256, 256)
-    ours, theirs = pair(name, size, soft_nms=nms == "soft", max_detection_points=1000)
+    # A box at the threshold falls to either side by the last digit, of which float32 has too few for a D7x.
+    dtype = torch.float64 if name == "tf_efficientdet_d7x" else torch.float32
+    ours, theirs = pair(name, size, dtype, soft_nms=nms == "soft", max_detection_points=1000)
     pixels = images(2, size)
     info = {"img_scale": torch.tensor([0.5, 1.0]), "img_size": torch.tensor([[100.0, 128.0], [256.0, 200.0]])}
     expected = DetBenchPredict(theirs)(ours.normalise(pixels), info)
