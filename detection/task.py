@@ -244,13 +244,15 @@ class DetectionTask(LightningModule):
     def validation_step(self, batch: DetectionBatch, batch_idx: int) -> None:
         """Collect the detections of a batch."""
         found = self.detector.detect(batch, self.postprocess)
-        category_ids = torch.tensor(self.classes.category_ids, device=found.class_ids.device)
+        rows = found.class_ids.clamp(min=0).cpu()
+        # Rows without a name, ten of COCO's ninety, stand for ids that no annotation file lists.
+        named = torch.tensor([bool(name) for name in self.classes.names])
         self.records.add(
             batch.image_ids.cpu().numpy(),
             found.boxes_xyxy.float().cpu().numpy(),
             found.scores.float().cpu().numpy(),
-            category_ids[found.class_ids.clamp(min=0)].cpu().numpy(),
-            valid=(found.class_ids >= 0).cpu().numpy(),
+            torch.tensor(self.classes.category_ids)[rows].numpy(),
+            valid=((found.class_ids >= 0).cpu() & named[rows]).numpy(),
         )
 
     def test_step(self, batch: DetectionBatch, batch_idx: int) -> None:

@@ -128,7 +128,9 @@ def test_round_trip_through_the_published_layout() -> None:
         assert torch.equal(value, again.state_dict()[key]), key
 
 
-@pytest.mark.parametrize("name", ["tf_efficientdet_d0", "tf_efficientdet_d7x", "tf_efficientdet_lite0"])
+@pytest.mark.parametrize(
+    "name", ["tf_efficientdet_d0", "tf_efficientdet_d1", "tf_efficientdet_d7x", "tf_efficientdet_lite0"]
+)
 @pytest.mark.parametrize("nms", ["hard", "soft"])
 @torch.no_grad()
 def test_final_boxes(name: str, nms: str) -> None:
