@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from engine.commands import run_task
+
 USAGE = """\
 EfficientDet: train it, score it, find objects in images.
 
@@ -24,39 +26,17 @@ EfficientDet: train it, score it, find objects in images.
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code: 0, or 2 for a mistake in what was given."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(USAGE, end="")
-        return 0
-    if arguments[0] == "--version":
-        print(_version())
-        return 0
-    if arguments[0] == "score":
-        from detection.score import main as score_main
-
-        return score_main(arguments[1:])
-    from engine.cli import run_cli
-
-    return run_cli(_build, arguments)
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("effdense")
-    except PackageNotFoundError:
-        return "unknown: effdense runs from its source folder and is not installed (make setup does that)"
+    return run_task(USAGE, {"score": "detection.score"}, _build, argv)
 
 
 def _build(arguments: list[str]) -> object:
     # The classes come with torch and Lightning, seconds of import that help and score do without.
-    from detection.cli import DetectionCLI
     from detection.data import CocoDataModule
     from detection.task import DetectionTask
     from detection.trainer import DetectionTrainer
+    from engine.cli import EffDenseCLI
 
-    return DetectionCLI(DetectionTask, CocoDataModule, arguments, trainer_class=DetectionTrainer)
+    return EffDenseCLI(DetectionTask, CocoDataModule, arguments, trainer_class=DetectionTrainer)
 
 
 if __name__ == "__main__":

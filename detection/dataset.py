@@ -16,7 +16,7 @@ from detection.batch import DetectionBatch
 from detection.classes import ClassList
 from detection.coco import CocoAnnotations
 from engine.augment import ImageAugmenter
-from engine.errors import InputError
+from engine.errors import InputError, SampleError
 from engine.images import FloatArray, Letterbox, UInt8Array, read_image
 
 _log = logging.getLogger(__name__)
@@ -40,17 +40,6 @@ class Sample(NamedTuple):
     image_id: int
     scale: float
     size_hw: tuple[int, int]
-
-
-class SampleError(InputError):
-    """An `InputError` of a loader worker that stays one short message.
-
-    The loader raises a worker's error anew, with the worker's whole traceback as the message; the last line of
-    that is the message meant for the user.
-    """
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message.rpartition(f"{type(self).__name__}: ")[2].strip())
 
 
 class CocoDetection(Dataset[Sample]):

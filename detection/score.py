@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from detection.ground_truth import GroundTruth, check_known
 from detection.metric import Backend, BoxScores, evaluate_boxes
 from detection.records import DetectionTable
-from engine.errors import InputError, did_you_mean
+from engine.commands import parse_function, run_command
 from engine.outputs import make_folder, write_json
 
 
@@ -53,31 +50,9 @@ def score(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line, print the table; returns 2 after one short line of error, else 0."""
-    try:
-        scores = score(**_parse(argv))
-    except InputError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    sys.stdout.write(scores.table() + "\n")
-    return 0
 
+    def act() -> None:
+        scores = score(**parse_function(score, "python -m detection score", argv, __doc__))
+        sys.stdout.write(scores.table() + "\n")
 
-def _parse(argv: Sequence[str] | None) -> dict[str, Any]:
-    from jsonargparse import ArgumentParser
-
-    command = "python -m detection score"
-    parser = ArgumentParser(prog=command, description=__doc__, exit_on_error=False, allow_abbrev=False)
-    names = parser.add_function_arguments(score)
-    try:
-        return dict(vars(parser.parse_args(None if argv is None else list(argv))))
-    except argparse.ArgumentError as error:
-        text = " ".join(str(error).split())
-        if match := re.match(r"unrecognized arguments: (?:--)?([^\s=]*)", text):
-            options = "--" + ", --".join(names)
-            text = f"unknown argument '{match[1]}'.{did_you_mean(match[1], names)} Allowed: {options}"
-        elif match := re.fullmatch(r"the following arguments are required: (.*)", text):
-            text = "give --" + match[1].replace(", ", " and --")
-        elif match := re.fullmatch(r'Parser key "(\w+)": Expected an? (.*?)\. Got value: (.*)', text):
-            allowed = re.sub(r"typing\.Literal\[(.*)\]", r"\1", match[2].replace("<class 'bool'>", "true, false"))
-            text = f"--{match[1]} is '{match[3]}'; allowed: {allowed}"
-        raise InputError(text) from error
+    return run_command(act)

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from lightning.pytorch import LightningModule
-from lightning.pytorch.utilities import rank_zero_info
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from detection.batch import DetectionBatch, Detections
@@ -23,16 +18,14 @@ from detection.metric import Backend, BoxScores, evaluate_boxes
 from detection.model import EfficientDet
 from detection.postprocess import Postprocess
 from detection.records import DetectionRecords
-from engine.checkpoints import save_metadata
 from engine.distributed import all_reduce_sum, run_on_main
 from engine.errors import InputError
 from engine.outputs import make_folder
-from engine.recipe import Optimizer, Schedule, build_optimizer, build_scheduler
+from engine.recipe import Optimizer, Schedule
+from engine.task import DenseTask
 
-LOOK_EVERY = 20  # steps between two looks at the loss: each makes the host wait for the device
 
-
-class DetectionTask(LightningModule):
+class DetectionTask(DenseTask):
     """EfficientDet with its training recipe.
 
     The class list comes from the training annotations; `validate`, `test` and `predict` take it, as everything
@@ -59,10 +52,10 @@ class DetectionTask(LightningModule):
     """
 
     task: ClassVar[str] = "detection"
+    part: ClassVar[str] = "detector"
     monitor: ClassVar[str] = "val_ap"
-    monitor_mode: ClassVar[str] = "max"
     checkpoint_args: ClassVar[tuple[str, ...]] = ("member", "architecture", "classes")
-    resume_args: ClassVar[tuple[str, ...]] = ("optimizer", "schedule")
+    detector: EfficientDet
 
     def __init__(
         self,
@@ -82,7 +75,7 @@ class DetectionTask(LightningModule):
         evaluator: Backend = "pycocotools",
         results: str | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(optimizer, schedule)
         self.member = member
         self.architecture = architecture
         self.num_classes = num_classes
@@ -96,20 +89,11 @@ class DetectionTask(LightningModule):
         }
         self.loss = loss
         self.postprocess = postprocess
-        self.optimizer = optimizer
-        self.schedule = schedule
         self.evaluator: Backend = evaluator
         self.results = results
         self.records = DetectionRecords()
         self.scores: BoxScores | None = None
-        self._last_loss: Tensor | None = None
         self._truth: dict[str, GroundTruth] = {}
-
-    def configure_model(self) -> None:
-        """Build the detector, once the trainer knows the data."""
-        if "detector" not in self._modules:
-            # Published weights come in eval mode, which Lightning would leave them in while training.
-            self.detector = self._build().train().to(memory_format=torch.channels_last)
 
     @property
     def network(self) -> EfficientDet:
@@ -132,9 +116,9 @@ class DetectionTask(LightningModule):
         """Colour of the canvas beside the image."""
         return self.network.fill_color
 
-    def _build(self) -> EfficientDet:
-        fitting = self._attached and self.trainer.state.fn == "fit"
-        restoring = self._attached and self.trainer.ckpt_path is not None
+    def build(self) -> EfficientDet:
+        """The detector with the weights that the command starts from."""
+        fitting, restoring = self.fitting, self.restoring
         wanted = self._wanted_classes(fitting)
         if self.pretrained is not None and not restoring:
             overrides = self.architecture.given()
@@ -152,15 +136,10 @@ class DetectionTask(LightningModule):
         overrides = self.architecture.given()
         return EfficientDet(self.member or "d0", classes=wanted, backbone_weights=start, **self.freezing, **overrides)
 
-    @property
-    def _attached(self) -> bool:
-        return self._trainer is not None
-
     def _wanted_classes(self, fitting: bool) -> ClassList:
-        data = getattr(self.trainer, "datamodule", None) if self._attached else None
         wanted = self.given_classes
-        if wanted is None and fitting and data is not None:
-            wanted = data.train_classes()
+        if wanted is None and fitting and self.data is not None:
+            wanted = self.data.train_classes()
         if wanted is None:
             return ClassList.numbered(90 if self.num_classes is None else self.num_classes)
         if self.num_classes not in (None, len(wanted)):
@@ -176,16 +155,17 @@ class DetectionTask(LightningModule):
         if self.results is not None:
             make_folder(Path(self.results).parent)
 
-    def on_fit_start(self) -> None:
-        """Say what is trained."""
-        sizes = [(p.numel(), p.requires_grad) for p in self.detector.parameters()]
-        total, trained = sum(size for size, _ in sizes), sum(size for size, wanted in sizes if wanted)
+    def description(self) -> str:
+        """Member, classes and canvas."""
         height, width = self.canvas_hw
-        frozen = "" if trained == total else f", {trained / 1e6:.1f} M of them trained"
-        rank_zero_info(
-            f"EfficientDet {self.detector.config.name}: {total / 1e6:.1f} M parameters{frozen}; "
-            f"{len(self.classes)} classes; images on {height} x {width} pixels (height x width)"
+        return (
+            f"EfficientDet {self.detector.config.name}; {len(self.classes)} classes; images on {height} x {width} "
+            "pixels (height x width)"
         )
+
+    def network_settings(self) -> dict[str, Any]:
+        """Member, architecture and classes."""
+        return self.network.settings()
 
     def training_step(self, batch: DetectionBatch, batch_idx: int) -> Tensor:
         """Loss of a batch, divided by the positives of all devices."""
@@ -193,48 +173,16 @@ class DetectionTask(LightningModule):
         # DDP averages gradients over the devices: the mean of sums * world / total is the sum over the total.
         normaliser = (all_reduce_sum(losses.positives) + 1) / self.trainer.world_size
         total = losses.total(normaliser, self.loss.box_weight)
-        self._last_loss = total.detach()
-        if batch_idx % LOOK_EVERY == 0:
-            self._check_finite()
+        self.watch(total, batch_idx)
         parts = {"train_class_loss": losses.classes / normaliser, "train_box_loss": losses.boxes / normaliser}
         size = len(batch.images)
         self.log("train_loss", total.detach(), prog_bar=True, batch_size=size)
         self.log_dict({name: value.detach() for name, value in parts.items()}, batch_size=size)
         return total
 
-    def on_train_epoch_end(self) -> None:
-        """Look at the loss once more, before a checkpoint takes the place of a good one."""
-        self._check_finite()
-
-    def _check_finite(self) -> None:
-        value = 0.0 if self._last_loss is None else float(self._last_loss)
-        if not math.isfinite(value):
-            msg = (
-                f"the loss became {value} at step {self.trainer.global_step}. Lower model.optimizer.lr, lengthen "
-                "model.schedule.warmup_epochs, or set trainer.gradient_clip_val to 10 or less."
-            )
-            raise InputError(msg)
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The optimiser for the global batch, and its schedule, stepped with it."""
-        optimizer = build_optimizer(self.detector, self.optimizer, self._global_batch())
-        steps = int(self.trainer.estimated_stepping_batches)
-        epochs = self.trainer.max_epochs or 0
-        if epochs <= 0:
-            batches = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
-            epochs = max(1, math.ceil(steps / max(1.0, batches)))
-        scheduler = build_scheduler(optimizer, self.schedule, steps, epochs)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-    def _global_batch(self) -> int:
-        data = getattr(self.trainer, "datamodule", None)
-        loader: Any = data if data is not None else self.trainer.train_dataloader
-        size = loader.batch_size
-        return int(size) * self.trainer.world_size * self.trainer.accumulate_grad_batches
-
     def on_validation_epoch_start(self) -> None:
         """Forget the detections of the last evaluation."""
-        self._check_finite()
+        self.check_finite()
         self.records = DetectionRecords()
 
     def on_test_epoch_start(self) -> None:
@@ -296,20 +244,3 @@ class DetectionTask(LightningModule):
         if self.results is not None and not self.trainer.sanity_checking:
             records.write_results(Path(self.results))
         return evaluate_boxes(self._truth[split], records.table(), image_ids=records.image_ids, backend=self.evaluator)
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse weights that are not those of the network that the file itself describes."""
-        own, given = self.state_dict(), checkpoint["state_dict"]
-        wrong = [key for key in own if key not in given or given[key].shape != own[key].shape]
-        wrong += [key for key in given if key not in own]
-        if wrong:
-            msg = (
-                f"the weights in '{self.trainer.ckpt_path}' do not fit the network that it describes: {len(wrong)} "
-                f"differ, such as '{wrong[0]}'. Give a checkpoint as `fit` wrote it."
-            )
-            raise InputError(msg)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store what the network is, so that it can be rebuilt from the file alone."""
-        recipe = {"optimizer": asdict(self.optimizer), "schedule": asdict(self.schedule)}
-        save_metadata(checkpoint, self.task, self.network.settings() | recipe)

@@ -28,6 +28,7 @@ from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, Pr
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_info
 
+from engine.averaging import EMA
 from engine.checkpoints import Checkpoint, read_checkpoint
 from engine.errors import InputError
 from engine.parser import ShortErrorParser
@@ -127,14 +128,26 @@ class EffDenseCLI(LightningCLI):
         super().add_default_arguments_to_parser(parser)
         parser.add_class_arguments(Run, "run")
 
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the weight averaging; `--ema.decay 0` turns it off."""
+        parser.add_lightning_class_args(EMA, "ema")
+
+    def setup_parser(self, *args: Any, **kwargs: Any) -> None:
+        """Leave Lightning's table of results out, as the task prints its own; `--verbose true` shows it."""
+        super().setup_parser(*args, **kwargs)
+        assert isinstance(self.parser, ShortErrorParser)
+        assert self.parser.commands is not None
+        for command in ("validate", "test"):
+            self.parser.commands.choices[command].set_defaults(verbose=False)
+
     def needs_checkpoint(self, command: str, settings: Namespace) -> bool:
         """Whether a command without --ckpt_path is refused, as its network would be untrained.
 
         Args:
             command: The command.
-            settings: All of its settings; a task whose weights may come from elsewhere looks there.
+            settings: All of its settings; pretrained weights take the place of a checkpoint.
         """
-        return command in ("validate", "test", "predict")
+        return command in ("validate", "test", "predict") and settings["model"].get("pretrained") is None
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse, find the checkpoint, and take the network's settings from it.

@@ -12,6 +12,17 @@ class InputError(Exception):
     """Something the user gave cannot be used; the message is complete and is printed without a traceback."""
 
 
+class SampleError(InputError):
+    """An `InputError` of a loader worker that stays one short message.
+
+    The loader raises a worker's error anew, with the worker's whole traceback as the message; the last line of
+    that is the message meant for the user.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message.rpartition(f"{type(self).__name__}: ")[2].strip())
+
+
 def did_you_mean(given: str, allowed: Iterable[str]) -> str:
     """A hint with the nearest allowed name, e.g. `" Did you mean 'sgd'?"`, or an empty string."""
     matches = difflib.get_close_matches(given, list(allowed), n=1, cutoff=0.6)

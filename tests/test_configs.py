@@ -28,15 +28,15 @@ def header(path):
 @pytest.fixture(scope="module")
 def parser():
     """The parser of `python -m detection fit`."""
-    from detection.cli import DetectionCLI
     from detection.data import CocoDataModule
     from detection.task import DetectionTask
     from detection.trainer import DetectionTrainer
+    from engine.cli import EffDenseCLI
 
     class Built(Exception):  # noqa: N818
         pass
 
-    class Halted(DetectionCLI):
+    class Halted(EffDenseCLI):
         def parse_arguments(self, parser, args):
             raise Built(parser.commands.choices["fit"])
 

@@ -67,7 +67,7 @@ def one_and_two(small_set, tmp_path_factory):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     # Loaded once, not by each process.
-    multiprocessing.set_forkserver_preload(["detection.cli", "detection.data", "detection.trainer"])
+    multiprocessing.set_forkserver_preload(["engine.cli", "detection.data", "detection.trainer"])
     context = torch.multiprocessing.start_processes(
         run_process, (2, port, str(folder)), nprocs=2, start_method="forkserver", join=False
     )

@@ -151,7 +151,7 @@ def test_the_network_comes_from_the_checkpoint(in_trained, capsys, command, whic
 
 
 def test_a_validated_score_is_the_one_logged_in_training(in_trained, capsys):
-    assert main(["validate", "--ckpt_path", "best"]) == 0
+    assert main(["validate", "--ckpt_path", "best", "--verbose", "true"]) == 0
     (best,) = Path("runs/toy/wide/checkpoints").glob("best*")
     score = float(best.stem.rpartition("val_score")[2])
     shown = [line for line in capsys.readouterr().out.splitlines() if "val_score" in line][-1]

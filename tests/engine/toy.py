@@ -11,7 +11,6 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule, Tr
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
-from engine.averaging import EMA
 from engine.checkpoints import save_metadata
 from engine.cli import EffDenseCLI, run_cli
 from engine.errors import InputError
@@ -129,11 +128,6 @@ class ToyTrainer(Trainer):
         Path(output).write_text(f"{source} {model.size} {model.width} {ckpt_path}")
 
 
-class ToyCLI(EffDenseCLI):
-    def add_arguments_to_parser(self, parser: Any) -> None:
-        parser.add_lightning_class_args(EMA, "ema")
-
-
 def main(argv: list[str]) -> int:
     defaults = {"accelerator": "cpu", "devices": 1, "max_epochs": 2, "log_every_n_steps": 1}
-    return run_cli(lambda args: ToyCLI(ToyTask, ToyData, args, ToyTrainer, defaults), argv)
+    return run_cli(lambda args: EffDenseCLI(ToyTask, ToyData, args, ToyTrainer, defaults), argv)

@@ -1,0 +1,104 @@
+"""`python -m TASK COMMAND`: which code a command is, and commands that are one plain function.
+
+Nothing heavy is imported before it is known to be needed: help, version and scores wait for no torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from engine.errors import InputError, did_you_mean
+
+
+def run_task(
+    usage: str,
+    plain: Mapping[str, str],
+    build: Callable[[list[str]], object],
+    argv: Sequence[str] | None = None,
+) -> int:
+    """Run a task's command line.
+
+    Args:
+        usage: what help prints.
+        plain: commands that need no training library, each with the module whose `main` takes its arguments.
+        build: builds the LightningCLI of all other commands, and so runs it.
+        argv: the arguments; None takes the process's own.
+
+    Returns:
+        The exit status: 0, 2 after a wrong input, 130 after an interruption.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        sys.stdout.write(usage)
+        return 0
+    if arguments[0] == "--version":
+        sys.stdout.write(f"{_version()}\n")
+        return 0
+    if arguments[0] in plain:
+        status: int = importlib.import_module(plain[arguments[0]]).main(arguments[1:])
+        return status
+    from engine.cli import run_cli
+
+    return run_cli(build, arguments)
+
+
+def _version() -> str:
+    try:
+        return version("effdense")
+    except PackageNotFoundError:
+        return "unknown: effdense runs from its source folder and is not installed (make setup does that)"
+
+
+def run_command(act: Callable[[], None]) -> int:
+    """Act; returns the exit status: 0, 2 after one short line of error, 130 after an interruption."""
+    try:
+        act()
+    except InputError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return 130
+    return 0
+
+
+def parse_function(
+    function: Callable[..., Any], command: str, argv: Sequence[str] | None, description: str | None = None
+) -> dict[str, Any]:
+    """The arguments of a typed function from a command line; `--help` prints them and leaves.
+
+    Args:
+        function: its annotations and docstring describe the options.
+        command: the program's name, such as `python -m detection score`.
+        argv: what was given; None takes the process's own.
+        description: the help's first line.
+
+    Raises:
+        InputError: an option is unknown, missing or of another type.
+    """
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(prog=command, description=description, exit_on_error=False, allow_abbrev=False)
+    names = parser.add_function_arguments(function)
+    try:
+        return dict(vars(parser.parse_args(None if argv is None else list(argv))))
+    except argparse.ArgumentError as error:
+        raise InputError(_short(" ".join(str(error).split()), names)) from error
+
+
+def _short(text: str, names: Sequence[str]) -> str:
+    if match := re.match(r"unrecognized arguments: (?:--)?([^\s=]*)", text):
+        options = "--" + ", --".join(names)
+        return f"unknown argument '{match[1]}'.{did_you_mean(match[1], names)} Allowed: {options}"
+    if match := re.fullmatch(r"the following arguments are required: (.*)", text):
+        return "give --" + match[1].replace(", ", " and --")
+    if match := re.fullmatch(r'Parser key "(\w+)": Expected an? (.*?)\. Got value: (.*)', text):
+        allowed = re.sub(r"typing\.Literal\[(.*)\]", r"\1", match[2].replace("<class 'bool'>", "true, false"))
+        return f"--{match[1]} is '{match[3]}'; allowed: {allowed}"
+    return text
