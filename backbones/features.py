@@ -16,10 +16,12 @@ from typing import Literal
 
 import timm
 import torch
+from timm.layers import Conv2dSame
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from backbones.grid import Grid, feature_grid
 from backbones.weights import load_backbone_weights
 from engine.errors import InputError, did_you_mean
 
@@ -105,6 +107,7 @@ class EfficientNetFeatures(nn.Module):
         self._map_stages: tuple[int, ...] = tuple(net.feature_info.get("stage"))
         self.stage_lengths: tuple[int, ...] = tuple(len(stage) for stage in net.blocks)
         self.image_norm = _image_norm(net.pretrained_cfg, in_channels)
+        self.same_padding = isinstance(net.conv_stem, Conv2dSame)
 
         self.conv_stem = net.conv_stem
         self.bn1 = net.bn1
@@ -133,6 +136,10 @@ class EfficientNetFeatures(nn.Module):
             if stage in self._map_stages:
                 maps.append(x)
         return maps
+
+    def grids(self, image_hw: tuple[int, int]) -> list[Grid]:
+        """Where the cells of each map lie on an image of this height and width, in pixels."""
+        return [feature_grid(image_hw, stride, same_padding=self.same_padding) for stride in self.strides]
 
     def train(self, mode: bool = True) -> EfficientNetFeatures:
         """Set the training mode; frozen stages and frozen normalisation stay in evaluation mode."""

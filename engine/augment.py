@@ -103,7 +103,7 @@ class Augmentation:
         Raises:
             InputError: a name in `extra` is unknown, or its arguments do not fit.
         """
-        library = _albumentations()
+        library = albumentations_library()
         from engine.scale_jitter import ScaleJitter
 
         transforms = [ScaleJitter(canvas_hw, self.scale_min, self.scale_max)]
@@ -113,21 +113,27 @@ class Augmentation:
             around_one = (1.0 - self.color, 1.0 + self.color)
             jitter = library.ColorJitter(around_one, around_one, around_one, (-self.hue, self.hue), p=1.0)
             transforms.append(jitter)
-        transforms.extend(_build(entry) for entry in self.extra)
+        transforms.extend(build_transform(entry) for entry in self.extra)
         return Augmenter(transforms, canvas_hw, fill_color, min_side=self.min_side, min_visible=self.min_visible)
 
 
-def _albumentations() -> Any:
+def albumentations_library() -> Any:
+    """The albumentations module, imported when it is first needed; that takes seconds."""
     # Both are read on import: no question to a server about newer versions, and no thread pool per worker.
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     os.environ.setdefault("OPENCV_FOR_THREADS_NUM", "1")
     return importlib.import_module("albumentations")
 
 
-def _build(entry: Transform) -> Any:
+def build_transform(entry: Transform) -> Any:
+    """The transform that an entry names.
+
+    Raises:
+        InputError: the name is unknown, or its arguments do not fit.
+    """
     module, _, name = entry.name.rpartition(".")
     try:
-        library = importlib.import_module(module) if module else _albumentations()
+        library = importlib.import_module(module) if module else albumentations_library()
     except ImportError:
         library = None
     if not hasattr(library, name):
@@ -159,7 +165,7 @@ class Augmenter:
         min_side: float = 1.0,
         min_visible: float = 0.0,
     ) -> None:
-        library = _albumentations()
+        library = albumentations_library()
         self.canvas_hw = canvas_hw
         self.fill_color = fill_color
         self.min_side = min_side

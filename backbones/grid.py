@@ -1,0 +1,77 @@
+"""Where the cells of a feature map lie on the image, and upsampling that keeps to it.
+
+A strided convolution with symmetric padding centres its cell i on pixel 2 i of its input; TensorFlow's SAME padding
+does so at odd sizes, and at even sizes centres it on pixel 2 i + 1, as the one row that it adds lies below. Through
+the strided layers of a network this makes cell i of a map lie at pixel `stride * i + offset`. Upsampling that
+assumes anything else shifts the classes against the image: `align_corners=True` at even sizes by up to 12 pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class Grid(NamedTuple):
+    """The cells of a map on the image: cell (i, j) is centred on pixel (stride * i + offset_y, stride * j + offset_x).
+
+    Attributes:
+        stride: image pixels per cell.
+        offset_yx: image pixels from pixel (0, 0) to cell (0, 0).
+    """
+
+    stride: int
+    offset_yx: tuple[int, int]
+
+
+def feature_grid(image_hw: tuple[int, int], stride: int, *, same_padding: bool) -> Grid:
+    """The grid of a map behind log2(stride) layers of stride 2 with odd kernels.
+
+    Args:
+        image_hw: height and width of the image, in pixels.
+        stride: of the map, a power of two.
+        same_padding: TensorFlow's padding rather than the symmetric one.
+    """
+    return Grid(stride, (_offset(image_hw[0], stride, same_padding), _offset(image_hw[1], stride, same_padding)))
+
+
+def _offset(length: int, stride: int, same_padding: bool) -> int:
+    offset = 0
+    for layer in range(stride.bit_length() - 1):
+        if same_padding and length % 2 == 0:
+            offset += 2**layer
+        length = math.ceil(length / 2)
+    return offset
+
+
+def resample(maps: Tensor, grid: Grid, onto: Grid, size_hw: tuple[int, int]) -> Tensor:
+    """Read a map bilinearly at the cells of a finer grid; beyond its outermost cells it goes on unchanged.
+
+    Args:
+        maps: (B, C, h, w) on `grid`.
+        grid: its grid.
+        onto: the finer grid of the same network and image, or the image's own, `Grid(1, (0, 0))`.
+        size_hw: cells of the finer grid.
+
+    Returns:
+        (B, C, *size_hw), a view of a slightly larger tensor where that saves a copy.
+    """
+    factor = grid.stride // onto.stride
+    pads, starts = [], []
+    for length, cells, offset, target in zip(size_hw, maps.shape[-2:], grid.offset_yx, onto.offset_yx, strict=True):
+        # Fine cell k lies at coarse position (k - first) / factor; one more coarse cell on each side where needed.
+        first = (offset - target) // onto.stride
+        before = max(0, math.ceil(first / factor))
+        after = max(0, math.ceil((length - 1 - first) / factor) - (cells - 1))
+        pads.append((before, after))
+        starts.append(before * factor - first)
+    (top, bottom), (left, right) = pads
+    if top or bottom or left or right:
+        maps = F.pad(maps, (left, right, top, bottom), mode="replicate")
+    fine_h, fine_w = ((cells - 1) * factor + 1 for cells in maps.shape[-2:])
+    fine = F.interpolate(maps, size=(fine_h, fine_w), mode="bilinear", align_corners=True)
+    (y, x), (height, width) = starts, size_hw
+    return fine[..., y : y + height, x : x + width]
