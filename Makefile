@@ -1,11 +1,14 @@
 # make demo: train, COCO table, pictures, on scenes it generates.   make test: the test suite.
+# make demo-segmentation: the same for segmentation, with the Cityscapes table and overlays.
 # Each sets up .venv by itself; all it needs is Python 3.11 or newer and make.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RUN := demo
+SCENES = $(BIN)/python -m engine.scenes demo-data --train 800 --val 64 --height 256 --width 512 \
+	--classes '["person", "rider", "car", "truck", "bus", "bicycle", "traffic sign"]'
 
-.PHONY: help demo test lint setup lock clean
+.PHONY: help demo demo-segmentation test lint setup lock clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -22,12 +25,19 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 
 demo: setup
 	rm -rf runs/detection/$(RUN) demo-output
-	$(BIN)/python -m engine.scenes demo-data --train 800 --val 64 --height 256 --width 512 \
-		--classes '["person", "rider", "car", "truck", "bus", "bicycle", "traffic sign"]'
+	$(SCENES)
 	$(BIN)/python -m detection fit --config configs/detection/demo.yaml --run.name $(RUN)
 	$(BIN)/python -m detection predict --ckpt_path best --run.name $(RUN) --source 'demo-data/leftImg8bit/val/*/*.png' --output demo-output
 	$(BIN)/python -m detection test --config configs/detection/demo.yaml --ckpt_path best --run.name $(RUN)
 	@echo "Pictures: demo-output/   checkpoints, curves, config: runs/detection/$(RUN)/"
+
+demo-segmentation: setup
+	rm -rf runs/segmentation/$(RUN) demo-segmentation-output
+	$(SCENES)
+	$(BIN)/python -m segmentation fit --config configs/segmentation/demo.yaml --run.name $(RUN)
+	$(BIN)/python -m segmentation predict --ckpt_path best --run.name $(RUN) --source 'demo-data/leftImg8bit/val' --output demo-segmentation-output
+	$(BIN)/python -m segmentation test --config configs/segmentation/demo.yaml --ckpt_path best --run.name $(RUN)
+	@echo "Overlays: demo-segmentation-output/   checkpoints, curves, config: runs/segmentation/$(RUN)/"
 
 test: setup
 	$(BIN)/python -m pytest -q -n 2
@@ -38,7 +48,7 @@ lint: setup
 	$(BIN)/mypy
 
 lock:
-	$(BIN)/uv pip compile --quiet --universal --no-emit-index-url --no-header --no-annotate --python-version 3.11 --extra demo --extra fast --group dev pyproject.toml --output-file requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --no-emit-index-url --no-header --no-annotate --python-version 3.11 --extra demo --extra fast --extra geo --extra slides --group dev pyproject.toml --output-file requirements.lock
 
 clean:
-	rm -rf demo-data demo-output runs
+	rm -rf demo-data demo-output demo-segmentation-output runs

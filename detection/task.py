@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,7 +19,6 @@ from detection.postprocess import Postprocess
 from detection.records import DetectionRecords
 from engine.distributed import all_reduce_sum, run_on_main
 from engine.errors import InputError
-from engine.outputs import make_folder
 from engine.recipe import Optimizer, Schedule
 from engine.task import DenseTask
 
@@ -54,6 +52,7 @@ class DetectionTask(DenseTask):
     task: ClassVar[str] = "detection"
     part: ClassVar[str] = "detector"
     monitor: ClassVar[str] = "val_ap"
+    in_progress_bar: ClassVar[tuple[str, ...]] = ("val_ap", "val_ap50")
     checkpoint_args: ClassVar[tuple[str, ...]] = ("member", "architecture", "classes")
     detector: EfficientDet
 
@@ -75,7 +74,7 @@ class DetectionTask(DenseTask):
         evaluator: Backend = "pycocotools",
         results: str | None = None,
     ) -> None:
-        super().__init__(optimizer, schedule)
+        super().__init__(optimizer, schedule, results)
         self.member = member
         self.architecture = architecture
         self.num_classes = num_classes
@@ -90,9 +89,7 @@ class DetectionTask(DenseTask):
         self.loss = loss
         self.postprocess = postprocess
         self.evaluator: Backend = evaluator
-        self.results = results
         self.records = DetectionRecords()
-        self.scores: BoxScores | None = None
         self._truth: dict[str, GroundTruth] = {}
 
     @property
@@ -150,11 +147,6 @@ class DetectionTask(DenseTask):
             raise InputError(msg)
         return wanted
 
-    def setup(self, stage: str) -> None:
-        """Prove that the results can be written, before the time that finding them takes."""
-        if self.results is not None:
-            make_folder(Path(self.results).parent)
-
     def description(self) -> str:
         """Member, classes and canvas."""
         height, width = self.canvas_hw
@@ -185,10 +177,6 @@ class DetectionTask(DenseTask):
         self.check_finite()
         self.records = DetectionRecords()
 
-    def on_test_epoch_start(self) -> None:
-        """As before a validation."""
-        self.records = DetectionRecords()
-
     def validation_step(self, batch: DetectionBatch, batch_idx: int) -> None:
         """Collect the detections of a batch."""
         found = self.detector.detect(batch, self.postprocess)
@@ -203,39 +191,14 @@ class DetectionTask(DenseTask):
             valid=((found.class_ids >= 0).cpu() & named[rows]).numpy(),
         )
 
-    def test_step(self, batch: DetectionBatch, batch_idx: int) -> None:
-        """As in validation."""
-        self.validation_step(batch, batch_idx)
-
-    def on_validation_epoch_end(self) -> None:
-        """Score all images of all devices once."""
-        self._score("val")
-
-    def on_test_epoch_end(self) -> None:
-        """As after a validation."""
-        self._score("test")
-
-    def on_validation_end(self) -> None:
-        """Show the table of `validate`, below the progress bar that has just ended."""
-        if self.trainer.state.fn != "fit" and self.trainer.is_global_zero and self.scores is not None:
-            sys.stdout.write(f"{self.scores.table()}\n")
-
-    def on_test_end(self) -> None:
-        """As after a validation."""
-        self.on_validation_end()
-
     def predict_step(self, batch: DetectionBatch, batch_idx: int) -> Detections:
         """Detections of a batch, in pixels of the original images."""
         return self.detector.detect(batch, self.postprocess)
 
-    def _score(self, split: str) -> None:
+    def evaluate(self, split: str) -> BoxScores:
+        """COCO's numbers, computed by one process for all."""
         records = self.records.gather()
-        scores: BoxScores = run_on_main(lambda: self._evaluate(records, split))
-        if self.trainer.sanity_checking:
-            return
-        for name, value in scores.as_dict(f"{split}_").items():
-            self.log(name, value, prog_bar=name in ("val_ap", "val_ap50"), rank_zero_only=False)
-        self.scores = scores
+        return run_on_main(lambda: self._evaluate(records, split))
 
     def _evaluate(self, records: DetectionRecords, split: str) -> BoxScores:
         if split not in self._truth:

@@ -87,9 +87,20 @@ def parse_function(
     parser = ArgumentParser(prog=command, description=description, exit_on_error=False, allow_abbrev=False)
     names = parser.add_function_arguments(function)
     try:
-        return dict(vars(parser.parse_args(None if argv is None else list(argv))))
+        return dict(vars(parser.parse_args(with_underscores(argv))))
     except argparse.ArgumentError as error:
         raise InputError(_short(" ".join(str(error).split()), names)) from error
+
+
+def with_underscores(argv: Sequence[str] | None) -> list[str]:
+    """The command line with `--ground-truth` as `--ground_truth`; None takes the process's own."""
+    words = sys.argv[1:] if argv is None else argv
+    return [re.sub(r"(?<=\w)-", "_", option) + rest for option, rest in map(_split_option, words)]
+
+
+def _split_option(word: str) -> tuple[str, str]:
+    match = re.match(r"--[\w-]+", word)
+    return (match[0], word[match.end() :]) if match else ("", word)
 
 
 def _short(text: str, names: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -250,32 +250,53 @@ def find_images(source: str | Path | Sequence[str | Path]) -> list[Path]:
     Raises:
         InputError: a path does not exist, a folder holds no image, or a pattern matches none.
     """
+    return find_files(source, IMAGE_SUFFIXES, "image", ", ".join(sorted(IMAGE_SUFFIXES)))
+
+
+def find_files(
+    source: str | Path | Sequence[str | Path],
+    suffixes: Collection[str],
+    what: str,
+    listed: str,
+    skip: Callable[[Path], bool] = lambda folder: False,
+) -> list[Path]:
+    """As `find_images`, for any suffixes.
+
+    Args:
+        source: path, folder or glob pattern, or a list of them.
+        suffixes: of the wanted files, in lower case with the dot.
+        what: the wanted file in a message.
+        listed: the endings in a message.
+        skip: whether a folder below a given one is left out.
+
+    Raises:
+        InputError: as `find_images`.
+    """
     if not isinstance(source, str | Path):
-        return [path for entry in source for path in find_images(entry)]
+        return [path for entry in source for path in find_files(entry, suffixes, what, listed, skip)]
     path = Path(source)
     if path.is_file():
         return [path]
-    allowed = ", ".join(sorted(IMAGE_SUFFIXES))
     if path.is_dir():
-        found = sorted(_walk(path))
-        msg = f"folder '{source}' holds no image. Give a folder with files ending in {allowed}."
+        found = sorted(_walk(path, suffixes, skip))
+        msg = f"folder '{source}' holds no {what}. Give a folder with files ending in {listed}."
     elif glob.has_magic(str(source)):
         matches = (Path(match) for match in glob.glob(str(source), recursive=True))
-        found = sorted(match for match in matches if match.is_file() and _named_as_image(match.name))
-        msg = f"pattern '{source}' matches no image. Give one that matches files ending in {allowed}."
+        found = sorted(match for match in matches if match.is_file() and _ends_in(match.name, suffixes))
+        msg = f"pattern '{source}' matches no {what}. Give one that matches files ending in {listed}."
     else:
-        msg = f"'{source}' does not exist. Give an image, a folder or a quoted pattern such as 'in/*.jpg'."
+        msg = f"'{source}' does not exist. Give an {what}, a folder or a quoted pattern such as 'in/*.jpg'."
         raise InputError(msg)
     if not found:
         raise InputError(msg)
     return found
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def _walk(folder: Path, suffixes: Collection[str], skip: Callable[[Path], bool]) -> Iterator[Path]:
     for parent, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (Path(parent, name) for name in names if _named_as_image(name))
+        folders[:] = [name for name in folders if not name.startswith(".") and not skip(Path(parent, name))]
+        yield from (Path(parent, name) for name in names if _ends_in(name, suffixes))
 
 
-def _named_as_image(name: str) -> bool:
-    return not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES
+def _ends_in(name: str, suffixes: Collection[str]) -> bool:
+    return not name.startswith(".") and Path(name).suffix.lower() in suffixes

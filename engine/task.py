@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import asdict
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
 
 import torch
 from lightning.pytorch import LightningModule
@@ -14,9 +16,22 @@ from torch import Tensor, nn
 
 from engine.checkpoints import save_metadata
 from engine.errors import InputError
+from engine.outputs import make_folder
 from engine.recipe import Optimizer, Schedule, build_optimizer, build_scheduler
 
 LOOK_EVERY = 20  # steps between two looks at the loss: each makes the host wait for the device
+
+
+class Scores(Protocol):
+    """What an evaluation gives."""
+
+    def as_dict(self, prefix: str) -> dict[str, float]:
+        """Numbers to log, each name with the prefix before it."""
+        ...
+
+    def table(self) -> str:
+        """Text to read."""
+        ...
 
 
 class DenseTask(LightningModule):
@@ -25,9 +40,12 @@ class DenseTask(LightningModule):
     A task's class names itself in `task`, the attribute that holds its network in `part` (the prefix of the keys in
     its checkpoints), and builds the network in `build`, which is called once the trainer knows the data.
 
+    Validation and test share their steps: `validation_step` collects, `evaluate` scores all that was collected.
+
     Args:
         optimizer: update rule, learning rate and decay.
         schedule: warm-up and course of the learning rate.
+        results: file that `evaluate` writes, if it is given.
     """
 
     task: ClassVar[str]
@@ -36,9 +54,12 @@ class DenseTask(LightningModule):
     monitor_mode: ClassVar[str] = "max"
     checkpoint_args: ClassVar[tuple[str, ...]]
     resume_args: ClassVar[tuple[str, ...]] = ("optimizer", "schedule")
+    in_progress_bar: ClassVar[tuple[str, ...]]
 
-    def __init__(self, optimizer: Optimizer, schedule: Schedule) -> None:
+    def __init__(self, optimizer: Optimizer, schedule: Schedule, results: str | None) -> None:
         super().__init__()
+        self.results = results
+        self.scores: Scores | None = None
         self.optimizer = optimizer
         self.schedule = schedule
         self._last_loss: Tensor | None = None
@@ -54,6 +75,15 @@ class DenseTask(LightningModule):
     def network_settings(self) -> dict[str, Any]:
         """Plain values from which a checkpoint's reader builds the network again."""
         raise NotImplementedError
+
+    def evaluate(self, split: str) -> Scores:
+        """The scores of what was collected of a split by all processes, on each of them."""
+        raise NotImplementedError
+
+    def setup(self, stage: str) -> None:
+        """Prove that the results can be written, before the time that finding them takes."""
+        if self.results is not None:
+            make_folder(Path(self.results).parent)
 
     def configure_model(self) -> None:
         """Build the network, once the trainer knows the data."""
@@ -125,6 +155,39 @@ class DenseTask(LightningModule):
         loader: Any = self.data if self.data is not None else self.trainer.train_dataloader
         size = loader.batch_size
         return int(size) * self.trainer.world_size * self.trainer.accumulate_grad_batches
+
+    def on_test_epoch_start(self) -> None:
+        """As before a validation."""
+        self.on_validation_epoch_start()
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        """As in validation."""
+        self.validation_step(batch, batch_idx)
+
+    def on_validation_epoch_end(self) -> None:
+        """Score all images of all devices once."""
+        self._score("val")
+
+    def on_test_epoch_end(self) -> None:
+        """As after a validation."""
+        self._score("test")
+
+    def _score(self, split: str) -> None:
+        scores = self.evaluate(split)
+        if self.trainer.sanity_checking:
+            return
+        for name, value in scores.as_dict(f"{split}_").items():
+            self.log(name, value, prog_bar=name in self.in_progress_bar, rank_zero_only=False)
+        self.scores = scores
+
+    def on_validation_end(self) -> None:
+        """Show the table of `validate`, below the progress bar that has just ended."""
+        if self.trainer.state.fn != "fit" and self.trainer.is_global_zero and self.scores is not None:
+            sys.stdout.write(f"{self.scores.table()}\n")
+
+    def on_test_end(self) -> None:
+        """As after a validation."""
+        self.on_validation_end()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse weights that are not those of the network that the file itself describes."""

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from detection.family import FAMILY, architecture
 from detection.weights import PUBLISHED
+from segmentation.family import architecture as segmentation_architecture
+from segmentation.model import Segmenter
 
 ROOT = Path(__file__).parents[1]
-CONFIGS = sorted((ROOT / "configs/detection").glob("*.yaml"))
-COCO = [path for path in CONFIGS if path.stem.startswith("coco_")]
+DETECTION = sorted((ROOT / "configs/detection").glob("*.yaml"))
+SEGMENTATION = sorted((ROOT / "configs/segmentation").glob("*.yaml"))
+COCO = [path for path in DETECTION if path.stem.startswith("coco_")]
+CITYSCAPES = [path for path in SEGMENTATION if path.stem.startswith("cityscapes_")]
 
 
 def ids(path):
@@ -25,13 +31,19 @@ def header(path):
     return "\n".join(line for line in lines[: next(i for i, x in enumerate(lines) if not x.startswith("#"))])
 
 
-@pytest.fixture(scope="module")
-def parser():
-    """The parser of `python -m detection fit`."""
-    from detection.data import CocoDataModule
-    from detection.task import DetectionTask
-    from detection.trainer import DetectionTrainer
+@functools.cache
+def parser(task):
+    """The parser of `python -m TASK fit`."""
     from engine.cli import EffDenseCLI
+
+    if task == "detection":
+        from detection.data import CocoDataModule as Data
+        from detection.task import DetectionTask as Task
+        from detection.trainer import DetectionTrainer as Trainer
+    else:
+        from segmentation.data import SegmentationDataModule as Data
+        from segmentation.task import SegmentationTask as Task
+        from segmentation.trainer import SegmentationTrainer as Trainer
 
     class Built(Exception):  # noqa: N818
         pass
@@ -41,14 +53,18 @@ def parser():
             raise Built(parser.commands.choices["fit"])
 
     with pytest.raises(Built) as caught:
-        Halted(DetectionTask, CocoDataModule, [], trainer_class=DetectionTrainer)
+        Halted(Task, Data, [], trainer_class=Trainer)
     return caught.value.args[0]
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=ids)
-def test_the_parser_takes_it_and_its_values_build(path, parser):
-    settings = parser.parse_args(["--config", str(path)])
-    built = parser.instantiate_classes(settings)
+def build(path):
+    settings = parser(path.parent.name).parse_args(["--config", str(path)])
+    return settings, parser(path.parent.name).instantiate_classes(settings)
+
+
+@pytest.mark.parametrize("path", DETECTION, ids=ids)
+def test_the_parser_takes_a_detector_and_its_values_build(path):
+    settings, built = build(path)
     task, data = built.model, built.data
     assert data.has("train")
     assert data.has("val")
@@ -57,6 +73,60 @@ def test_the_parser_takes_it_and_its_values_build(path, parser):
     member = PUBLISHED[name].member if task.pretrained else name
     assert task.member in (None, member)  # without one, that of the published weights
     architecture(member, **task.architecture.given())
+
+
+@pytest.mark.parametrize("path", SEGMENTATION, ids=ids)
+def test_the_parser_takes_a_segmenter_and_its_values_build(path):
+    settings, built = build(path)
+    task, data = built.model, built.data
+    assert data.has("train")
+    assert data.has("val")
+    assert len(data.classes) >= 2
+    assert settings.trainer.gradient_clip_val == 10
+    segmentation_architecture(task.member, **task.architecture.given())
+
+
+@pytest.mark.parametrize("path", CITYSCAPES, ids=ids)
+def test_the_header_of_a_cityscapes_config_holds(path):
+    content, said = yaml.safe_load(path.read_text()), header(path)
+    member = path.stem.removeprefix("cityscapes_")
+    assert content["model"]["member"] == member
+    size = member.rpartition("_")[2].upper()
+    assert said.startswith(
+        f"# DeepLabv3+ on EfficientNet{'V2' if member.startswith('v2') else ''}-{size} on Cityscapes"
+    )
+    network = Segmenter(member)
+    parameters = sum(p.numel() for p in network.parameters()) / 1e6
+    assert parameters == pytest.approx(float(re.search(r"([\d.]+) M parameters", said)[1]), abs=0.05)
+    assert content["trainer"]["max_epochs"] == int(re.search(r"(\d+) epochs", said)[1])
+    # 2,975 pictures in steps of 16 crops.
+    steps = int(re.search(r"([\d,]+) steps", said)[1].replace(",", ""))
+    assert content["trainer"]["max_epochs"] * (2975 // 16) == pytest.approx(steps, rel=0.01)
+    assert content["model"]["loss"]["hard_pixels"] == 1 / 5
+
+
+def test_every_cityscapes_config_has_the_same_recipe():
+    recipes = []
+    for path in CITYSCAPES:
+        content = yaml.safe_load(path.read_text())
+        content["model"].pop("member")
+        content["model"].pop("grad_checkpointing", None)
+        content["data"].pop("batch_size")
+        recipes.append(content)
+    assert len(recipes) == 4
+    assert all(recipe == recipes[0] for recipe in recipes)
+
+
+@pytest.mark.parametrize("path", CITYSCAPES, ids=ids)
+def test_the_cost_in_the_header_of_a_cityscapes_config_is_counted(path):
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with torch.device("meta"):
+        network = Segmenter(path.stem.removeprefix("cityscapes_")).eval()
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            network(torch.empty(1, 3, 1024, 2048))
+    counted = counter.get_total_flops() / 2e9
+    assert counted == pytest.approx(float(re.search(r"([\d.]+) G multiply-adds", header(path))[1]), abs=0.05)
 
 
 @pytest.mark.parametrize("path", COCO, ids=ids)
@@ -88,12 +158,13 @@ def test_every_member_has_a_config_with_the_same_recipe():
     assert all(recipe == recipes[0] for recipe in recipes)
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=ids)
-def test_the_commands_of_the_header_name_this_config_and_known_options(path, parser):
+@pytest.mark.parametrize("path", [*DETECTION, *SEGMENTATION], ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_the_commands_of_the_header_name_this_config_and_known_options(path):
+    task = path.parent.name
     said = header(path).replace("\\\n#", " ")
-    commands = re.findall(r"python -m detection (.+)", said) + re.findall(r"(make \w+)", said)
+    commands = re.findall(rf"python -m {task} (.+)", said) + re.findall(r"(make [\w-]+)", said)
     assert commands
-    options = parser.option_keys()
+    options = parser(task).option_keys()
     for command in commands:
         if command.startswith("make "):
             assert re.search(rf"^{command[5:]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)

@@ -11,17 +11,24 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("backbones", "engine", "detection")
+PACKAGES = ("backbones", "engine", "detection", "segmentation")
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md")]
 # The thin last layer; everything else is usable without Lightning.
 WITH_LIGHTNING = {
-    "detection/cli.py", "detection/data.py", "detection/task.py", "detection/trainer.py", "detection/writer.py",
+    "detection/data.py", "detection/task.py", "detection/trainer.py", "detection/writer.py",
     "engine/averaging.py", "engine/cli.py", "engine/parser.py", "engine/runs.py", "engine/sync_norm.py",
+    "engine/task.py",
+    "segmentation/data.py", "segmentation/task.py", "segmentation/trainer.py", "segmentation/writer.py",
 }  # fmt: skip
 # What a layer may import of the others.
-BELOW = {"backbones": {"backbones", "engine"}, "engine": {"engine"}, "detection": {"backbones", "engine", "detection"}}
+BELOW = {
+    "backbones": {"backbones", "engine"},
+    "engine": {"engine"},
+    "detection": {"backbones", "engine", "detection"},
+    "segmentation": {"backbones", "engine", "segmentation"},
+}
 
 
 def name_of(path):
@@ -41,12 +48,17 @@ def imports(path):
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_layers_point_one_way(path):
     package = path.relative_to(ROOT).parts[0]
-    own = {module.partition(".")[0] for module in imports(path)} & {*PACKAGES, "tests", "benchmarks", "segmentation"}
+    own = {module.partition(".")[0] for module in imports(path)} & {*PACKAGES, "tests", "benchmarks"}
     assert own <= BELOW[package]
 
 
 def test_only_the_last_layer_knows_lightning():
-    users = {name_of(path) for path in MODULES if any(m.partition(".")[0] == "lightning" for m in imports(path))}
+    shell = ("lightning", "engine.task")  # the second is the first, with what all tasks share
+    users = {
+        name_of(path)
+        for path in MODULES
+        if any(module == name or module.startswith(f"{name}.") for module in imports(path) for name in shell)
+    }
     assert users == WITH_LIGHTNING
 
 
@@ -88,7 +100,9 @@ def test_the_lock_is_of_names_and_versions(tracked):
     for line in lines:
         assert re.fullmatch(r"[a-z0-9.\-]+==[\w.+!]+( ; [^;]+)?", line), line
     names = [line.partition("==")[0] for line in lines]
-    assert names == sorted(set(names))
+    assert names == sorted(names)
+    # A package stands twice only where Python versions need different releases of it.
+    assert all(" ; " in line for line in lines if names.count(line.partition("==")[0]) > 1)
 
 
 def test_the_lock_holds_every_dependency():
@@ -145,10 +159,10 @@ def shell_lines():
 
 def test_the_commands_of_the_documents_name_what_exists():
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    commands = {"fit", "validate", "test", "predict", "score"}
+    commands = {"fit", "validate", "test", "predict", "score", "check"}
     seen = set()
     for line in shell_lines():
-        if match := re.match(r"make (\w+)", line):
+        if match := re.match(r"make ([\w-]+)", line):
             assert match[1] in targets, line
         if match := re.match(r"python -m (\w+) (\w+)", line):
             assert (ROOT / match[1] / "__main__.py").is_file()
@@ -171,21 +185,36 @@ def test_the_options_of_the_documents_exist():
     from engine.averaging import EMA
     from engine.recipe import Optimizer, Schedule
     from engine.runs import Run
+    from segmentation.data import FolderLayout, SegmentationDataModule
+    from segmentation.family import Overrides
+    from segmentation.inference import Inference
+    from segmentation.score import score as score_masks
+    from segmentation.submission import check
+    from segmentation.task import SegmentationTask
+    from segmentation.trainer import SegmentationTrainer
 
     def arguments(function):
         return set(inspect.signature(function).parameters)
 
     groups = {
-        "model": arguments(DetectionTask), "data": arguments(CocoDataModule), "trainer": arguments(Trainer),
+        "model": arguments(DetectionTask) | arguments(SegmentationTask),
+        "data": arguments(CocoDataModule) | arguments(SegmentationDataModule),
+        "trainer": arguments(Trainer),
         "ema": arguments(EMA), "run": arguments(Run),
     }  # fmt: skip
-    nested = {"optimizer": arguments(Optimizer), "schedule": arguments(Schedule)}
-    plain = arguments(DetectionTrainer.predict) | arguments(score) | {"config", "help", "version", "print_config"}
+    nested = {
+        "optimizer": arguments(Optimizer), "schedule": arguments(Schedule), "folder": arguments(FolderLayout),
+        "architecture": arguments(Overrides), "inference": arguments(Inference),
+    }  # fmt: skip
+    plain = {"config", "help", "version", "print_config"}
+    for function in (DetectionTrainer.predict, SegmentationTrainer.predict, score, score_masks, check):
+        # Underscores may be written as hyphens where a whole option is.
+        plain |= arguments(function) | {name.replace("_", "-") for name in arguments(function)}
     seen = 0
     for line in shell_lines():
         if "python -m" not in line and not line.startswith("--"):
             continue
-        for option in re.findall(r"(?<!\S)--([a-z_]+(?:\.\w+)*)", line):
+        for option in re.findall(r"(?<!\S)--([a-z_-]+(?:\.\w+)*)", line):
             group, _, rest = option.partition(".")
             name, _, leaf = rest.partition(".")
             known = name in groups[group] and (not leaf or leaf in nested[name]) if rest else group in plain
@@ -202,10 +231,15 @@ def test_files_that_the_documents_name_exist():
         for folder in re.findall(r"^\| `(\w+/)` \|", text, re.MULTILINE):
             assert (ROOT / folder).is_dir(), folder
     for name in re.findall(r"^\| `(\w+\.yaml)`", (ROOT / "README.md").read_text(), re.MULTILINE):
-        assert (ROOT / "configs/detection" / name).is_file(), name
+        assert list((ROOT / "configs").glob(f"*/{name}")), name
 
 
-@pytest.mark.parametrize("module", ["detection", "engine.errors", "engine.outputs", "engine.images", "detection.score"])
+@pytest.mark.parametrize(
+    "module",
+    ["detection", "engine.commands", "engine.errors", "engine.outputs", "engine.images", "detection.score",
+     "segmentation", "segmentation.score", "segmentation.submission", "segmentation.tiles", "segmentation.pictures",
+     "segmentation.sources", "segmentation.journal"],
+)  # fmt: skip
 def test_light_modules_do_not_import_torch(module):
     code = f"import sys, {module}; sys.exit('torch' in sys.modules or 'lightning' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

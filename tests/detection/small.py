@@ -6,6 +6,7 @@ import io
 import json
 import logging
 from collections import Counter
+from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -65,8 +66,11 @@ class Said(NamedTuple):
     err: str
 
 
-def command(line: str) -> Said:
-    """Run `python -m detection LINE` in this process; Lightning's loggers write to the captured stderr."""
+def command(line: str, main: Callable[[list[str]], int] = main) -> Said:
+    """Run `python -m detection LINE` in this process; Lightning's loggers write to the captured stderr.
+
+    With another task's `main` that one is run.
+    """
     out, err = io.StringIO(), io.StringIO()
     handlers = [h for name in LOGGERS for h in logging.getLogger(name).handlers]
     with redirect_stdout(out), redirect_stderr(err):

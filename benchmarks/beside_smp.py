@@ -1,0 +1,157 @@
+"""Time our DeepLabv3+ beside smp's on this machine: the same weights and images, interleaved, float32.
+
+    python benchmarks/beside_smp.py --threads 2
+
+Each round runs every measurement once on either side, ours and smp's in turn, so that noise meets both alike. Printed
+are the minimum and the median of all rounds, the ratio ours / smp (below 1: ours is faster), and the peak memory of
+each measurement in a process of its own. smp runs as it comes, in PyTorch's default memory format;
+`--channels-last` gives it ours. The training step has two images: smp's fails with one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import segmentation_models_pytorch as smp
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from segmentation.losses import LossConfig, segmentation_losses
+from segmentation.model import Segmenter
+
+CLASSES = 19
+SIDES = ("ours", "smp")
+MEASURES = ("inference, one image", "training step")
+Call = Callable[[], object]
+
+
+def networks(encoder: str) -> tuple[Segmenter, nn.Module]:
+    """Ours and smp's with the same weights; ours aligned as it is by default."""
+    torch.manual_seed(0)
+    theirs = smp.DeepLabV3Plus(f"tu-{encoder}", encoder_weights=None, classes=CLASSES).eval()
+    with tempfile.TemporaryDirectory() as folder:
+        theirs.save_pretrained(folder)
+        same = Segmenter.from_pretrained(folder)
+        ours = Segmenter.from_pretrained(folder, alignment=Segmenter("b0", CLASSES).config.alignment)
+    images = torch.randint(0, 256, (1, 3, 128, 160), dtype=torch.uint8)
+    with torch.no_grad():
+        expected = theirs(same.normalise(images))
+        assert (same(images) - expected).abs().max() < 1e-4 * expected.abs().max(), "the weights do not agree"
+    return ours.to(memory_format=torch.channels_last), theirs
+
+
+def measurements(
+    encoder: str, size_hw: tuple[int, int], batch: int, channels_last: bool
+) -> dict[str, tuple[Call, Call]]:
+    """Pairs of (ours, smp's) by name."""
+    ours, theirs = networks(encoder)
+    memory_format = torch.channels_last if channels_last else torch.contiguous_format
+    theirs = theirs.to(memory_format=memory_format)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (batch, 3, *size_hw), dtype=torch.uint8, generator=generator)
+    class_ids = torch.randint(0, CLASSES, (batch, *size_hw), generator=generator).byte()
+    class_ids[:, :32] = 255
+    mean, std = ours.mean.clone(), ours.std.clone()
+    config = LossConfig()
+
+    def normalise(pixels: Tensor) -> Tensor:
+        return ((pixels - mean) / std).contiguous(memory_format=memory_format)
+
+    @torch.inference_mode()
+    def our_inference() -> object:
+        return ours.eval()(images[:1])
+
+    @torch.inference_mode()
+    def their_inference() -> object:
+        return theirs.eval()(normalise(images[:1]))
+
+    def our_step() -> None:
+        logits, aux_logits = ours.train().outputs(images)
+        segmentation_losses(logits, class_ids, config, aux_logits).total(config).backward()
+        ours.zero_grad()
+
+    def their_step() -> None:
+        logits = theirs.train()(normalise(images))
+        F.cross_entropy(logits, class_ids.long(), ignore_index=255).backward()
+        theirs.zero_grad()
+
+    return {MEASURES[0]: (our_inference, their_inference), MEASURES[1]: (our_step, their_step)}
+
+
+def resident_mib(field: str) -> float:
+    """This process's `VmRSS`, or its peak `VmHWM`; getrusage's peak is at least that of the parent process."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
+
+
+def peaks(measure: str, side: str) -> tuple[float, float]:
+    """Resident MiB before, and at most during two runs of one measurement in a fresh process."""
+    # The options that the table is made with, and the one measurement.
+    command = [sys.executable, __file__, "--peak", measure, side, *sys.argv[1:]]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    before, peak = json.loads(printed.splitlines()[-1])
+    return before, peak
+
+
+def print_table(given: argparse.Namespace, seconds: dict[tuple[str, int], list[float]]) -> None:
+    height, width = given.size
+    print(f"{given.encoder} at {height}x{width}, {given.threads} threads, {given.rounds} rounds; milliseconds")
+    print(f"{'':24}{'ours min':>10}{'median':>9}{'smp min':>10}{'median':>9}{'ratio min':>11}{'median':>8}")
+    for name in MEASURES:
+        (low, mid), (their_low, their_mid) = (
+            (min(s), statistics.median(s)) for s in (seconds[name, 0], seconds[name, 1])
+        )
+        print(
+            f"{name:24}{1e3 * low:10.0f}{1e3 * mid:9.0f}{1e3 * their_low:10.0f}{1e3 * their_mid:9.0f}"
+            f"{low / their_low:11.2f}{mid / their_mid:8.2f}"
+        )
+
+
+def main() -> None:
+    """Run the rounds and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--encoder", default="tf_efficientnet_b0", help="timm's name")
+    parser.add_argument("--size", type=int, nargs=2, default=(512, 1024), help="height and width")
+    parser.add_argument("--batch", type=int, default=2, help="images of a training step")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--channels-last", action="store_true", help="smp in our memory format")
+    parser.add_argument("--peak", nargs=2, metavar=("MEASURE", "SIDE"), help="only print the memory of one measurement")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    if not given.peak:  # first, while nothing else runs
+        memory = {(name, side): peaks(name, side) for name in MEASURES for side in SIDES}
+    pairs = measurements(given.encoder, (given.size[0], given.size[1]), given.batch, given.channels_last)
+    if given.peak:
+        name, side = given.peak
+        before = resident_mib("VmRSS")
+        for _ in range(2):
+            pairs[name][SIDES.index(side)]()
+        print(json.dumps([before, resident_mib("VmHWM")]))
+        return
+    seconds: dict[tuple[str, int], list[float]] = {(name, side): [] for name in pairs for side in (0, 1)}
+    for turn in range(given.rounds + 1):
+        for name, sides in pairs.items():
+            for side, call in enumerate(sides):
+                start = time.perf_counter()
+                call()
+                if turn:  # the first round warms up
+                    seconds[name, side].append(time.perf_counter() - start)
+    print_table(given, seconds)
+    print(f"\n{'resident MiB':24}{'ours peak':>10}{'above start':>13}{'smp peak':>10}{'above start':>13}")
+    for name in MEASURES:
+        figures = [value for before, peak in (memory[name, side] for side in SIDES) for value in (peak, peak - before)]
+        print(f"{name:24}{figures[0]:10.0f}{figures[1]:13.0f}{figures[2]:10.0f}{figures[3]:13.0f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""Segment a raster that does not fit into memory and tell the peak of what it took.
+
+    python benchmarks/huge_raster.py --threads 2
+
+A generated GeoTIFF of 20,000 x 20,000 RGB pixels is segmented into Cityscapes' 19 classes by an untrained network, in
+a process of its own, whose largest resident memory the kernel keeps (VmHWM). With `--height` less is computed: memory
+depends on the width alone. `--gigabytes` makes it fail where the peak is above.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from rasterio.windows import Window
+
+
+def write_raster(path: Path, height: int, width: int, layout: str) -> None:
+    """Coloured fields with noise, a row of blocks at a time."""
+    rng = np.random.default_rng(0)
+    blocks = {"tiled": True, "blockxsize": 256, "blockysize": 256} if layout == "tiles" else {"blockysize": 64}
+    georeference = {"crs": "EPSG:32632", "transform": rasterio.transform.from_origin(500000, 5300000, 0.5, 0.5)}
+    with rasterio.open(
+        path, "w", driver="GTiff", height=height, width=width, count=3, dtype="uint8", interleave="pixel",
+        compress="deflate", zlevel=1, bigtiff="IF_SAFER", **blocks, **georeference,
+    ) as dataset:  # fmt: skip
+        for top in range(0, height, 256):
+            rows = min(256, height - top)
+            fields = rng.integers(0, 240, (3, 4, -(-width // 64)), dtype=np.uint8).repeat(64, 1).repeat(64, 2)
+            noise = rng.integers(0, 16, (rows, width), dtype=np.uint8)
+            dataset.write(fields[:, :rows, :width] + noise, window=Window(0, top, width, rows))
+
+
+def segment(given: argparse.Namespace, source: Path, output: Path) -> None:
+    """What the child process does."""
+    import torch
+
+    from segmentation.inference import Inference
+    from segmentation.model import Segmenter
+    from segmentation.rasters import segment_raster
+
+    torch.set_num_threads(given.threads)
+    torch.manual_seed(0)
+    network = Segmenter(given.member).eval().to(memory_format=torch.channels_last)
+    print(f"resident with the network, before the raster: {_resident('VmRSS'):.2f} GB")
+    start = time.perf_counter()
+    config = Inference(window=given.window, overlap=given.overlap)
+    result = segment_raster(network, source, output, config, probabilities=given.probabilities)
+    seconds = time.perf_counter() - start
+    pixels = result.size_hw[0] * result.size_hw[1]
+    print(f"{pixels / 1e6:.0f} megapixels in {seconds:.0f} s, {pixels / 1e6 / seconds:.2f} a second")
+    print(f"written: {output.stat().st_size / 1e6:.0f} MB; classes found: {sum(n > 0 for n in result.areas.values())}")
+    peak = _resident("VmHWM")
+    print(f"largest resident memory: {peak:.2f} GB")
+    if given.gigabytes and peak > given.gigabytes:
+        sys.exit(f"that is above {given.gigabytes} GB")
+
+
+def _resident(field: str) -> float:
+    status = Path("/proc/self/status").read_text()
+    return int(status.split(f"{field}:")[1].split()[0]) * 1024 / 1e9
+
+
+def main() -> None:
+    """Write the raster, then segment it in a fresh process."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--height", type=int, default=20_000)
+    parser.add_argument("--width", type=int, default=20_000)
+    parser.add_argument("--layout", choices=("tiles", "strips"), default="tiles")
+    parser.add_argument("--member", default="lite0")
+    parser.add_argument("--window", type=int)
+    parser.add_argument("--overlap", type=int)
+    parser.add_argument("--probabilities", action="store_true")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--gigabytes", type=float)
+    parser.add_argument("--source", type=Path, help="a raster to segment in place of a generated one")
+    parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.child:
+        segment(given, given.source, given.child)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        source = given.source or Path(folder, "source.tif")
+        if not given.source:
+            write_raster(source, given.height, given.width, given.layout)
+            print(f"{given.width} x {given.height} pixels in {given.layout}, {source.stat().st_size / 1e6:.0f} MB")
+        command = [sys.executable, __file__, *sys.argv[1:], "--source", str(source), "--child", f"{folder}/labels.tif"]
+        sys.exit(subprocess.run(command, check=False).returncode)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,27 @@
+"""DeepLabv3+ on EfficientNet: train it, score it, and segment images of any size.
+
+from segmentation import load
+segmenter = load("best.ckpt")
+found = segmenter.predict("street.jpg")
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from segmentation.model import Segmenter as Segmenter
+    from segmentation.predict import load as load
+
+_HOMES = {"Segmenter": "segmentation.model", "load": "segmentation.predict"}
+__all__ = ["Segmenter", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    # Imported on first use: `python -m segmentation --help` and `score` must not wait for torch.
+    if name not in _HOMES:
+        msg = f"module 'segmentation' has no attribute '{name}'"
+        raise AttributeError(msg)
+    import importlib
+
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -1,0 +1,218 @@
+"""The thin Lightning shell around the segmenter: losses while training, the benchmark's scores while validating."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from engine.distributed import all_reduce_sum
+from engine.errors import InputError
+from engine.outputs import write_json
+from engine.recipe import Optimizer, Schedule
+from engine.task import DenseTask
+from segmentation.batch import EvaluationBatch, SegmentationBatch
+from segmentation.classes import ClassList
+from segmentation.family import MemberName, Overrides
+from segmentation.inference import Inference, probabilities
+from segmentation.losses import LossConfig, segmentation_losses
+from segmentation.metric import SegmentationScores
+from segmentation.model import Segmenter
+from segmentation.predict import Segmented, segment_images
+from segmentation.records import SegmentationRecords
+from segmentation.writer import PredictionBatch
+
+# DeepLab's: SGD 0.01 for 16 images, poly 0.9 without warm-up (detectron2 projects/DeepLab; tensorflow/models
+# research/deeplab/train.py).
+SGD = Optimizer(name="sgd", lr=0.01, lr_batch=16, momentum=0.9, weight_decay=1e-4)
+POLY = Schedule(name="poly", warmup_epochs=0.0, power=0.9)
+
+
+class SegmentationTask(DenseTask):
+    """DeepLabv3+ with its training recipe.
+
+    The class list comes from the training data; `validate`, `test` and `predict` take it, as everything that shapes
+    the network, from the checkpoint.
+
+    Args:
+        member: the one dial: `b0` ... `b7`, `lite0` ... `lite4`, `v2_s`, `v2_m`, `v2_l`; null is b0.
+        architecture: single values in place of the member's.
+        classes: the class list, where it shall not come from the data.
+        pretrained: a folder with a DeepLabV3Plus of segmentation-models-pytorch to start from.
+        backbone_weights: ImageNet weights to start from: `imagenet` for timm's hub, `package:NAME`, or a file;
+            null starts at random.
+        frozen_stages: 0 trains all, 1 freezes the stem, k the stem and k - 1 stages, -1 the backbone.
+        freeze_norm: keep the backbone's batch norms as they are.
+        grad_checkpointing: trade time for memory in the backbone.
+        loss: which losses, and their settings.
+        inference: how whole images are computed in validation and test.
+        eval_output_stride: the network's output stride in validate, test and predict, its rates adapted; null is
+            that of the training.
+        optimizer: update rule, learning rate and decay.
+        schedule: warm-up and course of the learning rate.
+        boundary: tolerance of the boundary F-score in validation and test, below 1 a share of the diagonal, such as
+            0.0075, from 1 on pixels; null leaves it out, as it takes time.
+        results: JSON file for all scores of validation or test.
+    """
+
+    task: ClassVar[str] = "segmentation"
+    part: ClassVar[str] = "segmenter"
+    monitor: ClassVar[str] = "val_miou"
+    in_progress_bar: ClassVar[tuple[str, ...]] = ("val_miou",)
+    checkpoint_args: ClassVar[tuple[str, ...]] = ("member", "architecture", "classes")
+    segmenter: Segmenter
+
+    def __init__(
+        self,
+        member: MemberName | None = None,
+        architecture: Overrides = Overrides(),
+        classes: ClassList | None = None,
+        pretrained: str | None = None,
+        backbone_weights: str | None = "imagenet",
+        frozen_stages: int = 0,
+        freeze_norm: bool = False,
+        grad_checkpointing: bool = False,
+        loss: LossConfig = LossConfig(),
+        inference: Inference = Inference(),
+        eval_output_stride: Literal[8, 16, 32] | None = None,
+        optimizer: Optimizer = SGD,
+        schedule: Schedule = POLY,
+        boundary: float | None = None,
+        results: str | None = None,
+    ) -> None:
+        super().__init__(optimizer, schedule, results)
+        self.member = member
+        self.architecture = architecture
+        self.given_classes = classes
+        self.pretrained = pretrained
+        self.backbone_weights = backbone_weights
+        self.freezing: dict[str, Any] = {
+            "frozen_stages": frozen_stages,
+            "freeze_norm": freeze_norm,
+            "grad_checkpointing": grad_checkpointing,
+        }
+        self.loss = loss
+        self.inference = inference
+        self.eval_output_stride = eval_output_stride
+        self.boundary = boundary
+        self.records: SegmentationRecords | None = None
+
+    @property
+    def network(self) -> Segmenter:
+        """The segmenter; built when first asked for."""
+        self.configure_model()
+        return self.segmenter
+
+    @property
+    def classes(self) -> ClassList:
+        """The segmenter's class list, in whose rows the data module gives the masks."""
+        return self.network.classes
+
+    @property
+    def fill_color(self) -> tuple[int, int, int]:
+        """Colour of crops beside the image."""
+        return self.network.fill_color
+
+    def build(self) -> Segmenter:
+        """The segmenter with the weights that the command starts from."""
+        segmenter = self._start()
+        if self.eval_output_stride in (None, segmenter.config.output_stride):
+            return segmenter
+        if self.fitting:
+            msg = (
+                f"model.eval_output_stride is {self.eval_output_stride}, but fit validates what it trains. Give "
+                "model.architecture.output_stride to train at it, or validate with it afterwards."
+            )
+            raise InputError(msg)
+        assert self.eval_output_stride is not None
+        return segmenter.at_stride(self.eval_output_stride)
+
+    def _start(self) -> Segmenter:
+        wanted = self._wanted_classes()
+        overrides = self.architecture.given()
+        if self.pretrained is not None and not self.restoring:
+            segmenter = Segmenter.from_pretrained(self.pretrained, freezing=self.freezing, **overrides)
+            if self.member not in (None, segmenter.config.name):
+                msg = (
+                    f"model.member is {self.member}, but the weights '{self.pretrained}' are on "
+                    f"{segmenter.config.backbone}. Leave model.member out."
+                )
+                raise InputError(msg)
+            if wanted is not None and wanted != segmenter.classes:
+                self._take_classes(segmenter, wanted)
+            return segmenter
+        start = self.backbone_weights if self.fitting and not self.restoring else None
+        return Segmenter(self.member or "b0", classes=wanted, backbone_weights=start, **self.freezing, **overrides)
+
+    def _take_classes(self, segmenter: Segmenter, wanted: ClassList) -> None:
+        if not self.fitting and len(wanted) != len(segmenter.classes):
+            msg = (
+                f"'{self.pretrained}' has {len(segmenter.classes)} classes, but {len(wanted)} are asked for. Train it "
+                "on them first: python -m segmentation fit."
+            )
+            raise InputError(msg)
+        if len(wanted) == len(segmenter.classes) and segmenter.classes == ClassList.numbered(len(wanted)):
+            segmenter.classes = wanted  # the file has no names for its rows, and these are
+        else:
+            segmenter.set_classes(wanted)
+
+    def _wanted_classes(self) -> ClassList | None:
+        if self.given_classes is None and self.data is not None and not self.restoring:
+            classes: ClassList = self.data.classes
+            return classes
+        return self.given_classes
+
+    def description(self) -> str:
+        """Network, classes and crop."""
+        config = self.segmenter.config
+        crop = "" if self.data is None else "; crops of {} x {} pixels (height x width)".format(*self.data.crop_hw)
+        name = f"{config.decoder} on {config.backbone} at output stride {config.output_stride}"
+        return f"{name}; {len(self.classes)} classes{crop}"
+
+    def network_settings(self) -> dict[str, Any]:
+        """Member, architecture and classes."""
+        return self.network.settings()
+
+    def training_step(self, batch: SegmentationBatch, batch_idx: int) -> Tensor:
+        """Loss of a batch, divided by the counted pixels of all devices."""
+        logits, aux_logits = self.segmenter.outputs(batch.images)
+        losses = segmentation_losses(logits, batch.class_ids, self.loss, aux_logits)
+        terms = losses.terms(self.loss, all_reduce_sum(losses.shared), self.trainer.world_size)
+        total = torch.stack(list(terms.values())).sum()
+        self.watch(total, batch_idx)
+        size = len(batch.images)
+        self.log("train_loss", total.detach(), prog_bar=True, batch_size=size)
+        if len(terms) > 1:
+            self.log_dict({f"train_{name}": value.detach() for name, value in terms.items()}, batch_size=size)
+        return total
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the counts of the last evaluation."""
+        self.check_finite()
+        scored = bool(getattr(self.data, "cityscapes_scores", False))
+        self.records = SegmentationRecords(self.classes, scored, self.boundary)
+
+    def validation_step(self, batch: EvaluationBatch, batch_idx: int) -> None:
+        """Count the images of a batch."""
+        assert self.records is not None
+        rows = self._rows(batch.images).cpu().numpy()
+        for place, index in enumerate(batch.indices.tolist()):
+            instance_ids = batch.instance_ids[place] if batch.instance_ids else None
+            self.records.add(index, rows[place], batch.class_ids[place], instance_ids)
+
+    def _rows(self, images: Tensor) -> Tensor:
+        """(B, H, W) uint8 rows."""
+        return probabilities(self.segmenter, images, self.inference).argmax(1).to(torch.uint8)
+
+    def predict_step(self, batch: PredictionBatch, batch_idx: int) -> list[Segmented]:
+        """The classes of whole images."""
+        return segment_images(self.segmenter, batch.images, self.inference, keep=batch.keep)
+
+    def evaluate(self, split: str) -> SegmentationScores:
+        """The scores of all images, the same on every process."""
+        assert self.records is not None
+        scores = self.records.gather().scores()
+        if self.results is not None and self.trainer.is_global_zero and not self.trainer.sanity_checking:
+            write_json(self.results, scores.to_dict())
+        return scores
