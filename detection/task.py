@@ -168,8 +168,9 @@ class DetectionTask(DenseTask):
         self.watch(total, batch_idx)
         parts = {"train_class_loss": losses.classes / normaliser, "train_box_loss": losses.boxes / normaliser}
         size = len(batch.images)
-        self.log("train_loss", total.detach(), prog_bar=True, batch_size=size)
-        self.log_dict({name: value.detach() for name, value in parts.items()}, batch_size=size)
+        # The mean over the devices is the loss over all their images.
+        self.log("train_loss", total.detach(), prog_bar=True, batch_size=size, sync_dist=True)
+        self.log_dict({name: value.detach() for name, value in parts.items()}, batch_size=size, sync_dist=True)
         return total
 
     def on_validation_epoch_start(self) -> None:

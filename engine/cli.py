@@ -266,6 +266,8 @@ def _first_lines(text: str) -> str:
 
 def user_message(error: BaseException) -> str | None:
     """The message meant for the user in an exception or its causes, or None where there is a fault of the program."""
+    if "SyncBatchNorm layers only work" in str(error):
+        return "trainer.sync_batchnorm needs GPUs; PyTorch has none for CPUs. Leave it out."
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, InputError):

@@ -112,4 +112,6 @@ def _short(text: str, names: Sequence[str]) -> str:
     if match := re.fullmatch(r'Parser key "(\w+)": Expected an? (.*?)\. Got value: (.*)', text):
         allowed = re.sub(r"typing\.Literal\[(.*)\]", r"\1", match[2].replace("<class 'bool'>", "true, false"))
         return f"--{match[1]} is '{match[3]}'; allowed: {allowed}"
+    if match := re.match(r'Parser key "(\w+)":.*(?:Got value|Given value)[^:]*: ("?)([^"\s]*)\2', text):
+        return f"--{match[1]} is '{match[3]}', which is of another kind; --help tells what it takes"
     return text

@@ -21,6 +21,10 @@ from engine.images import UInt8Array, resize
 from segmentation.tiles import Tile, Tiling
 
 
+LARGEST_WHOLE = 3840 * 2160  # pixels; Lite0 takes some 3 GB for these, and four times as many four times that
+LARGE_WINDOW = 1024
+
+
 class Network(Protocol):
     """What is asked of a network."""
 
@@ -48,7 +52,8 @@ class Inference:
     """How an image is computed.
 
     Args:
-        window: Side in pixels of the tiles in which an image is computed; null computes it whole.
+        window: Side in pixels of the tiles in which an image is computed; null computes it whole, up to the size of
+            a 4K picture, and beyond that in tiles of 1024.
         overlap: Pixels that neighbouring tiles share; null is a quarter of the window.
         margin: Pixels at a tile's inner ends that count nothing; null is a quarter of the overlap.
         scales: Sizes, relative to the image's own, at which it is computed; probabilities are averaged.
@@ -91,11 +96,14 @@ class Inference:
         Raises:
             InputError: window, overlap or margin do not fit one another, or the stride.
         """
-        if self.window is None:
-            return None
-        overlap = self.window // 4 if self.overlap is None else self.overlap
+        window = self.window
+        if window is None:
+            if size_hw[0] * size_hw[1] <= LARGEST_WHOLE:
+                return None
+            window = LARGE_WINDOW
+        overlap = window // 4 if self.overlap is None else self.overlap
         margin = overlap // 4 if self.margin is None else self.margin
-        return Tiling(size_hw, self.window, overlap, margin, stride)
+        return Tiling(size_hw, window, overlap, margin, stride)
 
 
 @torch.no_grad()

@@ -182,9 +182,11 @@ class SegmentationTask(DenseTask):
         total = torch.stack(list(terms.values())).sum()
         self.watch(total, batch_idx)
         size = len(batch.images)
-        self.log("train_loss", total.detach(), prog_bar=True, batch_size=size)
+        # The mean over the devices is the loss over all their images.
+        self.log("train_loss", total.detach(), prog_bar=True, batch_size=size, sync_dist=True)
         if len(terms) > 1:
-            self.log_dict({f"train_{name}": value.detach() for name, value in terms.items()}, batch_size=size)
+            parts = {f"train_{name}": value.detach() for name, value in terms.items()}
+            self.log_dict(parts, batch_size=size, sync_dist=True)
         return total
 
     def on_validation_epoch_start(self) -> None:

@@ -166,7 +166,8 @@ def _build(
 
     rows = len(state["head.classifier.weight"])
     model = Segmenter(config, None if classes else rows, classes=classes, **freezing)
-    own = model.state_dict()
+    # smp has no auxiliary head; one that is asked for starts anew.
+    own = {key: value for key, value in model.state_dict().items() if not key.startswith("aux_head.")}
     differ = [key for key in own if key not in state or own[key].shape != state[key].shape]
     differ += [key for key in state if key not in own]
     if differ:
@@ -179,5 +180,5 @@ def _build(
     if broken:
         msg = f"'{path}' holds values that are not finite, first in '{broken[0]}'. Take an earlier checkpoint."
         raise InputError(msg)
-    model.load_state_dict(state)
+    model.load_state_dict(state, strict=False)  # all that matters was compared above
     return model.eval()

@@ -63,6 +63,18 @@ def test_tiles_are_what_is_computed():
     assert network.seen == [(1, 3, 64, 40)]
 
 
+def test_images_beyond_4k_come_in_tiles(monkeypatch):
+    network, image = ToyNet(4), picture(130, 200)
+    monkeypatch.setattr("segmentation.inference.LARGEST_WHOLE", 130 * 200)
+    monkeypatch.setattr("segmentation.inference.LARGE_WINDOW", 64)
+    probabilities(network, image)
+    assert network.seen == [(1, 3, 130, 200)]
+    monkeypatch.setattr("segmentation.inference.LARGEST_WHOLE", 130 * 200 - 1)
+    network.seen.clear()
+    assert torch.allclose(probabilities(network, image), whole(ToyNet(4), image), atol=1e-5)
+    assert max(max(shape[2:]) for shape in network.seen) == 64
+
+
 def test_a_batch_equals_its_images():
     network = ToyNet(4)
     images = np.stack([picture(90, 120, seed) for seed in range(3)])

@@ -320,7 +320,7 @@ def test_fine_tuning_weights_of_smp_keeps_all_but_the_last_layer_and_says_so(for
     for name in before.keys() - differ:
         torch.testing.assert_close(after[name], before[name], rtol=0, atol=1e-6)
     # It comes in eval mode; its batch norms must learn from the new images.
-    assert int(tuned.backbone.bn1.num_batches_tracked) == 1
+    assert int(tuned.backbone.bn1.num_batches_tracked) == 1 + 1  # the first when it was made
     said = command("validate --config things_only.yaml --ckpt_path last --run.name tuned")
     assert said.code == 0, said.err
     assert " thing " in said.out
