@@ -20,7 +20,6 @@ from engine.errors import InputError
 from engine.images import UInt8Array, resize
 from segmentation.tiles import Tile, Tiling
 
-
 LARGEST_WHOLE = 3840 * 2160  # pixels; Lite0 takes some 3 GB for these, and four times as many four times that
 LARGE_WINDOW = 1024
 
