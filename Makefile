@@ -35,7 +35,7 @@ demo-segmentation: setup
 	rm -rf runs/segmentation/$(RUN) demo-segmentation-output
 	$(SCENES)
 	$(BIN)/python -m segmentation fit --config configs/segmentation/demo.yaml --run.name $(RUN)
-	$(BIN)/python -m segmentation predict --ckpt_path best --run.name $(RUN) --source demo-data/leftImg8bit/val --scales '[1.25]' --output demo-segmentation-output
+	$(BIN)/python -m segmentation predict --ckpt_path best --run.name $(RUN) --source demo-data/leftImg8bit/val --scales '[1.25]' --flip true --output demo-segmentation-output
 	$(BIN)/python -m segmentation test --config configs/segmentation/demo.yaml --ckpt_path best --run.name $(RUN)
 	@echo "Overlays: demo-segmentation-output/   checkpoints, curves, config: runs/segmentation/$(RUN)/"
 
