@@ -57,7 +57,7 @@ def read_image(path: str | Path, annotated_hw: tuple[int, int] | None = None) ->
         InputError: the file is missing, no image, truncated or of a mode without an agreed range (float), or
             `annotated_hw` is the size of neither frame.
     """
-    with _opened(path) as image:
+    with opened(path) as image:
         orientation = _orientation(image)
         upright_hw = _upright_hw(image, orientation)
         if annotated_hw is not None and annotated_hw != upright_hw:
@@ -76,25 +76,34 @@ def image_size(path: str | Path) -> tuple[int, int]:
     Raises:
         InputError: the file is missing or no image.
     """
-    with _opened(path) as image:
+    with opened(path) as image:
         return _upright_hw(image, _orientation(image))
 
 
 @contextmanager
-def _opened(path: str | Path) -> Iterator[Image.Image]:
+def opened(path: str | Path, what: str = "image") -> Iterator[Image.Image]:
+    """The file as Pillow opens it, for as long as the block lasts; decoding happens inside it.
+
+    Args:
+        path: the file.
+        what: how a message calls it.
+
+    Raises:
+        InputError: the file is missing, no image or damaged.
+    """
     try:
         with Image.open(path) as image:
             yield image
     except InputError:
         raise
     except FileNotFoundError as error:
-        msg = f"image '{path}' does not exist. Check the path."
+        msg = f"{what} '{path}' does not exist. Check the path."
         raise InputError(msg) from error
     except Exception as error:
         # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, EOFError and more.
         known = not isinstance(error, UnidentifiedImageError)
         reason = (getattr(error, "strerror", None) or error) if known else "it is no image that Pillow knows"
-        msg = f"cannot read image '{path}': {reason}. Repair the file or leave it out."
+        msg = f"cannot read {what} '{path}': {reason}. Repair the file or leave it out."
         raise InputError(msg) from error
 
 

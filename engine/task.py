@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from abc import ABC, abstractmethod
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -34,7 +35,7 @@ class Scores(Protocol):
         ...
 
 
-class DenseTask(LightningModule):
+class DenseTask(LightningModule, ABC):
     """A network with its training recipe.
 
     A task's class names itself in `task`, the attribute that holds its network in `part` (the prefix of the keys in
@@ -64,21 +65,21 @@ class DenseTask(LightningModule):
         self.schedule = schedule
         self._last_loss: Tensor | None = None
 
+    @abstractmethod
     def build(self) -> nn.Module:
         """The network; what it starts from may depend on the command and the data."""
-        raise NotImplementedError
 
+    @abstractmethod
     def description(self) -> str:
         """What the network is and works on, for the line said when a training starts."""
-        raise NotImplementedError
 
+    @abstractmethod
     def network_settings(self) -> dict[str, Any]:
         """Plain values from which a checkpoint's reader builds the network again."""
-        raise NotImplementedError
 
+    @abstractmethod
     def evaluate(self, split: str) -> Scores:
         """The scores of what was collected of a split by all processes, on each of them."""
-        raise NotImplementedError
 
     def setup(self, stage: str) -> None:
         """Prove that the results can be written, before the time that finding them takes."""

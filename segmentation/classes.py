@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from engine.augment import IGNORED as IGNORED
 from engine.errors import InputError
+from engine.pictures import Rgb as Rgb
 from engine.pictures import class_color
 
-Rgb = tuple[int, int, int]
-IGNORED = 255  # the row number of pixels that no loss and no measure counts
 MOST_CLASSES = 255
 
 

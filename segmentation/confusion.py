@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from engine.images import UInt8Array as UInt8Array
 from segmentation.classes import IGNORED
 
-UInt8Array = npt.NDArray[np.uint8]
 Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 

@@ -142,6 +142,32 @@ def probabilities(network: Network, images: UInt8Array | Tensor, config: Inferen
     return total if images.ndim == 4 else total[0]
 
 
+@torch.no_grad()
+def class_rows(network: Network, images: UInt8Array | Tensor, config: Inference | None = None) -> Tensor:
+    """The surest class of each pixel: the largest of `probabilities`, which are only computed where passes are mixed.
+
+    Args:
+        network: as for `probabilities`.
+        images: as for `probabilities`.
+        config: by default the whole image once.
+
+    Returns:
+        (H, W), or (B, H, W), uint8 rows of the class list.
+
+    Raises:
+        InputError: as `probabilities`.
+    """
+    config = config or Inference()
+    batch = _as_batch(images)
+    once = tuple(config.scales) == (1.0,) and not config.flip
+    tiling = config.tiling((batch.shape[2], batch.shape[3]), network.stride) if once else None
+    if once and (tiling is None or len(tiling) == 1):
+        found = _logits(network, batch.to(next(network.parameters()).device))
+        rows = found.argmax(1).to(torch.uint8)
+        return rows if images.ndim == 4 else rows[0]
+    return probabilities(network, images, config).argmax(-3).to(torch.uint8)
+
+
 def _as_batch(images: UInt8Array | Tensor) -> Tensor:
     if isinstance(images, np.ndarray):
         if images.ndim != 3 or images.shape[2] != 3 or images.dtype != np.uint8 or not images.size:
@@ -193,6 +219,10 @@ def _of_one_size(tiling: Tiling, count: int) -> Iterator[list[Tile]]:
 
 
 def _softmax(network: Network, images: Tensor) -> Tensor:
+    return _logits(network, images).float().softmax(1)
+
+
+def _logits(network: Network, images: Tensor) -> Tensor:
     height, width = images.shape[2:]
     least = network.stride + 1  # what leaves more than one cell of the coarsest map
     if min(height, width) < least:
@@ -200,4 +230,4 @@ def _softmax(network: Network, images: Tensor) -> Tensor:
         canvas[:] = torch.tensor(network.fill_color, dtype=images.dtype, device=images.device)[:, None, None]
         canvas[:, :, :height, :width] = images
         images = canvas
-    return network(images)[:, :, :height, :width].float().softmax(1)
+    return network(images)[:, :, :height, :width]

@@ -11,10 +11,10 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from engine.errors import MOST_LISTED, InputError, check_choice
-from engine.images import UInt8Array
+from engine.images import UInt8Array, opened
 from segmentation.classes import IGNORED, ClassList, Rgb
 
 MaskFormat = Literal["index", "color", "binary"]
@@ -189,27 +189,14 @@ def _read_colors(path: Path) -> UInt8Array:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
-    try:
-        with Image.open(path) as image:
-            lossy = image.format in ("JPEG", "MPO") or str(image.info.get("compression")).endswith("jpeg")
-            if lossy:
-                msg = (
-                    f"mask '{path}' is saved as JPEG, which changes its values. Save the mask as PNG from its source; "
-                    "one converted from the JPEG keeps the wrong values."
-                )
-                raise InputError(msg)
-            yield image
-    except InputError:
-        raise
-    except FileNotFoundError as error:
-        msg = f"mask '{path}' does not exist. Check the path."
-        raise InputError(msg) from error
-    except Exception as error:
-        # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, EOFError and more.
-        known = not isinstance(error, UnidentifiedImageError)
-        reason = (getattr(error, "strerror", None) or error) if known else "it is no image that Pillow knows"
-        msg = f"cannot read mask '{path}': {reason}. Repair the file, or leave it and its image out."
-        raise InputError(msg) from error
+    with opened(path, "mask") as image:
+        if image.format in ("JPEG", "MPO") or str(image.info.get("compression")).endswith("jpeg"):
+            msg = (
+                f"mask '{path}' is saved as JPEG, which changes its values. Save the mask as PNG from its source; "
+                "one converted from the JPEG keeps the wrong values."
+            )
+            raise InputError(msg)
+        yield image
 
 
 def _raw_mode(image: Image.Image) -> str:

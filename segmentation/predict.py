@@ -18,14 +18,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
-from torch import Tensor
 
 from engine.checkpoints import read_checkpoint
 from engine.errors import InputError
 from engine.images import UInt8Array, read_image
 from engine.outputs import atomic_path
 from segmentation.classes import ClassList
-from segmentation.inference import Inference, probabilities
+from segmentation.inference import Inference, class_rows, probabilities
 from segmentation.pictures import class_pixels, index_image, overlay
 
 if TYPE_CHECKING:
@@ -180,21 +179,14 @@ def segment_images(
     for shape in dict.fromkeys(image.shape for image in images):
         members = [index for index, image in enumerate(images) if image.shape == shape]
         batch = torch.stack([torch.from_numpy(images[index]) for index in members]).permute(0, 3, 1, 2)
-        for index, one in zip(members, probabilities(segmenter, batch, config), strict=True):
-            results[index] = segmented(one, segmenter.classes, keep=keep)
+        if keep:
+            for index, one in zip(members, probabilities(segmenter, batch, config), strict=True):
+                rows = one.argmax(0).to(torch.uint8).cpu().numpy()
+                results[index] = Segmented(rows, segmenter.classes, one.half().cpu().numpy())
+            continue
+        for index, rows in zip(members, class_rows(segmenter, batch, config).cpu().numpy(), strict=True):
+            results[index] = Segmented(rows, segmenter.classes, None)
     return [results[index] for index in range(len(images))]
-
-
-def segmented(found: Tensor, classes: ClassList, *, keep: bool = False) -> Segmented:
-    """The surest class of each pixel.
-
-    Args:
-        found: (K, H, W) probabilities.
-        classes: K names.
-        keep: whether to keep the probabilities.
-    """
-    class_ids = found.argmax(0).to(torch.uint8).cpu().numpy()
-    return Segmented(class_ids, classes, found.half().cpu().numpy() if keep else None)
 
 
 def _pixels(image: object) -> UInt8Array:

@@ -15,7 +15,7 @@ from engine.task import DenseTask
 from segmentation.batch import EvaluationBatch, SegmentationBatch
 from segmentation.classes import ClassList
 from segmentation.family import MemberName, Overrides
-from segmentation.inference import Inference, probabilities
+from segmentation.inference import Inference, class_rows
 from segmentation.losses import LossConfig, segmentation_losses
 from segmentation.metric import SegmentationScores
 from segmentation.model import Segmenter
@@ -198,14 +198,10 @@ class SegmentationTask(DenseTask):
     def validation_step(self, batch: EvaluationBatch, batch_idx: int) -> None:
         """Count the images of a batch."""
         assert self.records is not None
-        rows = self._rows(batch.images).cpu().numpy()
+        rows = class_rows(self.segmenter, batch.images, self.inference).cpu().numpy()
         for place, index in enumerate(batch.indices.tolist()):
             instance_ids = batch.instance_ids[place] if batch.instance_ids else None
             self.records.add(index, rows[place], batch.class_ids[place], instance_ids)
-
-    def _rows(self, images: Tensor) -> Tensor:
-        """(B, H, W) uint8 rows."""
-        return probabilities(self.segmenter, images, self.inference).argmax(1).to(torch.uint8)
 
     def predict_step(self, batch: PredictionBatch, batch_idx: int) -> list[Segmented]:
         """The classes of whole images."""

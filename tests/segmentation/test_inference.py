@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from engine.errors import InputError
 from engine.images import resize
-from segmentation.inference import Inference, probabilities
+from segmentation.inference import Inference, class_rows, probabilities
 from tests.segmentation.toys import ByColor, ToyNet
 
 
@@ -73,6 +73,17 @@ def test_images_beyond_4k_come_in_tiles(monkeypatch):
     network.seen.clear()
     assert torch.allclose(probabilities(network, image), whole(ToyNet(4), image), atol=1e-5)
     assert max(max(shape[2:]) for shape in network.seen) == 64
+
+
+@pytest.mark.parametrize("config", [None, Inference(), Inference(window=64), Inference(scales=(0.5, 1.0), flip=True)])
+@pytest.mark.parametrize("size_hw", [(90, 130), (9, 20)])
+def test_the_rows_are_the_largest_probabilities(config, size_hw):
+    network, image = ToyNet(2), picture(*size_hw)
+    rows = class_rows(network, image, config)
+    assert rows.dtype == torch.uint8
+    assert torch.equal(rows, probabilities(network, image, config).argmax(0).to(torch.uint8))
+    batch = torch.from_numpy(image).permute(2, 0, 1)[None].expand(2, -1, -1, -1)
+    assert torch.equal(class_rows(network, batch, config), torch.stack([rows, rows]))
 
 
 def test_a_batch_equals_its_images():
