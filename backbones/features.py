@@ -12,16 +12,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import timm
 import torch
 from timm.layers import Conv2dSame
+from timm.models._features import FeatureInfo
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from backbones.grid import Grid, feature_grid
+from backbones.gates import make_gates_exact
+from backbones.grid import Grid, feature_grid, subsample
+from backbones.networks import create_features
+from backbones.scaling import read_scaled_name
 from backbones.weights import load_backbone_weights
 from engine.errors import InputError, did_you_mean
 
@@ -49,11 +53,15 @@ class EfficientNetFeatures(nn.Module):
 
     Args:
         name: A timm name, with or without a weight tag (`tf_efficientnet_b0.ap_in1k`) or in the old spelling
-            (`tf_efficientnet_b0_ap`).
+            (`tf_efficientnet_b0_ap`); or that of a network at any φ (`backbones.scaling.ScaledNetwork`), such as
+            `tf_efficientnet_phi1.5`.
         levels: Increasing pyramid levels out of 1 to 5.
         output_stride: Coarsest stride. Below 32, later strides become dilations: the convolution that lost
             its stride keeps its taps and only those behind it are spread, so that without
             squeeze-and-excitation the coarse grid's features are found unchanged in the finer grid.
+        exact_gates: Find them unchanged with squeeze-and-excitation too: at output strides 16 and 8 its averages
+            run over the cells that the network of stride 32 has. Keys and parameters stay the same. In training
+            it holds where batch norms are frozen; others take their statistics from the finer grid.
         in_channels: Image channels. Three-channel weights are adapted by timm's rule: summed for one channel,
             otherwise repeated and rescaled.
         drop_path: Stochastic-depth rate, growing linearly from 0 at the first block to this behind the last.
@@ -76,6 +84,7 @@ class EfficientNetFeatures(nn.Module):
         *,
         levels: Sequence[int] = (3, 4, 5),
         output_stride: Literal[8, 16, 32] = 32,
+        exact_gates: bool = False,
         in_channels: int = 3,
         drop_path: float = 0.0,
         grad_checkpointing: bool = False,
@@ -93,9 +102,8 @@ class EfficientNetFeatures(nn.Module):
         self.grad_checkpointing = grad_checkpointing
         self.freeze_norm = freeze_norm
 
-        net = timm.create_model(
+        net: Any = create_features(
             self.name,
-            features_only=True,
             out_indices=tuple(level - 1 for level in self.levels),
             output_stride=output_stride,
             in_chans=in_channels,
@@ -112,6 +120,9 @@ class EfficientNetFeatures(nn.Module):
         self.conv_stem = net.conv_stem
         self.bn1 = net.bn1
         self.blocks: nn.Sequential = net.blocks[: self._map_stages[-1]]
+        if exact_gates:
+            steps = _lost_strides(net.feature_info)[1 : len(self.blocks) + 1]
+            make_gates_exact(self.blocks, steps, same_padding=self.same_padding)
         self._set_batch_norms(norm_momentum, norm_eps)
         self.frozen_stages = self._checked_frozen_stages(frozen_stages)
         if weights is not None:
@@ -140,6 +151,20 @@ class EfficientNetFeatures(nn.Module):
     def grids(self, image_hw: tuple[int, int]) -> list[Grid]:
         """Where the cells of each map lie on an image of this height and width, in pixels."""
         return [feature_grid(image_hw, stride, same_padding=self.same_padding) for stride in self.strides]
+
+    def without_dilation(self, maps: Sequence[Tensor], image_hw: tuple[int, int]) -> list[Tensor]:
+        """The maps that the network of output stride 32 has, read out of this one's.
+
+        Args:
+            maps: As `forward` gives them, of images of this height and width.
+            image_hw: Height and width of the images, in pixels.
+
+        Returns:
+            One map of stride `2 ** level` per level, finest first; views. Equal to the coarser network's in
+            evaluation mode if there is no squeeze-and-excitation or `exact_gates` is set.
+        """
+        coarse = [feature_grid(image_hw, 2**level, same_padding=self.same_padding) for level in self.levels]
+        return [subsample(*group) for group in zip(maps, self.grids(image_hw), coarse, strict=True)]
 
     def train(self, mode: bool = True) -> EfficientNetFeatures:
         """Set the training mode; frozen stages and frozen normalisation stay in evaluation mode."""
@@ -194,9 +219,14 @@ class EfficientNetFeatures(nn.Module):
 def resolve_name(name: str) -> str:
     """The current timm name, tag included where one was given, of an EfficientNet in any spelling.
 
+    Names of scaled networks, such as `efficientnet_phi1.5`, are brought to one spelling too.
+
     Raises:
-        InputError: If timm has no such model, or the model is no EfficientNet.
+        InputError: If timm has no such model, the model is no EfficientNet, or there is no network at that φ.
     """
+    scaled = read_scaled_name(name)
+    if scaled is not None:
+        return scaled.name
     name = timm.models.get_deprecated_models("efficientnet").get(name) or name
     known = _efficientnet_names()
     if name in known:
@@ -250,6 +280,15 @@ def _image_norm(pretrained_cfg: dict[str, tuple[float, ...]], in_channels: int) 
     if in_channels == 1:
         return ImageNorm((sum(mean) / 3,), (sum(std) / 3,))
     return ImageNorm(tuple(mean[i % 3] for i in range(in_channels)), tuple(std[i % 3] for i in range(in_channels)))
+
+
+def _lost_strides(info: FeatureInfo) -> list[int]:
+    """For the stem and each block stage, the stride that its map would have over the one it has."""
+    depths, strides = (info.get(key, list(range(5))) for key in ("stage", "reduction"))
+    lost: list[int] = []
+    for level, (stage, stride) in enumerate(zip(depths, strides, strict=True), start=1):
+        lost += [2**level // stride] * (stage + 1 - len(lost))
+    return lost
 
 
 def _first_and_repeated_pass(block: nn.Module) -> tuple[_Context, _Context]:

@@ -1,4 +1,4 @@
-"""Where the cells of a feature map lie on the image, and upsampling that keeps to it.
+"""Where the cells of a feature map lie on the image, and reading it at another grid's cells.
 
 A strided convolution with symmetric padding centres its cell i on pixel 2 i of its input; TensorFlow's SAME padding
 does so at odd sizes, and at even sizes centres it on pixel 2 i + 1, as the one row that it adds lies below. Through
@@ -39,12 +39,27 @@ def feature_grid(image_hw: tuple[int, int], stride: int, *, same_padding: bool) 
 
 
 def _offset(length: int, stride: int, same_padding: bool) -> int:
-    offset = 0
-    for layer in range(stride.bit_length() - 1):
-        if same_padding and length % 2 == 0:
-            offset += 2**layer
-        length = math.ceil(length / 2)
-    return offset
+    # SAME padding keeps the odd rows of an even size and the even ones of an odd size: always the last.
+    return (length - 1) % stride if same_padding else 0
+
+
+def subsample(maps: Tensor, grid: Grid, onto: Grid) -> Tensor:
+    """Read a map at the cells of a coarser grid, each of which is one of its own cells.
+
+    Of a network whose strides became dilations this gives the map of the network that kept them: exactly without
+    squeeze-and-excitation or with `EfficientNetFeatures(exact_gates=True)`, else nearly.
+
+    Args:
+        maps: (B, C, h, w) on `grid`.
+        grid: its grid.
+        onto: the coarser grid of the same network and image.
+
+    Returns:
+        (B, C, ceil(h / step), ceil(w / step)) with step = onto.stride / grid.stride; a view.
+    """
+    step = onto.stride // grid.stride
+    y, x = ((coarse - fine) // grid.stride for fine, coarse in zip(grid.offset_yx, onto.offset_yx, strict=True))
+    return maps[..., y::step, x::step]
 
 
 def resample(maps: Tensor, grid: Grid, onto: Grid, size_hw: tuple[int, int]) -> Tensor:

@@ -2,7 +2,8 @@
 
 Details that the figure leaves open follow google/automl `efficientdet/tf2/efficientdet_keras.py` (6a54c87):
 activation before each node's convolution and none after, two separate laterals for the levels that are used
-twice, max-pooling of kernel 3 downwards and nearest neighbour upwards.
+twice, max-pooling of kernel 3 downwards and nearest neighbour upwards. The quad pyramid and bilinear resampling,
+which some of effdet's own checkpoints have, follow effdet 0.4.1 (`qufpn_config`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from detection.family import Activation, Architecture, Padding
+from detection.family import Activation, Architecture, Padding, Resampling
 
 FUSION_EPS = 1e-4  # of the fast normalised fusion (paper, section 3.3)
 
@@ -85,34 +86,50 @@ class Node(nn.Module):
         return total
 
     def normalised_weights(self) -> Tensor:
-        """One weight per input, in float32 whatever the precision of the maps."""
+        """One weight per input, in float32 at least, whatever the precision of the maps."""
+        weights = self.edge_weights.to(torch.promote_types(self.edge_weights.dtype, torch.float32))
         if self.fusion == "attention":
-            return self.edge_weights.float().softmax(0)
-        positive = self.edge_weights.float().relu()
+            return weights.softmax(0)
+        positive = weights.relu()
         return positive / (positive.sum() + FUSION_EPS)
 
 
 class Downsample(nn.Module):
-    """Max-pooling by 2 with kernel 3: (B, C, H, W) to (B, C, ceil(H / 2), ceil(W / 2))."""
+    """A map at half its size: (B, C, H, W) to (B, C, ceil(H / 2), ceil(W / 2)).
 
-    def __init__(self, padding: Padding) -> None:
+    `pool` is max-pooling with kernel 3; `same` on an even side has its one spare pixel right or below, which is
+    pooling in ceil mode. `bilinear` averages the four neighbours on an even side.
+    """
+
+    def __init__(self, padding: Padding, resampling: Resampling = "pool") -> None:
         super().__init__()
         self.same = padding == "same"
+        self.resampling = resampling
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pool; `same` on an even side has its one spare pixel right or below, which is pooling in ceil mode."""
+        """Halve the size."""
+        height, width = x.shape[-2:]
+        if self.resampling == "bilinear":
+            return F.interpolate(x, size=(-(-height // 2), -(-width // 2)), mode="bilinear")
         if not self.same:
             return F.max_pool2d(x, 3, stride=2, padding=1)
-        return F.max_pool2d(x, 3, stride=2, padding=(x.shape[-2] % 2, x.shape[-1] % 2), ceil_mode=True)
+        return F.max_pool2d(x, 3, stride=2, padding=(height % 2, width % 2), ceil_mode=True)
 
 
-def upsample(x: Tensor, like: Tensor) -> Tensor:
-    """Nearest neighbour up to the size of `like`."""
-    return F.interpolate(x, size=like.shape[-2:], mode="nearest")
+class Upsample(nn.Module):
+    """A map at the size of another: nearest neighbour beside `pool`, else bilinear."""
+
+    def __init__(self, resampling: Resampling) -> None:
+        super().__init__()
+        self.mode = "nearest" if resampling == "pool" else "bilinear"
+
+    def forward(self, x: Tensor, like: Tensor) -> Tensor:
+        """(B, C, h, w) to (B, C, H, W) with H and W of `like`."""
+        return F.interpolate(x, size=like.shape[-2:], mode=self.mode)
 
 
 class BiFPNCell(nn.Module):
-    """One bidirectional layer over L levels.
+    """One bidirectional layer over L levels: down from the coarsest, then up again.
 
     Only the first cell gets backbone maps and therefore has laterals. The levels between the finest and the
     coarsest are read twice, by the top-down and by the bottom-up node, through a lateral each.
@@ -125,7 +142,8 @@ class BiFPNCell(nn.Module):
         self.laterals_up = nn.ModuleList(Lateral(c, channels, norm) for c in in_channels[1:last])
         self.top_down = nn.ModuleList(Node(2, config, norm) for _ in range(last))
         self.bottom_up = nn.ModuleList(Node(3 if level < last else 2, config, norm) for level in range(1, last + 1))
-        self.downsample = Downsample(config.padding)
+        self.downsample = Downsample(config.padding, config.resampling)
+        self.upsample = Upsample(config.resampling)
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Maps by level, finest first, to as many maps of C = `fpn_channels`."""
@@ -133,7 +151,7 @@ class BiFPNCell(nn.Module):
         entering = [lateral(x) for lateral, x in zip(self.laterals_down, maps, strict=True)]
         down = entering[-1:]
         for level in reversed(range(last)):
-            down.insert(0, self.top_down[level](entering[level], upsample(down[0], entering[level])))
+            down.insert(0, self.top_down[level](entering[level], self.upsample(down[0], entering[level])))
 
         again = [lateral(x) for lateral, x in zip(self.laterals_up, maps[1:last], strict=True)]
         out = down[:1]
@@ -141,6 +159,57 @@ class BiFPNCell(nn.Module):
             out.append(self.bottom_up[level - 1](again[level - 1], down[level], self.downsample(out[-1])))
         out.append(self.bottom_up[last - 1](entering[last], self.downsample(out[-1])))
         return out
+
+
+class MirroredCell(nn.Module):
+    """A bidirectional layer the other way round: up from the finest level, then down again.
+
+    The levels between are read twice, as in `BiFPNCell`; the finest is read by the bottom-up node above it and by
+    its own top-down node, through a lateral each.
+    """
+
+    def __init__(self, in_channels: Sequence[int], config: Architecture, norm: NormFactory) -> None:
+        super().__init__()
+        channels, last = config.fpn_channels, len(in_channels) - 1
+        self.laterals_up = nn.ModuleList(Lateral(c, channels, norm) for c in in_channels)
+        self.laterals_down = nn.ModuleList(Lateral(c, channels, norm) for c in in_channels[:last])
+        self.bottom_up = nn.ModuleList(Node(2, config, norm) for _ in range(last))
+        self.top_down = nn.ModuleList(Node(3 if level > 0 else 2, config, norm) for level in range(last))
+        self.downsample = Downsample(config.padding, config.resampling)
+        self.upsample = Upsample(config.resampling)
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Maps by level, finest first, to as many maps of C = `fpn_channels`."""
+        last = len(maps) - 1
+        entering = [lateral(x) for lateral, x in zip(self.laterals_up, maps, strict=True)]
+        up = entering[:1]
+        for level in range(1, last + 1):
+            up.append(self.bottom_up[level - 1](entering[level], self.downsample(up[-1])))
+
+        again = [lateral(x) for lateral, x in zip(self.laterals_down, maps[:last], strict=True)]
+        out = up[-1:]
+        for level in reversed(range(1, last)):
+            out.insert(0, self.top_down[level](again[level], up[level], self.upsample(out[0], again[level])))
+        out.insert(0, self.top_down[0](again[0], self.upsample(out[0], again[0])))
+        return out
+
+
+class QuadCell(nn.Module):
+    """Four paths over L levels: a bidirectional layer and its mirror image side by side, joined level by level.
+
+    Source: QuFPN (ieeexplore.ieee.org/document/9225379) as effdet 0.4.1 builds it (`qufpn_config`).
+    """
+
+    def __init__(self, in_channels: Sequence[int], config: Architecture, norm: NormFactory) -> None:
+        super().__init__()
+        self.down_up = BiFPNCell(in_channels, config, norm)
+        self.up_down = MirroredCell(in_channels, config, norm)
+        self.joins = nn.ModuleList(Node(2, config, norm) for _ in in_channels)
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Maps by level, finest first, to as many maps of C = `fpn_channels`."""
+        halves = zip(self.joins, self.down_up(maps), self.up_down(maps), strict=True)
+        return [join(first, second) for join, first, second in halves]
 
 
 class BiFPN(nn.Module):
@@ -157,11 +226,12 @@ class BiFPN(nn.Module):
         extra = len(config.levels) - len(in_channels)
         self.coarser = Lateral(in_channels[-1], config.fpn_channels, norm) if extra else None
         self.extra_levels = extra
-        self.downsample = Downsample(config.padding)
+        self.downsample = Downsample(config.padding, config.resampling)
         first = [*in_channels, *[config.fpn_channels] * extra]
         later = [config.fpn_channels] * len(first)
+        cell = QuadCell if config.pyramid == "quad" else BiFPNCell
         self.cells = nn.ModuleList(
-            BiFPNCell(first if index == 0 else later, config, norm) for index in range(config.fpn_cells)
+            cell(first if index == 0 else later, config, norm) for index in range(config.fpn_cells)
         )
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:

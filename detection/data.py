@@ -145,6 +145,8 @@ class CocoDataModule(LightningDataModule):
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,
+            # Workers' seeds of its own: an evaluation leaves the training's random numbers alone.
+            generator=None if shuffle else torch.Generator(),
         )
 
     def _path(self, split: SplitName, which: int) -> Path:

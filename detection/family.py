@@ -1,5 +1,7 @@
 """The EfficientDet family: one name, `d0` ... `d7x` or `lite0` ... `lite4`, sets every value; each can be overridden.
 
+Between the members lie the networks of any other φ, by names such as `phi1.5`.
+
 Sources: Tan, Pang, Le, "EfficientDet" (arXiv 1911.09070), table 1 and section 4; where the released models
 depart from the paper's equations, google/automl `efficientdet/hparams_config.py` (6a54c87) is followed.
 """
@@ -7,10 +9,13 @@ depart from the paper's equations, google/automl `efficientdet/hparams_config.py
 from __future__ import annotations
 
 import dataclasses
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from backbones.scaling import member_phi, round_channels, scaled_name
 from engine.errors import InputError, check_choice
 
 MemberName = Literal[
@@ -30,9 +35,30 @@ MemberName = Literal[
     "lite3x",
     "lite4",
 ]
+
+
+class PhiName(str):
+    """A name such as `phi1.5`, of the network at any φ.
+
+    Raises:
+        ValueError: the text is no such name.
+    """
+
+    def __new__(cls, text: str) -> PhiName:
+        """The text, if it is such a name."""
+        if not _PHI_NAME.fullmatch(text):
+            msg = f"'{text}' is not phi and a number"
+            raise ValueError(msg)
+        return super().__new__(cls, text)
+
+
+_PHI_NAME = re.compile(r"phi(-?\d+(?:\.\d+)?)")
 Fusion = Literal["fast_attention", "attention", "sum"]
 Activation = Literal["silu", "relu6"]
 Padding = Literal["same", "symmetric"]
+Pyramid = Literal["bifpn", "quad"]
+Resampling = Literal["pool", "bilinear"]
+Fill = Literal["mean", "black"]
 Rgb = tuple[float, float, float]
 
 IMAGENET_MEAN: Rgb = (0.485, 0.456, 0.406)
@@ -45,7 +71,7 @@ class Architecture:
     """Everything that shapes the network or what its numbers mean.
 
     Attributes:
-        name: the family member it started from.
+        name: the family member it started from, or `phi` and a number.
         backbone: a timm EfficientNet.
         image_size: height and width of the canvas that images are letter-boxed on, in pixels.
         fpn_channels: channels of every pyramid map, W_bifpn of the paper's equation 1.
@@ -63,6 +89,10 @@ class Architecture:
         drop_path: stochastic depth of the backbone's last block (1 - survival_prob of the official code).
         mean: subtracted from RGB in 0..1.
         std: divides RGB in 0..1.
+        fill: colour of the canvas beside the image, the mean or black.
+        pyramid: `bifpn`, or effdet's `quad` with two bidirectional layers side by side in each cell.
+        resampling: between pyramid levels: `pool` is max-pooling downwards and nearest neighbour upwards, as
+            published; `bilinear` is that both ways, as in some of effdet's own networks.
     """
 
     name: str
@@ -83,6 +113,9 @@ class Architecture:
     drop_path: float = 0.2
     mean: Rgb = IMAGENET_MEAN
     std: Rgb = IMAGENET_STD
+    fill: Fill = "mean"
+    pyramid: Pyramid = "bifpn"
+    resampling: Resampling = "pool"
 
     def __post_init__(self) -> None:
         positive = ("fpn_channels", "fpn_cells", "head_repeats", "anchor_scale", "anchor_octaves", "norm_eps")
@@ -102,7 +135,9 @@ class Architecture:
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
             msg = f"mean is {self.mean} and std {self.std}; give three numbers each, std above 0"
             raise InputError(msg)
-        for field, kinds in (("fusion", Fusion), ("activation", Activation), ("padding", Padding)):
+        choices = {"fusion": Fusion, "activation": Activation, "padding": Padding}
+        choices |= {"pyramid": Pyramid, "resampling": Resampling, "fill": Fill}
+        for field, kinds in choices.items():
             check_choice(field, getattr(self, field), get_args(kinds))
 
     @property
@@ -158,6 +193,9 @@ class Overrides:
     drop_path: float | None = None
     mean: Rgb | None = None
     std: Rgb | None = None
+    fill: Fill | None = None
+    pyramid: Pyramid | None = None
+    resampling: Resampling | None = None
 
     def given(self) -> dict[str, Any]:
         """Those that are not None."""
@@ -200,8 +238,9 @@ def _lite(name: str, backbone: int, size: int, channels: int, cells: int, repeat
     )
 
 
-# Paper: W = 64 * 1.35^phi, D = 3 + phi, heads 3 + floor(phi / 3), size 512 + 128 phi. Departures of its table 1:
-# widths are rounded, D5's depth stays at D4's 7, D6 keeps D5's size, D7 and D7x grow only in size or backbone.
+# As published. The equations (`pyramid_channels` to `image_side`) give the same but for these: D2 has 112 channels, not
+# 120, and D4 224, not 216; D5 has 7 cells, not 8, D6 8, not 9, and D7 8, not 10; D5 is for 1280 pixels, not 1152, and
+# D7 for 1536, not 1408; D7 has D6's backbone and channels, and D7x the backbone of the equations.
 # D6 and above sum without weights, as the weighted fusion diverged at that size (hparams_config.py).
 FAMILY: dict[str, Architecture] = {
     member.name: member
@@ -225,21 +264,87 @@ FAMILY: dict[str, Architecture] = {
 }
 
 
+PHI_RANGE = (-2.0, 8.0)  # below, no cell of the pyramid is left; the largest published member is 7
+
+
+def pyramid_channels(phi: float) -> int:
+    """W = 64 · 1.35^φ (equation 1), rounded as the backbone's channels are."""
+    return round_channels(64, 1.35**phi)
+
+
+def pyramid_cells(phi: float) -> int:
+    """D = 3 + φ (equation 1), to the nearest whole number, halves up."""
+    return math.floor(3 + phi + 0.5)
+
+
+def head_repeats(phi: float) -> int:
+    """3 + ⌊φ / 3⌋ (equation 2)."""
+    return 3 + math.floor(phi / 3)
+
+
+def image_side(phi: float) -> int:
+    """R = 512 + 128 · φ (equation 3), to the nearest multiple of 128, the stride of level 7; halves up."""
+    return 128 * math.floor(4 + phi + 0.5)
+
+
+def scaled_member(phi: float) -> Architecture:
+    """The detector at φ: a published member where φ is 0, 1, ... 7, else what the equations give.
+
+    The equations name no backbone between the published ones; theirs is the EfficientNet whose cost lies between them
+    (`backbones.scaling.member_phi`). Drop path and fusion are those of the member below.
+
+    Raises:
+        InputError: φ is no number from -2 to 8.
+    """
+    low, high = PHI_RANGE
+    if not low <= phi <= high:  # NaN is not either
+        msg = f"phi is {phi:g}; a detector's lies between {low:g} and {high:g}, as d0 to d7 are 0 to 7."
+        raise InputError(msg)
+    if f"d{phi:g}" in FAMILY:
+        return FAMILY[f"d{phi:g}"]
+    side = image_side(phi)
+    written = f"{phi:.6f}".rstrip("0").rstrip(".")
+    return Architecture(
+        f"phi{written}",
+        scaled_name(round(member_phi(phi), 2)),
+        (side, side),
+        pyramid_channels(phi),
+        pyramid_cells(phi),
+        head_repeats(phi),
+        fusion="sum" if phi > 6 else "fast_attention",
+        drop_path=0.0 if phi < 1 else 0.2,
+    )
+
+
 def architecture(name: str, **overrides: Any) -> Architecture:
     """The member called `name`, with some values replaced; a value of None leaves the member's own.
 
-    `image_size` may be one number for a square canvas.
+    `image_size` may be one number for a square canvas. `phi` and a number is `scaled_member`.
 
     Raises:
         InputError: unknown member, unknown field, or a value out of range.
     """
+    if match := _PHI_NAME.fullmatch(name):
+        return replaced(scaled_member(float(match[1])), **overrides)
+    if name.startswith("phi"):
+        msg = f"'{name}' is no member; write phi and a number from {PHI_RANGE[0]:g} to {PHI_RANGE[1]:g}, as in phi1.5."
+        raise InputError(msg)
     check_choice("member", name, FAMILY)
+    return replaced(FAMILY[name], **overrides)
+
+
+def replaced(config: Architecture, **overrides: Any) -> Architecture:
+    """An architecture with some values replaced, as `architecture` takes them.
+
+    Raises:
+        InputError: unknown field, or a value out of range.
+    """
     check_fields(overrides)
     given = {key: _tuples(value) for key, value in overrides.items() if value is not None}
     size = given.get("image_size")
     if isinstance(size, int):
         given["image_size"] = (size, size)
-    return dataclasses.replace(FAMILY[name], **given)
+    return dataclasses.replace(config, **given)
 
 
 def _tuples(value: Any) -> Any:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from backbones.features import EfficientNetFeatures
+from backbones.folding import Foldable
 from detection.anchors import AnchorCache
 from detection.batch import DetectionBatch, Detections
 from detection.bifpn import BiFPN, initialise_pyramid
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-class EfficientDet(nn.Module):
+class EfficientDet(Foldable):
     """A member of the family.
 
     Args:
@@ -116,29 +117,35 @@ class EfficientDet(nn.Module):
         """Class logits and box deltas by level, finest first.
 
         Args:
-            images: (B, 3, H, W) RGB in 0..255, uint8 or float, any size; padded right and below with the mean
+            images: (B, 3, H, W) RGB in 0..255, uint8 or float, any size; padded right and below with the fill
                 colour to a multiple of the coarsest stride.
 
         Returns:
             Maps (B, A * K, H_l, W_l) and (B, A * 4, H_l, W_l), anchor-major; deltas in the order ty, tx, th, tw.
         """
-        features = self.backbone(self.normalise(images))
-        pyramid = self.fpn(features)
+        pyramid = self.fpn(self.backbone(self.normalise(images)))
         return self.class_head(pyramid), self.box_head(pyramid)
 
     def normalise(self, images: Tensor) -> Tensor:
-        """0..255 to the backbone's range, then zeros (the mean colour) up to a multiple of the coarsest stride."""
+        """0..255 to the backbone's range, and the fill colour up to a multiple of the coarsest stride."""
         height, width = images.shape[-2:]
-        normal = (images.to(self.mean.dtype) - self.mean) / self.std
-        normal = F.pad(normal, (0, -width % self.config.stride, 0, -height % self.config.stride))
+        pads = (0, -width % self.config.stride, 0, -height % self.config.stride)
+        if self.config.fill == "black":
+            images, pads = F.pad(images, pads), (0, 0, 0, 0)
+        normal = F.pad((images.to(self.mean.dtype) - self.mean) / self.std, pads)
         return normal.contiguous(memory_format=torch.channels_last)
 
     def predictions(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Class logits (B, R, K), box deltas (B, R, 4) and their anchors (R, 4) xyxy in canvas pixels."""
-        class_maps, box_maps = self(images)
+        return self.predictions_from(self.backbone(self.normalise(images)))
+
+    def predictions_from(self, features: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """As `predictions`, from the backbone's maps of levels 3, 4 and 5."""
+        pyramid = self.fpn(features)
+        class_maps, box_maps = self.class_head(pyramid), self.box_head(pyramid)
         stride = 2 ** self.config.levels[0]
         canvas_hw = (class_maps[0].shape[-2] * stride, class_maps[0].shape[-1] * stride)
-        anchors = self.anchors(canvas_hw, images.device)
+        anchors = self.anchors(canvas_hw, class_maps[0].device)
         return self.class_head.flatten(class_maps), self.box_head.flatten(box_maps), anchors
 
     def losses(self, batch: DetectionBatch, config: LossConfig) -> Losses:
@@ -149,7 +156,14 @@ class EfficientDet(nn.Module):
     @torch.no_grad()
     def detect(self, batch: DetectionBatch, config: Postprocess) -> Detections:
         """Detections of a letter-boxed batch, in pixels of the original images."""
-        class_logits, box_deltas, anchors = self.predictions(batch.images)
+        return self.detections(self.predictions(batch.images), batch, config)
+
+    @staticmethod
+    def detections(
+        predictions: tuple[Tensor, Tensor, Tensor], batch: DetectionBatch, config: Postprocess
+    ) -> Detections:
+        """As `detect`, from what `predictions` says of the batch's images."""
+        class_logits, box_deltas, anchors = predictions
         limits_hw = batch.sizes_hw * batch.scales[:, None]
         found = postprocess(class_logits, box_deltas, anchors, config, limits_hw)
         return to_original_pixels(found, batch.scales, batch.sizes_hw)
@@ -194,8 +208,15 @@ class EfficientDet(nn.Module):
         return cls(config, classes=ClassList.from_dict(settings["classes"]))
 
     @property
+    def stride(self) -> int:
+        """Pixels that canvases are multiples of."""
+        return self.config.stride
+
+    @property
     def fill_color(self) -> tuple[int, int, int]:
-        """The mean colour in 0..255, which fills canvases beside the image."""
+        """What fills canvases beside the image, in 0..255: the mean colour, or black."""
+        if self.config.fill == "black":
+            return 0, 0, 0
         red, green, blue = (round(255 * value) for value in self.config.mean)
         return red, green, blue
 

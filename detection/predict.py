@@ -17,7 +17,7 @@ from detection.classes import ClassList
 from detection.dataset import collate, letterbox_sample
 from detection.model import EfficientDet
 from detection.postprocess import Postprocess
-from detection.weights import PUBLISHED
+from detection.weights import SUFFIXES
 from engine.checkpoints import read_checkpoint
 from engine.errors import InputError
 from engine.images import Letterbox, UInt8Array, read_image
@@ -56,27 +56,30 @@ class Found:
         return draw_boxes(_pixels(image), self.boxes_xyxy, self.class_ids.tolist(), captions)
 
 
-def load(source: str | Path, device: str | torch.device = "cpu") -> EfficientDet:
+def load(source: str | Path, device: str | torch.device = "cpu", *, fold: bool = True) -> EfficientDet:
     """A detector ready to predict.
 
     Args:
         source: a checkpoint written by `python -m detection fit`, the name of a published detector such as
-            `tf_efficientdet_d0`, or a file in effdet's layout with that name in its own.
+            `tf_efficientdet_d0`, or a file in a layout of `detection.weights.load_pretrained`, such as one written by
+            `python -m detection convert`.
         device: where it computes.
+        fold: fold its batch norms, which is faster; not if it is to be trained further.
 
     Raises:
         InputError: the file is missing, damaged or of another kind, or the name is unknown.
     """
     path = Path(source)
-    known = str(source) in PUBLISHED or path.stem.rsplit("-", 1)[0].split("_")[0] in ("tf", "efficientdet")
-    if known and path.suffix != ".ckpt":
+    name = not path.suffix and not path.exists()
+    if name or (path.suffix in SUFFIXES and path.suffix != ".ckpt"):
         detector = EfficientDet.from_pretrained(source)
     else:
         checkpoint = read_checkpoint(path, "detection")
         detector = EfficientDet.from_settings(checkpoint.model)
         state = {key.removeprefix("detector."): value for key, value in checkpoint.state_dict.items()}
         detector.load_state_dict(state)
-    return detector.eval().to(device).to(memory_format=torch.channels_last)
+    detector = detector.eval().to(device).to(memory_format=torch.channels_last)
+    return detector.fold() if fold else detector
 
 
 def predict(detector: EfficientDet, image: Source, **settings: Any) -> Found:

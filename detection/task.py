@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from jsonargparse.typing import register_type
 from torch import Tensor
 
 from detection.batch import DetectionBatch, Detections
 from detection.classes import ClassList
-from detection.family import MemberName, Overrides
+from detection.family import MemberName, Overrides, PhiName
 from detection.ground_truth import GroundTruth
 from detection.losses import LossConfig
 from detection.metric import Backend, BoxScores, evaluate_boxes
@@ -22,6 +23,8 @@ from engine.errors import InputError
 from engine.recipe import Optimizer, Schedule
 from engine.task import DenseTask
 
+register_type(PhiName, fail_already_registered=False)  # the command line checks it, and lists it beside the members
+
 
 class DetectionTask(DenseTask):
     """EfficientDet with its training recipe.
@@ -30,8 +33,8 @@ class DetectionTask(DenseTask):
     that shapes the network, from the checkpoint or the published weights.
 
     Args:
-        member: the one dial: backbone, size, pyramid, heads and anchors of the family member; null is that of the
-            published weights, or else d0.
+        member: the one dial: backbone, size, pyramid, heads and anchors of the family member, or of any φ between
+            them as phi1.5; null is that of the published weights, or else d0.
         architecture: single values in place of the member's.
         num_classes: only to be checked against the annotations, or for data without any.
         classes: the class list, where it shall not come from the annotations.
@@ -58,7 +61,7 @@ class DetectionTask(DenseTask):
 
     def __init__(
         self,
-        member: MemberName | None = None,
+        member: MemberName | PhiName | None = None,
         architecture: Overrides = Overrides(),
         num_classes: int | None = None,
         classes: ClassList | None = None,
@@ -194,7 +197,8 @@ class DetectionTask(DenseTask):
 
     def predict_step(self, batch: DetectionBatch, batch_idx: int) -> Detections:
         """Detections of a batch, in pixels of the original images."""
-        return self.detector.detect(batch, self.postprocess)
+        found: Detections = self.predictor.detect(batch, self.postprocess)
+        return found
 
     def evaluate(self, split: str) -> BoxScores:
         """COCO's numbers, computed by one process for all."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import inspect
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -69,7 +70,12 @@ def run_command(act: Callable[[], None]) -> int:
 
 
 def parse_function(
-    function: Callable[..., Any], command: str, argv: Sequence[str] | None, description: str | None = None
+    function: Callable[..., Any],
+    command: str,
+    argv: Sequence[str] | None,
+    description: str | None = None,
+    *,
+    positional: bool = False,
 ) -> dict[str, Any]:
     """The arguments of a typed function from a command line; `--help` prints them and leaves.
 
@@ -78,6 +84,7 @@ def parse_function(
         command: the program's name, such as `python -m detection score`.
         argv: what was given; None takes the process's own.
         description: the help's first line.
+        positional: what has no default is given by its place, not as an option.
 
     Raises:
         InputError: an option is unknown, missing or of another type.
@@ -85,11 +92,13 @@ def parse_function(
     from jsonargparse import ArgumentParser
 
     parser = ArgumentParser(prog=command, description=description, exit_on_error=False, allow_abbrev=False)
-    names = parser.add_function_arguments(function)
+    names = parser.add_function_arguments(function, as_positional=positional)
+    places = {name for name, p in inspect.signature(function).parameters.items() if p.default is p.empty}
+    shown = {name: name if positional and name in places else f"--{name}" for name in names}
     try:
         return dict(vars(parser.parse_args(with_underscores(argv))))
     except argparse.ArgumentError as error:
-        raise InputError(_short(" ".join(str(error).split()), names)) from error
+        raise InputError(_short(" ".join(str(error).split()), shown)) from error
 
 
 def with_underscores(argv: Sequence[str] | None) -> list[str]:
@@ -103,12 +112,12 @@ def _split_option(word: str) -> tuple[str, str]:
     return (match[0], word[match.end() :]) if match else ("", word)
 
 
-def _short(text: str, names: Sequence[str]) -> str:
+def _short(text: str, shown: Mapping[str, str]) -> str:
+    """The parser's message in the house's words; `shown` has how each argument is written, by its name."""
     if match := re.match(r"unrecognized arguments: (?:--)?([^\s=]*)", text):
-        options = "--" + ", --".join(names)
-        return f"unknown argument '{match[1]}'.{did_you_mean(match[1], names)} Allowed: {options}"
+        return f"unknown argument '{match[1]}'.{did_you_mean(match[1], shown)} Allowed: {', '.join(shown.values())}"
     if match := re.fullmatch(r"the following arguments are required: (.*)", text):
-        return "give --" + match[1].replace(", ", " and --")
+        return "give " + " and ".join(shown[name] for name in match[1].split(", "))
     if match := re.fullmatch(r'Parser key "(\w+)": Expected an? (.*?)\. Got value: (.*)', text):
         allowed = re.sub(r"typing\.Literal\[(.*)\]", r"\1", match[2].replace("<class 'bool'>", "true, false"))
         return f"--{match[1]} is '{match[3]}'; allowed: {allowed}"

@@ -25,6 +25,7 @@ _WORDS = {
     "bool": "true or false",
     "str": "a text",
     "NoneType": "null",
+    "PhiName": "phi and a number, as phi1.5",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import sys
 from abc import ABC, abstractmethod
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from engine.checkpoints import save_metadata
 from engine.errors import InputError
+from engine.memory import keep_freed_memory
 from engine.outputs import make_folder
 from engine.recipe import Optimizer, Schedule, build_optimizer, build_scheduler
 
@@ -64,6 +66,7 @@ class DenseTask(LightningModule, ABC):
         self.optimizer = optimizer
         self.schedule = schedule
         self._last_loss: Tensor | None = None
+        self._predictor: tuple[Any, ...] = ()  # not a module of the task's own: its weights are no part of checkpoints
 
     @abstractmethod
     def build(self) -> nn.Module:
@@ -109,6 +112,8 @@ class DenseTask(LightningModule, ABC):
 
     def on_fit_start(self) -> None:
         """Say what is trained."""
+        if self.device.type == "cpu":
+            keep_freed_memory()
         sizes = [(p.numel(), p.requires_grad) for p in self._modules[self.part].parameters()]  # type: ignore[union-attr]
         total, trained = sum(size for size, _ in sizes), sum(size for size, wanted in sizes if wanted)
         frozen = "" if trained == total else f", {trained / 1e6:.1f} M of them trained"
@@ -189,6 +194,17 @@ class DenseTask(LightningModule, ABC):
     def on_test_end(self) -> None:
         """As after a validation."""
         self.on_validation_end()
+
+    @property
+    def predictor(self) -> Any:
+        """A copy of the network folded for prediction, made for the first batch."""
+        if not self._predictor:
+            self._predictor = (copy.deepcopy(self._modules[self.part]).fold(),)  # type: ignore[union-attr, operator]
+        return self._predictor[0]
+
+    def on_predict_end(self) -> None:
+        """Let the copy go: the weights may change."""
+        self._predictor = ()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse weights that are not those of the network that the file itself describes."""

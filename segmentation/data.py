@@ -240,6 +240,8 @@ class SegmentationDataModule(LightningDataModule):
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,
+            # Workers' seeds of its own: an evaluation leaves the training's random numbers alone.
+            generator=None if train else torch.Generator(),
         )
 
     def _splits(self, split: SplitName) -> tuple[str, ...]:

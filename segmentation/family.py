@@ -48,6 +48,8 @@ class Architecture:
         decoder: DeepLabv3+, or one of segmentation-models-pytorch's decoders with its own defaults; the fields from
             `atrous_rates` to `alignment` are DeepLabv3+'s.
         output_stride: stride of the coarsest map; below 32, strides become dilations.
+        exact_gates: the backbone's squeeze-and-excitation averages over the cells that the network of stride 32 has,
+            so that its features lie unchanged in the dense ones; see `EfficientNetFeatures`.
         atrous_rates: of the three dilated convolutions of ASPP; 6, 12, 18 at stride 16, doubled at 8, halved at 32.
         decoder_channels: channels of ASPP and decoder.
         skip_channels: to which the map of stride 4 is reduced.
@@ -72,6 +74,7 @@ class Architecture:
     backbone: str = "tf_efficientnet_b0"
     decoder: DecoderName = "deeplabv3plus"
     output_stride: int = 16
+    exact_gates: bool = False
     atrous_rates: Rates = RATES[16]
     decoder_channels: int = 256
     skip_channels: int = 48
@@ -134,6 +137,7 @@ class Overrides:
     backbone: str | None = None
     decoder: DecoderName | None = None
     output_stride: Literal[8, 16, 32] | None = None
+    exact_gates: bool | None = None
     atrous_rates: Rates | None = None
     decoder_channels: int | None = None
     skip_channels: int | None = None

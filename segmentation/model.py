@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from backbones.features import EfficientNetFeatures
+from backbones.folding import Foldable
+from backbones.grid import Grid
 from engine.distributed import is_main
 from engine.errors import InputError
 from segmentation.cityscapes_labels import CITYSCAPES
@@ -42,7 +44,7 @@ class Outputs(NamedTuple):
     aux_logits: Tensor | None
 
 
-class Segmenter(nn.Module):
+class Segmenter(Foldable):
     """A member of the family.
 
     Args:
@@ -82,6 +84,7 @@ class Segmenter(nn.Module):
             config.backbone,
             levels=_levels(config),
             output_stride=config.output_stride,  # type: ignore[arg-type]
+            exact_gates=config.exact_gates,
             drop_path=config.drop_path,
             norm_momentum=config.norm_momentum,
             norm_eps=config.norm_eps,
@@ -95,7 +98,7 @@ class Segmenter(nn.Module):
         if config.decoder == "deeplabv3plus":
             self.head = DeepLabHead(channels[0], channels[-1], rows, config)
         else:
-            self.head = SmpHead(config.decoder, self.backbone.name, rows, config.output_stride)
+            self.head = SmpHead(config.decoder, self.backbone.channels, rows, config.output_stride)
         _set_norm_momentum(self.head, config.norm_momentum)
         self.aux_head = self._auxiliary_head(rows) if config.aux_head else None
         norm = self.backbone.image_norm
@@ -122,14 +125,24 @@ class Segmenter(nn.Module):
 
     def outputs(self, images: Tensor) -> Outputs:
         """As `forward`, in training with the auxiliary head's logits."""
-        height, width = images.shape[-2:]
+        image_hw = (images.shape[-2], images.shape[-1])
         normal = self.normalise(images)
         maps = self.backbone(normal)
         if isinstance(self.head, SmpHead):
-            return Outputs(self.head(normal, maps)[..., :height, :width], None)
-        grids = self.backbone.grids((height, width))
-        aux = self.aux_head(maps[1], grids[1], (height, width)) if self.aux_head and self.training else None
-        return Outputs(self.head(maps, grids, (height, width)), aux)
+            return Outputs(self.head(normal, maps)[..., : image_hw[0], : image_hw[1]], None)
+        return self.outputs_from(maps, self.backbone.grids(image_hw), image_hw)
+
+    def outputs_from(self, maps: list[Tensor], grids: list[Grid], image_hw: tuple[int, int]) -> Outputs:
+        """As `outputs` with DeepLabv3+, from the backbone's maps.
+
+        Args:
+            maps: of stride 4, with the auxiliary head of level 4, and of the output stride.
+            grids: where their cells lie.
+            image_hw: H and W.
+        """
+        assert isinstance(self.head, DeepLabHead)
+        aux = self.aux_head(maps[1], grids[1], image_hw) if self.aux_head and self.training else None
+        return Outputs(self.head(maps, grids, image_hw), aux)
 
     def normalise(self, images: Tensor) -> Tensor:
         """0..255 to the backbone's range; for decoders that need it, zeros up to a multiple of 32 pixels."""
@@ -157,7 +170,14 @@ class Segmenter(nn.Module):
         return predict_many(self, images, **settings)
 
     def at_stride(self, output_stride: int) -> Segmenter:
-        """A network with the same weights at another output stride, its rates adapted; nothing is shared."""
+        """A network with the same weights at another output stride, its rates adapted; nothing is shared.
+
+        Raises:
+            InputError: the network is folded.
+        """
+        if self.folded:
+            msg = "this network is folded for prediction and keeps its output stride. Load it with fold=False."
+            raise InputError(msg)
         other = Segmenter(self.config.at_stride(output_stride), classes=self.classes)
         other.load_state_dict(self.state_dict())
         return other.train(self.training).to(self.mean.device).to(memory_format=torch.channels_last)

@@ -87,12 +87,13 @@ class Segmented:
             index_image(self.class_ids, self.classes).save(temporary)
 
 
-def load(source: str | Path, device: str | torch.device = "cpu") -> Segmenter:
+def load(source: str | Path, device: str | torch.device = "cpu", *, fold: bool = True) -> Segmenter:
     """A network ready to predict.
 
     Args:
         source: a checkpoint written by `python -m segmentation fit`.
         device: where it computes.
+        fold: fold its batch norms, which is faster; not if it is to be trained further.
 
     Raises:
         InputError: the file is missing, damaged or of another kind.
@@ -103,7 +104,8 @@ def load(source: str | Path, device: str | torch.device = "cpu") -> Segmenter:
     segmenter = Segmenter.from_settings(checkpoint.model)
     state = {key.removeprefix("segmenter."): value for key, value in checkpoint.state_dict.items()}
     segmenter.load_state_dict(state)
-    return segmenter.eval().to(device).to(memory_format=torch.channels_last)
+    segmenter = segmenter.eval().to(device).to(memory_format=torch.channels_last)
+    return segmenter.fold() if fold else segmenter
 
 
 def predict(segmenter: Segmenter, image: Source, **settings: Any) -> Segmented:

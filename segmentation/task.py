@@ -205,7 +205,7 @@ class SegmentationTask(DenseTask):
 
     def predict_step(self, batch: PredictionBatch, batch_idx: int) -> list[Segmented]:
         """The classes of whole images."""
-        return segment_images(self.segmenter, batch.images, self.inference, keep=batch.keep)
+        return segment_images(self.predictor, batch.images, self.inference, keep=batch.keep)
 
     def evaluate(self, split: str) -> SegmentationScores:
         """The scores of all images, the same on every process."""

@@ -1,8 +1,6 @@
 """Weight reading against timm, efficientnet_pytorch and safetensors, and what it refuses."""
 
 import os
-import pickle
-import zipfile
 from pathlib import Path
 
 import efficientnet_pytorch
@@ -13,7 +11,11 @@ import torch
 
 from backbones import weights
 from backbones.features import EfficientNetFeatures
-from backbones.weights import load_backbone_weights, read_state_dict, timm_keys_from_efficientnet_pytorch
+from backbones.layouts.files import read_state_dict
+from backbones.layouts.fit import fit
+from backbones.layouts.members import member
+from backbones.layouts.recognise import recognise
+from backbones.weights import load_backbone_weights
 from engine.errors import InputError
 
 LITE0 = "tf_efficientnet_lite0"
@@ -62,22 +64,14 @@ def test_efficientnet_pytorch_layout_gives_its_features(tmp_path, size):
         assert (level_map - expected).norm() < 1e-5 * expected.norm()
 
 
-def test_efficientnet_pytorch_classifier_gives_its_logits():
-    torch.manual_seed(0)
-    reference = efficientnet_pytorch.EfficientNet.from_name("efficientnet-b1", image_size=64).eval()
-    randomise_statistics(reference)
-    network = timm.create_model("tf_efficientnet_b1").eval()
-    lengths = [len(stage) for stage in network.blocks]
-    network.load_state_dict(timm_keys_from_efficientnet_pytorch(reference.state_dict(), lengths), strict=True)
-    images = torch.randn(2, 3, 64, 64)
-    with torch.no_grad():
-        torch.testing.assert_close(network(images), reference(images), rtol=1e-4, atol=1e-5)
+def by_timms_keys(file):
+    return fit(recognise(read_state_dict(file)), member(LITE0))
 
 
 def test_lite0_package_is_an_imagenet_network():
     features = EfficientNetFeatures(LITE0, weights=LITE0_PACKAGE).eval()
     file = weights._package_file(LITE0_PACKAGE)
-    state = timm_keys_from_efficientnet_pytorch(torch.load(file, weights_only=True), features.stage_lengths)
+    state = by_timms_keys(file)
     network = timm.create_model(LITE0).eval()
     network.load_state_dict(state, strict=True)
     reference = timm.create_model(LITE0, features_only=True, out_indices=(2, 3, 4)).eval()
@@ -96,8 +90,7 @@ def test_lite0_package_gives_the_logits_of_timms_weights():
     theirs.load_state_dict(safetensors.torch.load_file(published), strict=True)
     ours = timm.create_model(LITE0).eval()
     file = weights._package_file(LITE0_PACKAGE)
-    lengths = [len(stage) for stage in ours.blocks]
-    ours.load_state_dict(timm_keys_from_efficientnet_pytorch(read_state_dict(file), lengths), strict=True)
+    ours.load_state_dict(by_timms_keys(file), strict=True)
     images = torch.randn(4, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         logits, expected = ours(images), theirs(images)
@@ -201,7 +194,7 @@ def test_unknown_source(source, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda s: s.pop("conv_stem.weight"), "neither timm's .* nor efficientnet_pytorch's"),
+        (lambda s: s.pop("conv_stem.weight"), "nearest is timm's as lite0: 1 key missing .conv_stem.weight"),
         (lambda s: s.pop("blocks.1.0.conv_pw.weight"), r"1 key missing \(blocks.1.0.conv_pw.weight\)"),
         (lambda s: s.update(extra=torch.ones(1)), r"1 key unexpected \(extra\)"),
         (
@@ -229,137 +222,3 @@ def test_what_does_not_fit_is_listed_and_changes_nothing(tmp_path, lite0_state, 
         load_backbone_weights(features, tmp_path / "weights.pth")
     assert "\n" not in str(caught.value)
     assert_loaded(features, before)
-
-
-@pytest.mark.parametrize("name", ["efficientnet_b2", "tf_efficientnet_lite3", "tf_efficientnetv2_b1"])
-def test_another_members_file_is_recognised(tmp_path, name):
-    torch.save(timm.create_model(name).state_dict(), tmp_path / "weights.pth")
-    looks = name.removeprefix("tf_").removeprefix("efficientnet").lstrip("_")
-    with pytest.raises(InputError, match=f"do not fit {LITE0}: .*The file looks like EfficientNet {looks}"):
-        EfficientNetFeatures(LITE0, weights=tmp_path / "weights.pth")
-
-
-@pytest.mark.slow
-def test_every_member_of_the_recognition_table_is_timms():
-    for key, member in weights._MEMBERS.items():
-        name = f"efficientnet{member}" if member.startswith("v2") else f"efficientnet_{member}"
-        name = f"tf_{name}" if member.startswith("v2_b") else name
-        with torch.device("meta"):
-            network = timm.create_model(name)
-        width = network.conv_head.in_channels
-        has_se = any(".se." in parameter for parameter, _ in network.named_parameters())
-        assert key == (sum(len(stage) for stage in network.blocks), width, has_se), member
-
-
-def test_efficientnet_pytorch_file_of_another_member_or_padding(tmp_path):
-    reference = efficientnet_pytorch.EfficientNet.from_name("efficientnet-b1")
-    torch.save(reference.state_dict(), tmp_path / "b1.pth")
-    with pytest.raises(InputError, match=r"it has 23 blocks, not 16\. The file looks like EfficientNet b1\."):
-        EfficientNetFeatures("tf_efficientnet_b0", weights=tmp_path / "b1.pth")
-    with pytest.raises(InputError, match="TensorFlow's padding"):
-        EfficientNetFeatures("efficientnet_b1", weights=tmp_path / "b1.pth")
-
-
-class Payload:
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self):
-        return os.system, (f"touch {self.mark}",)
-
-
-def write_zip_pickle(path: Path, mark: Path) -> None:
-    torch.save({"conv_stem.weight": torch.ones(1), "payload": Payload(mark)}, path)
-
-
-def write_legacy_pickle(path: Path, mark: Path) -> None:
-    torch.save({"payload": Payload(mark)}, path, _use_new_zipfile_serialization=False)
-
-
-def write_bare_pickle(path: Path, mark: Path) -> None:
-    path.write_bytes(pickle.dumps(Payload(mark), protocol=2))
-
-
-def run_unguarded(path: Path) -> None:
-    if zipfile.is_zipfile(path) or b"payload" in path.read_bytes():
-        torch.load(path, weights_only=False)
-    else:
-        pickle.loads(path.read_bytes())
-
-
-@pytest.mark.parametrize("write", [write_zip_pickle, write_legacy_pickle, write_bare_pickle])
-def test_no_file_runs_code(tmp_path, write):
-    path, mark = tmp_path / "weights.pth", tmp_path / "mark"
-    write(path, mark)
-    with pytest.raises(InputError, match="could run code"):
-        read_state_dict(path)
-    assert not mark.exists()
-    run_unguarded(path)  # the payload is live
-    assert mark.exists()
-
-
-def empty(path: Path) -> None:
-    path.write_bytes(b"")
-
-
-def text(path: Path) -> None:
-    path.write_text("<html>404 not found</html>")
-
-
-def scripted(path: Path) -> None:
-    torch.jit.script(torch.nn.Linear(1, 1)).save(path)
-
-
-def whole_module(path: Path) -> None:
-    torch.save(torch.nn.Linear(1, 1), path)
-
-
-def truncated(path: Path) -> None:
-    torch.save({"a": torch.zeros(5000)}, path)
-    path.write_bytes(path.read_bytes()[:9000])
-
-
-def other_zip(path: Path) -> None:
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("readme.txt", "nothing here")
-
-
-@pytest.mark.parametrize("write", [empty, text, truncated, other_zip])
-@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_damaged_file_is_one_short_error(tmp_path, write, suffix):
-    path = tmp_path / f"weights{suffix}"
-    write(path)
-    with pytest.raises(InputError, match="damaged, cut short or no weight file") as caught:
-        read_state_dict(path)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.filterwarnings("ignore:.*TorchScript", "ignore:.*torch.jit")
-@pytest.mark.parametrize("write", [scripted, whole_module])
-def test_file_with_more_than_tensors(tmp_path, write):
-    write(tmp_path / "weights.pt")
-    with pytest.raises(InputError, match=r"save only the state_dict\(\)"):
-        read_state_dict(tmp_path / "weights.pt")
-
-
-def test_truncated_safetensors(tmp_path):
-    path = tmp_path / "weights.safetensors"
-    safetensors.torch.save_file({"a": torch.zeros(5000)}, path)
-    path.write_bytes(path.read_bytes()[:9000])
-    with pytest.raises(InputError, match="damaged"):
-        read_state_dict(path)
-
-
-@pytest.mark.parametrize("content", [[torch.ones(1)], {}, {"a": 1}, {"state_dict": {"a": "b"}}, {1: torch.ones(1)}])
-def test_file_without_a_state_dict(tmp_path, content):
-    torch.save(content, tmp_path / "weights.pth")
-    with pytest.raises(InputError, match="holds no state dict"):
-        read_state_dict(tmp_path / "weights.pth")
-
-
-def test_unknown_suffix_and_folder(tmp_path):
-    (tmp_path / "weights.npz").write_bytes(b"")
-    with pytest.raises(InputError, match="unknown suffix; allowed are"):
-        read_state_dict(tmp_path / "weights.npz")
-    with pytest.raises(InputError, match="does not exist"):
-        read_state_dict(tmp_path)

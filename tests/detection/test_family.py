@@ -7,8 +7,23 @@ import json
 from typing import Any, get_args
 
 import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
 
-from detection.family import FAMILY, Architecture, MemberName, Overrides, architecture
+from backbones.scaling import member_phi, read_scaled_name
+from detection.family import (
+    FAMILY,
+    Architecture,
+    MemberName,
+    Overrides,
+    PhiName,
+    architecture,
+    head_repeats,
+    image_side,
+    pyramid_cells,
+    pyramid_channels,
+)
+from detection.model import EfficientDet
 from engine.errors import InputError
 
 # google/automl `efficientdet/hparams_config.py` (6a54c87) and `efficientdet/README.md`:
@@ -133,3 +148,104 @@ def test_value_out_of_range(field: str, value: Any, allowed: str) -> None:
     assert field in message
     assert allowed in message
     assert "\n" not in message
+
+
+# Any φ. The paper's table 1, and what its equations give by hand where the two differ.
+DEPARTURES = {
+    ("d2", "fpn_channels"): 120, ("d4", "fpn_channels"): 216, ("d7", "fpn_channels"): 520,
+    ("d5", "fpn_cells"): 8, ("d6", "fpn_cells"): 9, ("d7", "fpn_cells"): 10,
+    ("d5", "side"): 1152, ("d7", "side"): 1408,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("phi", range(8))
+def test_the_equations_give_the_members_but_for_the_named_departures(phi: int) -> None:
+    name = f"d{phi}"
+    member = FAMILY[name]
+    published = {
+        "fpn_channels": member.fpn_channels,
+        "fpn_cells": member.fpn_cells,
+        "head_repeats": member.head_repeats,
+        "side": member.image_size[0],
+    }
+    computed = {
+        "fpn_channels": pyramid_channels(phi),
+        "fpn_cells": pyramid_cells(phi),
+        "head_repeats": head_repeats(phi),
+        "side": image_side(phi),
+    }
+    for key, value in published.items():
+        assert computed[key] == DEPARTURES.get((name, key), value), key
+    assert all(value != published[key] for (of, key), value in DEPARTURES.items() if of == name)
+    assert architecture(f"phi{phi}") == architecture(f"phi{phi}.0") == member
+
+
+def test_between_the_members_the_equations_hold() -> None:
+    # 64 * 1.35^1.5 = 100.4, 3 + 1.5 and 512 + 128 * 1.5 = 704 between multiples of 128, all rounded.
+    config = architecture("phi1.5")
+    assert (config.name, config.fpn_channels, config.fpn_cells, config.head_repeats) == ("phi1.5", 104, 5, 3)
+    assert config.image_size == (768, 768)
+    assert (config.fusion, config.max_level, config.drop_path, config.anchor_scale) == ("fast_attention", 7, 0.2, 4)
+    backbone = read_scaled_name(config.backbone)
+    assert backbone is not None
+    assert member_phi(1) < backbone.phi < member_phi(2)
+    assert backbone.padding == "same"
+    assert architecture("phi6.5").fusion == "sum"  # as d6 and d7
+    assert architecture("phi0.5").drop_path == 0  # as d0
+    assert architecture("phi-2").fpn_cells == 1
+    assert architecture("phi1.50", image_size=512) == dataclasses.replace(config, image_size=(512, 512))
+
+
+# The paper's table 2: multiply-accumulates of D0 to D6 in billions, there called FLOPs.
+PUBLISHED_GMACS = (2.5, 6.1, 11, 25, 55, 135, 226)
+
+
+@pytest.mark.parametrize("below", range(6))
+def test_the_cost_between_two_members_lies_between_theirs(below: int) -> None:
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model = EfficientDet(f"phi{below + 0.5}").eval()
+        model(torch.zeros(1, 3, *model.config.image_size))
+    gmacs = counter.get_total_flops() / 2e9
+    assert PUBLISHED_GMACS[below] < gmacs < PUBLISHED_GMACS[below + 1]
+
+
+def test_a_detector_at_any_phi_learns_and_comes_back_from_its_settings() -> None:
+    torch.manual_seed(0)
+    model = EfficientDet("phi-0.75", 3)
+    classes, boxes = model(torch.randint(0, 256, (2, 3, 128, 128), dtype=torch.uint8))
+    (sum(level.square().mean() for level in classes) + sum(level.square().mean() for level in boxes)).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    stored = json.loads(json.dumps(model.settings()))
+    assert stored["member"] == "phi-0.75"
+    other = EfficientDet.from_settings(stored)
+    assert other.config == model.config
+    other.load_state_dict(model.state_dict())
+    images = torch.randint(0, 256, (1, 3, 128, 128), dtype=torch.uint8)
+    with torch.no_grad():
+        expected, found = model.eval()(images), other.eval()(images)
+    for theirs, ours in zip((*expected[0], *expected[1]), (*found[0], *found[1]), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("phi9", "phi is 9; a detector's lies between -2 and 8"),
+        ("phi-2.5", "phi is -2.5; a detector's lies between -2 and 8"),
+        ("phinan", "write phi and a number from -2 to 8, as in phi1.5"),
+        ("phi1,5", "'phi1,5' is no member; write phi"),
+        ("phi", "'phi' is no member; write phi"),
+    ],
+)
+def test_no_member_at_phi(name: str, said: str) -> None:
+    with pytest.raises(InputError) as caught:
+        architecture(name)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_command_lines_names_of_any_phi() -> None:
+    assert PhiName("phi-1.25") == "phi-1.25"
+    for text in ("phi", "phi1.", "d0", "phi1.5 "):
+        with pytest.raises(ValueError, match="phi and a number"):
+            PhiName(text)

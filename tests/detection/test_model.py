@@ -351,3 +351,12 @@ def test_detect_scales_back_to_each_original(monkeypatch: pytest.MonkeyPatch, sh
     assert found.class_ids[:, :2].tolist() == [[1, -1], [1, -1]]
     torch.testing.assert_close(found.boxes_xyxy[0, 0], torch.tensor([40.0, 60.0, 100.0, 200.0]))
     torch.testing.assert_close(found.boxes_xyxy[1, 0], torch.tensor([10.0, 15.0, 30.0, 40.0]))
+
+
+@pytest.mark.parametrize(("fill", "color"), [("mean", (128, 128, 128)), ("black", (0, 0, 0))])
+def test_what_is_added_to_the_canvas_has_the_fill_colour(fill, color):
+    detector = EfficientDet("lite0", 3, fill=fill).eval()
+    assert detector.fill_color == color
+    images = torch.randint(0, 256, (1, 3, 100, 128), dtype=torch.float32)
+    canvas = torch.cat((images, torch.zeros(1, 3, 28, 128) + (0 if fill == "black" else 127.5)), dim=2)
+    assert torch.equal(detector.normalise(images), detector.normalise(canvas))

@@ -208,7 +208,7 @@ def test_fine_tuning_keeps_all_but_the_last_class_layer_and_says_so(published, c
     )
     assert said.code == 0, said.err
     assert "class list changed from 90 to 10 rows: all weights are kept but the last class layer" in caplog.text
-    tuned = load("runs/detection/tuned/checkpoints/last.ckpt")
+    tuned = load("runs/detection/tuned/checkpoints/last.ckpt", fold=False)
     assert len(tuned.classes) == 10
     before, after = dict(published.named_parameters()), dict(tuned.named_parameters())
     assert before.keys() == after.keys()
@@ -241,7 +241,7 @@ def test_frozen_stages_keep_weights_and_statistics(here):
     said = command(f"fit --config small.yaml --model.frozen_stages 3 --run.name frozen {quick}")
     assert said.code == 0, said.err
     assert "of them trained" in said.err
-    after = load("runs/detection/frozen/checkpoints/last.ckpt").backbone
+    after = load("runs/detection/frozen/checkpoints/last.ckpt", fold=False).backbone
     assert int(after.bn1.num_batches_tracked) == 0
     frozen = [*norms(after.blocks[0]), *norms(after.blocks[1])]
     assert all(int(norm.num_batches_tracked) == 0 for norm in frozen)

@@ -7,6 +7,7 @@ import segmentation_models_pytorch as smp
 import torch
 
 from benchmarks import alignment
+from benchmarks.atrous_exactness import trained
 from engine.errors import InputError
 from segmentation.aspp import ASPP, PooledBatchNorm
 from segmentation.cityscapes_labels import CITYSCAPES
@@ -164,6 +165,32 @@ def test_the_dilated_network_finds_the_coarse_ones_context(size_hw):
         maps = [net.head.aspp[0](net.backbone(net.normalise(picture))[-1]) for net in (coarse, fine)]
     phase = 1 if size_hw[0] % 2 == 0 else 0
     assert torch.allclose(maps[1][..., phase::2, phase::2], maps[0], atol=1e-5)
+
+
+def test_exact_gates_do_the_same_with_squeeze_and_excitation():
+    settings = {"num_classes": 3, "decoder_channels": 16, "drop_path": 0.0, "image_pooling": False}
+    torch.manual_seed(0)
+    coarse = Segmenter("b0", output_stride=32, exact_gates=True, **settings)
+    trained(coarse.backbone)
+    picture = images(1, 3, 96, 97)
+    usual = Segmenter("b0", output_stride=8, **settings)
+    usual.load_state_dict(coarse.state_dict())
+    differences = []
+    for fine in (coarse.at_stride(8), Segmenter.from_settings(coarse.settings()).at_stride(8), usual.eval()):
+        fine.load_state_dict(coarse.state_dict())
+        fine.eval()
+        with torch.no_grad():
+            maps, dense = ((net.backbone(net.normalise(picture))) for net in (coarse.eval(), fine))
+        found = fine.backbone.without_dilation(dense, (96, 97))
+        differences.append(float((found[-1] - maps[-1]).abs().max() / maps[-1].abs().max()))
+    assert max(differences[:2]) <= 1e-5
+    assert differences[2] > 0.01
+
+
+def test_checkpoints_from_before_exact_gates_build_as_they_were():
+    stored = small().settings()
+    del stored["architecture"]["exact_gates"]
+    assert Segmenter.from_settings(stored).config.exact_gates is False
 
 
 def test_another_stride_keeps_the_weights_and_shares_none():

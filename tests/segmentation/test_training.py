@@ -232,7 +232,7 @@ def test_validation_at_half_the_output_stride(here, trained):
         f"validate --config streets.yaml --ckpt_path {best} --model.eval_output_stride 8 --model.results fine.json"
     )
     assert said.code == 0, said.err
-    at_16 = load(best)
+    at_16 = load(best, fold=False)
     settings = {"output_stride": 8, "atrous_rates": (12, 24, 36), "decoder_channels": 16, "skip_channels": 8}
     at_8 = Segmenter("lite0", classes=CITYSCAPES, **settings).eval()
     at_8.load_state_dict(at_16.state_dict())
@@ -309,7 +309,7 @@ def test_fine_tuning_weights_of_smp_keeps_all_but_the_last_layer_and_says_so(for
     said = command(f"fit --config things_only.yaml --model.pretrained smp --run.name tuned {QUICK} {STILL}")
     assert said.code == 0, said.err
     assert "class list changed from 19 to 2 rows: all weights are kept but the last layer" in caplog.text
-    tuned = load("runs/segmentation/tuned/checkpoints/last.ckpt")
+    tuned = load("runs/segmentation/tuned/checkpoints/last.ckpt", fold=False)
     assert tuned.classes.names == FOLDER_CLASSES
     assert tuned.config.alignment == "corners"
     before = dict(Segmenter.from_pretrained("smp").named_parameters())

@@ -1,0 +1,86 @@
+"""python -m backbones table | scale | convert | facts."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+from engine.commands import parse_function, run_command, run_task
+from engine.errors import check_choice
+
+USAGE = """\
+EfficientNets: what they cost, any size of them, and the weights you already have.
+
+  python -m backbones table [NAMES] [--csv FILE] [--picture FILE] [--no-latency]
+  python -m backbones scale --phi 1.5
+  python -m backbones scale --search --picture search.png
+  python -m backbones convert IN OUT.safetensors
+  python -m backbones facts
+
+  table    parameters, multiply-accumulates, published top-1, latency on this device
+  scale    the network at any φ, or the paper's grid search over α, β, γ
+  convert  a checkpoint of another library into this project's own layout
+  facts    the numbers of docs/efficientnet-facts.md, computed anew
+
+`python -m backbones COMMAND --help` lists every option; --version tells the version.
+"""
+_COMMANDS = ("table", "scale", "convert", "facts")
+_FLAGS = ("--no-latency", "--search")  # may stand without true
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code: 0, or 2 for a mistake in what was given."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words and words[0] in _COMMANDS:
+        return run_command(lambda: _run(words[0], words[1:]))
+    if words and words[0] not in ("-h", "--help", "help", "--version"):
+        return run_command(lambda: check_choice("command", words[0], _COMMANDS))
+    return run_task(USAGE, {}, lambda _: None, words)
+
+
+def _run(command: str, words: Sequence[str]) -> None:
+    program = f"python -m backbones {command}"
+    given = options(command, words)
+    if command == "convert":
+        from backbones.convert import convert
+
+        written = convert(**parse_function(convert, program, given, "A checkpoint into this project's own layout."))
+        sys.stdout.write(f"{written}\n")
+        return
+    from backbones import commands
+
+    functions: dict[str, Callable[..., None]] = {
+        "table": commands.table,
+        "scale": commands.scale,
+        "facts": commands.facts,
+    }
+    function = functions[command]
+    description = (function.__doc__ or "").partition("\n\n    Args:")[0]
+    function(**parse_function(function, program, given, description))
+
+
+def options(command: str, words: Sequence[str]) -> list[str]:
+    """The words of a command with their options written out: names in front get theirs, and flags their `true`."""
+    front = 0
+    while front < len(words) and not words[front].startswith("-"):
+        front += 1
+    named = list(words[:front])
+    rest = list(words[front:])
+    if command == "table" and named:
+        start = ["--names", "[" + ",".join(named) + "]"]
+    elif command == "convert":
+        start = [word for pair in zip(("--source", "--destination"), named, strict=False) for word in pair] + named[2:]
+    elif command == "facts" and named:
+        start = ["--topic", *named]
+    else:
+        start = named
+    written = []
+    for index, word in enumerate(rest):
+        written.append(word)
+        if word.replace("_", "-") in _FLAGS and (index + 1 == len(rest) or rest[index + 1].startswith("-")):
+            written.append("true")
+    return start + written
+
+
+if __name__ == "__main__":
+    sys.exit(main())

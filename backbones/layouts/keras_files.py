@@ -1,0 +1,208 @@
+"""Keras' weight files, read with h5py alone: Keras is not needed, and no layer of the file is built.
+
+Three kinds: HDF5 by layer names (`.h5` of Keras 1 to 3, with or without the model), HDF5 by the order of layers
+(`.weights.h5` of Keras 3) and the zip archive with a configuration and the latter (`.keras`). Sources: Keras 3.15
+`legacy/saving/legacy_h5_format.py` and `saving/saving_lib.py`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import json
+import math
+import re
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+
+from backbones.layouts.from_keras import LAYER_NAME
+from backbones.layouts.layout import StateDict
+from engine.errors import InputError
+
+# `vars/0`, `vars/1`, ... of a layer, by the end of its name.
+_NORM_VARIABLES = ("gamma", "beta", "moving_mean", "moving_variance")
+_VARIABLES = ("kernel", "bias")
+_STATISTICS = ("mean", "variance", "count")
+
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)
+_IMAGENET_STD = (0.229, 0.224, 0.225)
+
+_LARGEST = 8 * 2**30  # bytes of an archive's member; far above the largest EfficientNet
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What a Keras network does to images in 0..255 before its first convolution, as mean and deviation in [0, 1].
+
+    Attributes:
+        mean: per channel.
+        std: per channel.
+        input_hw: height and width that the network was built for, where the file says.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    input_hw: tuple[int, int] | None
+
+
+def read_h5(source: Path | BinaryIO, config: Mapping[str, Any] | None = None) -> tuple[StateDict, Preprocessing]:
+    """The variables of an HDF5 file, keyed `layer/variable`, and the preprocessing.
+
+    Args:
+        source: the file.
+        config: the network's configuration, where it stands elsewhere.
+
+    Raises:
+        InputError: h5py is not installed, or the file refers to other files or holds code. The message is the
+            fault alone.
+    """
+    with _h5py().File(source, "r") as file:
+        if config is None and "model_config" in file.attrs:
+            config = json.loads(file.attrs["model_config"])
+        _refuse_code(config)
+        layers = dict(_layers(file, _names_by_order(config)))
+    arrays = {f"{layer}/{name}": array for layer, variables in layers.items() for name, array in variables.items()}
+    state = {key: torch.from_numpy(array) for key, array in arrays.items() if re.match(LAYER_NAME, key)}
+    if not state:
+        fault = "holds no layer of a Keras EfficientNet"
+        if not any(layers.values()):
+            fault += " by name; save it again as .keras, or with a newer Keras"
+        raise InputError(fault)
+    return state, _preprocessing(layers, config)
+
+
+def read_keras_zip(archive: zipfile.ZipFile) -> tuple[StateDict, Preprocessing]:
+    """The variables of a `.keras` file, as `read_h5`."""
+    names = archive.namelist()
+    if missing := [name for name in ("config.json", "model.weights.h5") if name not in names]:
+        fault = f"is no complete .keras file: {missing[0]} is missing in it"
+        raise InputError(fault)
+    if any(archive.getinfo(name).file_size > _LARGEST for name in names):
+        fault = "is larger when unpacked than any EfficientNet"
+        raise InputError(fault)
+    config = json.loads(archive.read("config.json"))
+    return read_h5(io.BytesIO(archive.read("model.weights.h5")), config)
+
+
+def _h5py() -> Any:
+    try:
+        return importlib.import_module("h5py")
+    except ImportError as error:
+        fault = "is a Keras file, which h5py reads. Install it: pip install 'effdense[keras]'"
+        raise InputError(fault) from error
+
+
+def _refuse_code(config: object) -> None:
+    # A Lambda layer is Python code, marshalled. It is not run here; but weights behind it are not what they seem.
+    if isinstance(config, dict):
+        if config.get("class_name") == "Lambda":
+            fault = "holds a Lambda layer, which is code. Save the network without it"
+            raise InputError(fault)
+        config = list(config.values())
+    if isinstance(config, list):
+        for part in config:
+            _refuse_code(part)
+
+
+def _layers(file: Any, names: Mapping[str, str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each layer of the EfficientNet with its variables, weightless ones too; layers of other parts are left out."""
+    layers: dict[str, dict[str, dict[str, Any]]] = {}  # by the group that holds the layer, then by layer
+
+    def visit(path: str, thing: Any) -> None:
+        if path.startswith("optimizer"):
+            return
+        path = path.removeprefix("model_weights/")
+        parent, _, last = path.rpartition("/")
+        if last == "vars":
+            holder, _, place = parent.rpartition("/")
+            layer = thing.attrs.get("name") or names.get(place, "")
+            layers.setdefault(holder, {}).setdefault(str(layer), {})
+        elif hasattr(thing, "dtype"):
+            layer, name = _variable(file, path, names)
+            top = path.partition("/")[0]
+            holder = parent.removesuffix("/vars").rpartition("/")[0] if parent.endswith("/vars") else top
+            # Flat files have a group for each layer, which is the layer itself.
+            layers.setdefault("" if holder == layer else holder, {}).setdefault(layer, {})[name] = _array(thing)
+        elif not parent and path not in ("layers", "_layer_checkpoint_dependencies", "vars", "top_level_model_weights"):
+            layers.setdefault("", {}).setdefault(path, {})
+
+    file.visititems(visit)
+    holder = next((holder for holder, inside in layers.items() if inside.get("stem_conv")), "")
+    yield from layers.get(holder, {}).items()
+
+
+def _variable(file: Any, path: str, names: Mapping[str, str]) -> tuple[str, str]:
+    """Layer and variable that a dataset belongs to."""
+    parent, _, last = path.rpartition("/")
+    if not parent.endswith("vars"):
+        name = last.partition(":")[0].removeprefix("depthwise_")
+        return parent.rpartition("/")[2], name
+    place = parent.removesuffix("/vars").rpartition("/")[2]
+    layer = str(file[parent].attrs.get("name") or names.get(place, ""))
+    known: tuple[str, ...] = _NORM_VARIABLES if layer.endswith("bn") else _VARIABLES
+    if layer.startswith("normalization"):
+        known = _STATISTICS
+    return layer, known[int(last)] if last.isdigit() and int(last) < len(known) else last
+
+
+def _array(dataset: Any) -> Any:
+    if dataset.external or dataset.is_virtual:
+        fault = "takes values from other files. Save it again in one piece"
+        raise InputError(fault)
+    array = dataset[()]
+    if getattr(array, "dtype", None) is None or array.dtype.kind not in "fiu":
+        fault = f"holds {dataset.name}, which is no array of numbers"
+        raise InputError(fault)
+    return array if array.ndim else array.reshape(1)
+
+
+def _names_by_order(config: Mapping[str, Any] | None) -> dict[str, str]:
+    """Group -> layer's name, for files of Keras before it wrote names: groups are named by class, and counted."""
+    names: dict[str, str] = {}
+    counts: dict[str, int] = {}
+    for layer in (config or {}).get("config", {}).get("layers", []):
+        kind = re.sub("([a-z])([A-Z])", r"\1_\2", re.sub("(.)([A-Z][a-z]+)", r"\1_\2", layer["class_name"])).lower()
+        count = counts[kind] = counts.get(kind, -1) + 1
+        names[f"{kind}_{count}" if count else kind] = layer["config"]["name"]
+    return names
+
+
+def _preprocessing(layers: Mapping[str, Mapping[str, Any]], config: Mapping[str, Any] | None) -> Preprocessing:
+    """Mean and deviation of the layers in front of the stem.
+
+    B0 to B7 scale to [0, 1] and normalise with values of the file; `weights="imagenet"` puts a further scaling by
+    1 / sqrt(std) behind, as the published values divide by sqrt(std) where std was meant
+    (`applications/efficientnet.py`, tensorflow issue 49930). V2-B0 to B3 normalise with ImageNet's constants, V2-S to
+    L with 128. Without any of these layers, images are to be in -1..1.
+    """
+    rescalings = [name for name in layers if re.fullmatch(r"rescaling(_\d+)?", name)]
+    norm = next((name for name in layers if re.fullmatch(r"normalization(_\d+)?", name)), None)
+    input_hw = _input_hw(config)
+    values = layers.get(norm, {}) if norm else {}
+    if "mean" in values and "variance" in values:
+        mean = [float(value) for value in values["mean"].reshape(-1)]
+        std = [math.sqrt(value) for value in values["variance"].reshape(-1)]
+        published = len(std) == 3 and all(abs(a * a - b) < 1e-4 for a, b in zip(std, _IMAGENET_STD, strict=True))
+        # Weightless layers of a network inside another are not in `.h5` files, so that none may be known.
+        if len(rescalings) > 1 or (not rescalings and published):
+            std = [value * math.sqrt(factor) for value, factor in zip(std, _IMAGENET_STD, strict=True)]
+        return Preprocessing(tuple(mean), tuple(std), input_hw)
+    if norm:
+        return Preprocessing(_IMAGENET_MEAN, _IMAGENET_STD, input_hw)
+    if rescalings:
+        return Preprocessing((128 / 255,) * 3, (128 / 255,) * 3, input_hw)
+    return Preprocessing((0.5,) * 3, (0.5,) * 3, input_hw)
+
+
+def _input_hw(config: Mapping[str, Any] | None) -> tuple[int, int] | None:
+    for layer in (config or {}).get("config", {}).get("layers", []):
+        if layer.get("class_name") == "InputLayer":
+            shape = layer["config"].get("batch_shape") or layer["config"].get("batch_input_shape") or []
+            if len(shape) == 4 and all(isinstance(size, int) for size in shape[1:3]):
+                return shape[1], shape[2]
+    return None

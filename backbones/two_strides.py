@@ -1,0 +1,104 @@
+"""One extractor that runs at its dense output stride or at stride 32, with the same weights and no second copy.
+
+Which convolutions differ between the two is seen by comparing with a network that timm builds at stride 32, so timm
+alone decides what a lost stride turns into.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from timm.layers import Conv2dSame
+from timm.layers.conv2d_same import conv2d_same
+from torch import Tensor, nn
+
+from backbones.features import EfficientNetFeatures
+from backbones.gates import CoarseSqueezeExcite
+from backbones.grid import Grid, feature_grid
+
+
+class TwoStrideFeatures(EfficientNetFeatures):
+    """An extractor whose dense maps hold those of stride 32, which can also be computed alone, for less.
+
+    Args:
+        name: as `EfficientNetFeatures`.
+        levels: as there.
+        output_stride: 16 or 8, of the dense pass.
+        options: the other arguments of `EfficientNetFeatures`; gates are exact.
+    """
+
+    def __init__(self, name: str, *, levels: Sequence[int], output_stride: int, **options: Any) -> None:
+        super().__init__(name, levels=levels, output_stride=output_stride, exact_gates=True, **options)  # type: ignore[arg-type]
+        with torch.device("meta"):
+            coarse = EfficientNetFeatures(name, levels=levels)
+        for path, other in coarse.named_modules():
+            if not isinstance(other, nn.Conv2d):
+                continue
+            own = self.get_submodule(path)
+            assert isinstance(own, nn.Conv2d)
+            if (own.stride, own.dilation) != (other.stride, other.dilation):
+                self.set_submodule(path, _TwoStrideConv2d(own, other))
+
+    def coarse(self, images: Tensor) -> list[Tensor]:
+        """The maps at stride 32: those of level l have stride `2 ** l`.
+
+        Args:
+            images: normalised images (B, in_channels, H, W).
+
+        Returns:
+            One map (B, channels[i], ceil(H / 2 ** level), ceil(W / 2 ** level)) per level, finest first.
+        """
+        with self._at_stride_32():
+            maps: list[Tensor] = self(images)
+        return maps
+
+    def coarse_grids(self, image_hw: tuple[int, int]) -> list[Grid]:
+        """Where the cells of each map of `coarse` lie on an image of this height and width, in pixels."""
+        return [feature_grid(image_hw, 2**level, same_padding=self.same_padding) for level in self.levels]
+
+    @contextmanager
+    def _at_stride_32(self) -> Iterator[None]:
+        # Looked up anew at each pass: folding and SyncBatchNorm conversion replace modules around these.
+        switched = [module for module in self.modules() if isinstance(module, _TwoStrideConv2d)]
+        gates = [(module, module.step) for module in self.modules() if isinstance(module, CoarseSqueezeExcite)]
+        for conv in switched:
+            conv.at_stride_32 = True
+        for gate, _ in gates:
+            gate.step = 1
+        try:
+            yield
+        finally:
+            for conv in switched:
+                conv.at_stride_32 = False
+            for gate, step in gates:
+                gate.step = step
+
+
+class _TwoStrideConv2d(nn.Conv2d):
+    """A convolution that lost a stride, or was spread behind one, and can work as it did before."""
+
+    def __init__(self, dense: nn.Conv2d, coarse: nn.Conv2d) -> None:
+        nn.Module.__init__(self)
+        # All that nn.Conv2d has, its parameters included, without a second initialisation.
+        self.__dict__.update(dense.__dict__)
+        self.at_stride_32 = False
+        self.coarse_stride = coarse.stride
+        self.coarse_dilation = coarse.dilation
+        self.coarse_padding = None if isinstance(coarse, Conv2dSame) else coarse.padding
+
+    def forward(self, input: Tensor) -> Tensor:
+        """From (B, C, h, w) to (B, C', h, w), or at stride 32 to what the stride leaves of it."""
+        if not self.at_stride_32:
+            return super().forward(input)
+        if self.coarse_padding is None:
+            pads, dilation = (0, 0), (self.coarse_dilation[0], self.coarse_dilation[1])
+            stride = (self.coarse_stride[0], self.coarse_stride[1])
+            same: Tensor = conv2d_same(input, self.weight, self.bias, stride, pads, dilation, self.groups)
+            return same
+        return F.conv2d(
+            input, self.weight, self.bias, self.coarse_stride, self.coarse_padding, self.coarse_dilation, self.groups
+        )
