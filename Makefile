@@ -1,5 +1,6 @@
 # make demo: train, COCO table, pictures, on scenes it generates.   make test: the test suite.
 # make demo-segmentation: the same for segmentation, with the Cityscapes table and overlays.
+# make demo-joint: both from one network, with both tables and boxes over the overlays.
 # Each sets up .venv by itself; all it needs is Python 3.11 or newer and make.
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +9,7 @@ RUN := demo
 SCENES = $(BIN)/python -m engine.scenes demo-data --train 800 --val 64 --height 256 --width 512 \
 	--classes '["person", "rider", "car", "truck", "bus", "bicycle", "traffic sign"]'
 
-.PHONY: help demo demo-segmentation test lint setup lock clean
+.PHONY: help demo demo-segmentation demo-joint test lint setup lock clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -39,6 +40,14 @@ demo-segmentation: setup
 	$(BIN)/python -m segmentation test --config configs/segmentation/demo.yaml --ckpt_path best --run.name $(RUN)
 	@echo "Overlays: demo-segmentation-output/   checkpoints, curves, config: runs/segmentation/$(RUN)/"
 
+demo-joint: setup
+	rm -rf runs/joint/$(RUN) demo-joint-output
+	$(SCENES)
+	$(BIN)/python -m joint fit --config configs/joint/demo.yaml --run.name $(RUN)
+	$(BIN)/python -m joint predict --ckpt_path best --run.name $(RUN) --source demo-data/leftImg8bit/val --output demo-joint-output
+	$(BIN)/python -m joint test --config configs/joint/demo.yaml --ckpt_path best --run.name $(RUN)
+	@echo "Pictures: demo-joint-output/   checkpoints, curves, config: runs/joint/$(RUN)/"
+
 test: setup
 	$(BIN)/python -m pytest -q -n 2
 
@@ -48,7 +57,7 @@ lint: setup
 	$(BIN)/mypy
 
 lock:
-	$(BIN)/uv pip compile --quiet --universal --no-emit-index-url --no-header --no-annotate --python-version 3.11 --extra demo --extra fast --extra geo --extra slides --group dev pyproject.toml --output-file requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --no-emit-index-url --no-header --no-annotate --python-version 3.11 --extra demo --extra fast --extra geo --extra keras --extra ray --extra slides --group dev pyproject.toml --output-file requirements.lock
 
 clean:
-	rm -rf demo-data demo-output demo-segmentation-output runs
+	rm -rf demo-data demo-output demo-segmentation-output demo-joint-output runs

@@ -18,6 +18,7 @@ from segmentation.model import Segmenter
 ROOT = Path(__file__).parents[1]
 DETECTION = sorted((ROOT / "configs/detection").glob("*.yaml"))
 SEGMENTATION = sorted((ROOT / "configs/segmentation").glob("*.yaml"))
+JOINT = sorted((ROOT / "configs/joint").glob("*.yaml"))
 COCO = [path for path in DETECTION if path.stem.startswith("coco_")]
 CITYSCAPES = [path for path in SEGMENTATION if path.stem.startswith("cityscapes_")]
 
@@ -40,6 +41,10 @@ def parser(task):
         from detection.data import CocoDataModule as Data
         from detection.task import DetectionTask as Task
         from detection.trainer import DetectionTrainer as Trainer
+    elif task == "joint":
+        from joint.data import JointDataModule as Data
+        from joint.task import JointTask as Task
+        from joint.trainer import JointTrainer as Trainer
     else:
         from segmentation.data import SegmentationDataModule as Data
         from segmentation.task import SegmentationTask as Task
@@ -84,6 +89,36 @@ def test_the_parser_takes_a_segmenter_and_its_values_build(path):
     assert len(data.classes) >= 2
     assert settings.trainer.gradient_clip_val == 10
     segmentation_architecture(task.member, **task.architecture.given())
+
+
+@pytest.mark.parametrize("path", JOINT, ids=ids)
+def test_the_parser_takes_a_joint_network_and_its_values_build(path):
+    settings, built = build(path)
+    task, data = built.model, built.data
+    for split in ("train", "val"):
+        assert data.has_boxes(split)
+        assert data.has_masks(split)
+    assert len(data.segmentation_classes) >= 2
+    assert settings.trainer.gradient_clip_val == 10
+    member = task.member or PUBLISHED[task.detector_checkpoint].member
+    height, width = architecture(member, **task.detector_part.architecture.given()).image_size
+    assert height % 128 == width % 128 == 0  # nothing of the canvas is added inside the network
+    segmentation_architecture("b0", **task.segmenter_part.architecture.given())
+
+
+def test_the_steps_in_the_header_of_two_sets_are_those_of_the_mixture():
+    from joint.mixing import Mixture
+
+    path = ROOT / "configs/joint/coco_cityscapes.yaml"
+    data = yaml.safe_load(path.read_text())["data"]
+    # train2017 and the fine annotations' train split.
+    mixture = Mixture((118_287, 2_975), tuple(data["ratio"]), 8 * data["batch_size"], seed=0)
+    said = header(path).replace("\n#", "")
+    assert f"{mixture.pass_steps:,} steps of {mixture.batch}, on 8 GPUs" in said
+    boxed, masked = mixture.drawn(mixture.pass_steps)
+    assert round(boxed / 118_287) == 1
+    assert round(masked / 2_975) == 13
+    assert "thirteen of Cityscapes" in said
 
 
 @pytest.mark.parametrize("path", CITYSCAPES, ids=ids)
@@ -158,7 +193,9 @@ def test_every_member_has_a_config_with_the_same_recipe():
     assert all(recipe == recipes[0] for recipe in recipes)
 
 
-@pytest.mark.parametrize("path", [*DETECTION, *SEGMENTATION], ids=lambda path: f"{path.parent.name}-{path.stem}")
+@pytest.mark.parametrize(
+    "path", [*DETECTION, *SEGMENTATION, *JOINT], ids=lambda path: f"{path.parent.name}-{path.stem}"
+)
 def test_the_commands_of_the_header_name_this_config_and_known_options(path):
     task = path.parent.name
     said = header(path).replace("\\\n#", " ")
@@ -172,4 +209,5 @@ def test_the_commands_of_the_header_name_this_config_and_known_options(path):
         for config in re.findall(r"--config (\S+)", command):
             assert ROOT / config == path
         for option in re.findall(r"--(\S+)", command):
-            assert option in [*options, "config", "source", "output"], command
+            known = ["root", "split"] if command.startswith("boxes ") else options
+            assert option in [*known, "config", "source", "output"], command

@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("backbones", "engine", "detection", "segmentation")
+PACKAGES = ("backbones", "engine", "detection", "segmentation", "joint")
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
-DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md")]
+DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md")] + sorted((ROOT / "docs").glob("*.md"))
 # The thin last layer; everything else is usable without Lightning.
 WITH_LIGHTNING = {
     "detection/data.py", "detection/task.py", "detection/trainer.py", "detection/writer.py",
     "engine/averaging.py", "engine/cli.py", "engine/parser.py", "engine/runs.py", "engine/sync_norm.py",
-    "engine/task.py",
+    "engine/task.py", "joint/data.py", "joint/task.py", "joint/trainer.py", "joint/writer.py",
     "segmentation/data.py", "segmentation/task.py", "segmentation/trainer.py", "segmentation/writer.py",
 }  # fmt: skip
 # What a layer may import of the others.
@@ -28,6 +28,7 @@ BELOW = {
     "engine": {"engine"},
     "detection": {"backbones", "engine", "detection"},
     "segmentation": {"backbones", "engine", "segmentation"},
+    "joint": {"backbones", "engine", "detection", "segmentation", "joint"},
 }
 
 
@@ -115,7 +116,8 @@ def test_the_lock_holds_every_dependency():
     for entry in wanted:
         assert re.match(r"[\w-]+", entry)[0].lower() in locked, entry
     # Every package of the code is installed with it, and every import is declared.
-    assert set(project["tool"]["setuptools"]["packages"]) == set(PACKAGES)
+    folders = {name_of(path.parent).replace("/", ".") for path in MODULES}
+    assert set(project["tool"]["setuptools"]["packages"]) == folders
 
 
 def blocks(path, *kinds):
@@ -159,7 +161,8 @@ def shell_lines():
 
 def test_the_commands_of_the_documents_name_what_exists():
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    commands = {"fit", "validate", "test", "predict", "score", "check"}
+    commands = {"fit", "validate", "test", "predict", "score", "check", "table", "scale", "facts", "convert"}
+    commands |= {"boxes", "ray"}
     seen = set()
     for line in shell_lines():
         if match := re.match(r"make ([\w-]+)", line):
@@ -178,6 +181,8 @@ def test_the_options_of_the_documents_exist():
 
     from lightning.pytorch import Trainer
 
+    from backbones import commands as backbone_commands
+    from detection.convert import convert as convert_detector
     from detection.data import CocoDataModule
     from detection.score import score
     from detection.task import DetectionTask
@@ -185,6 +190,13 @@ def test_the_options_of_the_documents_exist():
     from engine.averaging import EMA
     from engine.recipe import Optimizer, Schedule
     from engine.runs import Run
+    from joint.balance import Balance
+    from joint.data import BoxFiles, JointDataModule, MaskFiles
+    from joint.instances import write_boxes
+    from joint.parts import DetectorPart, SegmenterPart
+    from joint.ray_predict import predict_folder
+    from joint.task import JointTask
+    from joint.trainer import JointTrainer
     from segmentation.data import FolderLayout, SegmentationDataModule
     from segmentation.family import Overrides
     from segmentation.inference import Inference
@@ -197,24 +209,29 @@ def test_the_options_of_the_documents_exist():
         return set(inspect.signature(function).parameters)
 
     groups = {
-        "model": arguments(DetectionTask) | arguments(SegmentationTask),
-        "data": arguments(CocoDataModule) | arguments(SegmentationDataModule),
+        "model": arguments(DetectionTask) | arguments(SegmentationTask) | arguments(JointTask),
+        "data": arguments(CocoDataModule) | arguments(SegmentationDataModule) | arguments(JointDataModule),
         "trainer": arguments(Trainer),
         "ema": arguments(EMA), "run": arguments(Run),
     }  # fmt: skip
     nested = {
         "optimizer": arguments(Optimizer), "schedule": arguments(Schedule), "folder": arguments(FolderLayout),
         "architecture": arguments(Overrides), "inference": arguments(Inference),
+        "balance": arguments(Balance), "boxes": arguments(BoxFiles), "masks": arguments(MaskFiles),
+        "detector": arguments(DetectorPart), "segmenter": arguments(SegmenterPart),
     }  # fmt: skip
     plain = {"config", "help", "version", "print_config"}
-    for function in (DetectionTrainer.predict, SegmentationTrainer.predict, score, score_masks, check):
+    backbone = (backbone_commands.table, backbone_commands.scale)
+    predict = (DetectionTrainer.predict, SegmentationTrainer.predict, JointTrainer.predict, predict_folder)
+    for function in (*predict, *backbone, convert_detector, score, score_masks, check, write_boxes):
         # Underscores may be written as hyphens where a whole option is.
         plain |= arguments(function) | {name.replace("_", "-") for name in arguments(function)}
     seen = 0
     for line in shell_lines():
         if "python -m" not in line and not line.startswith("--"):
             continue
-        for option in re.findall(r"(?<!\S)--([a-z_-]+(?:\.\w+)*)", line):
+        ours = line[max(0, line.find("python -m")) :]  # without a launcher's own options
+        for option in re.findall(r"(?<!\S)--([a-z_-]+(?:\.\w+)*)", ours):
             group, _, rest = option.partition(".")
             name, _, leaf = rest.partition(".")
             known = name in groups[group] and (not leaf or leaf in nested[name]) if rest else group in plain

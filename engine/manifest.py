@@ -1,0 +1,82 @@
+"""What is done, a line of JSON each, in a file that is only ever added to.
+
+A line is one write at the file's end, so that several processes of one machine may add at a time and a reader meets
+whole lines. File systems that machines share give no such promise: there one process adds for all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from engine.errors import InputError
+
+
+class Manifest:
+    """A file of JSON objects. A line that a crash has cut short is no line, and costs only itself.
+
+    Args:
+        path: the file; it need not exist.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def add(self, entry: Mapping[str, Any]) -> None:
+        """Add an entry at the end.
+
+        Args:
+            entry: plain values; NaN is refused, as it is not JSON.
+
+        Raises:
+            InputError: the file cannot be written, or the disk is full.
+        """
+        # The line's end comes first: what a crash has cut short before is then a line of its own.
+        line = ("\n" + json.dumps(entry, allow_nan=False)).encode()
+        try:
+            descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+            try:
+                written = os.write(descriptor, line)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            msg = f"cannot write '{self.path}': {error.strerror or error}. Give a folder that can be written."
+            raise InputError(msg) from error
+        if written < len(line):
+            msg = f"cannot write '{self.path}': the disk is full. Make room, and run the command again."
+            raise InputError(msg)
+
+    def entries(self) -> Iterator[dict[str, Any]]:
+        """All entries in the order they were added, one in memory at a time."""
+        return (entry for _, entry in self._lines())
+
+    def latest(self, key: str) -> Iterator[dict[str, Any]]:
+        """The last entry of each value of `key`, in the order of the values; entries without it are left out.
+
+        Only the values and the places of their lines are held in memory.
+        """
+        places = {entry[key]: place for place, entry in self._lines() if key in entry}
+        if not places:
+            return
+        with self.path.open("rb") as file:
+            for _, place in sorted(places.items()):
+                file.seek(place)
+                yield json.loads(file.readline())
+
+    def _lines(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Each entry with the place in bytes where its line begins."""
+        if not self.path.exists():
+            return
+        with self.path.open("rb") as file:
+            place = 0
+            for line in file:
+                try:
+                    entry = json.loads(line)
+                except ValueError:
+                    entry = None
+                if isinstance(entry, dict):
+                    yield place, entry
+                place += len(line)

@@ -1,0 +1,266 @@
+"""One endless sequence of batches from one or two data sets, the same however many processes and workers read it.
+
+Lightning's CombinedLoader replays a set's order each time it begins it anew within an epoch, has no shares, and is
+not restored within an epoch. Here every batch is known in advance: from the seed and its number alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property, lru_cache
+from itertools import count
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from engine.errors import InputError
+
+_MOST_SETS = 2
+
+
+class Draw(NamedTuple):
+    """One sample of a batch.
+
+    Attributes:
+        which: the number of its set.
+        place: where it stands in the set.
+        visit: how often the whole set was seen before.
+        seed: of all random numbers that the sample takes.
+    """
+
+    which: int
+    place: int
+    visit: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Which samples every batch holds.
+
+    Each set is gone through in an order of its own, drawn anew for every pass, and each pass sees every sample once; a
+    pass may begin and end within a batch. Counted from the first batch, a set's share is right to half a sample.
+
+    Attributes:
+        sizes: samples of each set, one or two.
+        ratio: parts of each set in the batches, such as (1, 1); a set with part 0 is left out.
+        batch: samples in a batch, those of all processes together.
+        seed: of the orders and of the samples.
+
+    Raises:
+        InputError: a number is out of range.
+    """
+
+    sizes: tuple[int, ...]
+    ratio: tuple[float, ...]
+    batch: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.sizes) == len(self.ratio) <= _MOST_SETS:
+            msg = (
+                f"{len(self.sizes)} sets are to be mixed as {self.ratio}; allowed are one or two, and a part for each."
+            )
+            raise InputError(msg)
+        if not all(math.isfinite(part) and part >= 0 for part in self.ratio) or not any(self.ratio):
+            msg = f"ratio is {list(self.ratio)}; allowed are numbers of at least 0, not all of them 0."
+            raise InputError(msg)
+        if any(part and not size for part, size in zip(self.ratio, self.sizes, strict=True)):
+            msg = "a data set to train on has no image. Give one with images, or leave it out."
+            raise InputError(msg)
+        if self.batch < 1 or self.seed < 0:
+            msg = f"a batch has {self.batch} images and the seed is {self.seed}; allowed are at least 1 and 0."
+            raise InputError(msg)
+
+    @cached_property
+    def shares(self) -> tuple[Fraction, ...]:
+        """Part of each set in all samples, exactly."""
+        parts = [Fraction(part) for part in self.ratio]
+        return tuple(part / sum(parts) for part in parts)
+
+    @property
+    def pass_steps(self) -> int:
+        """Whole batches until every set was gone through once, or all but a batch's worth of it; at least 1."""
+        used = [(size, share) for size, share in zip(self.sizes, self.shares, strict=True) if share]
+        return max(1, *(math.floor(size / (self.batch * share)) for size, share in used))
+
+    def drawn(self, steps: int) -> tuple[int, ...]:
+        """Samples of each set in the first `steps` batches."""
+        total = steps * self.batch
+        first = math.floor(total * self.shares[0] + Fraction(1, 2))
+        return (first, total - first)[: len(self.sizes)]
+
+    def at(self, step: int) -> list[Draw]:
+        """The samples of batch number `step`, from 0: those of the first set, then those of the second."""
+        bounds = zip(self.drawn(step), self.drawn(step + 1), strict=True)
+        return [self._draw(which, number) for which, (start, end) in enumerate(bounds) for number in range(start, end)]
+
+    def _draw(self, which: int, number: int) -> Draw:
+        visit, rest = divmod(number, self.sizes[which])
+        place = int(_order(self.seed, which, visit, self.sizes[which])[rest])
+        return Draw(which, place, visit, _seed(self.seed, which, visit, place))
+
+
+@lru_cache(maxsize=4)  # of two sets the pass that ends and the one that begins
+def _order(seed: int, which: int, visit: int, size: int) -> npt.NDArray[np.int64]:
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(which, visit))).permutation(size)
+
+
+def _seed(*key: int) -> int:
+    """63 random bits that belong to the key, a seed and what is counted from 0."""
+    return int(np.random.SeedSequence(key[0], spawn_key=key[1:]).generate_state(1, np.uint64)[0]) >> 1
+
+
+class MixedLoader:
+    """Loads the batches of a mixture; an epoch is the next `len(loader)` of them.
+
+    What is drawn while a sample is made comes from the sample's own seed, so that neither the number of workers nor an
+    interruption changes it; the process's own random state is left as it was. Workers go on over the ends of epochs.
+
+    Args:
+        sets: what is mixed; a sample's random numbers are to come from torch's generator.
+        mixture: the batches.
+        collate: makes a batch of a process's samples.
+        steps: batches of an epoch; None is `mixture.pass_steps`.
+        rank: number of this process.
+        world: how many processes share each batch; each takes every `world`-th sample.
+        num_workers: processes that make samples.
+        pin_memory: as of `DataLoader`.
+
+    Raises:
+        InputError: the processes cannot share a batch equally, or a number is out of range.
+    """
+
+    def __init__(
+        self,
+        sets: Sequence[Dataset[Any]],
+        mixture: Mixture,
+        collate: Callable[[Sequence[Any]], Any],
+        *,
+        steps: int | None = None,
+        rank: int = 0,
+        world: int = 1,
+        num_workers: int = 0,
+        pin_memory: bool = False,
+    ) -> None:
+        if mixture.batch % world or (steps is not None and steps < 1):
+            msg = (
+                f"batches of {mixture.batch} images on {world} processes, {steps} in an epoch; allowed are equal "
+                "shares and at least 1."
+            )
+            raise InputError(msg)
+        self.mixture = mixture
+        self.steps = mixture.pass_steps if steps is None else steps
+        self.rank = rank
+        self.world = world
+        self.position = 0  # batches that were handed out
+        self._left = 0  # batches of the epoch that were not handed out
+        self._resumed = 0  # the same, of the epoch that the next iteration goes on with
+        # Lightning looks for this name, and stops the workers of what it finds.
+        self._iterator: Iterator[Any] | None = None
+        self._loader: DataLoader[Any] = DataLoader(
+            _Seeded(sets),
+            batch_sampler=_Batches(self),
+            collate_fn=collate,
+            num_workers=num_workers,
+            pin_memory=pin_memory,
+            generator=torch.Generator(),  # else the process's own would give the workers' seed, and move on
+        )
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[Any]:
+        # Counted now, not at the first batch: Lightning asks once after a state was loaded and once for each epoch.
+        batches, self._resumed = self._resumed or self.steps, 0
+        return self._epoch(batches)
+
+    def _epoch(self, batches: int) -> Iterator[Any]:
+        if self._iterator is None:
+            self._iterator = iter(self._loader)
+        for left in reversed(range(batches)):
+            batch = next(self._iterator)
+            # Before it is handed out: whoever saves the state while using the batch goes on with the next.
+            self.position += 1
+            self._left = left
+            yield batch
+
+    def draws(self, step: int) -> list[Draw]:
+        """This process's samples of batch number `step`."""
+        return self.mixture.at(step)[self.rank :: self.world]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the sequence stands; the same on every process."""
+        mixture = self.mixture
+        return {
+            "position": self.position,
+            "left": self._left,
+            "sizes": list(mixture.sizes),
+            "ratio": list(mixture.ratio),
+            "batch": mixture.batch,
+            "seed": mixture.seed,
+        }
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *, within_epoch: bool = True) -> None:
+        """Go on after the last batch that was handed out, with the seed of that time.
+
+        Args:
+            state_dict: of a loader of the same sets, ratio and batch; processes and workers may be others.
+            within_epoch: whether the next iteration ends where the interrupted epoch would have ended.
+
+        Raises:
+            InputError: the sets, the ratio or the batch are others.
+        """
+        for name, what in (("batch", "images per step on all devices"), ("ratio", "ratio"), ("sizes", "images")):
+            own = getattr(self.mixture, name)
+            own = list(own) if isinstance(own, tuple) else own
+            if state_dict[name] != own:
+                msg = (
+                    f"the training was begun with {state_dict[name]} as {what}, but the data now have {own}. Resume it "
+                    "with the same, so that every image comes as often as it should, or start anew."
+                )
+                raise InputError(msg)
+        self.mixture = Mixture(self.mixture.sizes, self.mixture.ratio, self.mixture.batch, int(state_dict["seed"]))
+        self.position = int(state_dict["position"])
+        self._left = self._resumed = int(state_dict["left"]) if within_epoch else 0
+        self._iterator = None
+
+
+class _Batches:
+    """The keys of the batches from where the loader stands."""
+
+    def __init__(self, loader: MixedLoader) -> None:
+        self.loader = loader
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        return (self.loader.draws(step) for step in count(self.loader.position))
+
+
+class _Seeded(Dataset[Any]):
+    """The samples of several sets, each made with its own random numbers."""
+
+    def __init__(self, sets: Sequence[Dataset[Any]]) -> None:
+        self.sets = list(sets)
+
+    def __getitem__(self, draw: Draw) -> Any:
+        with seeded(draw.seed):
+            return self.sets[draw.which][draw.place]
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Let torch's generator of the CPU begin at a seed, and put it back as it was."""
+    generator = torch.default_generator
+    before = generator.get_state()
+    generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        generator.set_state(before)

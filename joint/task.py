@@ -1,0 +1,340 @@
+"""The thin Lightning shell around the joint network: both losses while training, both tables while validating."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any, ClassVar, Literal
+
+import torch
+from jsonargparse.typing import register_type
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+
+from detection.batch import DetectionBatch
+from detection.classes import ClassList
+from detection.family import MemberName, PhiName
+from detection.ground_truth import GroundTruth
+from detection.losses import LossConfig as DetectionLoss
+from detection.metric import Backend, BoxScores, evaluate_boxes
+from detection.postprocess import Postprocess
+from engine.distributed import run_on_main
+from engine.errors import InputError
+from engine.outputs import write_json
+from engine.recipe import Optimizer, Schedule
+from engine.task import DenseTask
+from joint.balance import Balance, Uncertainty, agreement, gradient_vector, pcgrad_backward
+from joint.batch import JointBatch, JointEvaluationBatch
+from joint.losses import joint_losses
+from joint.model import JointNetwork
+from joint.norms import Norms, network_type, shared_parameters
+from joint.parts import DetectorPart, SegmenterPart, make_parts
+from joint.predict import JointFound, found_in_batch
+from joint.records import JointRecords
+from joint.scores import JointScores
+from segmentation.classes import ClassList as MaskClasses
+from segmentation.losses import LossConfig as SegmentationLoss
+
+register_type(PhiName, fail_already_registered=False)  # the command line checks it, and lists it beside the members
+
+
+class JointTask(DenseTask):
+    """EfficientDet and DeepLabv3+ on one backbone, with their training recipe.
+
+    Both class lists come from the training data; `validate`, `test` and `predict` take them, as everything that
+    shapes the network, from the checkpoint.
+
+    Args:
+        member: the one dial, the detector's member; the segmenter is on the same backbone. Null is that of the
+            detector's checkpoint, or else d0.
+        detector: what shapes the detecting part.
+        segmenter: what shapes the segmenting part.
+        detector_checkpoint: a trained detector to begin with: a checkpoint, a published name or its file.
+        segmenter_checkpoint: a checkpoint of a trained segmenter to begin with. Of two backbones the detector's is
+            taken, but the segmenter's where that is to stay as it is.
+        backbone_weights: ImageNet weights, where no checkpoint is given: `imagenet` for timm's hub, `package:NAME`, or
+            a file; null starts at random.
+        train: which part learns. With one, the other and the backbone are frozen: parameters and statistics.
+        norms: the backbone's batch norms: `shared` by both tasks, `frozen` as they are, or each task's own
+            (`per_task`), for sets that differ; an image with both kinds of labels then takes two passes.
+        frozen_stages: 0 trains all, 1 freezes the stem, k the stem and k - 1 stages, -1 the backbone.
+        grad_checkpointing: trade time for memory in the backbone.
+        detection_loss: focal and Huber settings.
+        segmentation_loss: which losses, and their settings.
+        balance: how the two losses are weighed.
+        postprocess: suppression settings of validation, test and prediction.
+        optimizer: update rule, learning rate and decay.
+        schedule: warm-up and course of the learning rate.
+        evaluator: `pycocotools`, or `faster` for the same numbers sooner (extra `fast`).
+        ap_share: weight of AP in `val_joint`, by which the best checkpoint is told; the rest is that of mIoU.
+        results: JSON file for all scores of validation or test.
+    """
+
+    task: ClassVar[str] = "joint"
+    part: ClassVar[str] = "network"
+    monitor: ClassVar[str] = "val_joint"
+    in_progress_bar: ClassVar[tuple[str, ...]] = ("val_ap", "val_miou")
+    checkpoint_args: ClassVar[tuple[str, ...]] = ("detector", "segmenter", "norms")
+    resume_args: ClassVar[tuple[str, ...]] = (*DenseTask.resume_args, "train", "balance")
+
+    def __init__(
+        self,
+        member: MemberName | PhiName | None = None,
+        detector: DetectorPart = DetectorPart(),
+        segmenter: SegmenterPart = SegmenterPart(),
+        detector_checkpoint: str | None = None,
+        segmenter_checkpoint: str | None = None,
+        backbone_weights: str | None = "imagenet",
+        train: Literal["both", "detector", "segmenter"] = "both",
+        norms: Norms = "shared",
+        frozen_stages: int = 0,
+        grad_checkpointing: bool = False,
+        detection_loss: DetectionLoss = DetectionLoss(),
+        segmentation_loss: SegmentationLoss = SegmentationLoss(),
+        balance: Balance = Balance(),
+        postprocess: Postprocess = Postprocess(),
+        optimizer: Optimizer = Optimizer(),
+        schedule: Schedule = Schedule(),
+        evaluator: Backend = "pycocotools",
+        ap_share: float = 0.5,
+        results: str | None = None,
+    ) -> None:
+        super().__init__(optimizer, schedule, results)
+        if train != "both" and (balance.method != "fixed" or balance.measure):
+            msg = (
+                f"model.train is {train}, and one loss needs no balance. Leave balance.method and balance.measure out."
+            )
+            raise InputError(msg)
+        if not 0 <= ap_share <= 1:
+            msg = f"model.ap_share is {ap_share}; it must be from 0 to 1."
+            raise InputError(msg)
+        self.member = member
+        self.detector_part = detector
+        self.segmenter_part = segmenter
+        self.detector_checkpoint = detector_checkpoint
+        self.segmenter_checkpoint = segmenter_checkpoint
+        self.backbone_weights = backbone_weights
+        self.trained = train
+        self.norms = norms
+        self.freezing: dict[str, Any] = {
+            "frozen_stages": frozen_stages,
+            "freeze_norm": norms == "frozen",
+            "grad_checkpointing": grad_checkpointing,
+        }
+        self.detection_loss = detection_loss
+        self.segmentation_loss = segmentation_loss
+        self.balance = balance
+        self.postprocess = postprocess
+        self.evaluator: Backend = evaluator
+        self.ap_share = ap_share
+        self.uncertainty: Uncertainty | None = None
+        self.records: JointRecords | None = None
+        self.detect = self.segment = True  # what prediction is to find
+        self._terms: tuple[Tensor, ...] = ()
+        self._truth: dict[str, GroundTruth] = {}
+
+    @property
+    def network(self) -> JointNetwork:
+        """The joint network; built when first asked for."""
+        self.configure_model()
+        return self._modules[self.part]  # type: ignore[return-value]
+
+    @property
+    def classes(self) -> ClassList:
+        """The detector's class list, which the data module maps categories to."""
+        return self.network.detector.classes
+
+    @property
+    def segmentation_classes(self) -> MaskClasses:
+        """The segmenter's class list, in whose rows the data module gives the masks."""
+        return self.network.segmenter.classes
+
+    @property
+    def canvas_hw(self) -> tuple[int, int]:
+        """Height and width that images are letter-boxed on."""
+        return self.network.detector.config.image_size
+
+    @property
+    def fill_color(self) -> tuple[int, int, int]:
+        """Colour of the canvas beside the image."""
+        return self.network.fill_color
+
+    def configure_model(self) -> None:
+        """Build the network, once the trainer knows the data, and freeze what is not trained."""
+        if self.part in self._modules:
+            return
+        super().configure_model()
+        for module in self._frozen():
+            module.requires_grad_(False)
+        if self.fitting and self.balance.method == "uncertainty":
+            self.uncertainty = Uncertainty()
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> JointTask:
+        """Set the training mode; what is frozen stays in evaluation mode, so that its statistics stay too."""
+        super().train(mode)
+        for module in self._frozen():
+            module.eval()
+        return self
+
+    def _frozen(self) -> list[nn.Module]:
+        if self.trained == "both" or self.part not in self._modules:
+            return []
+        network = self.network
+        return [network.backbone, network.segmenter if self.trained == "detector" else network.detector]
+
+    def build(self) -> JointNetwork:
+        """The network with the weights that the command starts from."""
+        detector, segmenter = self.detector_part, self.segmenter_part
+        begin: dict[str, str | None] = {}
+        if self.fitting and not self.restoring:
+            begin = {
+                "detector_checkpoint": self.detector_checkpoint,
+                "segmenter_checkpoint": self.segmenter_checkpoint,
+                "backbone_weights": self.backbone_weights,
+            }
+            self._check_frozen(begin)
+        # A part that is frozen keeps the classes that it knows.
+        boxes = self._class_list("detector", detector.classes, "classes")
+        masks = self._class_list("segmenter", segmenter.classes, "segmentation_classes")
+        made = make_parts(self.member, replace(detector, classes=boxes), replace(segmenter, classes=masks), **begin)
+        if boxes is not None and not made[0].classes.covers(boxes):
+            made[0].set_classes(boxes)
+        if masks is not None and made[1].classes != masks:
+            made[1].set_classes(masks)
+        # The only trained backbone, or else that of the part that stays as it is.
+        segmenters = begin.get("segmenter_checkpoint") is not None and (
+            begin["detector_checkpoint"] is None or self.trained == "detector"
+        )
+        kept = "segmenter" if segmenters else "detector"
+        return network_type(self.norms)(*made, backbone_of=kept, freezing=self.freezing)
+
+    def _check_frozen(self, begin: Mapping[str, str | None]) -> None:
+        kept = {"detector": "segmenter", "segmenter": "detector"}.get(self.trained)
+        if kept is not None and begin[f"{kept}_checkpoint"] is None:
+            msg = (
+                f"model.train is {self.trained}, which keeps the {kept} as it is, but there is none. Give "
+                f"model.{kept}_checkpoint, or train both."
+            )
+            raise InputError(msg)
+
+    def _class_list(self, part: str, given: Any, name: str) -> Any:
+        if given is not None or self.data is None or self.restoring or self.trained not in ("both", part):
+            return given
+        return getattr(self.data, name)
+
+    def description(self) -> str:
+        """Both networks, their classes and the canvas."""
+        network = self.network
+        stride = network.segmenter.config.output_stride
+        canvas = getattr(self.data, "canvas_size", None) or self.canvas_hw
+        height, width = (canvas, canvas) if isinstance(canvas, int) else canvas
+        return (
+            f"EfficientDet {network.detector.config.name} and DeepLabv3+ at output stride {stride} on "
+            f"{network.backbone.name}; {len(self.classes)} classes of boxes, {len(self.segmentation_classes)} of "
+            f"pixels; images on {height} x {width} pixels (height x width)"
+        )
+
+    def network_settings(self) -> dict[str, Any]:
+        """What both networks are made of, and what a resumed training is to repeat."""
+        own = {"train": self.trained, "balance": asdict(self.balance)}
+        return {**self.network.settings(), "norms": self.norms, **own}
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """As every task's; learned log-variances come to the parameters without decay."""
+        configured: Any = super().configure_optimizers()
+        if self.uncertainty is not None:
+            groups = [group for group in configured["optimizer"].param_groups if not group["weight_decay"]]
+            groups[-1]["params"].append(self.uncertainty.log_variances)
+        return configured  # type: ignore[no-any-return]
+
+    def training_step(self, batch: JointBatch, batch_idx: int) -> Tensor:
+        """Both losses of a batch, each divided by what all devices count of it, as one number."""
+        detection = None if self.trained == "segmenter" else self.detection_loss
+        segmentation = None if self.trained == "detector" else self.segmentation_loss
+        losses = joint_losses(self.network, batch, detection, segmentation)
+        terms = (self.balance.detection * losses.detection, self.balance.segmentation * losses.segmentation)
+        if self.balance.measure and batch_idx % self.balance.measure == 0:
+            self._measure(terms)
+        if self.uncertainty is not None:
+            total: Tensor = self.uncertainty(torch.stack(terms), losses.present)
+        else:
+            total = terms[0] + terms[1]
+        self._terms = terms if self.balance.method == "pcgrad" else ()
+        self.watch(total, batch_idx)
+        parts = losses.parts | {"detection_loss": losses.detection, "segmentation_loss": losses.segmentation}
+        if self.trained != "both":
+            parts = losses.parts
+        size = len(batch.images)
+        # The mean over the devices is the loss over all their images.
+        self.log("train_loss", total.detach(), prog_bar=True, batch_size=size, sync_dist=True)
+        named = {f"train_{name}": value.detach() for name, value in parts.items()}
+        self.log_dict(named, batch_size=size, sync_dist=True)
+        return total
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """As Lightning does, or by projected gradients."""
+        if self.balance.method != "pcgrad":
+            super().backward(loss, *args, **kwargs)
+            return
+        shared = shared_parameters(self.network)
+        known = {id(p) for p in shared}
+        own = [p for p in self.network.parameters() if p.requires_grad and id(p) not in known]
+        pcgrad_backward(loss, (self._terms[0], self._terms[1]), shared, own)
+        self._terms = ()
+
+    def _measure(self, terms: tuple[Tensor, Tensor]) -> None:
+        shared = shared_parameters(self.network)
+        if not shared:
+            return
+        found = agreement(*(gradient_vector(term, shared) for term in terms))
+        if not bool(found.cosine.isfinite()):  # a kind of labels was missing
+            return
+        # `self.log` would repeat the numbers at every step until the next ones.
+        values = {"gradient_cosine": float(found.cosine), "gradient_norm_ratio": float(found.norm_ratio)}
+        for logger in self.loggers:
+            logger.log_metrics(values, self.trainer.global_step)
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget what the last evaluation collected."""
+        self.check_finite()
+        scored = bool(getattr(self.data, "cityscapes_scores", False))
+        self.records = JointRecords(self.classes, self.segmentation_classes, scored)
+
+    def validation_step(self, batch: JointEvaluationBatch, batch_idx: int) -> None:
+        """Collect both answers of a batch, from one pass."""
+        assert self.records is not None
+        detect, segment = torch.stack([batch.boxed, batch.masked]).any(1).tolist()
+        outputs = self.network(batch.images, detect=detect, segment=segment)
+        self.records.add(self.network, outputs, batch, self.postprocess)
+
+    def predict_step(self, batch: DetectionBatch, batch_idx: int) -> list[JointFound]:
+        """Both answers of a batch, in pixels of the original images."""
+        return found_in_batch(self.predictor, batch, self.postprocess, detect=self.detect, segment=self.segment)
+
+    def evaluate(self, split: str) -> JointScores:
+        """The scores of all images, the same on every process; COCO's numbers are computed by one for all."""
+        assert self.records is not None
+        records = self.records.gather()
+        boxes: BoxScores | None = None
+        if len(records.boxes.image_ids):
+            boxes = run_on_main(lambda: self._evaluate_boxes(records, split))
+        masks = records.masks.scores() if len(records.masks) else None
+        scores = JointScores(boxes, masks, self.ap_share)
+        if self.results is not None and self.trainer.is_global_zero and not self.trainer.sanity_checking:
+            write_json(self.results, scores.to_dict())
+        return scores
+
+    def _evaluate_boxes(self, records: JointRecords, split: str) -> BoxScores:
+        if split not in self._truth:
+            self._truth[split] = GroundTruth.of(self.data.annotation_file(split))
+        table, seen = records.boxes.table(), records.boxes.image_ids
+        return evaluate_boxes(self._truth[split], table, image_ids=seen, backend=self.evaluator)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse weights of another network; what balances the losses is needed for training only."""
+        if not self.fitting:
+            inside = f"{self.part}."
+            state = checkpoint["state_dict"].items()
+            checkpoint["state_dict"] = {name: value for name, value in state if name.startswith(inside)}
+        super().on_load_checkpoint(checkpoint)

@@ -1,0 +1,128 @@
+"""Two processes train a joint network as one does, also where one of them has boxes only and the other masks only."""
+
+from __future__ import annotations
+
+import io
+import multiprocessing
+import os
+import socket
+from contextlib import redirect_stderr, redirect_stdout
+
+import pytest
+import torch
+
+from tests.joint.small import command, write_configs
+from tests.segmentation.small import logged
+
+# In double precision, as a last digit that falls on the other side of a ReLU's kink would grow within a few steps.
+LINE = (
+    "--trainer.precision 64-true --trainer.max_epochs 1 --ema.decay 0 --model.optimizer.name sgd "
+    "--model.optimizer.lr 0.02 --model.optimizer.lr_batch 8 --model.schedule.warmup_steps 1 "
+    "--data.steps_per_epoch 2 --trainer.callbacks+ tests.segmentation.small.Still "
+    "--trainer.callbacks+ tests.detection.small.Gradients"
+)
+# Of two processes with one image each, one has the image with boxes and the other that with the mask.
+ONE_EACH = "--config two.yaml --trainer.limit_val_batches 0"
+RUNS = {
+    "fixed": (ONE_EACH, 1),
+    "pcgrad": (f"{ONE_EACH} --model.balance.method pcgrad --model.balance.measure 1", 1),
+    "per_task": (f"{ONE_EACH} --model.norms per_task --model.balance.method uncertainty", 1),
+    "both": (
+        "--config both.yaml --model.balance.method uncertainty --model.segmenter.architecture.aux_head true "
+        "--model.segmentation_loss.dice 1",
+        2,
+    ),
+}
+
+
+def fit(name, processes):
+    """Run a training, on one process or as one of several."""
+    options, size = RUNS[name]
+    run = f"{name}{processes}"
+    devices = "" if processes == 1 else f"--trainer.devices {processes} --trainer.strategy ddp"
+    batch = size * (2 // processes)
+    said = command(
+        f"fit {options} {LINE} --trainer.callbacks.place {run} --run.name {run} --data.batch_size {batch} {devices}"
+    )
+    assert said.code == 0, said.err
+
+
+def run_process(rank, world, port, folder):
+    """One process of all trainings, set up as torchrun does it."""
+    from tests.joint.test_processes import RUNS, fit
+
+    os.chdir(folder)
+    places = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "test", "GROUP_RANK": 0}
+    ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world}
+    os.environ.update({name: str(value) for name, value in (places | ranks).items()})
+    torch.set_num_threads(1)
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        for name in RUNS:
+            fit(name, world)
+    torch.distributed.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def one_and_two(streets, photos, tmp_path_factory):
+    """The folder of the same trainings on one process and on two with half as many images each."""
+    import torch.multiprocessing
+
+    folder = tmp_path_factory.mktemp("processes")
+    write_configs(folder, streets, photos)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    # Loaded once, not by each process.
+    multiprocessing.set_forkserver_preload(["engine.cli", "joint.data", "joint.trainer"])
+    context = torch.multiprocessing.start_processes(
+        run_process, (2, port, str(folder)), nprocs=2, start_method="forkserver", join=False
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for name in RUNS:
+            fit(name, 1)
+    while not context.join():
+        pass
+    return folder
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_two_processes_have_the_gradients_of_one(one_and_two, name):
+    for step in range(2):
+        one, two = (torch.load(one_and_two / f"{name}{count}/{step}.pt") for count in (1, 2))
+        assert one.keys() == two.keys()
+        for key, gradient in one.items():
+            # Plain DDP: nothing without a gradient.
+            assert gradient is not None, key
+            scale = gradient.abs().max().clamp(min=1e-3)
+            assert ((two[key] - gradient).abs().max() / scale) < 1e-5, (step, key)
+        heads = ("detector.class_head", "detector.fpn", "segmenter.head", "backbone")
+        assert all(any(gradient.abs().max() > 1e-4 for key, gradient in one.items() if head in key) for head in heads)
+    assert ("uncertainty.log_variances" in one) == (name in ("per_task", "both"))
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_two_processes_take_and_log_the_steps_of_one(one_and_two, name):
+    one, two = (
+        torch.load(one_and_two / f"runs/joint/{name}{count}/checkpoints/last.ckpt", weights_only=True)
+        for count in (1, 2)
+    )
+    assert one["global_step"] == two["global_step"] == 2
+    for key, value in one["state_dict"].items():
+        torch.testing.assert_close(two["state_dict"][key], value, rtol=1e-5, atol=1e-7)
+    for part in ("loss", "detection_loss", "segmentation_loss", "box_loss"):
+        values = [logged(one_and_two / f"runs/joint/{name}{count}", f"train_{part}") for count in (1, 2)]
+        assert len(values[0]) == 2
+        assert values[1] == pytest.approx(values[0], rel=1e-5)
+
+
+def test_two_processes_measure_what_one_does(one_and_two):
+    """Three scenes: one process has one of them twice."""
+    for measure in ("val_ap", "val_ar100", "val_miou", "val_category_iou", "val_joint"):
+        one, two = (logged(one_and_two / f"runs/joint/both{count}", measure) for count in (1, 2))
+        assert len(one) == 1
+        assert two == pytest.approx(one, abs=1e-6)
+    for measure in ("gradient_cosine", "gradient_norm_ratio"):
+        one, two = (logged(one_and_two / f"runs/joint/pcgrad{count}", measure) for count in (1, 2))
+        assert len(one) == 2
+        assert two == pytest.approx(one, rel=1e-5)
