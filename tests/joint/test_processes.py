@@ -24,7 +24,7 @@ LINE = (
 # Of two processes with one image each, one has the image with boxes and the other that with the mask.
 ONE_EACH = "--config two.yaml --trainer.limit_val_batches 0"
 RUNS = {
-    "fixed": (ONE_EACH, 1),
+    "fixed": (f"{ONE_EACH} --model.balance.measure 1", 1),
     "pcgrad": (f"{ONE_EACH} --model.balance.method pcgrad --model.balance.measure 1", 1),
     "per_task": (f"{ONE_EACH} --model.norms per_task --model.balance.method uncertainty", 1),
     "both": (
@@ -47,9 +47,9 @@ def fit(name, processes):
     assert said.code == 0, said.err
 
 
-def run_process(rank, world, port, folder):
-    """One process of all trainings, set up as torchrun does it."""
-    from tests.joint.test_processes import RUNS, fit
+def run_process(rank, world, port, folder, name):
+    """One process of a training, set up as torchrun does it."""
+    from tests.joint.test_processes import fit
 
     os.chdir(folder)
     places = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "test", "GROUP_RANK": 0}
@@ -57,14 +57,16 @@ def run_process(rank, world, port, folder):
     os.environ.update({name: str(value) for name, value in (places | ranks).items()})
     torch.set_num_threads(1)
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-        for name in RUNS:
-            fit(name, world)
+        fit(name, world)
     torch.distributed.destroy_process_group()
 
 
-@pytest.fixture(scope="module")
-def one_and_two(streets, photos, tmp_path_factory):
-    """The folder of the same trainings on one process and on two with half as many images each."""
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in RUNS if name != "fixed"]
+
+
+@pytest.fixture(scope="module", params=["fixed", *SLOW])
+def run(request, streets, photos, tmp_path_factory):
+    """Name and folder of the same training on one process and on two with half as many images each."""
     import torch.multiprocessing
 
     folder = tmp_path_factory.mktemp("processes")
@@ -75,21 +77,20 @@ def one_and_two(streets, photos, tmp_path_factory):
     # Loaded once, not by each process.
     multiprocessing.set_forkserver_preload(["engine.cli", "joint.data", "joint.trainer"])
     context = torch.multiprocessing.start_processes(
-        run_process, (2, port, str(folder)), nprocs=2, start_method="forkserver", join=False
+        run_process, (2, port, str(folder), request.param), nprocs=2, start_method="forkserver", join=False
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        for name in RUNS:
-            fit(name, 1)
+        fit(request.param, 1)
     while not context.join():
         pass
-    return folder
+    return request.param, folder
 
 
-@pytest.mark.parametrize("name", RUNS)
-def test_two_processes_have_the_gradients_of_one(one_and_two, name):
+def test_two_processes_have_the_gradients_of_one(run):
+    name, folder = run
     for step in range(2):
-        one, two = (torch.load(one_and_two / f"{name}{count}/{step}.pt") for count in (1, 2))
+        one, two = (torch.load(folder / f"{name}{count}/{step}.pt") for count in (1, 2))
         assert one.keys() == two.keys()
         for key, gradient in one.items():
             # Plain DDP: nothing without a gradient.
@@ -101,28 +102,28 @@ def test_two_processes_have_the_gradients_of_one(one_and_two, name):
     assert ("uncertainty.log_variances" in one) == (name in ("per_task", "both"))
 
 
-@pytest.mark.parametrize("name", RUNS)
-def test_two_processes_take_and_log_the_steps_of_one(one_and_two, name):
+def test_two_processes_take_and_log_the_steps_of_one(run):
+    name, folder = run
     one, two = (
-        torch.load(one_and_two / f"runs/joint/{name}{count}/checkpoints/last.ckpt", weights_only=True)
-        for count in (1, 2)
+        torch.load(folder / f"runs/joint/{name}{count}/checkpoints/last.ckpt", weights_only=True) for count in (1, 2)
     )
     assert one["global_step"] == two["global_step"] == 2
     for key, value in one["state_dict"].items():
         torch.testing.assert_close(two["state_dict"][key], value, rtol=1e-5, atol=1e-7)
     for part in ("loss", "detection_loss", "segmentation_loss", "box_loss"):
-        values = [logged(one_and_two / f"runs/joint/{name}{count}", f"train_{part}") for count in (1, 2)]
+        values = [logged(folder / f"runs/joint/{name}{count}", f"train_{part}") for count in (1, 2)]
         assert len(values[0]) == 2
         assert values[1] == pytest.approx(values[0], rel=1e-5)
 
 
-def test_two_processes_measure_what_one_does(one_and_two):
+def test_two_processes_measure_what_one_does(run):
     """Three scenes: one process has one of them twice."""
-    for measure in ("val_ap", "val_ar100", "val_miou", "val_category_iou", "val_joint"):
-        one, two = (logged(one_and_two / f"runs/joint/both{count}", measure) for count in (1, 2))
-        assert len(one) == 1
-        assert two == pytest.approx(one, abs=1e-6)
-    for measure in ("gradient_cosine", "gradient_norm_ratio"):
-        one, two = (logged(one_and_two / f"runs/joint/pcgrad{count}", measure) for count in (1, 2))
-        assert len(one) == 2
-        assert two == pytest.approx(one, rel=1e-5)
+    name, folder = run
+    if name == "both":
+        measures, count, near = ("val_ap", "val_ar100", "val_miou", "val_category_iou", "val_joint"), 1, {"abs": 1e-6}
+    else:
+        measures, count, near = ("gradient_cosine", "gradient_norm_ratio"), 2 * (name != "per_task"), {"rel": 1e-5}
+    for measure in measures:
+        one, two = (logged(folder / f"runs/joint/{name}{processes}", measure) for processes in (1, 2))
+        assert len(one) == count
+        assert two == pytest.approx(one, **near)

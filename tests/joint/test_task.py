@@ -203,7 +203,10 @@ def test_heads_are_attached_to_a_trained_network(here, streets, source):
     assert load("runs/joint/on/checkpoints/last.ckpt").detector.config.name == "lite0"
 
 
-@pytest.mark.parametrize("method", ["fixed", "uncertainty", "pcgrad"])
+SLOW = [pytest.param(method, marks=pytest.mark.slow) for method in ("uncertainty", "pcgrad")]
+
+
+@pytest.mark.parametrize("method", ["fixed", *SLOW])
 def test_sets_with_disjoint_labels_train_without_nan(here, method):
     """Batches of one image have one kind of labels each."""
     ways = {"fixed": "--model.norms per_task", "uncertainty": "--model.norms shared", "pcgrad": "--model.norms frozen"}
@@ -218,6 +221,7 @@ def test_sets_with_disjoint_labels_train_without_nan(here, method):
         assert all(value.isfinite().all() for value in content[part].values())
 
 
+@pytest.mark.slow
 def test_log_variances_are_learnt_saved_and_resumed(here):
     line = "--config both.yaml --model.balance.method uncertainty --run.name u --trainer.limit_val_batches 1"
     fitted(f"{line} --trainer.max_epochs 1")
@@ -241,6 +245,7 @@ def test_agreement_is_logged_at_the_asked_steps(here):
     assert all(ratio > 0 for ratio in ratios)
 
 
+@pytest.mark.slow
 def test_measuring_changes_nothing(here):
     for name, measure in (("with", 1), ("without", 0)):
         fitted(f"--config both.yaml --model.balance.measure {measure} --run.name {name} --trainer.limit_val_batches 0")
@@ -248,7 +253,7 @@ def test_measuring_changes_nothing(here):
     assert all(torch.equal(value, without[key]) for key, value in with_.items())
 
 
-@pytest.mark.parametrize(("config", "workers"), [("both", 0), ("two", 2)])
+@pytest.mark.parametrize(("config", "workers"), [pytest.param("both", 0, marks=pytest.mark.slow), ("two", 2)])
 def test_a_training_killed_within_an_epoch_goes_on_to_the_same_weights(here, config, workers):
     """With everything random: orders, crops, colours, dropout."""
     line = f"--config {config}.yaml --data.steps_per_epoch 4 --trainer.max_epochs 2 --trainer.limit_val_batches 0"
