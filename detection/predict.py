@@ -20,10 +20,11 @@ from detection.postprocess import Postprocess
 from detection.weights import SUFFIXES
 from engine.checkpoints import read_checkpoint
 from engine.errors import InputError
-from engine.images import Letterbox, UInt8Array, read_image
+from engine.images import Letterbox, UInt8Array
 from engine.pictures import draw_boxes
+from engine.pixels import Source as Source
+from engine.pixels import pixels_of
 
-Source = str | Path | UInt8Array
 DEFAULT_SCORE = 0.3
 
 
@@ -53,7 +54,7 @@ class Found:
     def draw(self, image: Source) -> Image.Image:
         """The image with the boxes drawn on it."""
         captions = [f"{label} {score:.2f}" for label, score in zip(self.labels, self.scores, strict=True)]
-        return draw_boxes(_pixels(image), self.boxes_xyxy, self.class_ids.tolist(), captions)
+        return draw_boxes(pixels_of(image), self.boxes_xyxy, self.class_ids.tolist(), captions)
 
 
 def load(source: str | Path, device: str | torch.device = "cpu", *, fold: bool = True) -> EfficientDet:
@@ -136,7 +137,7 @@ def predict_many(
     found: list[Found] = []
     detector.eval()
     for start in range(0, len(images), batch_size):
-        found += _predict_batch(detector, [_pixels(i) for i in images[start : start + batch_size]], limit_hw, config)
+        found += _predict_batch(detector, [pixels_of(i) for i in images[start : start + batch_size]], limit_hw, config)
     return found
 
 
@@ -184,19 +185,6 @@ def found_in(detections: Detections, row: int, classes: ClassList, size_hw: tupl
         np.array([classes.category_ids[i] for i in class_ids], dtype=np.int64),
         size_hw,
     )
-
-
-def _pixels(image: object) -> UInt8Array:
-    if isinstance(image, str | Path):
-        return read_image(image)
-    if not isinstance(image, np.ndarray):
-        msg = f"an image is a path or an (H, W, 3) uint8 RGB array; got {type(image).__name__}. Convert it first."
-        raise InputError(msg)
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-        msg = f"an image array must be (H, W, 3) uint8 RGB; got {image.shape} {image.dtype}. Convert it first."
-        raise InputError(msg)
-    # torch takes neither a reversed view, such as bgr[..., ::-1], nor without a warning a read-only one.
-    return np.require(image, requirements=("C", "W"))
 
 
 def _size(image: UInt8Array) -> tuple[int, int]:

@@ -21,16 +21,16 @@ from PIL import Image
 
 from engine.checkpoints import read_checkpoint
 from engine.errors import InputError
-from engine.images import UInt8Array, read_image
+from engine.images import UInt8Array
 from engine.outputs import atomic_path
+from engine.pixels import Source as Source
+from engine.pixels import pixels_of
 from segmentation.classes import ClassList
 from segmentation.inference import Inference, class_rows, probabilities
 from segmentation.pictures import class_pixels, index_image, overlay
 
 if TYPE_CHECKING:
     from segmentation.model import Segmenter
-
-Source = str | Path | UInt8Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +72,7 @@ class Segmented:
         Raises:
             InputError: the image cannot be read or is of another size.
         """
-        return overlay(_pixels(image), self.class_ids, self.classes, opacity, legend)
+        return overlay(pixels_of(image), self.class_ids, self.classes, opacity, legend)
 
     def save(self, path: str | Path) -> None:
         """Write a mask: a PNG whose values are the label ids and whose palette shows the classes' colours.
@@ -161,7 +161,7 @@ def predict_many(
     segmenter.eval()
     found: list[Segmented] = []
     for start in range(0, len(images), batch_size):
-        pixels = [_pixels(image) for image in images[start : start + batch_size]]
+        pixels = [pixels_of(image) for image in images[start : start + batch_size]]
         found += segment_images(segmenter, pixels, config, keep=probabilities)
     return found
 
@@ -189,16 +189,3 @@ def segment_images(
         for index, rows in zip(members, class_rows(segmenter, batch, config).cpu().numpy(), strict=True):
             results[index] = Segmented(rows, segmenter.classes, None)
     return [results[index] for index in range(len(images))]
-
-
-def _pixels(image: object) -> UInt8Array:
-    if isinstance(image, str | Path):
-        return read_image(image)
-    if not isinstance(image, np.ndarray):
-        msg = f"an image is a path or an (H, W, 3) uint8 RGB array; got {type(image).__name__}. Convert it first."
-        raise InputError(msg)
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-        msg = f"an image array must be (H, W, 3) uint8 RGB; got {image.shape} {image.dtype}. Convert it first."
-        raise InputError(msg)
-    # torch takes neither a reversed view, such as bgr[..., ::-1], nor without a warning a read-only one.
-    return np.require(image, requirements=("C", "W"))
