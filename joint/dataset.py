@@ -19,10 +19,9 @@ from engine.augment import Augmented, ImageAugmenter
 from engine.errors import InputError, SampleError
 from engine.images import FloatArray, Letterbox, UInt8Array, pad_to_canvas, resize_labels
 from joint.batch import JointBatch, JointEvaluationBatch
-from segmentation.cityscapes import read_instance_ids
 from segmentation.classes import IGNORED
 from segmentation.classes import ClassList as MaskClasses
-from segmentation.dataset import model_rows
+from segmentation.dataset import model_rows, read_instances_of
 from segmentation.pairs import LabelledFiles, Pair, read_image_of
 
 Int32Array = npt.NDArray[np.int32]
@@ -232,17 +231,5 @@ def _places(files: LabelledFiles, boxes: CocoDetection) -> list[int]:
 
 
 def _read_instances(pair: Pair, size_hw: tuple[int, ...]) -> Int32Array:
-    if pair.instances is None:
-        return _NO_INSTANCES
-    try:
-        instance_ids = read_instance_ids(pair.instances)
-    except InputError as error:
-        raise SampleError(str(error)) from None
-    if instance_ids.shape != size_hw:
-        (height, width), (own_height, own_width) = size_hw, instance_ids.shape
-        msg = (
-            f"instances '{pair.instances}' are {own_width}x{own_height} (width x height) but the mask is "
-            f"{width}x{height}. Give both of one image."
-        )
-        raise SampleError(msg)
-    return instance_ids
+    instance_ids = read_instances_of(pair, size_hw)
+    return _NO_INSTANCES if instance_ids is None else instance_ids

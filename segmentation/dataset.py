@@ -97,7 +97,7 @@ class WholeImages(Dataset[WholeImage]):
     def __getitem__(self, index: int) -> WholeImage:
         pair = self.files.pairs[index]
         image, class_ids = _read(self.files, pair, self._rows)
-        return WholeImage(image, class_ids, _read_instances(pair, class_ids.shape), index)
+        return WholeImage(image, class_ids, read_instances_of(pair, class_ids.shape), index)
 
 
 def collate_crops(samples: Sequence[Crop]) -> SegmentationBatch:
@@ -157,7 +157,12 @@ def _read(files: LabelledFiles, pair: Pair, rows: UInt8Array) -> tuple[UInt8Arra
         raise SampleError(str(error)) from None
 
 
-def _read_instances(pair: Pair, size_hw: tuple[int, ...]) -> npt.NDArray[np.int32] | None:
+def read_instances_of(pair: Pair, size_hw: tuple[int, ...]) -> npt.NDArray[np.int32] | None:
+    """The instance ids (H, W) of a pair, None where it has none.
+
+    Raises:
+        SampleError: they cannot be read, or are not of the mask's height and width.
+    """
     if pair.instances is None:
         return None
     try:

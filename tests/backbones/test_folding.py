@@ -14,19 +14,7 @@ from backbones.folding import fold
 from detection.model import EfficientDet
 from engine.errors import InputError
 from segmentation.model import Segmenter
-
-
-@torch.no_grad()
-def shaken(network):
-    """Statistics and factors as a trained network has them, none at its starting value."""
-    torch.manual_seed(0)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.uniform_(-0.3, 0.3)
-            module.running_var.uniform_(0.5, 1.5)
-            module.weight.uniform_(0.7, 1.3)
-            module.bias.uniform_(-0.3, 0.3)
-    return network.eval().double()  # in which rounding hides nothing
+from tests.shaken import shaken
 
 
 def equal(ours, expected):

@@ -10,20 +10,9 @@ import torch
 from backbones.features import EfficientNetFeatures
 from backbones.folding import fold
 from backbones.two_strides import TwoStrideFeatures
+from tests.shaken import shaken
 
 LEVELS = (2, 3, 4, 5)
-
-
-@torch.no_grad()
-def shaken(network):
-    torch.manual_seed(0)
-    for module in network.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.running_mean.uniform_(-0.3, 0.3)
-            module.running_var.uniform_(0.5, 1.5)
-            module.weight.uniform_(0.7, 1.3)
-            module.bias.uniform_(-0.3, 0.3)
-    return network.eval().double()
 
 
 def equal(ours, expected):

@@ -6,25 +6,13 @@ import copy
 
 import pytest
 import torch
-from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from detection.model import EfficientDet
 from engine.errors import InputError
 from joint.model import JointNetwork
 from segmentation.model import Segmenter
-
-
-@torch.no_grad()
-def shaken(network):
-    torch.manual_seed(0)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.uniform_(-0.3, 0.3)
-            module.running_var.uniform_(0.5, 1.5)
-            module.weight.uniform_(0.7, 1.3)
-            module.bias.uniform_(-0.3, 0.3)
-    return network.eval().double()
+from tests.shaken import shaken
 
 
 def equal(ours, expected):
