@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from detection.classes import ClassList as DetectionClasses
+from detection.document import coco_document
 from detection.postprocess import Postprocess
 from detection.predict import Found
 from engine.images import IMAGE_SUFFIXES, find_files
@@ -30,7 +31,7 @@ from joint.predict import JointFound
 from segmentation.classes import ClassList
 from segmentation.journal import AREAS_NAME, Journal, Record, stamp_of
 from segmentation.pictures import class_pixels
-from segmentation.sources import JOURNAL_NAME, SourceFile, output_names, outputs_of
+from segmentation.sources import JOURNAL_NAME, SourceFile, output_names, outputs_of, refuse_overwriting
 
 JSON_NAME = "detections.json"
 
@@ -50,18 +51,6 @@ class JointRecord(Record):
     boxes_xyxy: list[list[float]] | None = None
     scores: list[float] | None = None
     category_ids: list[int] | None = None
-
-
-class JointJournal(Journal):
-    """A journal whose lines hold the objects too, and so are long: each is still one write."""
-
-    def __init__(self, folder: str | Path, *args: Any, **options: Any) -> None:
-        super().__init__(folder, *args, **options)
-        self.manifest = Manifest(self.folder / JOURNAL_NAME)
-
-    def add(self, record: Record) -> None:
-        """Note an image as finished, after all of its files are written."""
-        self.manifest.add(asdict(record))
 
 
 class ResultFolder:
@@ -88,15 +77,13 @@ class ResultFolder:
         overlay: bool = True,
         overwrite: bool = False,
     ) -> None:
-        from segmentation.writer import refuse_overwriting
-
         self.sources = find_pictures(source)
         self.detect, self.segment = bool(settings["detect"]), bool(settings["segment"])
         names = output_names(self.sources)
         self.outputs = [outputs_for(name, overlay=overlay, segment=self.segment) for name in names]
         refuse_overwriting(Path(output), self.outputs, self.sources)
         every = (path for paths in self.outputs for path in paths)
-        self.journal = JointJournal(output, settings, every, overwrite=overwrite)
+        self.journal = Journal(output, settings, every, overwrite=overwrite)
         wanted = {file.path: paths for file, paths in zip(self.sources, self.outputs, strict=True)}
         finished = self.journal.finished(wanted)
         self.left = [index for index, file in enumerate(self.sources) if file.path not in finished]
@@ -231,7 +218,6 @@ def write_detections(path: Path, manifest: Manifest, classes: DetectionClasses) 
         manifest: with the images' records.
         classes: the detector's class list.
     """
-    from detection.writer import coco_document
 
     def documents() -> Iterator[dict[str, Any]]:
         objects = 0

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import InputError
+from engine.manifest import Manifest
 from engine.outputs import atomic_path, make_folder, write_json
 from segmentation.classes import ClassList
 from segmentation.sources import JOURNAL_NAME
@@ -48,8 +49,7 @@ def stamp_of(path: Path) -> tuple[int, int]:
 class Journal:
     """The finished sources of a folder: a line each, added as it is finished.
 
-    Several processes may add at a time: a line is one write at the file's end. A line cut short by a crash only costs
-    its source.
+    Several processes may add at a time, and a line cut short by a crash only costs its source.
 
     Args:
         folder: made if it is missing.
@@ -67,7 +67,7 @@ class Journal:
     ) -> None:
         self.folder = make_folder(folder)
         self.settings = json.loads(json.dumps(settings))
-        self._path = self.folder / JOURNAL_NAME
+        self.manifest = Manifest(self.folder / JOURNAL_NAME)
         self.classes: ClassList | None = None
         self._overwrite = overwrite
         known = self._read_settings()
@@ -87,23 +87,20 @@ class Journal:
     def begin(self) -> None:
         """Write the settings, and the classes once they are known; one process does so, before any adds a line."""
         if self._overwrite:
-            self._path.unlink(missing_ok=True)
+            self.manifest.path.unlink(missing_ok=True)
         write_json(self.folder / SETTINGS_NAME, self.settings | {"classes": self.classes and self.classes.to_dict()})
-        self._path.touch()
+        self.manifest.path.touch()
 
     def records(self) -> dict[str, Record]:
         """The finished sources, by absolute path."""
-        if not self._path.exists():
-            return {}
         found = {}
-        for line in self._path.read_text(encoding="utf-8", errors="replace").splitlines():
+        for value in self.manifest.entries():
             try:
-                value = json.loads(line)
                 record = Record(
                     value["source"], tuple(value["stamp"]), tuple(value["outputs"]), tuple(value["pixels"]),
                     value["pixel_area_m2"],
                 )  # fmt: skip
-            except (ValueError, KeyError, TypeError):
+            except (KeyError, TypeError):
                 continue
             found[record.source] = record
         return found
@@ -140,10 +137,7 @@ class Journal:
 
     def add(self, record: Record) -> None:
         """Note a source as finished, after all of its files are written."""
-        # A line of its own even where a crash has cut the one before.
-        line = "\n" + json.dumps(asdict(record))
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(line)
+        self.manifest.add(asdict(record))
 
     def write_areas(self) -> Path:
         """Write the table of all finished sources: a row for each class of each; returns its path."""

@@ -11,6 +11,7 @@ from typing import Literal
 
 from PIL import Image, UnidentifiedImageError
 
+from engine.errors import InputError
 from engine.images import IMAGE_SUFFIXES, find_files
 from segmentation.slides import SLIDE_SUFFIXES
 
@@ -121,3 +122,16 @@ def output_names(sources: Sequence[SourceFile]) -> list[Path]:
         taken |= files
         names.append(name)
     return names
+
+
+def refuse_overwriting(folder: Path, outputs: Sequence[Sequence[Path]], sources: Sequence[SourceFile]) -> None:
+    """Do nothing if no result would take the place of a source.
+
+    Raises:
+        InputError: one would.
+    """
+    originals = {source.path.resolve() for source in sources}
+    for path in (folder / path for paths in outputs for path in paths):
+        if path.resolve() in originals:
+            msg = f"--output '{folder}' would write over the source '{path}'. Give another folder."
+            raise InputError(msg)

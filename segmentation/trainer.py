@@ -19,9 +19,9 @@ from engine.errors import InputError
 from segmentation.inference import Inference
 from segmentation.journal import AREAS_NAME, Journal
 from segmentation.label_files import scene_of
-from segmentation.sources import SourceFile, find_sources, output_names, outputs_of
+from segmentation.sources import SourceFile, find_sources, output_names, outputs_of, refuse_overwriting
 from segmentation.submission import SubmissionZip
-from segmentation.writer import PredictionWriter, RasterReading, SourceImages, check_cityscapes, refuse_overwriting
+from segmentation.writer import PredictionWriter, RasterReading, SourceImages, check_cityscapes
 
 
 class SegmentationTrainer(Trainer):

@@ -218,16 +218,3 @@ def check_cityscapes(classes: ClassList | None) -> None:
             "give a checkpoint trained on Cityscapes."
         )
         raise InputError(msg)
-
-
-def refuse_overwriting(folder: Path, outputs: Sequence[Sequence[Path]], sources: Sequence[SourceFile]) -> None:
-    """Do nothing if no result would take the place of a source.
-
-    Raises:
-        InputError: one would.
-    """
-    originals = {source.path.resolve() for source in sources}
-    for path in (folder / path for paths in outputs for path in paths):
-        if path.resolve() in originals:
-            msg = f"--output '{folder}' would write over the source '{path}'. Give another folder."
-            raise InputError(msg)

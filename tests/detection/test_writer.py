@@ -16,8 +16,9 @@ from pycocotools.coco import COCO
 
 from detection.batch import DetectionBatch, Detections
 from detection.classes import ClassList
+from detection.document import coco_document
 from detection.predict import Found
-from detection.writer import JSON_NAME, PredictionWriter, coco_document, picture_names
+from detection.writer import JSON_NAME, PredictionWriter, picture_names
 from engine.errors import InputError
 
 CLASSES = ClassList(("car", "", "person"), (7, 8, 30))
