@@ -7,6 +7,7 @@ the rest by class attributes:
     monitor, monitor_mode: the logged measure that tells the best checkpoint, and "max" or "min".
     checkpoint_args: constructor arguments that a checkpoint decides, by their name in its metadata.
     resume_args: the same for a resumed training only; say optimizer and schedule, whose state the checkpoint holds.
+    resumes_within_epochs: whether its data can go on within an epoch.
 """
 
 from __future__ import annotations
@@ -203,7 +204,7 @@ class EffDenseCLI(LightningCLI):
             if settings["enable_checkpointing"] is not False and not own:
                 validated = settings["limit_val_batches"] != 0
                 monitor, mode = self.task_class.monitor, self.task_class.monitor_mode
-                callbacks += make_checkpointing(folder, monitor, mode, validated)
+                callbacks += make_checkpointing(folder, monitor, mode, validated, self._save_steps())
         else:
             self.save_config_callback = None
             kwargs.setdefault("enable_checkpointing", False)
@@ -228,9 +229,21 @@ class EffDenseCLI(LightningCLI):
             what = f"; best checkpoint: {os.path.relpath(best)}" if best else ""
             rank_zero_info(f"Results are in {self.folder}{what}")
 
+    def _run(self) -> Run:
+        return Run(**self.config[self.subcommand]["run"].as_dict())
+
+    def _save_steps(self) -> int | None:
+        steps = self._run().save_steps
+        if steps is not None and not self.task_class.resumes_within_epochs:
+            msg = (
+                f"run.save_steps is {steps}, but a training of {self.task} goes on from the ends of epochs only. Leave "
+                "it out."
+            )
+            raise InputError(msg)
+        return steps
+
     def _run_folder(self) -> Path:
-        run = Run(**self.config[self.subcommand]["run"].as_dict())
-        return run_folder(run, self.task, self.checkpoint.path if self.checkpoint else None)
+        return run_folder(self._run(), self.task, self.checkpoint.path if self.checkpoint else None)
 
 
 def _plain(value: Any) -> Any:

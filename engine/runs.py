@@ -41,12 +41,18 @@ class Run:
     Args:
         root: Folder of all runs; a run's own folder is ROOT/TASK/NAME.
         name: Name of the run; without one it is version_0, version_1 and so on.
+        save_steps: Write the last checkpoint every so many steps too, where epochs are too long to be lost; without
+            it at their ends only. For `joint`, whose data can go on within an epoch.
     """
 
     root: str = "runs"
     name: str | None = None
+    save_steps: int | None = None
 
     def __post_init__(self) -> None:
+        if self.save_steps is not None and self.save_steps < 1:
+            msg = f"run.save_steps is {self.save_steps}; allowed is at least 1."
+            raise InputError(msg)
         if self.name is not None and (self.name in ("", ".", "..") or re.search(r"[/\\]", self.name)):
             msg = f"run.name is '{self.name}'; allowed: one folder name, without / or \\."
             raise InputError(msg)
@@ -129,22 +135,30 @@ def make_loggers(folder: Path) -> list[Logger]:
     return [CSVLogger(root, name="", version=version), TensorBoardLogger(root, name="", version=version)]
 
 
-def make_checkpointing(folder: Path, monitor: str, mode: Literal["min", "max"], validated: bool) -> list[Callback]:
+def make_checkpointing(
+    folder: Path, monitor: str, mode: Literal["min", "max"], validated: bool, save_steps: int | None = None
+) -> list[Callback]:
     """Callbacks that keep the best and the last checkpoint.
 
-    These are two callbacks, as one with `save_last="link"` would link the last best checkpoint, not the last epoch.
-    The last one is written at the end of an epoch, after validation, where resuming is exact.
+    These are several callbacks, as one with `save_last="link"` would link the last best checkpoint, not the last
+    epoch, and Lightning's saves either after steps or after epochs. The last one is written at the end of an epoch,
+    after validation, where resuming is exact whatever the data.
 
     Args:
         folder: The run's folder.
         monitor: Name of the measure that tells the best.
         mode: Whether more or less of it is better.
         validated: Whether the training has a validation at all.
+        save_steps: Write the last checkpoint every so many steps too.
     """
     place = folder / _CHECKPOINTS
-    last = ModelCheckpoint(place, filename=Path(_LAST).stem, save_on_train_epoch_end=True, enable_version_counter=False)
+    name, ends = Path(_LAST).stem, {"save_on_train_epoch_end": True}
+    whens: list[dict[str, Any]] = [ends]
+    if save_steps is not None:
+        whens.insert(0, {"every_n_train_steps": save_steps, "save_on_train_epoch_end": False})
+    lasts = [ModelCheckpoint(place, filename=name, enable_version_counter=False, **when) for when in whens]
     if not validated:
-        return [last]
+        return [*lasts]
     # A "/" in the name of a measure would make a folder.
     shown = re.sub(r"\W", "_", monitor)
     best = ModelCheckpoint(
@@ -155,7 +169,7 @@ def make_checkpointing(folder: Path, monitor: str, mode: Literal["min", "max"], 
         auto_insert_metric_name=False,
         enable_version_counter=False,
     )
-    return [best, last]
+    return [best, *lasts]
 
 
 class Progress(TQDMProgressBar):

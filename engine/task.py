@@ -58,6 +58,7 @@ class DenseTask(LightningModule, ABC):
     checkpoint_args: ClassVar[tuple[str, ...]]
     resume_args: ClassVar[tuple[str, ...]] = ("optimizer", "schedule")
     in_progress_bar: ClassVar[tuple[str, ...]]
+    resumes_within_epochs: ClassVar[bool] = False
 
     def __init__(self, optimizer: Optimizer, schedule: Schedule, results: str | None) -> None:
         super().__init__()

@@ -76,6 +76,7 @@ class JointTask(DenseTask):
     in_progress_bar: ClassVar[tuple[str, ...]] = ("val_ap", "val_miou")
     checkpoint_args: ClassVar[tuple[str, ...]] = ("detector", "segmenter", "norms")
     resume_args: ClassVar[tuple[str, ...]] = (*DenseTask.resume_args, "train", "balance")
+    resumes_within_epochs: ClassVar[bool] = True
 
     def __init__(
         self,

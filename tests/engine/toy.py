@@ -26,6 +26,7 @@ class ToyTask(LightningModule):
     monitor_mode: ClassVar[str] = "max"
     checkpoint_args: ClassVar[tuple[str, ...]] = ("size", "width")
     resume_args: ClassVar[tuple[str, ...]] = ("optimizer",)
+    resumes_within_epochs: ClassVar[bool] = False
 
     def __init__(
         self,
