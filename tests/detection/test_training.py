@@ -7,7 +7,6 @@ import io
 import json
 import multiprocessing
 import os
-import socket
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from detection.classes import ClassList
 from detection.weights import export_effdet
 from engine.sync_norm import SyncBatchNorm
 from tests.detection.small import ARCHITECTURE, command, norms, write_few
+from tests.ports import free_port
 
 # Every step takes all 4 scenes, so that the order in which the processes draw them does not matter. In double
 # precision, as a last digit that falls on the other side of a ReLU's kink would grow within a few steps.
@@ -63,9 +63,7 @@ def one_and_two(small_set, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         write_few(4)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     # Loaded once, not by each process.
     multiprocessing.set_forkserver_preload(["engine.cli", "detection.data", "detection.trainer"])
     context = torch.multiprocessing.start_processes(

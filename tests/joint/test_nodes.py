@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 import torch
 
 from tests.joint.small import write_configs
+from tests.ports import free_port
 
 pytestmark = pytest.mark.slow
 
@@ -52,9 +52,7 @@ def finish(processes):
 
 def on_two_nodes(folder, line):
     """Run a command as the page on many devices tells the user of two machines to."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     place = ("--rdzv-backend", "c10d", "--rdzv-endpoint", f"localhost:{port}", "--rdzv-id", "test")
     torchrun = ("-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1", *place)
     finish([start(folder, f"{line} {TWO}", *torchrun) for _ in range(2)])

@@ -5,13 +5,13 @@ from __future__ import annotations
 import io
 import multiprocessing
 import os
-import socket
 from contextlib import redirect_stderr, redirect_stdout
 
 import pytest
 import torch
 
 from tests.joint.small import command, write_configs
+from tests.ports import free_port
 from tests.segmentation.small import logged
 
 # In double precision, as a last digit that falls on the other side of a ReLU's kink would grow within a few steps.
@@ -71,9 +71,7 @@ def run(request, streets, photos, tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("processes")
     write_configs(folder, streets, photos)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     # Loaded once, not by each process.
     multiprocessing.set_forkserver_preload(["engine.cli", "joint.data", "joint.trainer"])
     context = torch.multiprocessing.start_processes(

@@ -6,7 +6,6 @@ import copy
 import io
 import multiprocessing
 import os
-import socket
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from engine.sync_norm import SyncBatchNorm
 from segmentation import Segmenter, load
 from segmentation.cityscapes_labels import CITYSCAPES
 from tests.detection.small import norms
+from tests.ports import free_port
 from tests.segmentation.small import FOLDER_CLASSES, class_ious, command, logged, read_json, rows_of, write_few
 
 STREETS = "fit --config streets.yaml"
@@ -84,9 +84,7 @@ def one_and_two(street_set, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         write_few(4)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     # Loaded once, not by each process.
     multiprocessing.set_forkserver_preload(["engine.cli", "segmentation.data", "segmentation.trainer"])
     context = torch.multiprocessing.start_processes(
