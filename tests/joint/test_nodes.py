@@ -15,7 +15,7 @@ import torch
 from tests.joint.small import write_configs
 from tests.ports import free_port
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 HERE = Path(__file__).resolve().parents[2]
 TWO = "--trainer.num_nodes 2 --trainer.devices 1 --trainer.strategy ddp"
@@ -46,7 +46,7 @@ def start(folder, line, *launcher):
 def finish(processes):
     """Wait, and show what a process said that failed."""
     for process in processes:
-        said = process.communicate(timeout=400)[0]
+        said = process.communicate(timeout=800)[0]
         assert process.returncode == 0, said
 
 
