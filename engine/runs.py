@@ -152,13 +152,15 @@ def make_checkpointing(
         save_steps: Write the last checkpoint every so many steps too.
     """
     place = folder / _CHECKPOINTS
-    name, ends = Path(_LAST).stem, {"save_on_train_epoch_end": True}
-    whens: list[dict[str, Any]] = [ends]
+    whens: list[dict[str, Any]] = [{"save_on_train_epoch_end": True}]
     if save_steps is not None:
-        whens.insert(0, {"every_n_train_steps": save_steps, "save_on_train_epoch_end": False})
-    lasts = [ModelCheckpoint(place, filename=name, enable_version_counter=False, **when) for when in whens]
+        whens.append({"every_n_train_steps": save_steps, "save_on_train_epoch_end": False})
+    name = Path(_LAST).stem
+    lasts: list[Callback] = [
+        ModelCheckpoint(place, filename=name, enable_version_counter=False, **when) for when in whens
+    ]
     if not validated:
-        return [*lasts]
+        return lasts
     # A "/" in the name of a measure would make a folder.
     shown = re.sub(r"\W", "_", monitor)
     best = ModelCheckpoint(
