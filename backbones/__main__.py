@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from engine.commands import parse_function, run_command, run_task
+from engine.cli.commands import parse_function, run_command, run_task
 from engine.errors import check_choice
 
 USAGE = """\
@@ -42,12 +42,12 @@ def _run(command: str, words: Sequence[str]) -> None:
     program = f"python -m backbones {command}"
     given = options(command, words)
     if command == "convert":
-        from backbones.convert import convert
+        from backbones.weights.convert import convert
 
         written = convert(**parse_function(convert, program, given, "A checkpoint into this project's own layout."))
         sys.stdout.write(f"{written}\n")
         return
-    from backbones import commands
+    from backbones.study import commands
 
     functions: dict[str, Callable[..., None]] = {
         "table": commands.table,

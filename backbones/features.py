@@ -26,7 +26,7 @@ from backbones.gates import make_gates_exact
 from backbones.grid import Grid, feature_grid, subsample
 from backbones.networks import create_features
 from backbones.scaling import read_scaled_name
-from backbones.weights import load_backbone_weights
+from backbones.weights.load import load_backbone_weights
 from engine.errors import InputError, did_you_mean
 
 # timm's efficientnet module also holds MNASNet, MixNet, TinyNet and others; these are the EfficientNets.
@@ -72,7 +72,7 @@ class EfficientNetFeatures(nn.Module):
         norm_momentum: Weight of a new batch in the running statistics. The official EfficientDet uses 0.99 as
             TensorFlow counts it, which is 0.01 here (google/automl `efficientdet/hparams_config.py`).
         norm_eps: Replaces timm's epsilon of the member (1e-3 for `tf_`, else 1e-5).
-        weights: What `backbones.weights.load_backbone_weights` takes; None leaves timm's initialisation.
+        weights: What `backbones.weights.load.load_backbone_weights` takes; None leaves timm's initialisation.
 
     Raises:
         InputError: For a name that is no EfficientNet or a value outside its range.

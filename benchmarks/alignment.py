@@ -16,7 +16,7 @@ import segmentation_models_pytorch as smp
 import torch
 from torch import Tensor, nn
 
-from segmentation.model import Segmenter
+from segmentation.network.model import Segmenter
 
 BRIGHT = 200.0
 

@@ -105,7 +105,7 @@ def worker_memory(dataset: Touch, start_method: str) -> float:
 def measure(tool: str, start_method: str, path: Path) -> dict[str, Any]:
     """One tool in this process: growth of the main process and of a worker, megabytes."""
     if tool == "effdense":
-        from detection.coco import CocoAnnotations
+        from detection.data.coco import CocoAnnotations
 
         read, touch = CocoAnnotations.read, touch_effdense
     else:

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from backbones.features import EfficientNetFeatures
-from segmentation.family import FAMILY
+from segmentation.network.family import FAMILY
 
 STRIDES = (16, 8)
 _GATES = ("conv_reduce", "conv_expand", "_se_reduce", "_se_expand")

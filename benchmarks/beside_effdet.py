@@ -17,11 +17,11 @@ import effdet
 import torch
 from effdet.bench import DetBenchPredict, DetBenchTrain
 
-from detection.batch import DetectionBatch
-from detection.losses import LossConfig
-from detection.model import EfficientDet
-from detection.postprocess import Postprocess
-from detection.weights import PUBLISHED, export_effdet
+from detection.data.batch import DetectionBatch
+from detection.network.losses import DetectionLoss
+from detection.network.model import EfficientDet
+from detection.network.postprocess import Postprocess
+from detection.weights.load import PUBLISHED, export_effdet
 
 
 def measurements(member: str, size: int, batch: int) -> dict[str, tuple[Callable[[], object], Callable[[], object]]]:
@@ -51,7 +51,7 @@ def measurements(member: str, size: int, batch: int) -> dict[str, tuple[Callable
     target = {"bbox": boxes[..., [1, 0, 3, 2]], "cls": (class_ids + 1).float()}
     predict = DetBenchPredict(theirs).eval()
     bench = DetBenchTrain(theirs)
-    loss = LossConfig()
+    loss = DetectionLoss()
 
     def our_step() -> None:
         ours.train()

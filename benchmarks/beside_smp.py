@@ -4,9 +4,9 @@
 
 Each round runs every measurement once on either side, ours and smp's in turn, so that noise meets both alike. Printed
 are the minimum and the median of all rounds, the ratio ours / smp (below 1: ours is faster), and the peak memory of
-each measurement in a process of its own. Ours predicts folded, as `segmentation.predict.load` gives it. smp runs as it
-comes, in PyTorch's default memory format;
-`--channels-last` gives it ours. The training step has two images: smp's fails with one.
+each measurement in a process of its own. Ours predicts folded, as `segmentation.load` gives it. smp runs as it comes,
+in PyTorch's default memory format; `--channels-last` gives it ours. The training step has two images: smp's fails with
+one.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segmentation.losses import LossConfig, segmentation_losses
-from segmentation.model import Segmenter
+from segmentation.network.losses import SegmentationLoss, segmentation_losses
+from segmentation.network.model import Segmenter
 
 CLASSES = 19
 SIDES = ("ours", "smp")
@@ -64,7 +64,7 @@ def measurements(
     class_ids[:, :32] = 255
     mean, std = ours.mean.clone(), ours.std.clone()
     folded = copy.deepcopy(ours).fold()
-    config = LossConfig()
+    config = SegmentationLoss()
 
     def normalise(pixels: Tensor) -> Tensor:
         return ((pixels - mean) / std).contiguous(memory_format=memory_format)

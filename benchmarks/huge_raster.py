@@ -41,9 +41,9 @@ def segment(given: argparse.Namespace, source: Path, output: Path) -> None:
     """What the child process does."""
     import torch
 
-    from segmentation.inference import Inference
-    from segmentation.model import Segmenter
-    from segmentation.rasters import segment_raster
+    from segmentation.inference.inference import Inference
+    from segmentation.large.rasters import segment_raster
+    from segmentation.network.model import Segmenter
 
     torch.set_num_threads(given.threads)
     torch.manual_seed(0)

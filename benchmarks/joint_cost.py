@@ -18,9 +18,9 @@ from collections.abc import Callable
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from detection.model import EfficientDet
-from joint.model import JointNetwork
-from segmentation.model import Segmenter
+from detection.network.model import EfficientDet
+from joint.network.model import JointNetwork
+from segmentation.network.model import Segmenter
 
 Call = Callable[[], object]
 

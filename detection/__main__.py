@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from engine.commands import run_task
+from engine.cli.commands import run_task
 
 USAGE = """\
 EfficientDet: train it, score it, find objects in images.
@@ -28,15 +28,15 @@ EfficientDet: train it, score it, find objects in images.
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code: 0, or 2 for a mistake in what was given."""
-    return run_task(USAGE, {"score": "detection.score", "convert": "detection.convert"}, _build, argv)
+    return run_task(USAGE, {"score": "detection.scores.score", "convert": "detection.weights.convert"}, _build, argv)
 
 
 def _build(arguments: list[str]) -> object:
     # The classes come with torch and Lightning, seconds of import that help and score do without.
-    from detection.data import CocoDataModule
+    from detection.data.module import CocoDataModule
+    from detection.prediction.trainer import DetectionTrainer
     from detection.task import DetectionTask
-    from detection.trainer import DetectionTrainer
-    from engine.cli import EffDenseCLI
+    from engine.cli.effdense_cli import EffDenseCLI
 
     return EffDenseCLI(DetectionTask, CocoDataModule, arguments, trainer_class=DetectionTrainer)
 

@@ -9,19 +9,19 @@ import torch
 from jsonargparse.typing import register_type
 from torch import Tensor
 
-from detection.batch import DetectionBatch, Detections
-from detection.classes import ClassList
-from detection.family import MemberName, Overrides, PhiName
-from detection.ground_truth import GroundTruth
-from detection.losses import LossConfig
-from detection.metric import Backend, BoxScores, evaluate_boxes
-from detection.model import EfficientDet
-from detection.postprocess import Postprocess
-from detection.records import DetectionRecords
+from detection.data.batch import DetectionBatch, Detections
+from detection.data.classes import BoxClasses
+from detection.data.ground_truth import GroundTruth
+from detection.network.family import DetectorOverrides, MemberName, PhiName
+from detection.network.losses import DetectionLoss
+from detection.network.model import EfficientDet
+from detection.network.postprocess import Postprocess
+from detection.scores.metric import Backend, BoxScores, evaluate_boxes
+from detection.scores.records import DetectionRecords
 from engine.distributed import all_reduce_sum, run_on_main
 from engine.errors import InputError
-from engine.recipe import Optimizer, Schedule
-from engine.task import DenseTask
+from engine.training.recipe import Optimizer, Schedule
+from engine.training.task import DenseTask
 
 register_type(PhiName, fail_already_registered=False)  # the command line checks it, and lists it beside the members
 
@@ -62,15 +62,15 @@ class DetectionTask(DenseTask):
     def __init__(
         self,
         member: MemberName | PhiName | None = None,
-        architecture: Overrides = Overrides(),
+        architecture: DetectorOverrides = DetectorOverrides(),
         num_classes: int | None = None,
-        classes: ClassList | None = None,
+        classes: BoxClasses | None = None,
         pretrained: str | None = None,
         backbone_weights: str | None = "imagenet",
         frozen_stages: int = 0,
         freeze_norm: bool = False,
         grad_checkpointing: bool = False,
-        loss: LossConfig = LossConfig(),
+        loss: DetectionLoss = DetectionLoss(),
         postprocess: Postprocess = Postprocess(),
         optimizer: Optimizer = Optimizer(),
         schedule: Schedule = Schedule(),
@@ -102,7 +102,7 @@ class DetectionTask(DenseTask):
         return self.detector
 
     @property
-    def classes(self) -> ClassList:
+    def classes(self) -> BoxClasses:
         """The detector's class list, which the data module maps categories to."""
         return self.network.classes
 
@@ -136,12 +136,12 @@ class DetectionTask(DenseTask):
         overrides = self.architecture.given()
         return EfficientDet(self.member or "d0", classes=wanted, backbone_weights=start, **self.freezing, **overrides)
 
-    def _wanted_classes(self, fitting: bool) -> ClassList:
+    def _wanted_classes(self, fitting: bool) -> BoxClasses:
         wanted = self.given_classes
         if wanted is None and fitting and self.data is not None:
             wanted = self.data.train_classes()
         if wanted is None:
-            return ClassList.numbered(90 if self.num_classes is None else self.num_classes)
+            return BoxClasses.numbered(90 if self.num_classes is None else self.num_classes)
         if self.num_classes not in (None, len(wanted)):
             msg = (
                 f"model.num_classes is {self.num_classes}, but the annotations and the checkpoint have {len(wanted)} "

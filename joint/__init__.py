@@ -10,10 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from joint.model import JointNetwork as JointNetwork
-    from joint.predict import load as load
+    from joint.answers import load as load
+    from joint.network.model import JointNetwork as JointNetwork
 
-_HOMES = {"JointNetwork": "joint.model", "load": "joint.predict"}
+_HOMES = {"JointNetwork": "joint.network.model", "load": "joint.answers"}
 __all__ = ["JointNetwork", "load"]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from engine.commands import run_task
+from engine.cli.commands import run_task
 
 USAGE = """\
 EfficientDet and DeepLabv3+ on one EfficientNet: train both, score both, find objects and classes of pixels.
@@ -27,15 +27,15 @@ EfficientDet and DeepLabv3+ on one EfficientNet: train both, score both, find ob
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code: 0, or 2 for a mistake in what was given."""
-    return run_task(USAGE, {"boxes": "joint.instances", "ray": "joint.ray_predict"}, _build, argv)
+    return run_task(USAGE, {"boxes": "joint.data.instances", "ray": "joint.prediction.ray_predict"}, _build, argv)
 
 
 def _build(arguments: list[str]) -> object:
     # The classes come with torch and Lightning, seconds of import that help and boxes do without.
-    from engine.cli import EffDenseCLI
-    from joint.data import JointDataModule
+    from engine.cli.effdense_cli import EffDenseCLI
+    from joint.data.module import JointDataModule
+    from joint.prediction.trainer import JointTrainer
     from joint.task import JointTask
-    from joint.trainer import JointTrainer
 
     return EffDenseCLI(JointTask, JointDataModule, arguments, trainer_class=JointTrainer)
 

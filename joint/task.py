@@ -11,29 +11,29 @@ from jsonargparse.typing import register_type
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from detection.batch import DetectionBatch
-from detection.classes import ClassList
-from detection.family import MemberName, PhiName
-from detection.ground_truth import GroundTruth
-from detection.losses import LossConfig as DetectionLoss
-from detection.metric import Backend, BoxScores, evaluate_boxes
-from detection.postprocess import Postprocess
+from detection.data.batch import DetectionBatch
+from detection.data.classes import BoxClasses
+from detection.data.ground_truth import GroundTruth
+from detection.network.family import MemberName, PhiName
+from detection.network.losses import DetectionLoss
+from detection.network.postprocess import Postprocess
+from detection.scores.metric import Backend, BoxScores, evaluate_boxes
 from engine.distributed import run_on_main
 from engine.errors import InputError
 from engine.outputs import write_json
-from engine.recipe import Optimizer, Schedule
-from engine.task import DenseTask
-from joint.balance import Balance, Uncertainty, agreement, gradient_vector, pcgrad_backward
-from joint.batch import JointBatch, JointEvaluationBatch
-from joint.losses import joint_losses
-from joint.model import JointNetwork
-from joint.norms import Norms, network_type, shared_parameters
-from joint.parts import DetectorPart, SegmenterPart, make_parts
-from joint.predict import JointFound, found_in_batch
-from joint.records import JointRecords
-from joint.scores import JointScores
-from segmentation.classes import ClassList as MaskClasses
-from segmentation.losses import LossConfig as SegmentationLoss
+from engine.training.recipe import Optimizer, Schedule
+from engine.training.task import DenseTask
+from joint.answers import JointFound, found_in_batch
+from joint.data.batch import JointBatch, JointEvaluationBatch
+from joint.network.model import JointNetwork
+from joint.network.norms import Norms, network_type, shared_parameters
+from joint.network.parts import DetectorPart, SegmenterPart, make_parts
+from joint.scores.records import JointRecords
+from joint.scores.scores import JointScores
+from joint.training.balance import Balance, Uncertainty, agreement, gradient_vector, pcgrad_backward
+from joint.training.losses import joint_losses
+from segmentation.data.classes import MaskClasses
+from segmentation.network.losses import SegmentationLoss
 
 register_type(PhiName, fail_already_registered=False)  # the command line checks it, and lists it beside the members
 
@@ -141,7 +141,7 @@ class JointTask(DenseTask):
         return self._modules[self.part]  # type: ignore[return-value]
 
     @property
-    def classes(self) -> ClassList:
+    def classes(self) -> BoxClasses:
         """The detector's class list, which the data module maps categories to."""
         return self.network.detector.classes
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from segmentation.model import Segmenter as Segmenter
-    from segmentation.predict import load as load
+    from segmentation.inference.segmented import load as load
+    from segmentation.network.model import Segmenter as Segmenter
 
-_HOMES = {"Segmenter": "segmentation.model", "load": "segmentation.predict"}
+_HOMES = {"Segmenter": "segmentation.network.model", "load": "segmentation.inference.segmented"}
 __all__ = ["Segmenter", "load"]
 
 

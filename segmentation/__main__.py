@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from engine.commands import run_task
+from engine.cli.commands import run_task
 
 USAGE = """\
 DeepLabv3+ on EfficientNet: train it, score it, segment images of any size.
@@ -27,16 +27,16 @@ DeepLabv3+ on EfficientNet: train it, score it, segment images of any size.
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code: 0, or 2 for a mistake in what was given."""
-    plain = {"score": "segmentation.score", "check": "segmentation.submission"}
+    plain = {"score": "segmentation.scores.score", "check": "segmentation.scores.submission"}
     return run_task(USAGE, plain, _build, argv)
 
 
 def _build(arguments: list[str]) -> object:
     # The classes come with torch and Lightning, seconds of import that help and score do without.
-    from engine.cli import EffDenseCLI
-    from segmentation.data import SegmentationDataModule
+    from engine.cli.effdense_cli import EffDenseCLI
+    from segmentation.data.module import SegmentationDataModule
+    from segmentation.prediction.trainer import SegmentationTrainer
     from segmentation.task import SegmentationTask
-    from segmentation.trainer import SegmentationTrainer
 
     return EffDenseCLI(SegmentationTask, SegmentationDataModule, arguments, trainer_class=SegmentationTrainer)
 

@@ -10,18 +10,18 @@ from torch import Tensor
 from engine.distributed import all_reduce_sum
 from engine.errors import InputError
 from engine.outputs import write_json
-from engine.recipe import Optimizer, Schedule
-from engine.task import DenseTask
-from segmentation.batch import EvaluationBatch, SegmentationBatch
-from segmentation.classes import ClassList
-from segmentation.family import MemberName, Overrides
-from segmentation.inference import Inference, class_rows
-from segmentation.losses import LossConfig, segmentation_losses
-from segmentation.metric import SegmentationScores
-from segmentation.model import Segmenter
-from segmentation.predict import Segmented, segment_images
-from segmentation.records import SegmentationRecords
-from segmentation.writer import PredictionBatch
+from engine.training.recipe import Optimizer, Schedule
+from engine.training.task import DenseTask
+from segmentation.data.batch import EvaluationBatch, SegmentationBatch
+from segmentation.data.classes import MaskClasses
+from segmentation.inference.inference import Inference, class_rows
+from segmentation.inference.segmented import Segmented, segment_images
+from segmentation.network.family import MemberName, SegmenterOverrides
+from segmentation.network.losses import SegmentationLoss, segmentation_losses
+from segmentation.network.model import Segmenter
+from segmentation.prediction.writer import PredictionBatch
+from segmentation.scores.metric import SegmentationScores
+from segmentation.scores.records import SegmentationRecords
 
 # DeepLab's: SGD 0.01 for 16 images, poly 0.9 without warm-up (detectron2 projects/DeepLab; tensorflow/models
 # research/deeplab/train.py).
@@ -66,14 +66,14 @@ class SegmentationTask(DenseTask):
     def __init__(
         self,
         member: MemberName | None = None,
-        architecture: Overrides = Overrides(),
-        classes: ClassList | None = None,
+        architecture: SegmenterOverrides = SegmenterOverrides(),
+        classes: MaskClasses | None = None,
         pretrained: str | None = None,
         backbone_weights: str | None = "imagenet",
         frozen_stages: int = 0,
         freeze_norm: bool = False,
         grad_checkpointing: bool = False,
-        loss: LossConfig = LossConfig(),
+        loss: SegmentationLoss = SegmentationLoss(),
         inference: Inference = Inference(),
         eval_output_stride: Literal[8, 16, 32] | None = None,
         optimizer: Optimizer = SGD,
@@ -105,7 +105,7 @@ class SegmentationTask(DenseTask):
         return self.segmenter
 
     @property
-    def classes(self) -> ClassList:
+    def classes(self) -> MaskClasses:
         """The segmenter's class list, in whose rows the data module gives the masks."""
         return self.network.classes
 
@@ -145,21 +145,21 @@ class SegmentationTask(DenseTask):
         start = self.backbone_weights if self.fitting and not self.restoring else None
         return Segmenter(self.member or "b0", classes=wanted, backbone_weights=start, **self.freezing, **overrides)
 
-    def _take_classes(self, segmenter: Segmenter, wanted: ClassList) -> None:
+    def _take_classes(self, segmenter: Segmenter, wanted: MaskClasses) -> None:
         if not self.fitting and len(wanted) != len(segmenter.classes):
             msg = (
                 f"'{self.pretrained}' has {len(segmenter.classes)} classes, but {len(wanted)} are asked for. Train it "
                 "on them first: python -m segmentation fit."
             )
             raise InputError(msg)
-        if len(wanted) == len(segmenter.classes) and segmenter.classes == ClassList.numbered(len(wanted)):
+        if len(wanted) == len(segmenter.classes) and segmenter.classes == MaskClasses.numbered(len(wanted)):
             segmenter.classes = wanted  # the file has no names for its rows, and these are
         else:
             segmenter.set_classes(wanted)
 
-    def _wanted_classes(self) -> ClassList | None:
+    def _wanted_classes(self) -> MaskClasses | None:
         if self.given_classes is None and self.data is not None and not self.restoring:
-            classes: ClassList = self.data.classes
+            classes: MaskClasses = self.data.classes
             return classes
         return self.given_classes
 

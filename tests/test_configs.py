@@ -10,10 +10,10 @@ import pytest
 import torch
 import yaml
 
-from detection.family import FAMILY, architecture
-from detection.weights import PUBLISHED
-from segmentation.family import architecture as segmentation_architecture
-from segmentation.model import Segmenter
+from detection.network.family import FAMILY, architecture
+from detection.weights.load import PUBLISHED
+from segmentation.network.family import architecture as segmentation_architecture
+from segmentation.network.model import Segmenter
 
 ROOT = Path(__file__).parents[1]
 DETECTION = sorted((ROOT / "configs/detection").glob("*.yaml"))
@@ -35,20 +35,20 @@ def header(path):
 @functools.cache
 def parser(task):
     """The parser of `python -m TASK fit`."""
-    from engine.cli import EffDenseCLI
+    from engine.cli.effdense_cli import EffDenseCLI
 
     if task == "detection":
-        from detection.data import CocoDataModule as Data
+        from detection.data.module import CocoDataModule as Data
+        from detection.prediction.trainer import DetectionTrainer as Trainer
         from detection.task import DetectionTask as Task
-        from detection.trainer import DetectionTrainer as Trainer
     elif task == "joint":
-        from joint.data import JointDataModule as Data
+        from joint.data.module import JointDataModule as Data
+        from joint.prediction.trainer import JointTrainer as Trainer
         from joint.task import JointTask as Task
-        from joint.trainer import JointTrainer as Trainer
     else:
-        from segmentation.data import SegmentationDataModule as Data
+        from segmentation.data.module import SegmentationDataModule as Data
+        from segmentation.prediction.trainer import SegmentationTrainer as Trainer
         from segmentation.task import SegmentationTask as Task
-        from segmentation.trainer import SegmentationTrainer as Trainer
 
     class Built(Exception):  # noqa: N818
         pass
@@ -107,7 +107,7 @@ def test_the_parser_takes_a_joint_network_and_its_values_build(path):
 
 
 def test_the_steps_in_the_header_of_two_sets_are_those_of_the_mixture():
-    from joint.mixing import Mixture
+    from joint.data.mixing import Mixture
 
     path = ROOT / "configs/joint/coco_cityscapes.yaml"
     data = yaml.safe_load(path.read_text())["data"]

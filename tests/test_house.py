@@ -17,11 +17,25 @@ TESTS = sorted((ROOT / "tests").rglob("*.py"))
 DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md")] + sorted((ROOT / "docs").glob("*.md"))
 # The thin last layer; everything else is usable without Lightning.
 WITH_LIGHTNING = {
-    "detection/data.py", "detection/task.py", "detection/trainer.py", "detection/writer.py",
-    "engine/averaging.py", "engine/cli.py", "engine/parser.py", "engine/runs.py", "engine/sync_norm.py",
-    "engine/task.py", "joint/data.py", "joint/task.py", "joint/trainer.py", "joint/writer.py",
-    "segmentation/data.py", "segmentation/task.py", "segmentation/trainer.py", "segmentation/writer.py",
-}  # fmt: skip
+    "detection/data/module.py",
+    "detection/prediction/trainer.py",
+    "detection/prediction/writer.py",
+    "detection/task.py",
+    "engine/cli/effdense_cli.py",
+    "engine/cli/parser.py",
+    "engine/cli/runs.py",
+    "engine/training/averaging.py",
+    "engine/training/sync_norm.py",
+    "engine/training/task.py",
+    "joint/data/module.py",
+    "joint/prediction/trainer.py",
+    "joint/prediction/writer.py",
+    "joint/task.py",
+    "segmentation/data/module.py",
+    "segmentation/prediction/trainer.py",
+    "segmentation/prediction/writer.py",
+    "segmentation/task.py",
+}
 # What a layer may import of the others.
 BELOW = {
     "backbones": {"backbones", "engine"},
@@ -54,7 +68,7 @@ def test_layers_point_one_way(path):
 
 
 def test_only_the_last_layer_knows_lightning():
-    shell = ("lightning", "engine.task")  # the second is the first, with what all tasks share
+    shell = ("lightning", "engine.training.task")  # the second is the first, with what all tasks share
     users = {
         name_of(path)
         for path in MODULES
@@ -115,9 +129,11 @@ def test_the_lock_holds_every_dependency():
     locked = {line.partition("==")[0] for line in (ROOT / "requirements.lock").read_text().splitlines()}
     for entry in wanted:
         assert re.match(r"[\w-]+", entry)[0].lower() in locked, entry
-    # Every package of the code is installed with it, and every import is declared.
+    # Every package of the code is installed with it.
+    from setuptools import find_packages
+
     folders = {name_of(path.parent).replace("/", ".") for path in MODULES}
-    assert set(project["tool"]["setuptools"]["packages"]) == folders
+    assert set(find_packages(str(ROOT), **project["tool"]["setuptools"]["packages"]["find"])) == folders
 
 
 def blocks(path, *kinds):
@@ -140,7 +156,7 @@ def test_the_python_of_the_documents_uses_what_exists():
     assert seen
     # Attributes and calls that the text shows in passing.
     from detection import EfficientDet
-    from detection.predict import Found
+    from detection.prediction.predict import Found
 
     text = (ROOT / "README.md").read_text()
     for name in re.findall(r"`(?:found|detector|model)\.(\w+)", text):
@@ -181,29 +197,29 @@ def test_the_options_of_the_documents_exist():
 
     from lightning.pytorch import Trainer
 
-    from backbones import commands as backbone_commands
-    from detection.convert import convert as convert_detector
-    from detection.data import CocoDataModule
-    from detection.score import score
+    from backbones.study import commands as backbone_commands
+    from detection.data.module import CocoDataModule
+    from detection.prediction.trainer import DetectionTrainer
+    from detection.scores.score import score
     from detection.task import DetectionTask
-    from detection.trainer import DetectionTrainer
-    from engine.averaging import EMA
-    from engine.recipe import Optimizer, Schedule
-    from engine.runs import Run
-    from joint.balance import Balance
-    from joint.data import BoxFiles, JointDataModule, MaskFiles
-    from joint.instances import write_boxes
-    from joint.parts import DetectorPart, SegmenterPart
-    from joint.ray_predict import predict_folder
+    from detection.weights.convert import convert as convert_detector
+    from engine.cli.runs import Run
+    from engine.training.averaging import EMA
+    from engine.training.recipe import Optimizer, Schedule
+    from joint.data.instances import write_boxes
+    from joint.data.module import BoxFiles, JointDataModule, MaskFiles
+    from joint.network.parts import DetectorPart, SegmenterPart
+    from joint.prediction.ray_predict import predict_folder
+    from joint.prediction.trainer import JointTrainer
     from joint.task import JointTask
-    from joint.trainer import JointTrainer
-    from segmentation.data import FolderLayout, SegmentationDataModule
-    from segmentation.family import Overrides
-    from segmentation.inference import Inference
-    from segmentation.score import score as score_masks
-    from segmentation.submission import check
+    from joint.training.balance import Balance
+    from segmentation.data.module import FolderData, SegmentationDataModule
+    from segmentation.inference.inference import Inference
+    from segmentation.network.family import SegmenterOverrides
+    from segmentation.prediction.trainer import SegmentationTrainer
+    from segmentation.scores.score import score as score_masks
+    from segmentation.scores.submission import check
     from segmentation.task import SegmentationTask
-    from segmentation.trainer import SegmentationTrainer
 
     def arguments(function):
         return set(inspect.signature(function).parameters)
@@ -215,8 +231,8 @@ def test_the_options_of_the_documents_exist():
         "ema": arguments(EMA), "run": arguments(Run),
     }  # fmt: skip
     nested = {
-        "optimizer": arguments(Optimizer), "schedule": arguments(Schedule), "folder": arguments(FolderLayout),
-        "architecture": arguments(Overrides), "inference": arguments(Inference),
+        "optimizer": arguments(Optimizer), "schedule": arguments(Schedule), "folder": arguments(FolderData),
+        "architecture": arguments(SegmenterOverrides), "inference": arguments(Inference),
         "balance": arguments(Balance), "boxes": arguments(BoxFiles), "masks": arguments(MaskFiles),
         "detector": arguments(DetectorPart), "segmenter": arguments(SegmenterPart),
     }  # fmt: skip
@@ -253,10 +269,22 @@ def test_files_that_the_documents_name_exist():
 
 @pytest.mark.parametrize(
     "module",
-    ["detection", "engine.commands", "engine.errors", "engine.outputs", "engine.images", "detection.score",
-     "segmentation", "segmentation.score", "segmentation.submission", "segmentation.tiles", "segmentation.pictures",
-     "segmentation.sources", "segmentation.journal"],
-)  # fmt: skip
+    [
+        "detection",
+        "engine.cli.commands",
+        "engine.errors",
+        "engine.outputs",
+        "engine.data.images",
+        "detection.scores.score",
+        "segmentation",
+        "segmentation.scores.score",
+        "segmentation.scores.submission",
+        "segmentation.inference.tiles",
+        "segmentation.inference.pictures",
+        "segmentation.prediction.sources",
+        "segmentation.prediction.journal",
+    ],
+)
 def test_light_modules_do_not_import_torch(module):
     code = f"import sys, {module}; sys.exit('torch' in sys.modules or 'lightning' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

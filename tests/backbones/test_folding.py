@@ -11,9 +11,9 @@ from torch import nn
 
 from backbones.features import EfficientNetFeatures
 from backbones.folding import fold
-from detection.model import EfficientDet
+from detection.network.model import EfficientDet
 from engine.errors import InputError
-from segmentation.model import Segmenter
+from segmentation.network.model import Segmenter
 from tests.shaken import shaken
 
 

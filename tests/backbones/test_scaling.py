@@ -30,7 +30,7 @@ from backbones.scaling import (
     scaled_name,
 )
 from engine.errors import InputError
-from segmentation.model import Segmenter
+from segmentation.network.model import Segmenter
 
 PHIS = [0.5, 1.5, 3.3]
 

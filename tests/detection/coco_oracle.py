@@ -9,7 +9,7 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from detection.metric import evaluate_boxes
+from detection.scores.metric import evaluate_boxes
 
 NAMES = ["ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large"]
 NAMES += ["ar1", "ar10", "ar100", "ar_small", "ar_medium", "ar_large"]

@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from detection.__main__ import main
-from engine.scenes import write_scenes
+from engine.scenes.generate import write_scenes
 
 SIZE_HW = (64, 128)
 CANVAS_HW = (128, 128)  # a multiple of the coarsest stride

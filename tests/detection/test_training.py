@@ -17,9 +17,9 @@ from timm.layers.norm_act import BatchNormAct2d
 from torch import nn
 
 from detection import EfficientDet, load
-from detection.classes import ClassList
-from detection.weights import export_effdet
-from engine.sync_norm import SyncBatchNorm
+from detection.data.classes import BoxClasses
+from detection.weights.load import export_effdet
+from engine.training.sync_norm import SyncBatchNorm
 from tests.detection.small import ARCHITECTURE, command, norms, write_few
 from tests.ports import free_port
 
@@ -65,7 +65,9 @@ def one_and_two(small_set, tmp_path_factory):
         write_few(4)
     port = free_port()
     # Loaded once, not by each process.
-    multiprocessing.set_forkserver_preload(["engine.cli", "detection.data", "detection.trainer"])
+    multiprocessing.set_forkserver_preload(
+        ["engine.cli.effdense_cli", "detection.data.module", "detection.prediction.trainer"]
+    )
     context = torch.multiprocessing.start_processes(
         run_process, (2, port, str(folder)), nprocs=2, start_method="forkserver", join=False
     )
@@ -220,7 +222,7 @@ def test_fine_tuning_keeps_all_but_the_last_class_layer_and_says_so(published, c
 
 def test_a_detector_of_the_same_classes_keeps_every_weight(published, caplog):
     content = json.loads(Path("scenes/annotations/instances_train.json").read_text())
-    coco = ClassList.coco90()
+    coco = BoxClasses.coco90()
     content["categories"] = [{"id": i, "name": coco.names[coco.class_id_by_category[i]]} for i in (1, 3)]
     content["annotations"] = [{**a, "category_id": 1 + 2 * (a["category_id"] == 26)} for a in content["annotations"]]
     Path("coco.json").write_text(json.dumps(content))

@@ -11,10 +11,10 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule, Tr
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
-from engine.checkpoints import save_metadata
-from engine.cli import EffDenseCLI, run_cli
+from engine.cli.effdense_cli import EffDenseCLI, run_cli
 from engine.errors import InputError
-from engine.recipe import Optimizer, Schedule, build_optimizer, build_scheduler
+from engine.training.checkpoints import save_metadata
+from engine.training.recipe import Optimizer, Schedule, build_optimizer, build_scheduler
 
 _OPTIMIZER = Optimizer(lr=0.1, lr_batch=8)
 _SCHEDULE = Schedule(warmup_epochs=0.5)

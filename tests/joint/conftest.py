@@ -16,7 +16,7 @@ PHOTO_HW = (72, 96)
 @pytest.fixture(scope="session")
 def streets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Cityscapes with instances, `COUNTS` scenes of `SIZE_HW`, and `annotations/instances_{train,val}.json`."""
-    from engine.scenes import write_scenes
+    from engine.scenes.generate import write_scenes
 
     root: Path = tmp_path_factory.mktemp("joint") / "streets"
     write_scenes(root, COUNTS, SIZE_HW, seed=1, workers=1)
@@ -26,7 +26,7 @@ def streets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A COCO set without masks: `{train,val}/`, `PHOTO_COUNTS` other scenes of `PHOTO_HW`, and `{train,val}.json`."""
-    from engine.scenes import write_scenes
+    from engine.scenes.generate import write_scenes
 
     root: Path = tmp_path_factory.mktemp("joint") / "photos"
     drawn = root.with_name("drawn")

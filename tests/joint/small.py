@@ -10,11 +10,11 @@ import torch
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from detection.classes import ClassList
-from detection.model import EfficientDet
-from engine.checkpoints import save_metadata
+from detection.data.classes import BoxClasses
+from detection.network.model import EfficientDet
+from engine.training.checkpoints import save_metadata
 from joint.__main__ import main
-from segmentation.model import Segmenter
+from segmentation.network.model import Segmenter
 from tests.detection.small import Said
 from tests.detection.small import command as run_command
 
@@ -76,7 +76,7 @@ def write_parts(folder: Path, streets: Path) -> tuple[EfficientDet, Segmenter]:
     """`detector.ckpt` and `segmenter.ckpt`, as the single tasks write them for the scenes; each has seen an image."""
     torch.manual_seed(3)
     categories = json.loads((streets / "annotations/instances_train.json").read_text())["categories"]
-    detector = EfficientDet("lite0", classes=ClassList.from_categories(categories), **DETECTOR)
+    detector = EfficientDet("lite0", classes=BoxClasses.from_categories(categories), **DETECTOR)
     segmenter = Segmenter("lite0", mean=detector.config.mean, std=detector.config.std, **SEGMENTER)
     for network, task in ((detector, "detection"), (segmenter, "segmentation")):
         network.train()(torch.randint(0, 256, (2, 3, *CANVAS_HW), dtype=torch.uint8))

@@ -17,13 +17,13 @@ import torch.nn.functional as F
 import yaml
 from PIL import Image
 
-from detection.dataset import ImageFiles, collate
-from detection.metric import evaluate_boxes
-from detection.postprocess import Postprocess
-from detection.records import DetectionRecords
-from engine.images import Letterbox
-from joint.predict import load
-from segmentation.cityscapes_labels import CITYSCAPES
+from detection.data.dataset import ImageFiles, collate
+from detection.network.postprocess import Postprocess
+from detection.scores.metric import evaluate_boxes
+from detection.scores.records import DetectionRecords
+from engine.data.images import Letterbox
+from joint.answers import load
+from segmentation.data.cityscapes.labels import CITYSCAPES
 from tests.joint.small import CANVAS_HW, command, write_configs
 from tests.segmentation.small import class_ious, logged, read_json, rows_of
 

@@ -73,7 +73,7 @@ def run(request, streets, photos, tmp_path_factory):
     write_configs(folder, streets, photos)
     port = free_port()
     # Loaded once, not by each process.
-    multiprocessing.set_forkserver_preload(["engine.cli", "joint.data", "joint.trainer"])
+    multiprocessing.set_forkserver_preload(["engine.cli.effdense_cli", "joint.data.module", "joint.prediction.trainer"])
     context = torch.multiprocessing.start_processes(
         run_process, (2, port, str(folder), request.param), nprocs=2, start_method="forkserver", join=False
     )

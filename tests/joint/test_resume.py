@@ -11,10 +11,10 @@ import torch
 from lightning import LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from detection.classes import ClassList as BoxClasses
-from engine.runs import RandomState
-from joint.data import JointDataModule
-from segmentation.cityscapes_labels import CITYSCAPES
+from detection.data.classes import BoxClasses
+from engine.cli.runs import RandomState
+from joint.data.module import JointDataModule
+from segmentation.data.cityscapes.labels import CITYSCAPES
 from tests.joint.sets import two
 
 # The network's canvas, and epochs of 4 steps: within 9 steps no pass of a set ends with one.

@@ -11,15 +11,15 @@ import torch.nn.functional as F
 import yaml
 from lightning.pytorch import LightningModule
 
-from detection.batch import DetectionBatch
-from detection.losses import LossConfig as DetectionLoss
-from detection.postprocess import Postprocess
-from joint.batch import JointBatch
-from joint.losses import joint_losses, labelled_outputs
-from joint.model import JointNetwork
-from joint.norms import PerTaskNetwork
-from joint.predict import load
-from segmentation.losses import LossConfig as SegmentationLoss
+from detection.data.batch import DetectionBatch
+from detection.network.losses import DetectionLoss
+from detection.network.postprocess import Postprocess
+from joint.answers import load
+from joint.data.batch import JointBatch
+from joint.network.model import JointNetwork
+from joint.network.norms import PerTaskNetwork
+from joint.training.losses import joint_losses, labelled_outputs
+from segmentation.network.losses import SegmentationLoss
 from tests.joint.small import CANVAS_HW, command, fitted, stored, write_configs, write_parts
 from tests.joint.tiny_network import tiny_network
 from tests.segmentation.small import logged
@@ -274,7 +274,7 @@ def test_a_training_killed_within_an_epoch_goes_on_to_the_same_weights(here, con
 
 
 def test_the_task_is_a_module_whose_mode_keeps_what_is_frozen():
-    from joint.parts import DetectorPart
+    from joint.network.parts import DetectorPart
     from joint.task import JointTask
 
     task = JointTask("lite0", DetectorPart(classes=None), train="detector", backbone_weights=None)

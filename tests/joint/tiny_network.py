@@ -6,15 +6,15 @@ from pathlib import Path
 
 import torch
 
-from detection.classes import ClassList as DetectionClasses
-from detection.model import EfficientDet
-from engine.checkpoints import save_metadata
-from joint.model import JointNetwork
-from segmentation.classes import ClassList
-from segmentation.model import Segmenter
+from detection.data.classes import BoxClasses
+from detection.network.model import EfficientDet
+from engine.training.checkpoints import save_metadata
+from joint.network.model import JointNetwork
+from segmentation.data.classes import MaskClasses
+from segmentation.network.model import Segmenter
 
-OBJECTS = DetectionClasses(("car", "", "person"), (7, 8, 30))
-SURFACES = ClassList(("road", "car", "tree"), (7, 26, 21), ((128, 64, 128), (0, 0, 142), (107, 142, 35)))
+OBJECTS = BoxClasses(("car", "", "person"), (7, 8, 30))
+SURFACES = MaskClasses(("road", "car", "tree"), (7, 26, 21), ((128, 64, 128), (0, 0, 142), (107, 142, 35)))
 CANVAS_HW = (128, 256)  # multiples of the coarsest stride
 
 

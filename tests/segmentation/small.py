@@ -15,7 +15,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from PIL import Image
 from torch import nn
 
-from engine.scenes import write_scenes
+from engine.scenes.generate import write_scenes
 from segmentation.__main__ import main
 from tests.detection.small import Said, StillNorms
 from tests.detection.small import command as run_command

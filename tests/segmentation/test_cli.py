@@ -18,8 +18,8 @@ import yaml
 from PIL import Image
 
 from segmentation import load
-from segmentation.cityscapes_labels import CITYSCAPES
-from segmentation.score import score
+from segmentation.data.cityscapes.labels import CITYSCAPES
+from segmentation.scores.score import score
 from tests.segmentation.cityscapes_oracle import assert_equal
 from tests.segmentation.small import FOLDER_CLASSES, class_ious, command, logged, read_json
 

@@ -16,9 +16,9 @@ import torch
 import yaml
 from PIL import Image
 
-from engine.sync_norm import SyncBatchNorm
+from engine.training.sync_norm import SyncBatchNorm
 from segmentation import Segmenter, load
-from segmentation.cityscapes_labels import CITYSCAPES
+from segmentation.data.cityscapes.labels import CITYSCAPES
 from tests.detection.small import norms
 from tests.ports import free_port
 from tests.segmentation.small import FOLDER_CLASSES, class_ious, command, logged, read_json, rows_of, write_few
@@ -86,7 +86,9 @@ def one_and_two(street_set, tmp_path_factory):
         write_few(4)
     port = free_port()
     # Loaded once, not by each process.
-    multiprocessing.set_forkserver_preload(["engine.cli", "segmentation.data", "segmentation.trainer"])
+    multiprocessing.set_forkserver_preload(
+        ["engine.cli.effdense_cli", "segmentation.data.module", "segmentation.prediction.trainer"]
+    )
     context = torch.multiprocessing.start_processes(
         run_process, (2, port, str(folder)), nprocs=2, start_method="forkserver", join=False
     )

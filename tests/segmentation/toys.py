@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from segmentation.classes import ClassList
+from segmentation.data.classes import MaskClasses
 
-CLASSES = ClassList(("road", "car", "tree"), (7, 26, 21), ((128, 64, 128), (0, 0, 142), (107, 142, 35)))
+CLASSES = MaskClasses(("road", "car", "tree"), (7, 26, 21), ((128, 64, 128), (0, 0, 142), (107, 142, 35)))
 
 
 class ToyNet(nn.Module):
@@ -21,7 +21,7 @@ class ToyNet(nn.Module):
     fill_color = (10, 20, 30)
     classes = CLASSES
 
-    def __init__(self, radius: int = 2, stride: int = 16, classes: ClassList = CLASSES) -> None:
+    def __init__(self, radius: int = 2, stride: int = 16, classes: MaskClasses = CLASSES) -> None:
         super().__init__()
         torch.manual_seed(radius)
         self.stride = stride
@@ -45,7 +45,7 @@ class ByColor(nn.Module):
 
     fill_color = (128, 128, 128)
 
-    def __init__(self, classes: ClassList = CLASSES, stride: int = 32) -> None:
+    def __init__(self, classes: MaskClasses = CLASSES, stride: int = 32) -> None:
         super().__init__()
         self.stride, self.classes = stride, classes
         self.colors = nn.Parameter(torch.tensor(classes.colors, dtype=torch.float32))

@@ -1,0 +1,1 @@
+"""Weights of a backbone from a file, a package or a hub, and their conversion."""

@@ -1,0 +1,1 @@
+"""Images with boxes: annotation files, samples, batches and loaders."""

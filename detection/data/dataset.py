@@ -1,0 +1,191 @@
+"""Images and boxes as samples of one canvas, and samples as batches."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils.data import Dataset
+
+from detection.data.batch import DetectionBatch
+from detection.data.classes import BoxClasses
+from detection.data.coco import CocoAnnotations
+from engine.data.augment import ImageAugmenter
+from engine.data.images import FloatArray, Letterbox, UInt8Array, read_image
+from engine.errors import InputError, SampleError
+
+_log = logging.getLogger(__name__)
+
+
+class Sample(NamedTuple):
+    """One image on its canvas.
+
+    Attributes:
+        image: (H, W, 3) uint8 RGB.
+        boxes_xyxy: (N, 4) float32, pixels of the canvas.
+        class_ids: (N,) int64.
+        image_id: id of the annotation file, or a running number.
+        scale: canvas pixels per original pixel; NaN for an augmented image, which has no way back.
+        size_hw: height and width of the original image.
+    """
+
+    image: UInt8Array
+    boxes_xyxy: FloatArray
+    class_ids: npt.NDArray[np.int64]
+    image_id: int
+    scale: float
+    size_hw: tuple[int, int]
+
+
+class CocoDetection(Dataset[Sample]):
+    """The images of a COCO annotation file with their boxes; images without boxes stay, as negatives.
+
+    Boxes are clipped to the image. Crowds (google/automl `skip_crowd_during_training`) and boxes without area are
+    left out; how many is logged once.
+
+    Args:
+        annotations: what the file says.
+        image_folder: where its file names lie.
+        classes: rows of the model, among which the file's categories are looked up by id.
+        canvas_hw: height and width of the canvas.
+        fill_color: colour of the canvas beside the image: the model's mean, RGB.
+        augmenter: what may happen to the image; None letter-boxes it, as prediction does.
+
+    Raises:
+        InputError: the folder or its first image is missing, or the model has no row for an annotated category.
+    """
+
+    def __init__(
+        self,
+        annotations: CocoAnnotations,
+        image_folder: str | Path,
+        classes: BoxClasses,
+        canvas_hw: tuple[int, int],
+        fill_color: tuple[int, int, int],
+        augmenter: ImageAugmenter | None = None,
+    ) -> None:
+        self.annotations = annotations
+        self.image_folder = Path(image_folder)
+        self.canvas_hw = canvas_hw
+        self.fill_color = fill_color
+        self.augmenter = augmenter
+        self._rows = _model_rows(annotations, classes)
+        _check_folder(self.image_folder, annotations)
+        boxes = annotations.boxes_xyxy
+        usable = ((boxes[:, 2:] > boxes[:, :2]).all(dim=1)) & ~annotations.iscrowd
+        self.box_count = int(usable.sum())
+        crowds = int(annotations.iscrowd.sum())
+        flat = len(boxes) - self.box_count - crowds
+        if flat or crowds:
+            _log.info("%s: %d crowds and %d boxes without area are left out", annotations.path, crowds, flat)
+
+    def __len__(self) -> int:
+        return len(self.annotations)
+
+    def __getitem__(self, index: int) -> Sample:
+        try:
+            image = read_image(self.image_folder / self.annotations.file_name(index), self.annotations.size_hw(index))
+        except InputError as error:
+            raise SampleError(str(error)) from None
+        size_hw = (image.shape[0], image.shape[1])
+        found = self.annotations.boxes_of(index)
+        usable = (found.boxes_xyxy[:, 2:] > found.boxes_xyxy[:, :2]).all(axis=1) & ~found.iscrowd
+        boxes, class_ids = found.boxes_xyxy[usable], self._rows[found.class_ids[usable]]
+        if self.augmenter is not None:
+            image, boxes, kept, _ = self.augmenter(image, boxes)
+            class_ids, scale = class_ids[kept], float("nan")
+        else:
+            letterbox = Letterbox.fit(size_hw, self.canvas_hw)
+            image, boxes, scale = letterbox.apply(image, self.fill_color), letterbox.to_canvas(boxes), letterbox.scale
+            inside = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+            boxes, class_ids = boxes[inside], class_ids[inside]
+        return Sample(image, boxes, class_ids, int(self.annotations.image_ids[index]), scale, size_hw)
+
+
+class ImageFiles(Dataset[Sample]):
+    """Image files for prediction; image ids count from 0 in the order of `paths`."""
+
+    def __init__(self, paths: Sequence[Path], canvas_hw: tuple[int, int], fill_color: tuple[int, int, int]) -> None:
+        self.paths = list(paths)
+        self.canvas_hw = canvas_hw
+        self.fill_color = fill_color
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Sample:
+        try:
+            image = read_image(self.paths[index])
+        except InputError as error:
+            raise SampleError(str(error)) from None
+        letterbox = Letterbox.fit((image.shape[0], image.shape[1]), self.canvas_hw)
+        return letterbox_sample(image, letterbox, self.fill_color, index)
+
+
+def letterbox_sample(
+    image: UInt8Array, letterbox: Letterbox, fill_color: tuple[int, int, int], image_id: int = 0
+) -> Sample:
+    """A sample without boxes of an (h, w, 3) uint8 RGB image, laid on the canvas of its letter-box."""
+    canvas = letterbox.apply(image, fill_color)
+    empty = np.empty((0, 4), dtype=np.float32)
+    return Sample(canvas, empty, np.empty(0, dtype=np.int64), image_id, letterbox.scale, letterbox.image_hw)
+
+
+def collate(samples: Sequence[Sample]) -> DetectionBatch:
+    """Stack samples of one canvas; boxes are padded to the most of any sample, class ids with -1."""
+    count = max(len(sample.class_ids) for sample in samples)
+    boxes = np.zeros((len(samples), count, 4), dtype=np.float32)
+    class_ids = np.full((len(samples), count), -1, dtype=np.int64)
+    for row, sample in enumerate(samples):
+        boxes[row, : len(sample.class_ids)] = sample.boxes_xyxy
+        class_ids[row, : len(sample.class_ids)] = sample.class_ids
+    return DetectionBatch(
+        # A view: channels lie last in memory, as decoded, and as the convolutions want them.
+        images=torch.stack([torch.from_numpy(sample.image) for sample in samples]).permute(0, 3, 1, 2),
+        boxes_xyxy=torch.from_numpy(boxes),
+        class_ids=torch.from_numpy(class_ids),
+        image_ids=torch.tensor([sample.image_id for sample in samples], dtype=torch.int64),
+        scales=torch.tensor([sample.scale for sample in samples], dtype=torch.float32),
+        sizes_hw=torch.tensor([sample.size_hw for sample in samples], dtype=torch.int64),
+    )
+
+
+def _model_rows(annotations: CocoAnnotations, classes: BoxClasses) -> npt.NDArray[np.int64]:
+    """Row of the model for each class of the file; -1 where no box needs one.
+
+    Raises:
+        InputError: an annotated category has no row.
+    """
+    known = classes.class_id_by_category
+    own = annotations.classes
+    rows = np.array([known.get(category_id, -1) for category_id in own.category_ids], dtype=np.int64)
+    used = np.bincount(annotations.class_ids.numpy(), minlength=len(own)) > 0
+    missing = np.flatnonzero(used & (rows < 0))
+    if missing.size:
+        first = missing[0]
+        msg = (
+            f"annotation file '{annotations.path}' has boxes of {missing.size} categories that the model does not "
+            f"know, such as '{own.names[first]}' (id {own.category_ids[first]}); the model knows {len(classes)} "
+            f"classes, ids {min(classes.category_ids)} to {max(classes.category_ids)}. "
+            "Give the annotations that the model was made for, or make it for these classes."
+        )
+        raise InputError(msg)
+    return rows
+
+
+def _check_folder(folder: Path, annotations: CocoAnnotations) -> None:
+    if not folder.is_dir():
+        msg = f"image folder '{folder}' does not exist. Give the folder with the images of '{annotations.path}'."
+        raise InputError(msg)
+    first = annotations.file_name(0)
+    if not (folder / first).is_file():
+        msg = (
+            f"image folder '{folder}' does not hold '{first}', the first image of '{annotations.path}'. "
+            "Give the folder that its file names start from."
+        )
+        raise InputError(msg)

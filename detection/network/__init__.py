@@ -1,0 +1,1 @@
+"""EfficientDet itself: family, pyramid, heads, anchors, losses and suppression."""

@@ -1,0 +1,361 @@
+"""The EfficientDet family: one name, `d0` ... `d7x` or `lite0` ... `lite4`, sets every value; each can be overridden.
+
+Between the members lie the networks of any other φ, by names such as `phi1.5`.
+
+Sources: Tan, Pang, Le, "EfficientDet" (arXiv 1911.09070), table 1 and section 4; where the released models
+depart from the paper's equations, google/automl `efficientdet/hparams_config.py` (6a54c87) is followed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from backbones.scaling import member_phi, round_channels, scaled_name
+from engine.errors import InputError, check_choice
+
+MemberName = Literal[
+    "d0",
+    "d1",
+    "d2",
+    "d3",
+    "d4",
+    "d5",
+    "d6",
+    "d7",
+    "d7x",
+    "lite0",
+    "lite1",
+    "lite2",
+    "lite3",
+    "lite3x",
+    "lite4",
+]
+
+
+class PhiName(str):
+    """A name such as `phi1.5`, of the network at any φ.
+
+    Raises:
+        ValueError: the text is no such name.
+    """
+
+    def __new__(cls, text: str) -> PhiName:
+        """The text, if it is such a name."""
+        if not _PHI_NAME.fullmatch(text):
+            msg = f"'{text}' is not phi and a number"
+            raise ValueError(msg)
+        return super().__new__(cls, text)
+
+
+_PHI_NAME = re.compile(r"phi(-?\d+(?:\.\d+)?)")
+Fusion = Literal["fast_attention", "attention", "sum"]
+Activation = Literal["silu", "relu6"]
+Padding = Literal["same", "symmetric"]
+Pyramid = Literal["bifpn", "quad"]
+Resampling = Literal["pool", "bilinear"]
+Fill = Literal["mean", "black"]
+PerChannel = tuple[float, float, float]
+
+IMAGENET_MEAN: PerChannel = (0.485, 0.456, 0.406)
+IMAGENET_STD: PerChannel = (0.229, 0.224, 0.225)
+HALF: PerChannel = (0.5, 0.5, 0.5)  # maps 0..255 to -1..1: the Lite and the AdvProp members
+
+
+@dataclass(frozen=True)
+class DetectorArchitecture:
+    """Everything that shapes the network or what its numbers mean.
+
+    Attributes:
+        name: the family member it started from, or `phi` and a number.
+        backbone: a timm EfficientNet.
+        image_size: height and width of the canvas that images are letter-boxed on, in pixels.
+        fpn_channels: channels of every pyramid map, W_bifpn of the paper's equation 1.
+        fpn_cells: BiFPN layers, D_bifpn.
+        head_repeats: separable convolutions in each head before the predicting one, equation 2.
+        fusion: how a node weighs its inputs: fast normalised (equation after section 3.3), softmax, or plain sum.
+        max_level: coarsest pyramid level; the finest is 3.
+        anchor_scale: side of the smallest square anchor in strides of its level.
+        anchor_octaves: anchor sizes per octave.
+        anchor_ratios: width and height of each anchor shape, for a unit square.
+        activation: of the pyramid and the heads.
+        padding: of strided layers: `same` puts the odd pixel right and below as TensorFlow does.
+        norm_eps: batch-norm epsilon of pyramid and heads.
+        norm_momentum: share of a new batch in the running statistics, in the backbone too.
+        drop_path: stochastic depth of the backbone's last block (1 - survival_prob of the official code).
+        mean: subtracted from RGB in 0..1.
+        std: divides RGB in 0..1.
+        fill: colour of the canvas beside the image, the mean or black.
+        pyramid: `bifpn`, or effdet's `quad` with two bidirectional layers side by side in each cell.
+        resampling: between pyramid levels: `pool` is max-pooling downwards and nearest neighbour upwards, as
+            published; `bilinear` is that both ways, as in some of effdet's own networks.
+    """
+
+    name: str
+    backbone: str
+    image_size: tuple[int, int]
+    fpn_channels: int
+    fpn_cells: int
+    head_repeats: int
+    fusion: Fusion = "fast_attention"
+    max_level: int = 7
+    anchor_scale: float = 4.0
+    anchor_octaves: int = 3
+    anchor_ratios: tuple[tuple[float, float], ...] = ((1.0, 1.0), (1.4, 0.7), (0.7, 1.4))
+    activation: Activation = "silu"
+    padding: Padding = "same"
+    norm_eps: float = 1e-3
+    norm_momentum: float = 0.01
+    drop_path: float = 0.2
+    mean: PerChannel = IMAGENET_MEAN
+    std: PerChannel = IMAGENET_STD
+    fill: Fill = "mean"
+    pyramid: Pyramid = "bifpn"
+    resampling: Resampling = "pool"
+
+    def __post_init__(self) -> None:
+        positive = ("fpn_channels", "fpn_cells", "head_repeats", "anchor_scale", "anchor_octaves", "norm_eps")
+        for field in positive:
+            if getattr(self, field) <= 0:
+                msg = f"{field} is {getattr(self, field)}; it must be above 0"
+                raise InputError(msg)
+        if len(self.image_size) != 2 or min(self.image_size) < 32:
+            msg = f"image_size is {self.image_size}; give height and width of at least 32 pixels"
+            raise InputError(msg)
+        if not 5 <= self.max_level <= 9:
+            msg = f"max_level is {self.max_level}; the pyramid's coarsest level lies between 5 and 9"
+            raise InputError(msg)
+        if not self.anchor_ratios or any(len(r) != 2 or min(r) <= 0 for r in self.anchor_ratios):
+            msg = f"anchor_ratios is {self.anchor_ratios}; give pairs of width and height above 0"
+            raise InputError(msg)
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            msg = f"mean is {self.mean} and std {self.std}; give three numbers each, std above 0"
+            raise InputError(msg)
+        choices = {"fusion": Fusion, "activation": Activation, "padding": Padding}
+        choices |= {"pyramid": Pyramid, "resampling": Resampling, "fill": Fill}
+        for field, kinds in choices.items():
+            check_choice(field, getattr(self, field), get_args(kinds))
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """Pyramid levels, finest first; level l has stride 2^l."""
+        return tuple(range(3, self.max_level + 1))
+
+    @property
+    def stride(self) -> int:
+        """Stride of the coarsest level: canvases are multiples of it."""
+        return int(2**self.max_level)
+
+    @property
+    def anchors_per_cell(self) -> int:
+        """A = octaves x ratios."""
+        return self.anchor_octaves * len(self.anchor_ratios)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as a checkpoint stores them."""
+        plain = dataclasses.asdict(self)
+        plain["anchor_ratios"] = [list(ratio) for ratio in self.anchor_ratios]
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in plain.items()}
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> DetectorArchitecture:
+        """The inverse of `to_dict`.
+
+        Raises:
+            InputError: a key is not known to this version.
+        """
+        check_fields(stored)
+        return cls(**{key: _tuples(value) for key, value in stored.items()})
+
+
+@dataclass(frozen=True)
+class DetectorOverrides:
+    """Values in place of the member's own; None leaves it. Each is described in `DetectorArchitecture`."""
+
+    backbone: str | None = None
+    image_size: int | tuple[int, int] | None = None
+    fpn_channels: int | None = None
+    fpn_cells: int | None = None
+    head_repeats: int | None = None
+    fusion: Fusion | None = None
+    max_level: int | None = None
+    anchor_scale: float | None = None
+    anchor_octaves: int | None = None
+    anchor_ratios: tuple[tuple[float, float], ...] | None = None
+    activation: Activation | None = None
+    padding: Padding | None = None
+    norm_eps: float | None = None
+    norm_momentum: float | None = None
+    drop_path: float | None = None
+    mean: PerChannel | None = None
+    std: PerChannel | None = None
+    fill: Fill | None = None
+    pyramid: Pyramid | None = None
+    resampling: Resampling | None = None
+
+    def given(self) -> dict[str, Any]:
+        """Those that are not None."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+def _standard(
+    phi: int, backbone: int, size: int, channels: int, cells: int, repeats: int, **other: Any
+) -> DetectorArchitecture:
+    name = other.pop("name", f"d{phi}")
+    # The official code drops no path in B0 (hparams_config.py: survival_prob is None for D0).
+    drop_path = 0.0 if backbone == 0 else 0.2
+    return DetectorArchitecture(
+        name,
+        f"tf_efficientnet_b{backbone}",
+        (size, size),
+        channels,
+        cells,
+        repeats,
+        drop_path=drop_path,
+        **other,
+    )
+
+
+def _lite(
+    name: str, backbone: int, size: int, channels: int, cells: int, repeats: int, scale: float
+) -> DetectorArchitecture:
+    return DetectorArchitecture(
+        name,
+        f"tf_efficientnet_lite{backbone}",
+        (size, size),
+        channels,
+        cells,
+        repeats,
+        fusion="sum",
+        anchor_scale=scale,
+        activation="relu6",
+        drop_path=0.0 if backbone == 0 else 0.2,
+        mean=HALF,
+        std=HALF,
+    )
+
+
+# As published. The equations (`pyramid_channels` to `image_side`) give the same but for these: D2 has 112 channels, not
+# 120, and D4 224, not 216; D5 has 7 cells, not 8, D6 8, not 9, and D7 8, not 10; D5 is for 1280 pixels, not 1152, and
+# D7 for 1536, not 1408; D7 has D6's backbone and channels, and D7x the backbone of the equations.
+# D6 and above sum without weights, as the weighted fusion diverged at that size (hparams_config.py).
+FAMILY: dict[str, DetectorArchitecture] = {
+    member.name: member
+    for member in (
+        _standard(0, 0, 512, 64, 3, 3),
+        _standard(1, 1, 640, 88, 4, 3),
+        _standard(2, 2, 768, 112, 5, 3),
+        _standard(3, 3, 896, 160, 6, 4),
+        _standard(4, 4, 1024, 224, 7, 4),
+        _standard(5, 5, 1280, 288, 7, 4),
+        _standard(6, 6, 1280, 384, 8, 5, fusion="sum"),
+        _standard(7, 6, 1536, 384, 8, 5, fusion="sum", anchor_scale=5.0),
+        _standard(7, 7, 1536, 384, 8, 5, fusion="sum", max_level=8, name="d7x"),
+        _lite("lite0", 0, 320, 64, 3, 3, 3.0),
+        _lite("lite1", 1, 384, 88, 4, 3, 3.0),
+        _lite("lite2", 2, 448, 112, 5, 3, 3.0),
+        _lite("lite3", 3, 512, 160, 6, 4, 4.0),
+        _lite("lite3x", 3, 640, 200, 6, 4, 3.0),
+        _lite("lite4", 4, 640, 224, 7, 4, 4.0),
+    )
+}
+
+
+PHI_RANGE = (-2.0, 8.0)  # below, no cell of the pyramid is left; the largest published member is 7
+
+
+def pyramid_channels(phi: float) -> int:
+    """W = 64 · 1.35^φ (equation 1), rounded as the backbone's channels are."""
+    return round_channels(64, 1.35**phi)
+
+
+def pyramid_cells(phi: float) -> int:
+    """D = 3 + φ (equation 1), to the nearest whole number, halves up."""
+    return math.floor(3 + phi + 0.5)
+
+
+def head_repeats(phi: float) -> int:
+    """3 + ⌊φ / 3⌋ (equation 2)."""
+    return 3 + math.floor(phi / 3)
+
+
+def image_side(phi: float) -> int:
+    """R = 512 + 128 · φ (equation 3), to the nearest multiple of 128, the stride of level 7; halves up."""
+    return 128 * math.floor(4 + phi + 0.5)
+
+
+def scaled_member(phi: float) -> DetectorArchitecture:
+    """The detector at φ: a published member where φ is 0, 1, ... 7, else what the equations give.
+
+    The equations name no backbone between the published ones; theirs is the EfficientNet whose cost lies between them
+    (`backbones.scaling.member_phi`). Drop path and fusion are those of the member below.
+
+    Raises:
+        InputError: φ is no number from -2 to 8.
+    """
+    low, high = PHI_RANGE
+    if not low <= phi <= high:  # NaN is not either
+        msg = f"phi is {phi:g}; a detector's lies between {low:g} and {high:g}, as d0 to d7 are 0 to 7."
+        raise InputError(msg)
+    if f"d{phi:g}" in FAMILY:
+        return FAMILY[f"d{phi:g}"]
+    side = image_side(phi)
+    written = f"{phi:.6f}".rstrip("0").rstrip(".")
+    return DetectorArchitecture(
+        f"phi{written}",
+        scaled_name(round(member_phi(phi), 2)),
+        (side, side),
+        pyramid_channels(phi),
+        pyramid_cells(phi),
+        head_repeats(phi),
+        fusion="sum" if phi > 6 else "fast_attention",
+        drop_path=0.0 if phi < 1 else 0.2,
+    )
+
+
+def architecture(name: str, **overrides: Any) -> DetectorArchitecture:
+    """The member called `name`, with some values replaced; a value of None leaves the member's own.
+
+    `image_size` may be one number for a square canvas. `phi` and a number is `scaled_member`.
+
+    Raises:
+        InputError: unknown member, unknown field, or a value out of range.
+    """
+    if match := _PHI_NAME.fullmatch(name):
+        return replaced(scaled_member(float(match[1])), **overrides)
+    if name.startswith("phi"):
+        msg = f"'{name}' is no member; write phi and a number from {PHI_RANGE[0]:g} to {PHI_RANGE[1]:g}, as in phi1.5."
+        raise InputError(msg)
+    check_choice("member", name, FAMILY)
+    return replaced(FAMILY[name], **overrides)
+
+
+def replaced(config: DetectorArchitecture, **overrides: Any) -> DetectorArchitecture:
+    """An architecture with some values replaced, as `architecture` takes them.
+
+    Raises:
+        InputError: unknown field, or a value out of range.
+    """
+    check_fields(overrides)
+    given = {key: _tuples(value) for key, value in overrides.items() if value is not None}
+    size = given.get("image_size")
+    if isinstance(size, int):
+        given["image_size"] = (size, size)
+    return dataclasses.replace(config, **given)
+
+
+def _tuples(value: Any) -> Any:
+    """Lists, as JSON and checkpoints have them, as the tuples of a frozen architecture, to any depth."""
+    return tuple(_tuples(item) for item in value) if isinstance(value, list | tuple) else value
+
+
+def check_fields(given: Mapping[str, Any]) -> None:
+    """Raise InputError when a key is no field of `DetectorArchitecture`, naming the nearest."""
+    allowed = [field.name for field in dataclasses.fields(DetectorArchitecture)]
+    for key in given:
+        check_choice("architecture value", key, allowed)

@@ -1,0 +1,170 @@
+"""Focal loss for classes, Huber loss for boxes (arXiv 1911.09070 section 5.1; google/automl `train_lib.py`).
+
+Checked against effdet 0.4.1's `DetectionLoss`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from detection.network.anchors import encode_boxes
+from detection.network.matching import Matches, match_anchors
+from engine.errors import InputError
+
+
+@dataclass(frozen=True)
+class DetectionLoss:
+    """What the training minimises; the values of google/automl `hparams_config.py`.
+
+    Attributes:
+        alpha: weight of positives in the focal loss, negatives have 1 - alpha.
+        gamma: how strongly easy examples are turned down.
+        label_smoothing: share of the target moved to one half.
+        delta: where Huber turns from square to linear, in anchor sizes.
+        box_weight: weight of the box loss.
+        match_iou: least overlap of a positive anchor.
+    """
+
+    alpha: float = 0.25
+    gamma: float = 1.5
+    label_smoothing: float = 0.0
+    delta: float = 0.1
+    box_weight: float = 50.0
+    match_iou: float = 0.5
+
+    def __post_init__(self) -> None:
+        for field in ("alpha", "match_iou"):
+            if not 0 < getattr(self, field) < 1:
+                msg = f"loss.{field} is {getattr(self, field)}; it must lie between 0 and 1"
+                raise InputError(msg)
+        if not 0 <= self.label_smoothing < 1:
+            msg = f"loss.label_smoothing is {self.label_smoothing}; it must be at least 0 and below 1"
+            raise InputError(msg)
+        for field in ("gamma", "box_weight"):
+            if not getattr(self, field) >= 0:
+                msg = f"loss.{field} is {getattr(self, field)}; it must be at least 0"
+                raise InputError(msg)
+        if not self.delta > 0:
+            msg = f"loss.delta is {self.delta}; it must be above 0"
+            raise InputError(msg)
+
+
+class Losses(NamedTuple):
+    """Sums over the batch, not yet divided by the number of positives.
+
+    Attributes:
+        classes: focal loss over all anchors and classes.
+        boxes: Huber loss over the positives' four deltas, divided by 4 and unweighted.
+        positives: how many anchors were positive, float32.
+    """
+
+    classes: Tensor
+    boxes: Tensor
+    positives: Tensor
+
+    def total(self, normaliser: Tensor, box_weight: float) -> Tensor:
+        """The number to minimise: both sums per positive, the boxes' weighted."""
+        return (self.classes + box_weight * self.boxes) / normaliser
+
+
+class _FocalSum(torch.autograd.Function):
+    """Sum of the focal loss of logits whose target is one constant, with its gradient made in the forward pass.
+
+    Autograd would keep five intermediate maps of B * R * K floats, gigabytes for a D4; this keeps the gradient.
+    """
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, logits: Tensor, alpha: float, gamma: float) -> Tensor:
+        # For a target of 0: loss = (1 - alpha) p^gamma softplus(x), p = sigmoid(x).
+        p = logits.sigmoid()
+        cross_entropy = F.softplus(logits)
+        # d/dx = (1 - alpha) p^gamma (gamma (1 - p) softplus(x) + p)
+        scale = p.sqrt().mul_(p) if gamma == 1.5 else p.pow(gamma)
+        scale.mul_(1.0 - alpha)
+        # Not torch.dot, which does not sum pairwise: 0.3 % off over 4e6 equal terms on a CPU.
+        total = (scale * cross_entropy).sum()
+        if logits.requires_grad:
+            gradient = cross_entropy.mul_(gamma).mul_(1.0 - p).add_(p).mul_(scale)
+            ctx.save_for_backward(gradient)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[Tensor, None, None]:
+        (gradient,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        return gradient * grad, None, None
+
+
+def focal_terms(logits: Tensor, target: float, alpha_t: float, gamma: float, smoothing: float) -> Tensor:
+    """Focal loss of each logit for one hard target, 0 or 1 (arXiv 1708.02002, equation 5), shape as given.
+
+    Smoothing moves the target of the cross-entropy only; the focusing factor knows the hard target.
+    """
+    log_miss = F.logsigmoid(-logits if target else logits)  # of 1 - p_t; has a gradient where 1 - p_t is 0
+    soft = target * (1.0 - smoothing) + 0.5 * smoothing
+    cross_entropy = F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, soft), reduction="none")
+    return alpha_t * (gamma * log_miss).exp() * cross_entropy
+
+
+def focal_loss(class_logits: Tensor, positive_logits: Tensor, config: DetectionLoss) -> Tensor:
+    """Focal loss summed over all anchors and classes.
+
+    Nearly all targets are 0, so the sum is taken as if all were and put right at the positives: no target map of
+    B * R * K is ever made.
+
+    Args:
+        class_logits: (B, R, K).
+        positive_logits: (P,) those of them whose target is 1.
+        config: alpha, gamma, smoothing.
+    """
+    logits, positive = class_logits.float(), positive_logits.float()
+    a, g, e = config.alpha, config.gamma, config.label_smoothing
+    if e == 0.0:
+        everywhere: Tensor = _FocalSum.apply(logits, a, g)
+    else:
+        everywhere = focal_terms(logits, 0, 1 - a, g, e).sum()
+    correction = focal_terms(positive, 1, a, g, e) - focal_terms(positive, 0, 1 - a, g, e)
+    return everywhere + correction.sum()
+
+
+def box_loss(deltas: Tensor, targets: Tensor, config: DetectionLoss) -> Tensor:
+    """Huber loss of (P, 4) deltas, summed and divided by 4; delta^2 / 2 at the joint, as TensorFlow's Huber."""
+    return F.huber_loss(deltas.float(), targets, delta=config.delta, reduction="sum") / 4
+
+
+def detection_losses(
+    class_logits: Tensor,
+    box_deltas: Tensor,
+    anchors_xyxy: Tensor,
+    boxes_xyxy: Tensor,
+    class_ids: Tensor,
+    config: DetectionLoss,
+) -> Losses:
+    """Match, then both losses of a batch.
+
+    Args:
+        class_logits: (B, R, K).
+        box_deltas: (B, R, 4).
+        anchors_xyxy: (R, 4) canvas pixels.
+        boxes_xyxy: (B, N, 4) canvas pixels.
+        class_ids: (B, N); -1 is padding.
+        config: weights and thresholds.
+    """
+    matches = match_anchors(boxes_xyxy, class_ids, anchors_xyxy, iou_threshold=config.match_iou)
+    positives = class_logits.new_tensor(len(matches.anchor), dtype=torch.float32)
+    # Float before the positives are picked: their two gradients nearly cancel, and would do so in half precision.
+    class_logits = class_logits.float()
+    found = class_logits[matches.image, matches.anchor, class_ids[matches.image, matches.box]]
+    deltas = box_deltas[matches.image, matches.anchor]
+    targets = _targets(matches, boxes_xyxy, anchors_xyxy)
+    return Losses(focal_loss(class_logits, found, config), box_loss(deltas, targets, config), positives)
+
+
+def _targets(matches: Matches, boxes_xyxy: Tensor, anchors_xyxy: Tensor) -> Tensor:
+    return encode_boxes(boxes_xyxy[matches.image, matches.box].float(), anchors_xyxy[matches.anchor])

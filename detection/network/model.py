@@ -1,0 +1,236 @@
+"""EfficientDet: images in, class logits and box deltas out; or images in, boxes out.
+
+Source: Tan, Pang, Le, "EfficientDet: Scalable and Efficient Object Detection" (arXiv 1911.09070), figure 3.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from backbones.features import EfficientNetFeatures
+from backbones.folding import Foldable
+from detection.data.batch import DetectionBatch, Detections
+from detection.data.classes import BoxClasses
+from detection.network.anchors import AnchorCache
+from detection.network.bifpn import BiFPN, initialise_pyramid
+from detection.network.family import DetectorArchitecture, architecture
+from detection.network.heads import CLASS_BIAS, Head, initialise_head
+from detection.network.losses import DetectionLoss, Losses, detection_losses
+from detection.network.postprocess import Postprocess, postprocess, to_original_pixels
+from engine.distributed import is_main
+from engine.errors import InputError
+
+if TYPE_CHECKING:
+    from detection.prediction.predict import Found, Source
+
+_log = logging.getLogger(__name__)
+
+
+class EfficientDet(Foldable):
+    """A member of the family.
+
+    Args:
+        member: `d0` ... `d7x`, `lite0` ... `lite4`, or a complete `DetectorArchitecture`.
+        num_classes: K; not needed with `classes`.
+        classes: names and category ids of the K rows.
+        backbone_weights: ImageNet weights for the backbone, see `backbones.weights.load`; None starts at random.
+        overrides: any field of `DetectorArchitecture` in place of the member's own value.
+
+    Raises:
+        InputError: unknown member or field, a value out of range, or a class count that contradicts `classes`.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        member: str | DetectorArchitecture = "d0",
+        num_classes: int | None = None,
+        *,
+        classes: BoxClasses | None = None,
+        backbone_weights: str | Path | None = None,
+        frozen_stages: int = 0,
+        freeze_norm: bool = False,
+        grad_checkpointing: bool = False,
+        **overrides: Any,
+    ) -> None:
+        super().__init__()
+        name = member if isinstance(member, str) else member.name
+        config = architecture(name, **overrides) if isinstance(member, str) else member
+        if not isinstance(member, str) and overrides:
+            msg = "give overrides with a member's name, or a complete DetectorArchitecture, not both"
+            raise InputError(msg)
+        self.config = config
+        self.classes = _class_list(num_classes, classes)
+        self.backbone = EfficientNetFeatures(
+            config.backbone,
+            levels=(3, 4, 5),
+            drop_path=config.drop_path,
+            norm_momentum=config.norm_momentum,
+            frozen_stages=frozen_stages,
+            freeze_norm=freeze_norm,
+            grad_checkpointing=grad_checkpointing,
+            weights=backbone_weights,
+        )
+        given = {key for key, value in overrides.items() if value is not None}
+        if "backbone" in given and not given & {"mean", "std"}:
+            norm = self.backbone.image_norm
+            config = self.config = DetectorArchitecture.from_dict(
+                config.to_dict() | {"mean": norm.mean, "std": norm.std}
+            )
+        self.fpn = BiFPN(self.backbone.channels, config)
+        self.class_head = Head(len(self.classes), config)
+        self.box_head = Head(4, config)
+        initialise_pyramid(self.fpn)
+        initialise_head(self.class_head, last_bias=CLASS_BIAS)
+        initialise_head(self.box_head)
+        self.anchors = AnchorCache(config)
+        self.register_buffer("mean", 255 * torch.tensor(config.mean)[:, None, None], persistent=False)
+        self.register_buffer("std", 255 * torch.tensor(config.std)[:, None, None], persistent=False)
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, **settings: Any) -> EfficientDet:
+        """A published checkpoint by name, such as `tf_efficientdet_d0`, or a local file in effdet's layout.
+
+        Downloads once, checks the hash in the file's name and prints the licence. Padding, epsilon, mean, std
+        and the class list travel with the weights.
+
+        Args:
+            source: see `detection.weights.load.PUBLISHED` for the names.
+            settings: `layout_of` and `freezing` of `detection.weights.load.load_pretrained`, and fields of
+                `DetectorArchitecture` that hold no weights, such as `image_size`.
+
+        Raises:
+            InputError: unknown name, no connection, a wrong hash, or a file that does not fit.
+        """
+        from detection.weights.load import load_pretrained
+
+        return load_pretrained(source, **settings)
+
+    def forward(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Class logits and box deltas by level, finest first.
+
+        Args:
+            images: (B, 3, H, W) RGB in 0..255, uint8 or float, any size; padded right and below with the fill
+                colour to a multiple of the coarsest stride.
+
+        Returns:
+            Maps (B, A * K, H_l, W_l) and (B, A * 4, H_l, W_l), anchor-major; deltas in the order ty, tx, th, tw.
+        """
+        pyramid = self.fpn(self.backbone(self.normalise(images)))
+        return self.class_head(pyramid), self.box_head(pyramid)
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """0..255 to the backbone's range, and the fill colour up to a multiple of the coarsest stride."""
+        height, width = images.shape[-2:]
+        pads = (0, -width % self.config.stride, 0, -height % self.config.stride)
+        if self.config.fill == "black":
+            images, pads = F.pad(images, pads), (0, 0, 0, 0)
+        normal = F.pad((images.to(self.mean.dtype) - self.mean) / self.std, pads)
+        return normal.contiguous(memory_format=torch.channels_last)
+
+    def predictions(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Class logits (B, R, K), box deltas (B, R, 4) and their anchors (R, 4) xyxy in canvas pixels."""
+        return self.predictions_from(self.backbone(self.normalise(images)))
+
+    def predictions_from(self, features: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """As `predictions`, from the backbone's maps of levels 3, 4 and 5."""
+        pyramid = self.fpn(features)
+        class_maps, box_maps = self.class_head(pyramid), self.box_head(pyramid)
+        stride = 2 ** self.config.levels[0]
+        canvas_hw = (class_maps[0].shape[-2] * stride, class_maps[0].shape[-1] * stride)
+        anchors = self.anchors(canvas_hw, class_maps[0].device)
+        return self.class_head.flatten(class_maps), self.box_head.flatten(box_maps), anchors
+
+    def losses(self, batch: DetectionBatch, config: DetectionLoss) -> Losses:
+        """Loss sums of a batch; divide by the positives of all devices."""
+        class_logits, box_deltas, anchors = self.predictions(batch.images)
+        return detection_losses(class_logits, box_deltas, anchors, batch.boxes_xyxy, batch.class_ids, config)
+
+    @torch.no_grad()
+    def detect(self, batch: DetectionBatch, config: Postprocess) -> Detections:
+        """Detections of a letter-boxed batch, in pixels of the original images."""
+        return self.detections(self.predictions(batch.images), batch, config)
+
+    @staticmethod
+    def detections(
+        predictions: tuple[Tensor, Tensor, Tensor], batch: DetectionBatch, config: Postprocess
+    ) -> Detections:
+        """As `detect`, from what `predictions` says of the batch's images."""
+        class_logits, box_deltas, anchors = predictions
+        limits_hw = batch.sizes_hw * batch.scales[:, None]
+        found = postprocess(class_logits, box_deltas, anchors, config, limits_hw)
+        return to_original_pixels(found, batch.scales, batch.sizes_hw)
+
+    def predict(self, image: Source, **settings: Any) -> Found:
+        """Objects in an image, a path or an (H, W, 3) uint8 RGB array: boxes in original pixels, labels, scores.
+
+        Settings are those of `detection.prediction.predict.predict_many`.
+        """
+        from detection.prediction.predict import predict
+
+        return predict(self, image, **settings)
+
+    def predict_many(self, images: Sequence[Source], **settings: Any) -> list[Found]:
+        """As `predict`, for several images, computed in batches."""
+        from detection.prediction.predict import predict_many
+
+        return predict_many(self, images, **settings)
+
+    def set_classes(self, classes: BoxClasses) -> None:
+        """Take another class list; only the class head's last layer starts anew when the rows differ."""
+        if classes == self.classes:
+            return
+        if is_main():
+            kept = "all weights are kept but the last class layer, which starts anew"
+            _log.warning("class list changed from %d to %d rows: %s", len(self.classes), len(classes), kept)
+        fresh = Head(len(classes), self.config)
+        initialise_head(fresh, last_bias=CLASS_BIAS)
+        self.class_head.predict = fresh.predict.to(self.mean)
+        self.class_head.outputs = len(classes)
+        self.classes = classes
+
+    def settings(self) -> dict[str, Any]:
+        """Plain values from which `from_settings` builds the same network, for checkpoints."""
+        values = self.config.to_dict()
+        return {"member": values.pop("name"), "architecture": values, "classes": self.classes.to_dict()}
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> EfficientDet:
+        """The network that `settings` describes, with random weights."""
+        config = DetectorArchitecture.from_dict({"name": settings["member"], **settings["architecture"]})
+        return cls(config, classes=BoxClasses.from_dict(settings["classes"]))
+
+    @property
+    def stride(self) -> int:
+        """Pixels that canvases are multiples of."""
+        return self.config.stride
+
+    @property
+    def fill_color(self) -> tuple[int, int, int]:
+        """What fills canvases beside the image, in 0..255: the mean colour, or black."""
+        if self.config.fill == "black":
+            return 0, 0, 0
+        red, green, blue = (round(255 * value) for value in self.config.mean)
+        return red, green, blue
+
+
+def _class_list(num_classes: int | None, classes: BoxClasses | None) -> BoxClasses:
+    if classes is None:
+        count = 90 if num_classes is None else num_classes
+        if count < 1:
+            msg = f"num_classes is {count}; give at least 1"
+            raise InputError(msg)
+        return BoxClasses.numbered(count)
+    if num_classes is not None and num_classes != len(classes):
+        msg = f"num_classes is {num_classes}, but the class list has {len(classes)} rows. Leave num_classes out."
+        raise InputError(msg)
+    return classes

@@ -1,0 +1,205 @@
+"""From class and box predictions to the final boxes: top candidates, then hard or soft non-maximum suppression.
+
+Sources: google/automl `efficientdet/tf2/postprocess.py` (6a54c87) for the numbers; Bodla et al., "Soft-NMS"
+(arXiv 1704.04503, equation 3) for the decay. Checked against effdet 0.4.1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torchvision.ops import batched_nms
+
+from detection.data.batch import Detections
+from detection.network.anchors import decode_boxes
+from engine.errors import InputError, check_choice
+
+
+@dataclass(frozen=True)
+class Postprocess:
+    """How predictions become detections.
+
+    Attributes:
+        nms: `hard` drops overlapping boxes, `soft` lowers their scores (Gaussian).
+        iou_threshold: overlap from which hard suppression drops a box.
+        soft_sigma: width of the Gaussian decay.
+        score_threshold: boxes at or below it are not returned.
+        max_candidates: best (anchor, class) pairs per image that enter the suppression.
+        max_detections: most boxes returned per image.
+        class_agnostic: let boxes of different classes suppress each other.
+    """
+
+    nms: Literal["hard", "soft"] = "hard"
+    iou_threshold: float = 0.5
+    soft_sigma: float = 0.5
+    score_threshold: float = 0.001
+    max_candidates: int = 5000
+    max_detections: int = 100
+    class_agnostic: bool = False
+
+    def __post_init__(self) -> None:
+        check_choice("nms", self.nms, ("hard", "soft"))
+        allowed = {
+            "iou_threshold": (0 < self.iou_threshold <= 1, "above 0 and at most 1"),
+            "soft_sigma": (self.soft_sigma > 0, "above 0"),
+            "score_threshold": (0 <= self.score_threshold < 1, "at least 0 and below 1"),
+            "max_candidates": (self.max_candidates >= 1, "at least 1"),
+            "max_detections": (self.max_detections >= 1, "at least 1"),
+        }
+        for field, (holds, range_) in allowed.items():
+            if not holds:
+                msg = f"{field} is {getattr(self, field)}; it must be {range_}"
+                raise InputError(msg)
+
+
+def top_candidates(class_logits: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The `count` best (anchor, class) pairs of each image.
+
+    Done in two steps, exactly: a pair among the best `count` has an anchor among the `count` anchors with the
+    best single class, so the second, finer selection looks at a fraction of the map.
+
+    Args:
+        class_logits: (B, R, K).
+        count: M, capped at R * K.
+
+    Returns:
+        Logits, anchor indices and class ids, each (B, M), best first.
+    """
+    batch, anchors, classes = class_logits.shape
+    kept = min(count, anchors)
+    best_anchors = class_logits.amax(dim=2).topk(kept, dim=1).indices
+    # Ascending anchors: equal logits are then taken in the order of the map, as a single selection would.
+    best_anchors = best_anchors.sort(dim=1).values
+    logits = class_logits.gather(1, best_anchors[..., None].expand(-1, -1, classes)).reshape(batch, -1)
+    logits, pairs = logits.topk(min(count, logits.shape[1]), dim=1)
+    return logits, best_anchors.gather(1, pairs // classes), pairs % classes
+
+
+@torch.no_grad()
+def postprocess(
+    class_logits: Tensor,
+    box_deltas: Tensor,
+    anchors_xyxy: Tensor,
+    config: Postprocess,
+    limits_hw: Tensor | None = None,
+) -> Detections:
+    """Detections of a batch in canvas pixels.
+
+    Args:
+        class_logits: (B, R, K).
+        box_deltas: (B, R, 4).
+        anchors_xyxy: (R, 4) canvas pixels.
+        config: kind and thresholds.
+        limits_hw: (B, 2) height and width of the image on its canvas; boxes are clipped to it before the
+            suppression.
+
+    Boxes without area, and what a diverged network gives (not a number, or endless), are dropped.
+    """
+    logits, anchors, class_ids = top_candidates(class_logits, config.max_candidates)
+    scores = logits.float().sigmoid()
+    deltas = box_deltas.gather(1, anchors[..., None].expand(-1, -1, 4)).float()
+    boxes = decode_boxes(deltas, anchors_xyxy[anchors])
+    if limits_hw is not None:
+        boxes = clip_boxes(boxes, limits_hw)
+    usable = (boxes[..., 2:] > boxes[..., :2]).all(-1) & boxes.isfinite().all(-1) & scores.isfinite()
+    scores = scores.masked_fill(~usable, 0.0)
+    suppress = hard_nms if config.nms == "hard" else soft_nms
+    return suppress(boxes, scores, class_ids, config)
+
+
+def clip_boxes(boxes_xyxy: Tensor, limits_hw: Tensor) -> Tensor:
+    """Boxes (B, M, 4) cut at 0 and at each image's (B, 2) height and width."""
+    limit = limits_hw.flip(-1).repeat(1, 2)[:, None].to(boxes_xyxy)
+    return torch.minimum(boxes_xyxy.clamp(min=0), limit)
+
+
+def hard_nms(boxes_xyxy: Tensor, scores: Tensor, class_ids: Tensor, config: Postprocess) -> Detections:
+    """Greedy suppression of the whole batch in one torchvision call, each image and class by itself.
+
+    Args:
+        boxes_xyxy: (B, M, 4).
+        scores: (B, M), in any order.
+        class_ids: (B, M).
+        config: thresholds.
+    """
+    image, slot = (scores > config.score_threshold).nonzero(as_tuple=True)
+    boxes, values, ids = boxes_xyxy[image, slot], scores[image, slot], class_ids[image, slot]
+    out = _empty(boxes_xyxy, config.max_detections)
+    if not len(image):
+        return out
+    groups = image if config.class_agnostic else image * (ids.max() + 1) + ids
+    # torchvision keeps groups apart by shifting each beyond the last: in float32 the far ones would lose tenths of
+    # a pixel, and below 0 they would overlap.
+    shifted = boxes.double() - boxes.min()
+    keep = batched_nms(shifted, values.double(), groups, config.iou_threshold)
+    # `keep` is by score over the batch; a stable sort by image keeps that order inside each image.
+    keep = keep[image[keep].sort(stable=True).indices]
+    owner = image[keep]
+    first = torch.searchsorted(owner, torch.arange(len(scores), device=owner.device))
+    place = torch.arange(len(keep), device=owner.device) - first[owner]
+    fits = place < config.max_detections
+    keep, owner, place = keep[fits], owner[fits], place[fits]
+
+    out.boxes_xyxy[owner, place] = boxes[keep]
+    out.scores[owner, place] = values[keep]
+    out.class_ids[owner, place] = ids[keep]
+    return out
+
+
+def soft_nms(boxes_xyxy: Tensor, scores: Tensor, class_ids: Tensor, config: Postprocess) -> Detections:
+    """Gaussian soft suppression: each box taken lowers its class's others by exp(-IoU^2 / sigma).
+
+    Scores never rise, so boxes leave in descending order and the first `max_detections` are exact; one step
+    serves all images. Shapes as in `hard_nms`.
+    """
+    out = _empty(boxes_xyxy, config.max_detections)
+    remaining = scores.clone()
+    areas = (boxes_xyxy[..., 2:] - boxes_xyxy[..., :2]).prod(-1)
+    for place in range(min(config.max_detections, scores.shape[1])):
+        best, index = remaining.max(dim=1, keepdim=True)
+        alive = best > config.score_threshold
+        if not alive.any():
+            break
+        box = boxes_xyxy.gather(1, index[..., None].expand(-1, -1, 4))
+        class_id = class_ids.gather(1, index)
+        out.boxes_xyxy[:, place] = torch.where(alive[..., None], box, 0.0)[:, 0]
+        out.scores[:, place] = torch.where(alive, best, 0.0)[:, 0]
+        out.class_ids[:, place] = torch.where(alive, class_id, -1)[:, 0]
+
+        overlap = _overlap_with_one(box, boxes_xyxy, areas.gather(1, index), areas)
+        decay = torch.exp(-overlap.square() / config.soft_sigma)
+        if not config.class_agnostic:
+            decay = torch.where(class_ids == class_id, decay, 1.0)
+        remaining.mul_(decay).scatter_(1, index, -1.0)
+    return out
+
+
+def _overlap_with_one(box: Tensor, boxes: Tensor, area: Tensor, areas: Tensor) -> Tensor:
+    low = torch.maximum(box[..., :2], boxes[..., :2])
+    high = torch.minimum(box[..., 2:], boxes[..., 2:])
+    overlap = (high - low).clamp_(min=0).prod(-1)
+    return torch.where(overlap > 0, overlap / (area + areas - overlap), 0.0)
+
+
+def _empty(boxes: Tensor, count: int) -> Detections:
+    batch = len(boxes)
+    return Detections(
+        boxes.new_zeros(batch, count, 4),
+        boxes.new_zeros(batch, count),
+        torch.full((batch, count), -1, dtype=torch.int64, device=boxes.device),
+    )
+
+
+def to_original_pixels(found: Detections, scales: Tensor, sizes_hw: Tensor) -> Detections:
+    """Detections in canvas pixels to pixels of the original images, clipped to them.
+
+    Args:
+        found: in canvas pixels.
+        scales: (B,) canvas pixels per original pixel.
+        sizes_hw: (B, 2) original height and width.
+    """
+    boxes = found.boxes_xyxy / scales[:, None, None].to(found.boxes_xyxy)
+    return found._replace(boxes_xyxy=clip_boxes(boxes, sizes_hw))

@@ -1,0 +1,1 @@
+"""From images to objects: in Python and on the command line."""

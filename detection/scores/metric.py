@@ -1,0 +1,193 @@
+"""COCO box evaluation: pycocotools' twelve numbers and the AP of each category, without its prints."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detection.data.ground_truth import GroundTruth, check_boxes, check_known
+from detection.scores.records import DetectionTable
+from engine.errors import InputError
+
+Backend: TypeAlias = Literal["pycocotools", "faster"]
+
+# Rows of pycocotools' summary in the order of its `stats`.
+_ROWS = (
+    ("Average Precision  (AP)", "0.50:0.95", "all", 100),
+    ("Average Precision  (AP)", "0.50", "all", 100),
+    ("Average Precision  (AP)", "0.75", "all", 100),
+    ("Average Precision  (AP)", "0.50:0.95", "small", 100),
+    ("Average Precision  (AP)", "0.50:0.95", "medium", 100),
+    ("Average Precision  (AP)", "0.50:0.95", "large", 100),
+    ("Average Recall     (AR)", "0.50:0.95", "all", 1),
+    ("Average Recall     (AR)", "0.50:0.95", "all", 10),
+    ("Average Recall     (AR)", "0.50:0.95", "all", 100),
+    ("Average Recall     (AR)", "0.50:0.95", "small", 100),
+    ("Average Recall     (AR)", "0.50:0.95", "medium", 100),
+    ("Average Recall     (AR)", "0.50:0.95", "large", 100),
+)
+
+
+@dataclass(frozen=True)
+class BoxScores:
+    """The twelve COCO numbers, each in [0, 1], or -1 where no object falls into its range.
+
+    AP is the mean over IoU 0.50:0.95 with at most 100 detections per image and category; `ar1` and `ar10`
+    allow 1 and 10. Objects are small up to 32², medium up to 96² and large from 96² square pixels on.
+
+    Attributes:
+        per_class: AP by category name; None for a category without objects.
+    """
+
+    ap: float
+    ap50: float
+    ap75: float
+    ap_small: float
+    ap_medium: float
+    ap_large: float
+    ar1: float
+    ar10: float
+    ar100: float
+    ar_small: float
+    ar_medium: float
+    ar_large: float
+    per_class: Mapping[str, float | None]
+
+    def as_dict(self, prefix: str = "val_") -> dict[str, float]:
+        """The twelve numbers by name, without `per_class`."""
+        return {prefix + field.name: getattr(self, field.name) for field in fields(self)[:12]}
+
+    def table(self, per_class: bool = True) -> str:
+        """The twelve lines that pycocotools prints, and below them the AP of each category."""
+        lines = [
+            f" {title} @[ IoU={iou:<9} | area={area:>6s} | maxDets={max_dets:>3d} ] = {value:0.3f}"
+            for (title, iou, area, max_dets), value in zip(_ROWS, self.as_dict().values(), strict=True)
+        ]
+        if per_class and self.per_class:
+            lines += ["", " AP per class (- = no objects)", *_in_columns(self.per_class)]
+        return "\n".join(lines)
+
+
+def evaluate_boxes(
+    ground_truth: GroundTruth | str | Path | Any,
+    detections: DetectionTable | NDArray[Any] | Sequence[Mapping[str, Any]],
+    *,
+    image_ids: Iterable[int] | None = None,
+    backend: Backend = "pycocotools",
+) -> BoxScores:
+    """Score boxes against COCO annotations.
+
+    Args:
+        ground_truth: annotations read by `GroundTruth.of`, or what it reads: a file or a `pycocotools` COCO.
+        detections: what `DetectionTable.of` takes. Categories that the ground truth does not list are left
+            out, as pycocotools does.
+        image_ids: score these images only, as if no other existed; the standard is all images of the file,
+            those without detections included.
+        backend: `faster` is faster-coco-eval, the same numbers sooner.
+
+    Raises:
+        InputError: an input is malformed or names images that the ground truth does not list, or the backend
+            is not installed.
+    """
+    truth = GroundTruth.of(ground_truth)
+    table = DetectionTable.of(detections)
+    check_boxes(table.boxes_xywh, table.scores, "score", "detections")
+    check_known(table.image_ids, truth.image_ids, "image", "the detections")
+    coco_type, evaluator_type = _backend_types(backend)
+    images = truth.image_ids if image_ids is None else tuple(dict.fromkeys(int(i) for i in image_ids))
+    check_known(np.array(images, np.int64), truth.image_ids, "image", "the images to score")
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluator = evaluator_type(
+            _coco(coco_type, truth, _annotation_entries(truth)),
+            _coco(coco_type, truth, _detection_entries(table)),
+            "bbox",
+        )
+        evaluator.params.imgIds = sorted(images)
+        evaluator.evaluate()
+        evaluator.accumulate()
+        evaluator.summarize()
+    # (IoU, recall, category, area, maxDets); area 0 is "all", the last maxDets is 100.
+    precision = evaluator.eval["precision"][:, :, :, 0, -1]
+    ap_by_id = {int(c): _mean_of_valid(precision[:, :, k]) for k, c in enumerate(evaluator.params.catIds)}
+    per_class = {name: ap_by_id[category_id] for category_id, name in truth.category_names.items()}
+    names = (field.name for field in fields(BoxScores)[:12])
+    twelve = dict(zip(names, evaluator.stats[:12].tolist(), strict=True))
+    return BoxScores(**twelve, per_class=per_class)
+
+
+def _backend_types(backend: Backend) -> tuple[Any, Any]:
+    if backend not in get_args(Backend):
+        msg = f"backend '{backend}' is unknown; allowed: {', '.join(get_args(Backend))}."
+        raise InputError(msg)
+    if backend == "pycocotools":
+        from pycocotools.coco import COCO
+        from pycocotools.cocoeval import COCOeval
+
+        return COCO, COCOeval
+    try:
+        faster = importlib.import_module("faster_coco_eval")
+    except ImportError as error:
+        msg = f"backend 'faster' needs faster-coco-eval ({error}). Install it: pip install 'effdense[fast]'"
+        raise InputError(msg) from error
+    return faster.COCO, faster.COCOeval_faster
+
+
+def _coco(coco_type: Any, truth: GroundTruth, annotations: list[dict[str, Any]]) -> Any:
+    """An indexed COCO object, made without `loadRes`, which fails on an empty list and builds polygons."""
+    coco = coco_type()
+    coco.dataset = {
+        "images": [{"id": image_id} for image_id in truth.image_ids],
+        "categories": [{"id": category_id} for category_id in truth.category_names],
+        "annotations": annotations,
+    }
+    coco.createIndex()
+    return coco
+
+
+def _annotation_entries(truth: GroundTruth) -> list[dict[str, Any]]:
+    return _entries(
+        image_id=truth.annotation_image_ids.tolist(),
+        category_id=truth.annotation_category_ids.tolist(),
+        bbox=truth.boxes_xywh.tolist(),
+        area=truth.areas.tolist(),
+        iscrowd=truth.crowd.astype(int).tolist(),
+    )
+
+
+def _detection_entries(table: DetectionTable) -> list[dict[str, Any]]:
+    return _entries(
+        image_id=table.image_ids.tolist(),
+        category_id=table.category_ids.tolist(),
+        bbox=table.boxes_xywh.tolist(),
+        score=table.scores.tolist(),
+        area=(table.boxes_xywh[:, 2] * table.boxes_xywh[:, 3]).tolist(),
+        iscrowd=[0] * len(table),
+    )
+
+
+def _entries(**columns: list[Any]) -> list[dict[str, Any]]:
+    """Row dictionaries, numbered from 1: pycocotools marks matches by id, and 0 means unmatched."""
+    rows = zip(*columns.values(), strict=True)
+    return [dict(zip(columns, row, strict=True), id=number) for number, row in enumerate(rows, start=1)]
+
+
+def _mean_of_valid(precision: NDArray[np.float64]) -> float | None:
+    valid = precision[precision > -1]
+    return float(valid.mean()) if valid.size else None
+
+
+def _in_columns(per_class: Mapping[str, float | None], line_width: int = 100) -> list[str]:
+    width = max(len(name) for name in per_class)
+    cells = [f"{name:<{width}} {'-' if ap is None else f'{ap:0.3f}':<5}" for name, ap in per_class.items()]
+    columns = max(1, line_width // (width + 9))
+    height = -(-len(cells) // columns)
+    return [" " + "   ".join(cells[row::height]).rstrip() for row in range(height)]

@@ -1,0 +1,234 @@
+"""Detections on their way to the evaluation: collected over batches and processes, read, written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from detection.data.ground_truth import Floats, Ints, JsonBox, JsonId, check_boxes, read_json
+from engine.distributed import all_gather_objects
+from engine.errors import InputError
+from engine.outputs import atomic_path
+
+
+class _Result(msgspec.Struct, gc=False):
+    image_id: JsonId
+    category_id: JsonId
+    bbox: JsonBox
+    score: float
+
+
+@dataclass(frozen=True, eq=False)
+class DetectionTable:
+    """D detections as columns; among equal scores in an image the order of rows decides, as in pycocotools.
+
+    Attributes:
+        image_ids: (D,) ids of the annotation file.
+        category_ids: (D,) ids of the annotation file.
+        boxes_xywh: (D, 4) left, top, width and height in pixels of the original image.
+        scores: (D,) higher is surer.
+    """
+
+    image_ids: Ints
+    category_ids: Ints
+    boxes_xywh: Floats
+    scores: Floats
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    @classmethod
+    def of(cls, detections: DetectionTable | NDArray[Any] | Sequence[Mapping[str, Any]]) -> DetectionTable:
+        """Take rows `[image_id, x, y, w, h, score, category_id]`, shape (D, 7), or COCO result entries.
+
+        Raises:
+            InputError: the array has another shape or ids that floats cannot hold, or an entry lacks a key.
+        """
+        if isinstance(detections, DetectionTable):
+            return detections
+        if isinstance(detections, np.ndarray):
+            if detections.ndim != 2 or detections.shape[1] != 7:
+                row = "[image_id, x, y, w, h, score, category_id]"
+                msg = f"detections must be (D, 7) rows {row}; got shape {detections.shape}"
+                raise InputError(msg)
+            return cls._build(detections[:, 0], detections[:, 6], detections[:, 1:5], detections[:, 5])
+        keys = _Result.__struct_fields__
+        for index, entry in enumerate(detections):
+            if missing := [key for key in keys if key not in entry]:
+                msg = f"detections[{index}] has no '{missing[0]}'. Each needs {', '.join(keys)}."
+                raise InputError(msg)
+        return cls._build(*([entry[key] for entry in detections] for key in keys))
+
+    @classmethod
+    def read(cls, path: str | Path) -> DetectionTable:
+        """Read a COCO results file: entries with image_id, category_id, bbox [x, y, w, h] and score.
+
+        Raises:
+            InputError: the file is missing or no such list, a number is not finite, or a size is negative.
+        """
+        what = "a COCO results list of {image_id, category_id, bbox, score}"
+        results = read_json(Path(path), list[_Result], what)
+        keys = _Result.__struct_fields__
+        table = cls._build(*([getattr(result, key) for result in results] for key in keys))
+        check_boxes(table.boxes_xywh, table.scores, "score", f"'{path}': entry ")
+        return table
+
+    @classmethod
+    def _build(cls, image_ids: Any, category_ids: Any, boxes_xywh: Any, scores: Any) -> DetectionTable:
+        boxes = np.array(boxes_xywh, np.float64)
+        if boxes.size and boxes.shape != (len(image_ids), 4):
+            msg = f"boxes must be [x, y, width, height]; got shape {boxes.shape} for {len(image_ids)} of them"
+            raise InputError(msg)
+        return cls(
+            image_ids=_whole(image_ids, "image"),
+            category_ids=_whole(category_ids, "category"),
+            boxes_xywh=boxes.reshape(-1, 4),
+            scores=np.array(scores, np.float64),
+        )
+
+    def as_results(self) -> list[dict[str, Any]]:
+        """COCO result entries; the numbers are not rounded, so that a file of them scores the same."""
+        columns = (self.image_ids, self.category_ids, self.boxes_xywh, self.scores)
+        rows = zip(*(column.tolist() for column in columns), strict=True)
+        return [dict(zip(_Result.__struct_fields__, row, strict=True)) for row in rows]
+
+    def write_results(self, path: str | Path) -> None:
+        """Write the JSON that the COCO test server and `python -m detection score` read.
+
+        Raises:
+            InputError: a number is not finite or a size is negative, or the file cannot be written.
+        """
+        check_boxes(self.boxes_xywh, self.scores, "score", "detections")
+        encoded = msgspec.json.encode(self.as_results())
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(encoded)
+
+
+class _Columns(NamedTuple):
+    """V visits to images with D detections in all; visit v owns the next `counts[v]` detections."""
+
+    image_ids: Ints
+    counts: Ints
+    boxes_xyxy: NDArray[Any]
+    scores: NDArray[Any]
+    category_ids: Ints
+
+
+class DetectionRecords:
+    """Collects what a detector finds during an evaluation, whatever the batches and the number of processes.
+
+    An image that comes again is dropped: the sampler of several processes repeats images to give each the
+    same number, and repeats would count as false detections. An image without detections counts as seen.
+    """
+
+    def __init__(self) -> None:
+        self._parts = [
+            _Columns(
+                np.empty(0, np.int64),
+                np.empty(0, np.int64),
+                np.empty((0, 4), np.float32),
+                np.empty(0, np.float32),
+                np.empty(0, np.int64),
+            )
+        ]
+
+    def add(
+        self,
+        image_ids: NDArray[Any],
+        boxes_xyxy: NDArray[Any],
+        scores: NDArray[Any],
+        category_ids: NDArray[Any],
+        valid: NDArray[np.bool_] | None = None,
+    ) -> None:
+        """Add a batch of B images with M slots each.
+
+        Args:
+            image_ids: (B,).
+            boxes_xyxy: (B, M, 4) pixels of the original image.
+            scores: (B, M).
+            category_ids: (B, M) ids of the annotation file.
+            valid: (B, M) slots that hold a detection; without it, all do.
+
+        Raises:
+            ValueError: the shapes do not fit each other.
+        """
+        valid = np.ones(scores.shape, np.bool_) if valid is None else valid
+        slots = (len(image_ids), scores.shape[-1])
+        if not boxes_xyxy.shape[:2] == scores.shape == category_ids.shape == valid.shape == slots:
+            shapes = [a.shape for a in (image_ids, boxes_xyxy, scores, category_ids, valid)]
+            msg = f"image_ids, boxes_xyxy, scores, category_ids, valid do not fit: {shapes}"
+            raise ValueError(msg)
+        ids = np.array(image_ids, np.int64)
+        counts = valid.sum(axis=1, dtype=np.int64)
+        self._parts.append(_Columns(ids, counts, boxes_xyxy[valid], scores[valid], category_ids[valid]))
+
+    def gather(self) -> DetectionRecords:
+        """The records of all processes, on each of them; the same whatever their number."""
+        merged = DetectionRecords()
+        merged._parts = [_merge(all_gather_objects(_merge(self._parts)))]
+        return merged
+
+    @property
+    def image_ids(self) -> Ints:
+        """Ids of all images seen, ascending."""
+        return _merge(self._parts).image_ids
+
+    def table(self) -> DetectionTable:
+        """The detections by ascending image id; within an image in the order in which they were added."""
+        merged = _merge(self._parts)
+        boxes = merged.boxes_xyxy.astype(np.float64)
+        boxes[:, 2:] -= boxes[:, :2]
+        return DetectionTable(
+            image_ids=np.repeat(merged.image_ids, merged.counts),
+            category_ids=merged.category_ids.astype(np.int64),
+            boxes_xywh=boxes,
+            scores=merged.scores.astype(np.float64),
+        )
+
+    def as_results(self) -> list[dict[str, Any]]:
+        """COCO result entries of `table()`."""
+        return self.table().as_results()
+
+    def write_results(self, path: str | Path) -> None:
+        """Write `table()` as the JSON that the COCO test server and `python -m detection score` read.
+
+        Raises:
+            InputError: a number is not finite or a size is negative, or the file cannot be written.
+        """
+        self.table().write_results(path)
+
+
+def _merge(parts: Sequence[_Columns]) -> _Columns:
+    """One visit per image, the first, by ascending image id."""
+    columns = (np.concatenate(column) for column in zip(*parts, strict=True))
+    image_ids, counts, boxes, scores, category_ids = columns
+    ids, first = np.unique(image_ids, return_index=True)
+    place = np.full(len(image_ids), -1, np.int64)
+    place[first] = np.arange(len(ids))
+    place_of_detection = np.repeat(place, counts)
+    order = np.argsort(place_of_detection, kind="stable")
+    order = order[np.count_nonzero(place_of_detection < 0) :]  # repeats sort to the front
+    return _Columns(ids, counts[first], boxes[order], scores[order], category_ids[order])
+
+
+def _whole(values: Any, what: str) -> Ints:
+    given = np.asarray(values)
+    if given.size == 0:
+        return np.empty(0, np.int64)
+    if given.dtype.kind == "f":
+        # From 2**53 on (float32: 2**24) neighbouring whole numbers share one float.
+        limit = 2.0 ** (np.finfo(given.dtype).nmant + 1)
+        exact = (np.abs(given) < limit) & (given == np.trunc(given))
+    else:
+        exact = np.full(given.shape, given.dtype.kind in "iu")
+    if not exact.all():
+        wrong = given[~exact][0]
+        msg = f"{what} id {wrong} is not a whole number that {given.dtype} holds exactly. Give integers."
+        raise InputError(msg)
+    return given.astype(np.int64)

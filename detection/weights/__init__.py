@@ -1,0 +1,1 @@
+"""Detectors from files of other libraries, and into files of this project."""

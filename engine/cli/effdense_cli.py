@@ -1,0 +1,354 @@
+"""The command line of a task: LightningCLI with short errors, own run folders and settings from checkpoints.
+
+A task's `__main__` calls `run_cli` with a function that builds an `EffDenseCLI`. The task's LightningModule tells
+the rest by class attributes:
+
+    task: the name that checkpoints and run folders carry, and the package run by `python -m`.
+    monitor, monitor_mode: the logged measure that tells the best checkpoint, and "max" or "min".
+    checkpoint_args: constructor arguments that a checkpoint decides, by their name in its metadata.
+    resume_args: the same for a resumed training only; say optimizer and schedule, whose state the checkpoint holds.
+    resumes_within_epochs: whether its data can go on within an epoch.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import Namespace
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities import rank_zero_info
+
+from engine.cli.parser import ShortErrorParser
+from engine.cli.runs import (
+    Progress,
+    RandomState,
+    Run,
+    SaveRun,
+    find_checkpoint,
+    keep_metrics,
+    make_checkpointing,
+    make_loggers,
+    run_folder,
+)
+from engine.errors import InputError
+from engine.training.averaging import EMA
+from engine.training.checkpoints import Checkpoint, read_checkpoint
+from engine.training.sync_norm import SyncBatchNorm
+
+# Said at every run, or about what this command line decides itself.
+_NOISE = re.compile(
+    "|".join(
+        (
+            "Tip: For seamless cloud",
+            "TPU available|HPU available|IPU available",
+            "Seed set to",
+            "to estimate number of stepping batches",
+            "`Trainer.fit` stopped: `max_(epochs|steps)=",
+            "Restoring states from the checkpoint path",
+            "Found current_model_state in the checkpoint",
+            "args parameter is intended to run from within Python",
+            "logs directory .* exists and is not empty",
+            "Checkpoint directory .* exists and is not empty",
+            "smaller than the logging interval",
+            "does not have many workers which may be a bottleneck",
+            "callbacks used to create the checkpoint need to be provided",
+            "LeafSpec",
+            "model that overrides the configure_model callback",
+            "in eval mode at the start of training",
+        )
+    )
+)
+
+
+class EffDenseCLI(LightningCLI):
+    """LightningCLI for one task.
+
+    Args:
+        model_class: The task's LightningModule, with the class attributes named above.
+        datamodule_class: Its data.
+        args: The command line after the program's name.
+        trainer_class: The trainer; its methods are the commands.
+        trainer_defaults: Trainer settings that differ from Lightning's defaults.
+    """
+
+    def __init__(
+        self,
+        model_class: type[LightningModule],
+        datamodule_class: type[LightningDataModule],
+        args: Sequence[str],
+        trainer_class: type[Trainer] = Trainer,
+        trainer_defaults: dict[str, Any] | None = None,
+    ) -> None:
+        task_class: Any = model_class
+        self.task_class = task_class
+        self.task: str = task_class.task
+        self.arguments = list(args)
+        self.checkpoint: Checkpoint | None = None
+        self.folder: Path | None = None
+        program = f"python -m {self.task}"
+        # argparse's own usage would list a hundred options before the help.
+        usages = {name: {"usage": f"{program} {name} --config FILE --option value …"} for name in self.subcommands()}
+        super().__init__(
+            model_class,
+            datamodule_class,
+            save_config_callback=SaveRun,
+            trainer_class=trainer_class,
+            trainer_defaults=trainer_defaults,
+            seed_everything_default=0,
+            parser_kwargs={
+                "allow_abbrev": False,
+                "prog": program,
+                "description": f"Train, measure and apply {self.task} networks.",
+                **usages,
+            },
+            parser_class=ShortErrorParser,
+            args=self.arguments,
+            auto_configure_optimizers=False,
+            # Lightning's own metadata would override, silently, what the command line asks for.
+            load_from_checkpoint_support=False,
+        )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Lightning's commands, without the option that reads checkpoints unsafely."""
+        return {name: {*skipped, "weights_only"} for name, skipped in LightningCLI.subcommands().items()}
+
+    def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the seed and the run's folder."""
+        super().add_default_arguments_to_parser(parser)
+        parser.add_class_arguments(Run, "run")
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the weight averaging; `--ema.decay 0` turns it off."""
+        parser.add_lightning_class_args(EMA, "ema")
+
+    def setup_parser(self, *args: Any, **kwargs: Any) -> None:
+        """Leave Lightning's table of results out, as the task prints its own; `--verbose true` shows it."""
+        super().setup_parser(*args, **kwargs)
+        assert isinstance(self.parser, ShortErrorParser)
+        assert self.parser.commands is not None
+        for command in ("validate", "test"):
+            self.parser.commands.choices[command].set_defaults(verbose=False)
+
+    def needs_checkpoint(self, command: str, settings: Namespace) -> bool:
+        """Whether a command without --ckpt_path is refused, as its network would be untrained.
+
+        Args:
+            command: The command.
+            settings: All of its settings; pretrained weights take the place of a checkpoint.
+        """
+        return command in ("validate", "test", "predict") and settings["model"].get("pretrained") is None
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse, find the checkpoint, and take the network's settings from it.
+
+        Raises:
+            InputError: the command line, the checkpoint, or a setting that contradicts it.
+        """
+        super().parse_arguments(parser, args)
+        command = self.config["subcommand"]
+        settings = self.config[command]
+        for group in ("trainer", "model", "data", "run"):
+            if not isinstance(settings.get(group), Namespace):
+                msg = f"{group} is '{settings.get(group)}', but is a group. Give its options below it: {group}: {{…}}."
+                raise InputError(msg)
+        given = settings.get("ckpt_path")
+        if given is None:
+            if self.needs_checkpoint(command, settings):
+                msg = f"{command} needs trained weights. Give --ckpt_path FILE, or --ckpt_path best of the latest run."
+                raise InputError(msg)
+            return
+        if given in ("best", "last"):
+            given = find_checkpoint(Run(**settings["run"].as_dict()), self.task, given)
+        self.checkpoint = read_checkpoint(given, self.task)
+        settings["ckpt_path"] = str(given)
+        asked = parser.parse_args(self.arguments, defaults=False)[command].get("model")
+        names = [*self.task_class.checkpoint_args, *(self.task_class.resume_args if command == "fit" else ())]
+        stored = {name: self.checkpoint.model[name] for name in names if name in self.checkpoint.model}
+        _refuse_conflicts(asked, stored, self.checkpoint.path)
+        if stored:
+            self.config = parser.parse_object({command: {"model": stored}}, self.config)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Build the trainer; a training gets its run folder, loggers, learning-rate log and checkpoints.
+
+        Raises:
+            InputError: the trainer refuses its settings.
+        """
+        settings = self.config_init[self.subcommand]["trainer"]
+        callbacks = settings["callbacks"] or []
+        callbacks = list(callbacks) if isinstance(callbacks, list) else [callbacks]
+        if settings["enable_progress_bar"] is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
+            callbacks.append(Progress())
+        if self.subcommand == "fit" and not settings["fast_dev_run"]:
+            self.folder = folder = self._run_folder()
+            keep_metrics(folder)
+            self.save_config_kwargs = {"folder": folder, "task": self.task, "arguments": self.arguments}
+            callbacks.append(RandomState())
+            if settings["logger"] in (None, True):
+                kwargs["logger"] = make_loggers(folder)
+            if settings["logger"] is not False:
+                callbacks.append(LearningRateMonitor(logging_interval="step"))
+            own = any(isinstance(callback, ModelCheckpoint) for callback in callbacks)
+            if settings["enable_checkpointing"] is not False and not own:
+                validated = settings["limit_val_batches"] != 0
+                monitor, mode = self.task_class.monitor, self.task_class.monitor_mode
+                callbacks += make_checkpointing(folder, monitor, mode, validated, self._save_steps())
+        else:
+            self.save_config_callback = None
+            kwargs.setdefault("enable_checkpointing", False)
+            kwargs.setdefault("logger", settings["logger"] or False)
+        if settings["enable_model_summary"] is None:
+            # A table of one row and empty columns; the task says in a line what it trains.
+            kwargs["enable_model_summary"] = False
+        if settings["sync_batchnorm"]:
+            plugins = settings["plugins"] or []
+            kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), SyncBatchNorm()]
+        try:
+            return super().instantiate_trainer(**kwargs, callbacks=callbacks)
+        except (MisconfigurationException, ValueError, TypeError) as error:
+            msg = f"the trainer cannot be set up: {_first_lines(str(error))}"
+            raise InputError(msg) from error
+
+    def after_fit(self) -> None:
+        """Say where the results are."""
+        if self.folder is not None:
+            kept = [c for c in self.trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c.monitor]
+            best = kept[0].best_model_path if kept else ""
+            what = f"; best checkpoint: {os.path.relpath(best)}" if best else ""
+            rank_zero_info(f"Results are in {self.folder}{what}")
+
+    def _run(self) -> Run:
+        return Run(**self.config[self.subcommand]["run"].as_dict())
+
+    def _save_steps(self) -> int | None:
+        steps = self._run().save_steps
+        if steps is not None and not self.task_class.resumes_within_epochs:
+            msg = (
+                f"run.save_steps is {steps}, but a training of {self.task} goes on from the ends of epochs only. Leave "
+                "it out."
+            )
+            raise InputError(msg)
+        return steps
+
+    def _run_folder(self) -> Path:
+        return run_folder(self._run(), self.task, self.checkpoint.path if self.checkpoint else None)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Namespace):
+        value = value.as_dict()
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _refuse_conflicts(asked: Any, stored: Any, path: Path, where: str = "model") -> None:
+    """Compare the settings that were given, and only those, with the checkpoint's."""
+    asked, stored = _plain(asked), _plain(stored)
+    if isinstance(asked, dict) and isinstance(stored, dict):
+        for name in asked.keys() & stored.keys():
+            _refuse_conflicts(asked[name], stored[name], path, f"{where}.{name}")
+    elif asked is not None and asked != stored and not _stands_for(asked, stored):
+        msg = (
+            f"{where} is {asked!r}, but the checkpoint '{path}' has {stored!r}. "
+            f"Leave {where} out, as the checkpoint decides it, or give another checkpoint."
+        )
+        raise InputError(msg)
+
+
+def _stands_for(asked: Any, stored: Any) -> bool:
+    """Whether one number was given for a list of equal ones, as the side of a square is for height and width."""
+    return isinstance(stored, list) and bool(stored) and all(item == asked for item in stored)
+
+
+def _first_lines(text: str) -> str:
+    return " ".join(line.strip() for line in text.strip().splitlines()[:3])[:400]
+
+
+def user_message(error: BaseException) -> str | None:
+    """The message meant for the user in an exception or its causes, or None where there is a fault of the program."""
+    if "SyncBatchNorm layers only work" in str(error):
+        return "trainer.sync_batchnorm needs GPUs; PyTorch has none for CPUs. Leave it out."
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, InputError):
+            # A DataLoader worker's exception comes back as its traceback's text.
+            return str(seen).rpartition("engine.errors.InputError: ")[2].strip()
+        seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
+    return _first_lines(str(error)) if isinstance(error, MisconfigurationException) else None
+
+
+class _NoNoise(logging.Filter):
+    """Drops the records that match `_NOISE`."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not _NOISE.search(record.getMessage())
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Leave out what Lightning and its helpers say at every run and no user can act on."""
+    noise = _NoNoise()
+    handlers = [h for name in ("lightning", "lightning.pytorch", "lightning.fabric") for h in _handlers(name)]
+    for handler in handlers:
+        handler.addFilter(noise)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=f"(?s).*({_NOISE.pattern})")
+            # Lightning 2.6 calls what jsonargparse 5 will drop; pyproject.toml keeps jsonargparse below 5.
+            warnings.filterwarnings("ignore", category=DeprecationWarning)
+            yield
+    finally:
+        for handler in handlers:
+            handler.removeFilter(noise)
+
+
+def _handlers(logger: str) -> list[logging.Handler]:
+    return logging.getLogger(logger).handlers
+
+
+def run_cli(build: Callable[[list[str]], object], argv: Sequence[str] | None = None) -> int:
+    """Run a command line and turn a user's error into one message on stderr.
+
+    Args:
+        build: Builds the CLI from the arguments, and so runs it.
+        argv: The arguments; None takes the process's own.
+
+    Returns:
+        The exit status: 0, 2 after a wrong input, 130 after an interruption.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        with quiet():
+            build(arguments)
+    except SystemExit as leaving:
+        # Lightning leaves so after an interrupted training.
+        if isinstance(leaving.__context__, KeyboardInterrupt):
+            return _interrupted()
+        return leaving.code if isinstance(leaving.code, int) else 0
+    except KeyboardInterrupt:
+        return _interrupted()
+    except Exception as error:
+        message = user_message(error)
+        if message is None or os.environ.get("EFFDENSE_DEBUG") == "1":
+            raise
+        sys.stderr.write(f"error: {message}\n")
+        return 2
+    return 0
+
+
+def _interrupted() -> int:
+    sys.stderr.write("interrupted; a training goes on with --ckpt_path last\n")
+    return 130

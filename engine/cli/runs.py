@@ -1,0 +1,256 @@
+"""The folder of a training run: configuration, versions, logs and checkpoints side by side.
+
+runs/detection/version_0/
+    config.yaml        every setting, to repeat the run
+    versions.json      packages, commit and command line
+    metrics.csv        and TensorBoard's events file
+    checkpoints/       best-….ckpt by the task's measure, last.ckpt of the last epoch's end
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.cli import SaveConfigCallback
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
+
+from engine.errors import InputError, did_you_mean
+from engine.outputs import make_folder, write_json, write_text
+from engine.training.checkpoints import versions
+
+_CHECKPOINTS = "checkpoints"
+_LAST = "last.ckpt"
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where a training writes.
+
+    Args:
+        root: Folder of all runs; a run's own folder is ROOT/TASK/NAME.
+        name: Name of the run; without one it is version_0, version_1 and so on.
+        save_steps: Write the last checkpoint every so many steps too, where epochs are too long to be lost; without
+            it at their ends only. For `joint`, whose data can go on within an epoch.
+    """
+
+    root: str = "runs"
+    name: str | None = None
+    save_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.save_steps is not None and self.save_steps < 1:
+            msg = f"run.save_steps is {self.save_steps}; allowed is at least 1."
+            raise InputError(msg)
+        if self.name is not None and (self.name in ("", ".", "..") or re.search(r"[/\\]", self.name)):
+            msg = f"run.name is '{self.name}'; allowed: one folder name, without / or \\."
+            raise InputError(msg)
+
+
+def _runs(run: Run, task: str) -> list[Path]:
+    """The runs that hold checkpoints, the latest first."""
+    checkpoints = Path(run.root, task).glob(f"*/{_CHECKPOINTS}")
+    dated = [(folder.stat().st_mtime, folder.parent) for folder in checkpoints if any(folder.glob("*.ckpt"))]
+    return [folder for _, folder in sorted(dated, reverse=True)]
+
+
+def find_checkpoint(run: Run, task: str, which: Literal["best", "last"]) -> Path:
+    """The best or last checkpoint of the named run, or else of the latest one.
+
+    Raises:
+        InputError: there is no such run, or it has no such checkpoint.
+    """
+    runs = _runs(run, task)
+    names = [folder.name for folder in runs]
+    place = Path(run.root, task)
+    if not runs:
+        msg = f"--ckpt_path {which}: there is no run with checkpoints in '{place}'. Give a .ckpt file, or --run.root."
+        raise InputError(msg)
+    if run.name is not None and run.name not in names:
+        hint = did_you_mean(run.name, names)
+        msg = f"--ckpt_path {which}: no run '{run.name}' in '{place}'.{hint} Runs: {', '.join(names[:8])}."
+        raise InputError(msg)
+    folder = runs[names.index(run.name)] if run.name is not None else runs[0]
+    found = sorted((folder / _CHECKPOINTS).glob(f"{which}*.ckpt"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        have = ", ".join(path.name for path in sorted((folder / _CHECKPOINTS).glob("*.ckpt")))
+        msg = f"--ckpt_path {which}: run '{folder}' has none. Give one of its checkpoints by its path: {have}."
+        raise InputError(msg)
+    return found[-1]
+
+
+def run_folder(run: Run, task: str, resumed: Path | None) -> Path:
+    """The folder to write to. It is not made yet: all processes of a training must come to the same answer.
+
+    A training resumed from the last checkpoint of a run goes on in that run's folder.
+
+    Raises:
+        InputError: the named run has checkpoints already, or the root cannot be written.
+    """
+    place = make_folder(Path(run.root, task))
+    if resumed is not None and resumed.name == _LAST and resumed.parent.name == _CHECKPOINTS:
+        folder = resumed.parent.parent
+        if folder.parent.resolve() == place.resolve() and run.name in (None, folder.name):
+            return place / folder.name
+    if run.name is None:
+        taken = [re.fullmatch(r"version_(\d+)", path.name) for path in place.iterdir()]
+        return place / f"version_{max((int(match[1]) for match in taken if match), default=-1) + 1}"
+    folder = place / run.name
+    # A start that failed before its first checkpoint does not bar the name; what it wrote is set aside by number.
+    if any((folder / _CHECKPOINTS).glob("*.ckpt")):
+        msg = f"run '{folder}' exists. Choose another --run.name, or go on with it: --ckpt_path last."
+        raise InputError(msg)
+    return folder
+
+
+def _set_aside(path: Path) -> None:
+    """Rename a file of an earlier part of the run: config.yaml becomes config.1.yaml, then config.2.yaml."""
+    if path.exists():
+        number = 1
+        while (older := path.with_suffix(f".{number}{path.suffix}")).exists():
+            number += 1
+        path.rename(older)
+
+
+@rank_zero_only
+def keep_metrics(folder: Path) -> None:
+    """Rename the metrics of a run that is resumed, as Lightning's logger removes the file when it starts."""
+    _set_aside(folder / "metrics.csv")
+
+
+def make_loggers(folder: Path) -> list[Logger]:
+    """A CSV and a TensorBoard logger that write into the run's folder itself."""
+    root, version = str(folder.parent), folder.name
+    return [CSVLogger(root, name="", version=version), TensorBoardLogger(root, name="", version=version)]
+
+
+def make_checkpointing(
+    folder: Path, monitor: str, mode: Literal["min", "max"], validated: bool, save_steps: int | None = None
+) -> list[Callback]:
+    """Callbacks that keep the best and the last checkpoint.
+
+    These are several callbacks, as one with `save_last="link"` would link the last best checkpoint, not the last
+    epoch, and Lightning's saves either after steps or after epochs. The last one is written at the end of an epoch,
+    after validation, where resuming is exact whatever the data.
+
+    Args:
+        folder: The run's folder.
+        monitor: Name of the measure that tells the best.
+        mode: Whether more or less of it is better.
+        validated: Whether the training has a validation at all.
+        save_steps: Write the last checkpoint every so many steps too.
+    """
+    place = folder / _CHECKPOINTS
+    whens: list[dict[str, Any]] = [{"save_on_train_epoch_end": True}]
+    if save_steps is not None:
+        whens.append({"every_n_train_steps": save_steps, "save_on_train_epoch_end": False})
+    name = Path(_LAST).stem
+    lasts: list[Callback] = [
+        ModelCheckpoint(place, filename=name, enable_version_counter=False, **when) for when in whens
+    ]
+    if not validated:
+        return lasts
+    # A "/" in the name of a measure would make a folder.
+    shown = re.sub(r"\W", "_", monitor)
+    best = ModelCheckpoint(
+        place,
+        filename=f"best-epoch{{epoch:03d}}-{shown}{{{monitor}:.4f}}",
+        monitor=monitor,
+        mode=mode,
+        auto_insert_metric_name=False,
+        enable_version_counter=False,
+    )
+    return [best, *lasts]
+
+
+class Progress(TQDMProgressBar):
+    """Lightning's progress bar, one line left per epoch, without the run's clipped name among the measures."""
+
+    def __init__(self) -> None:
+        super().__init__(leave=True)
+
+    def on_train_start(self, *_: Any) -> None:
+        """Begin with a bar that leaves no line, as every epoch brings its own."""
+        super().on_train_start()
+        self.train_progress_bar.leave = False
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        """The measures to show."""
+        measures: dict[str, Any] = super().get_metrics(trainer, pl_module)
+        measures.pop("v_num", None)
+        return measures
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """End the bar's line, so that the message after it has its own."""
+        super().on_exception(trainer, pl_module, exception)
+        sys.stdout.write("\n")
+        sys.stdout.flush()
+
+
+class RandomState(Callback):
+    """Keeps torch's random state in checkpoints, so that a resumed training goes on as if it had not stopped.
+
+    DataLoader shuffling and worker seeds are drawn from it too. All processes are seeded alike, so that the first
+    one's state, which is the one saved, is everyone's.
+    """
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of the CPU's generator and of this process's GPU."""
+        state = {"cpu": torch.get_rng_state()}
+        return state | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore it: after the network is built, before the first epoch's data are drawn."""
+        torch.set_rng_state(state_dict["cpu"].cpu())
+        if "cuda" in state_dict and torch.cuda.is_available():
+            torch.cuda.set_rng_state(state_dict["cuda"].cpu())
+
+
+def _commit() -> str | None:
+    """The commit of this source tree, with `-dirty` where it was changed; None outside a checkout."""
+    source = Path(__file__).parents[1]
+    git = shutil.which("git")
+    if git is None or not (source / ".git").exists():
+        return None
+    command = [git, "-C", str(source), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - fixed words
+    return answer.stdout.strip() or None
+
+
+class SaveRun(SaveConfigCallback):
+    """Write the configuration and the versions when a training begins; only on the first process.
+
+    Args:
+        parser: The parser that read the configuration.
+        config: The configuration.
+        folder: The run's folder.
+        task: The task's name.
+        arguments: The command line after the program's name.
+    """
+
+    def __init__(self, parser: Any, config: Any, folder: Path, task: str, arguments: Sequence[str]) -> None:
+        super().__init__(parser, config, save_to_log_dir=False)
+        self.folder = folder
+        self.task = task
+        self.arguments = list(arguments)
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write config.yaml and versions.json; a resumed run keeps the earlier ones by number."""
+        for name in ("config.yaml", "versions.json"):
+            _set_aside(self.folder / name)
+        write_text(self.folder / "config.yaml", self.parser.dump(self.config, skip_none=False))
+        own = sys.argv[1:] == self.arguments
+        command = sys.orig_argv if own else ["python", "-m", self.task, *self.arguments]
+        record = {"command": shlex.join(command), "commit": _commit(), "versions": versions()}
+        write_json(self.folder / "versions.json", record)

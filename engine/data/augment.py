@@ -1,0 +1,295 @@
+"""Random changes of an image and its boxes: the recipe, and the one seam to albumentations.
+
+albumentations 2.0.8 is no longer maintained. Its known faults (equal random numbers in every worker, labels that
+pass through float32, boxes that raise, masks that change type or are padded with a real class) are answered here,
+and nothing else of the project calls it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import random
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.data.images import FloatArray, Letterbox, UInt8Array, clip_boxes, pad_to_canvas, resize_labels
+from engine.errors import InputError, did_you_mean
+
+IGNORED = 255  # the label of mask pixels that no loss and no metric counts, as in Cityscapes' trainIds
+_LEAST_SIDE = 1e-3  # pixels; thinner boxes are no boxes, and float32 cannot place them
+
+
+class Augmented(NamedTuple):
+    """One changed sample, on the canvas.
+
+    Attributes:
+        image: (H, W, 3) uint8.
+        boxes_xyxy: (M, 4) float32, pixels of the canvas; M <= N given boxes.
+        kept: (M,) int64, which of the given boxes they were; labels are gathered by it.
+        mask: (H, W) uint8 labels, where a mask was given.
+    """
+
+    image: UInt8Array
+    boxes_xyxy: FloatArray
+    kept: npt.NDArray[np.int64]
+    mask: UInt8Array | None = None
+
+
+class ImageAugmenter(Protocol):
+    """What a data set calls; anything with this signature can stand in for albumentations."""
+
+    def __call__(self, image: UInt8Array, boxes_xyxy: FloatArray, mask: UInt8Array | None = None) -> Augmented:
+        """Change (H, W, 3) uint8 RGB and (N, 4) boxes in its pixels, all random numbers from torch's generator."""
+
+
+@dataclass(frozen=True)
+class Transform:
+    """One more transform, by name.
+
+    Attributes:
+        name: a class of albumentations ("GaussianBlur"), or "module.Class" of your own.
+        args: arguments of its constructor.
+    """
+
+    name: str
+    args: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What may happen to a training image; the defaults are EfficientDet's recipe (google/automl hparams_config.py).
+
+    Attributes:
+        hflip: probability of a horizontal flip.
+        scale_min: smallest multiple of the letter-box size.
+        scale_max: largest multiple; what exceeds the canvas is cut at random.
+        color: brightness, contrast and saturation are each multiplied by up to 1 +- this.
+        hue: largest turn of the hue, as a fraction of the colour circle.
+        min_side: boxes with a shorter side, in canvas pixels, are dropped.
+        min_visible: boxes of which the crop shows a smaller part are dropped; the paper keeps every sliver (0).
+        extra: further transforms, applied to the crop in this order.
+    """
+
+    hflip: float = 0.5
+    scale_min: float = 0.1
+    scale_max: float = 2.0
+    color: float = 0.0
+    hue: float = 0.0
+    min_side: float = 1.0
+    min_visible: float = 0.1
+    extra: tuple[Transform, ...] = ()
+
+    def __post_init__(self) -> None:
+        bounds = {"hflip": 1.0, "color": 1.0, "hue": 0.5, "min_visible": 1.0}
+        for name, highest in bounds.items():
+            if not 0.0 <= getattr(self, name) <= highest:
+                msg = f"augmentation.{name} is {getattr(self, name)}; allowed is 0 to {highest}."
+                raise InputError(msg)
+        if not 0.0 < self.scale_min <= self.scale_max:
+            msg = (
+                f"augmentation scales are {self.scale_min} to {self.scale_max}; allowed is 0 < scale_min <= scale_max."
+            )
+            raise InputError(msg)
+
+    def build(self, canvas_hw: tuple[int, int], fill_color: tuple[int, int, int]) -> Augmenter:
+        """The albumentations pipeline for one canvas.
+
+        Raises:
+            InputError: a name in `extra` is unknown, or its arguments do not fit.
+        """
+        library = albumentations_library()
+        from engine.data.scale_jitter import ScaleJitter
+
+        transforms = [ScaleJitter(canvas_hw, self.scale_min, self.scale_max)]
+        if self.hflip:
+            transforms.append(library.HorizontalFlip(p=self.hflip))
+        if self.color or self.hue:
+            around_one = (1.0 - self.color, 1.0 + self.color)
+            jitter = library.ColorJitter(around_one, around_one, around_one, (-self.hue, self.hue), p=1.0)
+            transforms.append(jitter)
+        transforms.extend(build_transform(entry) for entry in self.extra)
+        return Augmenter(transforms, canvas_hw, fill_color, min_side=self.min_side, min_visible=self.min_visible)
+
+
+def albumentations_library() -> Any:
+    """The albumentations module, imported when it is first needed; that takes seconds."""
+    # Both are read on import: no question to a server about newer versions, and no thread pool per worker.
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    os.environ.setdefault("OPENCV_FOR_THREADS_NUM", "1")
+    return importlib.import_module("albumentations")
+
+
+def build_transform(entry: Transform) -> Any:
+    """The transform that an entry names.
+
+    Raises:
+        InputError: the name is unknown, or its arguments do not fit.
+    """
+    module, _, name = entry.name.rpartition(".")
+    try:
+        library = importlib.import_module(module) if module else albumentations_library()
+    except ImportError:
+        library = None
+    if not hasattr(library, name):
+        known = [] if module else [entry for entry in dir(library) if entry[0].isupper()]
+        hint = did_you_mean(name, known)
+        msg = f"there is no transform '{entry.name}'.{hint} Give a class of albumentations 2.0.8, or 'module.Class'."
+        raise InputError(msg)
+    try:
+        # Without `strict` albumentations only warns about an argument it does not know, and goes on without it.
+        return getattr(library, name)(**entry.args, **({} if module else {"strict": True}))
+    except (TypeError, ValueError) as error:
+        reason = " ".join(str(error).split("For further information")[0].split())
+        msg = f"transform '{entry.name}' does not take {entry.args}: {reason}"
+        raise InputError(msg) from error
+
+
+class Augmenter:
+    """Runs albumentations transforms on an image, its boxes and, if there is one, its label mask.
+
+    The result is laid on the canvas: padded at the right and below where it fits, letter-boxed where it is larger.
+    """
+
+    def __init__(
+        self,
+        transforms: Sequence[Any],
+        canvas_hw: tuple[int, int],
+        fill_color: tuple[int, int, int],
+        *,
+        min_side: float = 1.0,
+        min_visible: float = 0.0,
+    ) -> None:
+        library = albumentations_library()
+        self.canvas_hw = canvas_hw
+        self.fill_color = fill_color
+        self.min_side = min_side
+        boxes = library.BboxParams(
+            format="pascal_voc",
+            min_width=_LEAST_SIDE,
+            min_height=_LEAST_SIDE,
+            min_visibility=min_visible,
+            clip=True,
+            filter_invalid_bboxes=True,
+        )
+        _fill_masks(transforms)
+        with warnings.catch_warnings():
+            # Colour alone moves no box; albumentations takes that for a mistake.
+            warnings.filterwarnings("ignore", message="Got processor for bboxes")
+            self._compose = library.Compose(list(transforms), bbox_params=boxes)
+
+    def __call__(self, image: UInt8Array, boxes_xyxy: FloatArray, mask: UInt8Array | None = None) -> Augmented:
+        """Change one sample; as often as torch's generator is in the same state, in the same way.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            boxes_xyxy: (N, 4) pixels of the image. What lies outside is clipped; a box without area is dropped.
+            mask: (H, W) uint8 labels.
+        """
+        boxes, kept = _whole_boxes(boxes_xyxy, image.shape[:2])
+        # albumentations carries further columns through float32, which is exact for row numbers below 2**24.
+        given = {"image": image, "bboxes": np.column_stack([boxes, np.arange(len(kept), dtype=np.float32)])}
+        if mask is not None:
+            given["mask"] = _checked(mask)
+        self._compose.set_random_state(*_generators())
+        changed = self._compose(**given)
+        # Without a box left albumentations returns four columns instead of five.
+        rows = changed["bboxes"].reshape(-1, 5) if changed["bboxes"].size else np.empty((0, 5), np.float32)
+        kept = kept[rows[:, 4].astype(np.int64)]
+        result = Augmented(changed["image"], rows[:, :4].astype(np.float32), kept, changed.get("mask"))
+        return onto_canvas(result, self.canvas_hw, self.fill_color, self.min_side)
+
+
+class TorchvisionAugmenter:
+    """Runs a torchvision v2 transform at the same seam, for those who would rather not use albumentations.
+
+    The transform is called as `transform(tv_image, {"boxes": tv_boxes, "kept": indices})` and must drop `kept`
+    together with boxes, as `SanitizeBoundingBoxes(labels_getter=lambda sample: sample[1]["kept"])` does.
+    """
+
+    def __init__(
+        self,
+        transform: Callable[..., Any],
+        canvas_hw: tuple[int, int],
+        fill_color: tuple[int, int, int],
+        *,
+        min_side: float = 1.0,
+    ) -> None:
+        self.transform = transform
+        self.canvas_hw = canvas_hw
+        self.fill_color = fill_color
+        self.min_side = min_side
+
+    def __call__(self, image: UInt8Array, boxes_xyxy: FloatArray, mask: UInt8Array | None = None) -> Augmented:
+        """Change one sample; see `Augmenter`."""
+        import torch
+
+        tv_tensors = importlib.import_module("torchvision.tv_tensors")
+        boxes, kept = _whole_boxes(boxes_xyxy, image.shape[:2])
+        target: dict[str, Any] = {
+            "boxes": tv_tensors.BoundingBoxes(torch.from_numpy(boxes), format="XYXY", canvas_size=image.shape[:2]),
+            "kept": torch.from_numpy(kept),
+        }
+        if mask is not None:
+            target["mask"] = tv_tensors.Mask(torch.from_numpy(_checked(mask)))
+        picture, target = self.transform(tv_tensors.Image(torch.from_numpy(image).permute(2, 0, 1)), target)
+        result = Augmented(
+            np.ascontiguousarray(picture.permute(1, 2, 0).numpy()),
+            target["boxes"].numpy().astype(np.float32),
+            target["kept"].numpy(),
+            target["mask"].numpy() if mask is not None else None,
+        )
+        return onto_canvas(result, self.canvas_hw, self.fill_color, self.min_side)
+
+
+def onto_canvas(
+    sample: Augmented, canvas_hw: tuple[int, int], fill_color: tuple[int, int, int], min_side: float
+) -> Augmented:
+    """Bring a changed sample to the canvas, clip its boxes to the picture and drop those shorter than `min_side`."""
+    image, boxes, kept, mask = sample
+    if image.shape[0] > canvas_hw[0] or image.shape[1] > canvas_hw[1]:
+        letterbox = Letterbox.fit((image.shape[0], image.shape[1]), canvas_hw)
+        mask = None if mask is None else resize_labels(mask, letterbox.scaled_hw)
+        image, boxes = letterbox.apply(image, fill_color), letterbox.to_canvas(boxes)
+    else:
+        boxes = clip_boxes(boxes, (image.shape[0], image.shape[1]))
+        image = pad_to_canvas(image, canvas_hw, fill_color)
+    if mask is not None:
+        mask = pad_to_canvas(mask, canvas_hw, IGNORED)
+    large = ((boxes[:, 2:] - boxes[:, :2]) >= max(min_side, _LEAST_SIDE)).all(axis=1)
+    return Augmented(image, boxes[large], kept[large], mask)
+
+
+def _generators() -> tuple[np.random.Generator, random.Random]:
+    # albumentations keeps generators of its own, which every worker inherits in the same state. Torch's differs
+    # between workers, ranks and epochs and follows `seed_everything`, so each sample is seeded from it.
+    import torch
+
+    seed = int(torch.randint(2**63 - 1, ()).item())
+    return np.random.default_rng(seed), random.Random(seed)
+
+
+def _whole_boxes(boxes_xyxy: FloatArray, size_hw: Sequence[int]) -> tuple[FloatArray, npt.NDArray[np.int64]]:
+    boxes = clip_boxes(np.asarray(boxes_xyxy, dtype=np.float32).reshape(-1, 4), (size_hw[0], size_hw[1]))
+    kept = np.flatnonzero((boxes[:, 2:] > boxes[:, :2]).all(axis=1))
+    return boxes[kept], kept
+
+
+def _checked(mask: UInt8Array) -> UInt8Array:
+    if mask.dtype != np.uint8:
+        msg = f"masks are uint8 labels, got {mask.dtype}: albumentations changes wider types on the way"
+        raise TypeError(msg)
+    return mask
+
+
+def _fill_masks(transforms: Sequence[Any]) -> None:
+    for transform in transforms:
+        # 0 is the library's default and a real class; None means that the mask is not touched.
+        if getattr(transform, "fill_mask", None) == 0:
+            transform.fill_mask = IGNORED
+        _fill_masks(getattr(transform, "transforms", ()))

@@ -1,0 +1,1 @@
+"""From a network to results in a folder, for every task."""

@@ -1,0 +1,1 @@
+"""Generated street scenes with true COCO and Cityscapes annotations."""

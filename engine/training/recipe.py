@@ -1,0 +1,186 @@
+"""The training recipe: optimisers with sound parameter groups, and the learning rate of every step.
+
+The defaults are the official EfficientDet recipe (google/automl, `efficientdet/hparams_config.py` and
+`efficientdet/tf2/train_lib.py`): SGD with momentum 0.9; learning rate 0.08 per 64 images, scaled linearly with the
+global batch; warm-up over the first epoch from a tenth of it (0.008); cosine down to 0; weight decay 4e-5 on
+kernels only. The averaging of weights is in `engine.training.averaging`; the gradient clipping (norm 10) is the
+trainer's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from timm.optim import param_groups_weight_decay
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from engine.errors import InputError
+
+
+def _require(condition: bool, name: str, value: object, allowed: str) -> None:
+    if not condition:
+        msg = f"{name} is {value!r}; allowed: {allowed}."
+        raise InputError(msg)
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """The optimiser and its step size.
+
+    Args:
+        name: The update rule.
+        lr: Learning rate for `lr_batch` images; a step over the global batch B uses lr * B / lr_batch.
+        lr_batch: Number of images that `lr` is meant for; 0 takes `lr` as it is, whatever the batch.
+        momentum: Momentum of sgd and rmsprop; the first moment's decay (beta 1) of adamw.
+        weight_decay: Pull towards zero of kernels; norms, biases and scalars have none. It is L2 for sgd and
+            rmsprop (the official loss adds wd/2 * ||w||², whose gradient is wd * w), decoupled for adamw.
+        nesterov: Nesterov's momentum in sgd.
+        squares: Decay of the squared gradients' average in rmsprop (alpha) and adamw (beta 2); 0 takes 0.9
+            for rmsprop (the EfficientNet paper) and 0.999 for adamw.
+        backbone_lr: Factor on the learning rate of the parameters below a module called `backbone`.
+    """
+
+    name: Literal["sgd", "rmsprop", "adamw"] = "sgd"
+    lr: float = 0.08
+    lr_batch: int = 64
+    momentum: float = 0.9
+    weight_decay: float = 4e-5
+    nesterov: bool = False
+    squares: float = 0.0
+    backbone_lr: float = 1.0
+
+    def __post_init__(self) -> None:
+        _require(0 < self.lr < math.inf, "optimizer.lr", self.lr, "a number above 0")
+        _require(self.lr_batch >= 0, "optimizer.lr_batch", self.lr_batch, "a number of images, or 0 for an absolute lr")
+        _require(0 <= self.momentum < 1, "optimizer.momentum", self.momentum, "0 up to, not including, 1")
+        _require(0 <= self.squares < 1, "optimizer.squares", self.squares, "0 up to, not including, 1")
+        _require(0 <= self.weight_decay < math.inf, "optimizer.weight_decay", self.weight_decay, "0 or more")
+        _require(0 <= self.backbone_lr < math.inf, "optimizer.backbone_lr", self.backbone_lr, "0 or more")
+        if self.nesterov and (self.name != "sgd" or self.momentum == 0):
+            msg = "optimizer.nesterov is given, but only sgd with a momentum has it. Leave it out, or take name: sgd."
+            raise InputError(msg)
+
+    def scaled_lr(self, global_batch: int) -> float:
+        """The peak learning rate for a global batch (images per optimiser step over all devices)."""
+        return self.lr * global_batch / self.lr_batch if self.lr_batch else self.lr
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The course of the learning rate: a linear warm-up, then a fall.
+
+    Args:
+        name: The fall after the warm-up; `poly` is (1 - progress) ** power.
+        warmup_epochs: Length of the warm-up in epochs; parts of one are allowed.
+        warmup_steps: Length of the warm-up in optimiser steps; takes the place of `warmup_epochs`.
+        warmup_start: Factor on the learning rate at the first step.
+        min_lr: Factor on the learning rate at the last step.
+        power: Exponent of `poly` (0.9: DeepLab).
+    """
+
+    name: Literal["cosine", "poly", "constant"] = "cosine"
+    warmup_epochs: float = 1.0
+    warmup_steps: int | None = None
+    warmup_start: float = 0.1
+    min_lr: float = 0.0
+    power: float = 0.9
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.warmup_epochs < math.inf, "schedule.warmup_epochs", self.warmup_epochs, "0 or more")
+        steps = self.warmup_steps
+        _require(steps is None or steps >= 0, "schedule.warmup_steps", steps, "0 or more, or null")
+        _require(0 <= self.warmup_start <= 1, "schedule.warmup_start", self.warmup_start, "0 to 1")
+        _require(0 <= self.min_lr <= 1, "schedule.min_lr", self.min_lr, "0 to 1")
+        _require(0 < self.power < math.inf, "schedule.power", self.power, "a number above 0")
+
+    def warmup(self, total_steps: int, epochs: float) -> int:
+        """The warm-up's length in steps, for a training of `total_steps` steps that takes `epochs` epochs."""
+        if self.warmup_steps is not None:
+            return min(self.warmup_steps, total_steps)
+        return min(round(self.warmup_epochs * total_steps / max(epochs, 1e-9)), total_steps)
+
+
+def _named_lr_groups(module: nn.Module, config: Optimizer, lr: float) -> Iterable[dict[str, Any]]:
+    in_backbone = {id(p) for name, p in module.named_parameters() if "backbone" in name.split(".")}
+    if config.backbone_lr != 1 and not in_backbone:
+        msg = f"optimizer.backbone_lr is {config.backbone_lr}, but the network has no part called 'backbone'."
+        raise InputError(msg)
+    # timm's rule: no decay for biases and for tensors of at most one dimension, frozen parameters left out.
+    for group in param_groups_weight_decay(module, weight_decay=config.weight_decay):
+        if config.backbone_lr == 1:
+            yield group | {"lr": lr}
+            continue
+        inner = [p for p in group["params"] if id(p) in in_backbone]
+        outer = [p for p in group["params"] if id(p) not in in_backbone]
+        yield group | {"params": inner, "lr": lr * config.backbone_lr}
+        yield group | {"params": outer, "lr": lr}
+
+
+def build_optimizer(module: nn.Module, config: Optimizer, global_batch: int) -> torch.optim.Optimizer:
+    """Build the optimiser over a module's trainable parameters.
+
+    Args:
+        module: The network; parameters with `requires_grad=False` are left out.
+        config: Update rule and step size.
+        global_batch: Images per optimiser step, over all devices and accumulated batches.
+
+    Raises:
+        InputError: nothing is trainable, or `backbone_lr` is given and there is no backbone.
+    """
+    lr = config.scaled_lr(global_batch)
+    groups = [group for group in _named_lr_groups(module, config, lr) if group["params"]]
+    if not groups:
+        msg = "nothing to train: every parameter is frozen. Unfreeze a part of the network."
+        raise InputError(msg)
+    if config.name == "sgd":
+        return torch.optim.SGD(groups, lr=lr, momentum=config.momentum, nesterov=config.nesterov)
+    if config.name == "rmsprop":
+        # eps 1e-3 and decay 0.9 as in the EfficientNet paper's optimiser (arXiv 1905.11946, section 5).
+        return torch.optim.RMSprop(groups, lr=lr, alpha=config.squares or 0.9, eps=1e-3, momentum=config.momentum)
+    return torch.optim.AdamW(groups, lr=lr, betas=(config.momentum, config.squares or 0.999))
+
+
+def lr_factor(step: int, total_steps: int, warmup_steps: int, schedule: Schedule) -> float:
+    """The factor on the peak learning rate at a step.
+
+    The fall counts its progress from the end of the warm-up, so that there is no jump and the last value is
+    `min_lr` exactly. (The official code divides the whole step by total - warm-up; its learning rate jumps down at
+    the end of the warm-up and rises again in the last epoch.)
+
+    Args:
+        step: Number of optimiser steps already taken.
+        total_steps: Number of optimiser steps of the whole training.
+        warmup_steps: Number of steps of the warm-up.
+        schedule: The course.
+    """
+    if step < warmup_steps:
+        return schedule.warmup_start + (1 - schedule.warmup_start) * step / warmup_steps
+    if schedule.name == "constant":
+        return 1.0
+    progress = min((step - warmup_steps) / max(total_steps - warmup_steps, 1), 1.0)
+    fall = 0.5 * (1 + math.cos(math.pi * progress)) if schedule.name == "cosine" else (1 - progress) ** schedule.power
+    return schedule.min_lr + (1 - schedule.min_lr) * fall
+
+
+def build_scheduler(optimizer: torch.optim.Optimizer, schedule: Schedule, total_steps: int, epochs: float) -> LambdaLR:
+    """Build the scheduler, to be stepped after every optimiser step; its state is one step number.
+
+    Args:
+        optimizer: The optimiser, at its peak learning rates.
+        schedule: The course.
+        total_steps: Number of optimiser steps of the whole training.
+        epochs: Number of epochs of the whole training; it turns `warmup_epochs` into steps.
+
+    Raises:
+        InputError: the number of steps is not known.
+    """
+    if not 0 < total_steps < math.inf:
+        msg = "the learning rate needs the number of steps. Give trainer.max_epochs or trainer.max_steps above 0."
+        raise InputError(msg)
+    warmup_steps = schedule.warmup(total_steps, epochs)
+    return LambdaLR(optimizer, lambda step: lr_factor(step, total_steps, warmup_steps, schedule))

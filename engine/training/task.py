@@ -1,0 +1,225 @@
+"""What the Lightning modules of all tasks share: optimiser and schedule, a look at the loss, checkpoints."""
+
+from __future__ import annotations
+
+import copy
+import math
+import sys
+from abc import ABC, abstractmethod
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+
+from engine.errors import InputError
+from engine.outputs import make_folder
+from engine.training.checkpoints import save_metadata
+from engine.training.memory import keep_freed_memory
+from engine.training.recipe import Optimizer, Schedule, build_optimizer, build_scheduler
+
+LOOK_EVERY = 20  # steps between two looks at the loss: each makes the host wait for the device
+
+
+class Scores(Protocol):
+    """What an evaluation gives."""
+
+    def as_dict(self, prefix: str) -> dict[str, float]:
+        """Numbers to log, each name with the prefix before it."""
+        ...
+
+    def table(self) -> str:
+        """Text to read."""
+        ...
+
+
+class DenseTask(LightningModule, ABC):
+    """A network with its training recipe.
+
+    A task's class names itself in `task`, the attribute that holds its network in `part` (the prefix of the keys in
+    its checkpoints), and builds the network in `build`, which is called once the trainer knows the data.
+
+    Validation and test share their steps: `validation_step` collects, `evaluate` scores all that was collected.
+
+    Args:
+        optimizer: update rule, learning rate and decay.
+        schedule: warm-up and course of the learning rate.
+        results: file that `evaluate` writes, if it is given.
+    """
+
+    task: ClassVar[str]
+    part: ClassVar[str]
+    monitor: ClassVar[str]
+    monitor_mode: ClassVar[str] = "max"
+    checkpoint_args: ClassVar[tuple[str, ...]]
+    resume_args: ClassVar[tuple[str, ...]] = ("optimizer", "schedule")
+    in_progress_bar: ClassVar[tuple[str, ...]]
+    resumes_within_epochs: ClassVar[bool] = False
+
+    def __init__(self, optimizer: Optimizer, schedule: Schedule, results: str | None) -> None:
+        super().__init__()
+        self.results = results
+        self.scores: Scores | None = None
+        self.optimizer = optimizer
+        self.schedule = schedule
+        self._last_loss: Tensor | None = None
+        self._predictor: tuple[Any, ...] = ()  # not a module of the task's own: its weights are no part of checkpoints
+
+    @abstractmethod
+    def build(self) -> nn.Module:
+        """The network; what it starts from may depend on the command and the data."""
+
+    @abstractmethod
+    def description(self) -> str:
+        """What the network is and works on, for the line said when a training starts."""
+
+    @abstractmethod
+    def network_settings(self) -> dict[str, Any]:
+        """Plain values from which a checkpoint's reader builds the network again."""
+
+    @abstractmethod
+    def evaluate(self, split: str) -> Scores:
+        """The scores of what was collected of a split by all processes, on each of them."""
+
+    def setup(self, stage: str) -> None:
+        """Prove that the results can be written, before the time that finding them takes."""
+        if self.results is not None:
+            make_folder(Path(self.results).parent)
+
+    def configure_model(self) -> None:
+        """Build the network, once the trainer knows the data."""
+        if self.part not in self._modules:
+            # Published weights come in eval mode, which Lightning would leave them in while training.
+            self._modules[self.part] = self.build().train().to(memory_format=torch.channels_last)
+
+    @property
+    def fitting(self) -> bool:
+        """Whether the command is `fit`."""
+        return self._trainer is not None and self.trainer.state.fn == "fit"
+
+    @property
+    def restoring(self) -> bool:
+        """Whether a checkpoint's weights take the place of whatever the network starts with."""
+        return self._trainer is not None and self.trainer.ckpt_path is not None
+
+    @property
+    def data(self) -> Any:
+        """The trainer's data module, or None without one."""
+        return getattr(self.trainer, "datamodule", None) if self._trainer is not None else None
+
+    def on_fit_start(self) -> None:
+        """Say what is trained."""
+        if self.device.type == "cpu":
+            keep_freed_memory()
+        sizes = [(p.numel(), p.requires_grad) for p in self._modules[self.part].parameters()]  # type: ignore[union-attr]
+        total, trained = sum(size for size, _ in sizes), sum(size for size, wanted in sizes if wanted)
+        frozen = "" if trained == total else f", {trained / 1e6:.1f} M of them trained"
+        name, _, rest = self.description().partition("; ")
+        rank_zero_info(f"{name}: {total / 1e6:.1f} M parameters{frozen}; {rest}")
+
+    def watch(self, loss: Tensor, batch_idx: int) -> None:
+        """Remember a step's loss, and look at it now and then."""
+        self._last_loss = loss.detach()
+        if batch_idx % LOOK_EVERY == 0:
+            self.check_finite()
+
+    def check_finite(self) -> None:
+        """Look at the last loss.
+
+        Raises:
+            InputError: it is not finite.
+        """
+        value = 0.0 if self._last_loss is None else float(self._last_loss)
+        if not math.isfinite(value):
+            msg = (
+                f"the loss became {value} at step {self.trainer.global_step}. Lower model.optimizer.lr, lengthen "
+                "model.schedule.warmup_epochs, or set trainer.gradient_clip_val to 10 or less."
+            )
+            raise InputError(msg)
+
+    def on_train_epoch_end(self) -> None:
+        """Look at the loss once more, before a checkpoint takes the place of a good one."""
+        self.check_finite()
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """The optimiser for the global batch, and its schedule, stepped with it."""
+        network = self._modules[self.part]
+        assert network is not None
+        optimizer = build_optimizer(network, self.optimizer, self._global_batch())
+        steps = int(self.trainer.estimated_stepping_batches)
+        epochs = self.trainer.max_epochs or 0
+        if epochs <= 0:
+            batches = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
+            epochs = max(1, math.ceil(steps / max(1.0, batches)))
+        scheduler = build_scheduler(optimizer, self.schedule, steps, epochs)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _global_batch(self) -> int:
+        loader: Any = self.data if self.data is not None else self.trainer.train_dataloader
+        size = loader.batch_size
+        return int(size) * self.trainer.world_size * self.trainer.accumulate_grad_batches
+
+    def on_test_epoch_start(self) -> None:
+        """As before a validation."""
+        self.on_validation_epoch_start()
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        """As in validation."""
+        self.validation_step(batch, batch_idx)
+
+    def on_validation_epoch_end(self) -> None:
+        """Score all images of all devices once."""
+        self._score("val")
+
+    def on_test_epoch_end(self) -> None:
+        """As after a validation."""
+        self._score("test")
+
+    def _score(self, split: str) -> None:
+        scores = self.evaluate(split)
+        if self.trainer.sanity_checking:
+            return
+        for name, value in scores.as_dict(f"{split}_").items():
+            self.log(name, value, prog_bar=name in self.in_progress_bar, rank_zero_only=False)
+        self.scores = scores
+
+    def on_validation_end(self) -> None:
+        """Show the table of `validate`, below the progress bar that has just ended."""
+        if self.trainer.state.fn != "fit" and self.trainer.is_global_zero and self.scores is not None:
+            sys.stdout.write(f"{self.scores.table()}\n")
+
+    def on_test_end(self) -> None:
+        """As after a validation."""
+        self.on_validation_end()
+
+    @property
+    def predictor(self) -> Any:
+        """A copy of the network folded for prediction, made for the first batch."""
+        if not self._predictor:
+            self._predictor = (copy.deepcopy(self._modules[self.part]).fold(),)  # type: ignore[union-attr, operator]
+        return self._predictor[0]
+
+    def on_predict_end(self) -> None:
+        """Let the copy go: the weights may change."""
+        self._predictor = ()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse weights that are not those of the network that the file itself describes."""
+        own, given = self.state_dict(), checkpoint["state_dict"]
+        wrong = [key for key in own if key not in given or given[key].shape != own[key].shape]
+        wrong += [key for key in given if key not in own]
+        if wrong:
+            msg = (
+                f"the weights in '{self.trainer.ckpt_path}' do not fit the network that it describes: {len(wrong)} "
+                f"differ, such as '{wrong[0]}'. Give a checkpoint as `fit` wrote it."
+            )
+            raise InputError(msg)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Store what the network is, so that it can be rebuilt from the file alone."""
+        recipe = {"optimizer": asdict(self.optimizer), "schedule": asdict(self.schedule)}
+        save_metadata(checkpoint, self.task, self.network_settings() | recipe)

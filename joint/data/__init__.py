@@ -1,0 +1,1 @@
+"""Sets with boxes, masks or both, mixed."""

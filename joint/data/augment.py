@@ -1,0 +1,61 @@
+"""Random changes of a training image together with its boxes and its mask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from engine.data.augment import Augmentation, Augmenter, albumentations_library, build_transform
+from engine.errors import InputError
+
+
+@dataclass(frozen=True)
+class JointAugmentation(Augmentation):
+    """What may happen to a training image; one draw moves picture, boxes and mask alike.
+
+    The scales are of EfficientDet's recipe, but for the smallest, which is that of semantic segmentation (google/automl
+    hparams_config.py: 0.1 to 2; mmsegmentation configs/_base_/datasets/cityscapes.py: 0.5 to 2): at a tenth of its
+    size a picture leaves 1 % of the canvas to be segmented.
+
+    Attributes:
+        hflip: probability of a horizontal flip.
+        scale_min: smallest multiple of the letter-box size.
+        scale_max: largest multiple; what exceeds the canvas is cut at random, what falls short is padded.
+        color: brightness, contrast and saturation are each multiplied by up to 1 +- this.
+        hue: largest turn of the hue, as a fraction of the colour circle.
+        min_side: boxes with a shorter side, in canvas pixels, are dropped.
+        min_visible: boxes of which the crop shows a smaller part are dropped; 0 keeps every sliver.
+        extra: further transforms, applied to the crop in this order.
+        vflip: probability of a vertical flip, for pictures without an up.
+        rotate90: whether pictures are turned by a random multiple of 90 degrees.
+    """
+
+    scale_min: float = 0.5
+    vflip: float = 0.0
+    rotate90: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0.0 <= self.vflip <= 1.0:
+            msg = f"augmentation.vflip is {self.vflip}; allowed is 0 to 1."
+            raise InputError(msg)
+
+    def build(self, canvas_hw: tuple[int, int], fill_color: tuple[int, int, int]) -> Augmenter:
+        """The albumentations pipeline for one canvas; beside the picture masks are 255.
+
+        Raises:
+            InputError: a name in `extra` is unknown, or its arguments do not fit.
+        """
+        library = albumentations_library()
+        from engine.data.scale_jitter import ScaleJitter
+
+        # Turned before the crop, as a turned crop would not be the canvas's shape any more.
+        transforms: list[Any] = [library.RandomRotate90(p=1.0)] if self.rotate90 else []
+        transforms.append(ScaleJitter(canvas_hw, self.scale_min, self.scale_max))
+        transforms += [library.HorizontalFlip(p=self.hflip)] if self.hflip else []
+        transforms += [library.VerticalFlip(p=self.vflip)] if self.vflip else []
+        if self.color or self.hue:
+            around_one = (1.0 - self.color, 1.0 + self.color)
+            transforms.append(library.ColorJitter(around_one, around_one, around_one, (-self.hue, self.hue), p=1.0))
+        transforms.extend(build_transform(entry) for entry in self.extra)
+        return Augmenter(transforms, canvas_hw, fill_color, min_side=self.min_side, min_visible=self.min_visible)

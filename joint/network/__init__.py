@@ -1,0 +1,1 @@
+"""Detector and segmenter on one backbone."""

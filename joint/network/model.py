@@ -1,0 +1,205 @@
+"""One pass, two answers: EfficientDet's and DeepLabv3+'s heads on the maps of one EfficientNet.
+
+The pass runs at the segmenter's output stride. The detector's pyramid takes its coarsest map from the cells that the
+network of stride 32 has, where exact gates make it find that network's values (`backbones.gates`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from backbones.folding import Foldable
+from backbones.grid import Grid
+from backbones.two_strides import TwoStrideFeatures
+from detection.network.model import EfficientDet
+from engine.errors import InputError
+from segmentation.network.model import Outputs, Segmenter
+
+if TYPE_CHECKING:
+    from engine.data.pixels import Source
+    from joint.answers import JointFound
+
+_LEVELS = (2, 3, 4, 5)
+
+
+class JointOutputs(NamedTuple):
+    """What the network says of a batch; None for a head that was not asked.
+
+    Attributes:
+        predictions: class logits (B, R, K), box deltas (B, R, 4) and anchors (R, 4) xyxy in pixels of the images.
+        segmentation: logits (B, C, H, W), and the auxiliary head's.
+    """
+
+    predictions: tuple[Tensor, Tensor, Tensor] | None
+    segmentation: Outputs | None
+
+
+class JointNetwork(Foldable):
+    """A detector and a segmenter that share their extractor. Each also works alone, at the price of one.
+
+    `detector` and `segmenter` are the networks of their own packages with all that these can do; they read their maps
+    from `backbone`, whose weights they hold no copy of.
+
+    Args:
+        detector: on the same backbone as the segmenter.
+        segmenter: with the DeepLabv3+ decoder.
+        backbone_of: whose backbone weights are kept.
+        freezing: `frozen_stages`, `freeze_norm` and `grad_checkpointing` of `EfficientNetFeatures`.
+
+    Raises:
+        InputError: the backbones or what images are normalised with differ, or the decoder is another one.
+    """
+
+    def __init__(
+        self,
+        detector: EfficientDet,
+        segmenter: Segmenter,
+        *,
+        backbone_of: str = "detector",
+        freezing: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        _check_match(detector, segmenter)
+        config = detector.config
+        self.backbone = TwoStrideFeatures(
+            config.backbone,
+            levels=_LEVELS,
+            output_stride=segmenter.config.output_stride,
+            drop_path=config.drop_path,
+            norm_momentum=config.norm_momentum,
+            **(freezing or {}),
+        )
+        kept = detector.backbone if backbone_of == "detector" else segmenter.backbone
+        self.backbone.to(kept.conv_stem.weight).load_state_dict(kept.state_dict())
+        self.detector = detector
+        self.segmenter = segmenter
+        dense = segmenter.config.output_stride < 32
+        self._attach(detector, (3, 4, 5), dense=False)
+        self._attach(segmenter, (2, 4, 5) if segmenter.aux_head is not None else (2, 5), dense=dense)
+
+    def _attach(self, network: EfficientDet | Segmenter, levels: tuple[int, ...], *, dense: bool) -> None:
+        del network.backbone
+        network.backbone = SharedMaps(self.backbone, levels, dense=dense)  # type: ignore[assignment]
+
+    def forward(self, images: Tensor, *, detect: bool = True, segment: bool = True) -> JointOutputs:
+        """Both answers from one pass, or one answer at the price of that network alone.
+
+        Args:
+            images: (B, 3, H, W) RGB in 0..255, uint8 or float, of any height and width; beyond it the mean colour is
+                added right and below, up to a multiple of the coarsest pyramid stride.
+            detect: whether boxes are asked for.
+            segment: whether classes of pixels are asked for.
+        """
+        image_hw = (images.shape[-2], images.shape[-1])
+        if not segment:
+            return JointOutputs(self.detector.predictions(images) if detect else None, None)
+        if not detect:
+            return JointOutputs(None, self.segmenter.outputs(images))
+        normal = self.detector.normalise(images)
+        canvas_hw = (normal.shape[-2], normal.shape[-1])
+        maps = self.backbone(normal)
+        predictions = self.detector.predictions_from(self.backbone.without_dilation(maps, canvas_hw)[1:])
+        reader: SharedMaps = self.segmenter.backbone  # type: ignore[assignment]
+        segmentation = self.segmenter.outputs_from(reader.pick(maps), reader.grids(canvas_hw), image_hw)
+        return JointOutputs(predictions, segmentation)
+
+    def predict(self, image: Source, **settings: Any) -> JointFound:
+        """Objects and classes of pixels of an image, a path or an (H, W, 3) uint8 RGB array.
+
+        Settings are those of `joint.answers.predict_many`.
+        """
+        from joint.answers import predict
+
+        return predict(self, image, **settings)
+
+    def predict_many(self, images: Sequence[Source], **settings: Any) -> list[JointFound]:
+        """As `predict`, for several images, computed in batches."""
+        from joint.answers import predict_many
+
+        return predict_many(self, images, **settings)
+
+    @property
+    def stride(self) -> int:
+        """Pixels that the height and width of images had best be multiples of."""
+        return self.detector.stride
+
+    @property
+    def fill_color(self) -> tuple[int, int, int]:
+        """The mean colour in 0..255, which fills canvases beside the image."""
+        return self.detector.fill_color
+
+    def settings(self) -> dict[str, Any]:
+        """Plain values from which `from_settings` builds the same network, for checkpoints."""
+        return {"detector": self.detector.settings(), "segmenter": self.segmenter.settings()}
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> JointNetwork:
+        """The network that `settings` describes, with random weights."""
+        return cls(EfficientDet.from_settings(settings["detector"]), Segmenter.from_settings(settings["segmenter"]))
+
+
+class SharedMaps(nn.Module):
+    """Some levels of an extractor that belongs to another module: it has no weights of its own.
+
+    Args:
+        shared: the extractor.
+        levels: those that are given.
+        dense: at the extractor's output stride rather than at stride 32.
+    """
+
+    def __init__(self, shared: TwoStrideFeatures, levels: tuple[int, ...], *, dense: bool) -> None:
+        super().__init__()
+        self._shared = (shared,)  # in a tuple, which torch does not search for modules
+        self.levels = levels
+        self.dense = dense
+
+    def __getattr__(self, name: str) -> Any:
+        """What the extractor itself says, such as its name."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(self.__dict__["_shared"][0], name)
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Of each map."""
+        return tuple(self.pick(list(self._shared[0].channels)))
+
+    def pick(self, of_all_levels: list[Any]) -> list[Any]:
+        """The entries of these levels."""
+        return [of_all_levels[self._shared[0].levels.index(level)] for level in self.levels]
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """One map per level, finest first, of normalised images (B, 3, H, W)."""
+        shared = self._shared[0]
+        return self.pick(shared(images) if self.dense else shared.coarse(images))
+
+    def grids(self, image_hw: tuple[int, int]) -> list[Grid]:
+        """Where the cells of each map lie."""
+        shared = self._shared[0]
+        return self.pick(shared.grids(image_hw) if self.dense else shared.coarse_grids(image_hw))
+
+
+def _check_match(detector: EfficientDet, segmenter: Segmenter) -> None:
+    backbones: tuple[nn.Module, nn.Module] = (detector.backbone, segmenter.backbone)
+    if any(isinstance(backbone, SharedMaps) for backbone in backbones):
+        msg = "the detector or the segmenter is already part of a joint network. Load it anew."
+        raise InputError(msg)
+    if segmenter.config.decoder != "deeplabv3plus":
+        msg = f"the segmenter's decoder is {segmenter.config.decoder}; a joint network has deeplabv3plus."
+        raise InputError(msg)
+    ours, theirs = detector.backbone.name, segmenter.backbone.name
+    if ours != theirs:
+        msg = f"the detector's backbone is {ours}, the segmenter's {theirs}; they must be the same to be shared."
+        raise InputError(msg)
+    for part in ("mean", "std"):
+        if not torch.equal(getattr(detector, part), getattr(segmenter, part)):
+            msg = (
+                f"the detector and the segmenter normalise images with another {part}. Set architecture.{part} of the "
+                "segmenter to the detector's, and train it with that."
+            )
+            raise InputError(msg)

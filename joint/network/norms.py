@@ -1,0 +1,126 @@
+"""Batch norms of a shared extractor that are one for both tasks, frozen, or each task's own.
+
+Images of two sets differ in brightness, scale and content. Batch norms that see both take statistics that are right
+for neither; with a set of norms for each task (as domain-specific batch norm, arXiv 1906.03950), every image goes
+through those of the task that it has labels for.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from backbones.two_strides import TwoStrideFeatures
+from detection.network.model import EfficientDet
+from engine.errors import InputError
+from joint.network.model import JointNetwork, JointOutputs, SharedMaps
+from segmentation.network.model import Segmenter
+
+Norms = Literal["shared", "frozen", "per_task"]
+TaskName = Literal["detection", "segmentation"]
+
+
+class TaskNorm(nn.Module):
+    """Two batch norms, statistics and affine parameters, of which the task at hand takes its own.
+
+    Args:
+        norm: what both begin as.
+    """
+
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        self.detection = norm
+        self.segmentation = copy.deepcopy(norm)
+        self.task: TaskName = "detection"
+
+    def forward(self, features: Tensor) -> Tensor:
+        """From (B, C, h, w) to the same shape."""
+        normal: Tensor = (self.detection if self.task == "detection" else self.segmentation)(features)
+        return normal
+
+
+class PerTaskNetwork(JointNetwork):
+    """A joint network whose extractor has batch norms for each task; all other weights are shared.
+
+    The maps of one task are not those of the other: an image of which both answers are asked takes two passes, at the
+    price of the two single networks.
+
+    Args:
+        detector: as `JointNetwork`.
+        segmenter: as there.
+        options: the other arguments of `JointNetwork`.
+
+    Raises:
+        InputError: as `JointNetwork`, or gradient checkpointing is asked for.
+    """
+
+    def __init__(self, detector: EfficientDet, segmenter: Segmenter, **options: Any) -> None:
+        if (options.get("freezing") or {}).get("grad_checkpointing"):
+            # The repeated forward of one task would run through the norms of the other.
+            msg = "grad_checkpointing does not go with norms 'per_task'. Leave one of them out."
+            raise InputError(msg)
+        super().__init__(detector, segmenter, **options)
+        for name, module in list(self.backbone.named_modules()):
+            if isinstance(module, _BatchNorm):
+                self.backbone.set_submodule(name, TaskNorm(module))
+        self.backbone.train(self.backbone.training)
+
+    def _attach(self, network: EfficientDet | Segmenter, levels: tuple[int, ...], *, dense: bool) -> None:
+        del network.backbone
+        task: TaskName = "detection" if isinstance(network, EfficientDet) else "segmentation"
+        network.backbone = TaskMaps(self.backbone, levels, dense=dense, task=task)  # type: ignore[assignment]
+
+    def forward(self, images: Tensor, *, detect: bool = True, segment: bool = True) -> JointOutputs:
+        """As `JointNetwork.forward`, with a pass for each answer that is asked for."""
+        predictions = self.detector.predictions(images) if detect else None
+        return JointOutputs(predictions, self.segmenter.outputs(images) if segment else None)
+
+    def settings(self) -> dict[str, Any]:
+        """As `JointNetwork.settings`, with a word that `network_from` knows it by."""
+        return {**super().settings(), "norms": "per_task"}
+
+
+class TaskMaps(SharedMaps):
+    """As `SharedMaps`, through the batch norms of one task.
+
+    Args:
+        shared: as `SharedMaps`.
+        levels: as there.
+        dense: as there.
+        task: whose norms.
+    """
+
+    def __init__(self, shared: TwoStrideFeatures, levels: tuple[int, ...], *, dense: bool, task: TaskName) -> None:
+        super().__init__(shared, levels, dense=dense)
+        self.task = task
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """One map per level, finest first, of normalised images (B, 3, H, W)."""
+        for norm in task_norms(self._shared[0]):
+            norm.task = self.task
+        return super().forward(images)
+
+
+def task_norms(module: nn.Module) -> Iterator[TaskNorm]:
+    """The pairs of norms in a module."""
+    return (each for each in module.modules() if isinstance(each, TaskNorm))
+
+
+def shared_parameters(network: JointNetwork) -> list[nn.Parameter]:
+    """The trained parameters that both tasks' losses depend on: the backbone's, but for norms of one task's own."""
+    own = {id(p) for norm in task_norms(network.backbone) for p in norm.parameters()}
+    return [p for p in network.backbone.parameters() if p.requires_grad and id(p) not in own]
+
+
+def network_type(norms: str | None) -> type[JointNetwork]:
+    """The class of networks with such norms."""
+    return PerTaskNetwork if norms == "per_task" else JointNetwork
+
+
+def network_from(settings: Mapping[str, Any]) -> JointNetwork:
+    """The network that `settings` of either class describe, with random weights."""
+    return network_type(settings.get("norms")).from_settings(settings)

@@ -1,0 +1,155 @@
+"""The detector and the segmenter that a joint network is made of: from the dial, from settings, from checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from detection.data.classes import BoxClasses
+from detection.network.family import FAMILY as DETECTORS
+from detection.network.family import DetectorArchitecture, DetectorOverrides, PhiName
+from detection.network.family import MemberName as DetectorName
+from detection.network.model import EfficientDet
+from detection.weights.check import check_keys, check_shapes
+from engine.errors import InputError
+from segmentation.data.classes import MaskClasses
+from segmentation.network.family import FAMILY as SEGMENTERS
+from segmentation.network.family import MemberName as SegmenterName
+from segmentation.network.family import SegmenterArchitecture, SegmenterOverrides
+from segmentation.network.model import Segmenter
+
+
+@dataclass(frozen=True)
+class DetectorPart:
+    """What shapes the detecting part.
+
+    Attributes:
+        member: the member, where `model.member` shall not decide it.
+        architecture: single values in place of the member's.
+        classes: the class list, where it shall not come from the data.
+    """
+
+    member: DetectorName | PhiName | None = None
+    architecture: DetectorOverrides = DetectorOverrides()
+    classes: BoxClasses | None = None
+
+
+@dataclass(frozen=True)
+class SegmenterPart:
+    """What shapes the segmenting part.
+
+    Attributes:
+        member: the member, where the detector's backbone shall not decide it.
+        architecture: single values in place of the member's; backbone, mean and std are the detector's.
+        classes: the class list, where it shall not come from the data.
+    """
+
+    member: SegmenterName | None = None
+    architecture: SegmenterOverrides = SegmenterOverrides()
+    classes: MaskClasses | None = None
+
+
+def make_parts(
+    member: str | None,
+    detector: DetectorPart,
+    segmenter: SegmenterPart,
+    *,
+    detector_checkpoint: str | Path | None = None,
+    segmenter_checkpoint: str | Path | None = None,
+    backbone_weights: str | Path | None = None,
+) -> tuple[EfficientDet, Segmenter]:
+    """A detector and a segmenter on the same backbone.
+
+    A part without a checkpoint is made to fit the other's: its backbone, and what images are normalised with.
+
+    Args:
+        member: of the detector; the checkpoint's, or else d0, where it is not given.
+        detector: what shapes the detector.
+        segmenter: what shapes the segmenter.
+        detector_checkpoint: a trained detector: a checkpoint, a published name or its file.
+        segmenter_checkpoint: a checkpoint of a trained segmenter.
+        backbone_weights: ImageNet weights, where there is no checkpoint.
+
+    Raises:
+        InputError: what was given contradicts itself or a checkpoint.
+    """
+    name = detector.member or member
+    if detector.member is not None and member not in (None, detector.member):
+        msg = (
+            f"model.member is {member}, but by the checkpoint, or by model.detector.member, the detector is "
+            f"{detector.member}. Leave model.member out."
+        )
+        raise InputError(msg)
+    if detector_checkpoint is None and segmenter_checkpoint is None:
+        made = EfficientDet(
+            name or "d0",
+            classes=detector.classes,
+            backbone_weights=backbone_weights,
+            **detector.architecture.given(),
+        )
+        return made, _segmenter_beside(made, segmenter)
+    if detector_checkpoint is not None:
+        loaded = _load_detector(detector_checkpoint, detector.architecture.given())
+        if name not in (None, loaded.config.name):
+            msg = f"model.member is {name}, but '{detector_checkpoint}' is a {loaded.config.name}. Leave it out."
+            raise InputError(msg)
+        if segmenter_checkpoint is None:
+            return loaded, _segmenter_beside(loaded, segmenter)
+        return loaded, _load_segmenter(segmenter_checkpoint, segmenter.architecture.given())
+    assert segmenter_checkpoint is not None
+    other = _load_segmenter(segmenter_checkpoint, segmenter.architecture.given())
+    return _detector_beside(other, name, detector), other
+
+
+def _segmenter_beside(detector: EfficientDet, part: SegmenterPart) -> Segmenter:
+    backbone = detector.config.backbone
+    usual = next((name for name, member in SEGMENTERS.items() if member.backbone == backbone), None)
+    overrides: dict[str, Any] = {"mean": detector.config.mean, "std": detector.config.std}
+    if part.member is None and usual is None:
+        overrides["backbone"] = backbone
+    return Segmenter(part.member or usual or "b0", classes=part.classes, **{**overrides, **part.architecture.given()})
+
+
+def _detector_beside(segmenter: Segmenter, name: str | None, part: DetectorPart) -> EfficientDet:
+    backbone, norm = segmenter.config.backbone, segmenter.backbone.image_norm
+    usual = next((each for each, member in DETECTORS.items() if member.backbone == backbone), None)
+    overrides: dict[str, Any] = {"mean": segmenter.config.mean or norm.mean, "std": segmenter.config.std or norm.std}
+    if name is None and usual is None:
+        overrides["backbone"] = backbone
+    return EfficientDet(name or usual or "d0", classes=part.classes, **{**overrides, **part.architecture.given()})
+
+
+def _load_detector(source: str | Path, overrides: Mapping[str, Any]) -> EfficientDet:
+    from detection.prediction.predict import load
+
+    detector = load(source, fold=False)
+    if not overrides:
+        return detector
+    config = DetectorArchitecture.from_dict({**detector.config.to_dict(), **overrides})
+    other = EfficientDet(config, classes=detector.classes)
+    _move_weights(detector, other, source)
+    return other
+
+
+def _load_segmenter(source: str | Path, overrides: Mapping[str, Any]) -> Segmenter:
+    from segmentation.inference.segmented import load
+
+    segmenter = load(source, fold=False)
+    if not overrides:
+        return segmenter
+    config = segmenter.config
+    if "output_stride" in overrides:
+        config = config.at_stride(overrides["output_stride"])  # with the rates that go with it
+    config = SegmenterArchitecture.from_dict({**config.to_dict(), **overrides})
+    other = Segmenter(config, classes=segmenter.classes)
+    _move_weights(segmenter, other, source)
+    return other
+
+
+def _move_weights(trained: Any, other: Any, source: str | Path) -> None:
+    state, needed = trained.state_dict(), other.state_dict()
+    check_keys(state, set(needed), set(), str(source), "the architecture that was asked for")
+    check_shapes(state, needed, str(source), "the architecture that was asked for")
+    other.load_state_dict(state)

@@ -1,0 +1,377 @@
+"""Prediction over millions of images with Ray Data: the predictor of `joint.answers` in a pool of workers.
+
+Ray hands images out as fast as workers take them, starts a killed worker anew and does its images again. The process
+that was started notes what is finished, each image once, so that a rerun does what is left. Workers write masks and
+pictures themselves: all machines see images and output under the same paths. What failed is tried once more, image by
+image, so that one that kills its worker takes no other with it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import sys
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from detection.network.postprocess import Postprocess
+from detection.prediction.predict import DEFAULT_SCORE
+from engine.cli.commands import parse_function, run_command
+from engine.data.images import read_image
+from engine.errors import InputError
+from engine.prediction.manifest import Manifest
+from engine.training.checkpoints import read_checkpoint
+from joint.answers import canvas_limit, found_in_images, load
+from joint.prediction.results import ResultFolder, settings_of, write_image
+from segmentation.data.classes import MaskClasses
+
+FAILED_NAME = "failed.jsonl"
+_BATCHES_PER_PIECE = 8  # a piece of work is what is done again if its worker dies
+_MOST_LOST = 200  # pieces before all is stopped, as the fault is then hardly one of single images
+_RETRIES = 2  # of a piece: an image that kills its worker each time must not do so for ever
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run did.
+
+    Attributes:
+        images: all that the source names.
+        done: those of this run.
+        failed: paths and reasons of those that could not be done.
+    """
+
+    images: int
+    done: int
+    failed: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker is told; it travels to other machines.
+
+    Attributes:
+        checkpoint: path of the checkpoint.
+        folder: the output folder.
+        limit_hw: longest sides of the canvas.
+        postprocess: the detector's settings.
+        detect: whether objects are asked for.
+        segment: whether classes of pixels are.
+        device: where the network computes.
+        torch_threads: threads of its computation on a CPU.
+    """
+
+    checkpoint: str
+    folder: str
+    limit_hw: tuple[int, int]
+    postprocess: Postprocess
+    detect: bool
+    segment: bool
+    device: str
+    torch_threads: int
+
+
+@dataclass(frozen=True)
+class Pool:
+    """How work is shared out.
+
+    Attributes:
+        workers: how many there are.
+        gpus: of each.
+        cpus: of each.
+        threads: batches that each has in hand.
+        batch_size: images of a batch.
+        alone: whether each image is a piece of its own, and each worker has one in hand.
+    """
+
+    workers: int
+    gpus: float
+    cpus: float
+    threads: int
+    batch_size: int
+    alone: bool = False
+
+
+class Worker:
+    """Reads, computes and writes images; it may be called by several threads, of which one computes at a time."""
+
+    def __init__(self, job: Job) -> None:
+        import torch
+
+        torch.set_num_threads(job.torch_threads)
+        self.job = job
+        self.network = load(job.checkpoint, job.device)
+        self._computing = Lock()
+
+    def __call__(self, batch: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+        """A line of JSON for each image: its record, why it failed, or why all will fail.
+
+        Args:
+            batch: `path` of each image, and `outputs`, its files as JSON.
+        """
+        sources = [os.path.abspath(path) for path in batch["path"].tolist()]
+        try:
+            entries = self._entries(
+                sources, [list(map(Path, json.loads(names))) for names in batch["outputs"].tolist()]
+            )
+        except InputError as error:  # a full disk, say
+            entries = [{"source": source, "stop": str(error)} for source in sources]
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            entries = [{"source": source, "error": reason} for source in sources]
+        return {"line": np.array([json.dumps(entry) for entry in entries], dtype=object)}
+
+    def _entries(self, sources: Sequence[str], outputs: Sequence[Sequence[Path]]) -> list[dict[str, Any]]:
+        job = self.job
+        entries: list[dict[str, Any]] = []
+        images, places = [], []
+        for place, source in enumerate(sources):
+            try:
+                images.append(read_image(source))
+                places.append(place)
+            except InputError as error:
+                entries.append({"source": source, "error": str(error)})
+        with self._computing:
+            found = found_in_images(
+                self.network, images, job.limit_hw, job.postprocess, detect=job.detect, segment=job.segment
+            )
+        for place, image, one in zip(places, images, found, strict=True):
+            entries.append(asdict(write_image(Path(job.folder), Path(sources[place]), outputs[place], image, one)))
+        return entries
+
+
+def predict_folder(
+    ckpt_path: str,
+    source: str | list[str],
+    output: str = "predictions",
+    score_threshold: float = DEFAULT_SCORE,
+    image_size: int | None = None,
+    detect: bool = True,
+    segment: bool = True,
+    overlay: bool = True,
+    overwrite: bool = False,
+    workers: int | None = None,
+    gpus: float | None = None,
+    cpus: float = 1,
+    threads: int = 2,
+    batch_size: int = 4,
+    address: str | None = None,
+    progress: bool = True,
+) -> Summary:
+    """Objects and classes of pixels of any number of images, on one machine or a Ray cluster.
+
+    What is finished in the output folder is not done again.
+
+    Args:
+        ckpt_path: checkpoint, or `best` / `last` of the latest run.
+        source: image, folder or glob, or a list of them.
+        output: folder for the results.
+        score_threshold: surer objects are kept.
+        image_size: longest side of the canvas in pixels; null is what the detector was made for.
+        detect: find objects.
+        segment: find the classes of pixels.
+        overlay: draw pictures with boxes over the classes' colours.
+        overwrite: begin anew in a folder that holds results of other settings.
+        workers: how many compute; null is one for each GPU of the cluster, or for each CPU where it has none.
+        gpus: share of a GPU for each worker; null is 1 where the cluster has GPUs, else 0.
+        cpus: CPUs for each worker.
+        threads: batches that a worker has in hand: it reads and writes one while it computes another.
+        batch_size: images computed together.
+        address: of a running Ray cluster; null is RAY_ADDRESS, a cluster that this machine is part of, or else this
+            machine alone.
+        progress: show a progress bar.
+    """
+    _check({"workers": workers, "threads": threads, "batch_size": batch_size}, cpus, gpus, detect or segment)
+    checkpoint_path = _checkpoint(ckpt_path)
+    model = read_checkpoint(checkpoint_path, "joint").model
+    limit_hw = canvas_limit(tuple(model["detector"]["architecture"]["image_size"]), image_size)
+    postprocess = replace(Postprocess(), score_threshold=score_threshold)
+    canvas = "{} x {}, no larger than needed".format(*limit_hw)
+    categories = model["detector"]["classes"]
+    settings = settings_of(checkpoint_path, categories, canvas, postprocess, detect=detect, segment=segment)
+    results = ResultFolder(output, source, settings, overlay=overlay, overwrite=overwrite)
+    if not results.left:
+        if not results.has_tables:
+            results.write_tables()
+        return Summary(len(results.sources), 0, {})
+    results.begin(MaskClasses.from_dict(model["segmenter"]["classes"]))
+    ray = _start(address)
+    gpus = float(ray.cluster_resources().get("GPU", 0) >= 1) if gpus is None else gpus
+    job = Job(
+        os.path.abspath(checkpoint_path), os.path.abspath(results.path), limit_hw, postprocess, detect, segment,
+        "cuda" if gpus else "cpu", max(1, int(cpus)),
+    )  # fmt: skip
+    pool = Pool(workers or _workers(ray, gpus, cpus), gpus, cpus, threads, batch_size)
+    try:
+        return _work(results, job, pool, progress=progress)
+    finally:
+        results.write_tables()
+
+
+def _check(counts: dict[str, int | None], cpus: float, gpus: float | None, asked: bool) -> None:
+    for name, value in counts.items():
+        if value is not None and value < 1:
+            msg = f"{name} is {value}; it must be at least 1"
+            raise InputError(msg)
+    if cpus <= 0 or (gpus is not None and gpus < 0):
+        msg = f"cpus is {cpus} and gpus {gpus}; allowed are above 0 and at least 0."
+        raise InputError(msg)
+    if not asked:
+        msg = "neither objects nor classes of pixels are asked for. Leave --detect or --segment out."
+        raise InputError(msg)
+
+
+def _checkpoint(given: str) -> str:
+    if given not in ("best", "last"):
+        return given
+    from engine.cli.runs import Run, find_checkpoint
+
+    return str(find_checkpoint(Run(), "joint", given))  # type: ignore[arg-type]
+
+
+def _start(address: str | None) -> Any:
+    """The `ray` package, connected to a cluster.
+
+    Raises:
+        InputError: it is not installed, or there is no cluster at the address.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to Ray's makers unless it is asked for
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        msg = "Ray is not installed. Run: pip install 'effdense[ray]'"
+        raise InputError(msg) from error
+    if not ray.is_initialized():
+        try:
+            ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            given = address or os.environ.get("RAY_ADDRESS") or "this machine"
+            reason = " ".join(str(error).split())[:200]
+            msg = f"cannot start Ray on {given}: {reason}. Give the --address of a running cluster, or leave it out."
+            raise InputError(msg) from error
+    return ray
+
+
+def _workers(ray: Any, gpus: float, cpus: float) -> int:
+    resources = ray.cluster_resources()
+    return max(1, int(resources.get("GPU", 0) / gpus if gpus else resources.get("CPU", 1) / cpus))
+
+
+def _work(results: ResultFolder, job: Job, pool: Pool, *, progress: bool) -> Summary:
+    """Do what is left, and once more, image by image, what failed; note each image once, as finished or as failed."""
+    from tqdm import tqdm
+
+    items = {
+        os.path.abspath(results.sources[index].path): json.dumps([path.as_posix() for path in results.outputs[index]])
+        for index in results.left
+    }
+    reasons: dict[str, str] = {}
+    with tqdm(total=len(items), unit="image", disable=None if progress else True) as bar:
+        for turn in (pool, replace(pool, threads=1, batch_size=1, alone=True)):
+            for entry in _entries(_lines(items, job, turn) if items else ()):
+                source = entry["source"]
+                if source not in items:  # what a killed worker had already told is told again
+                    continue
+                if "error" in entry:
+                    reasons[source] = entry["error"]
+                    continue
+                results.journal.manifest.add(entry)
+                del items[source]
+                bar.update()
+    failed = {source: reasons.get(source, f"it killed its worker {_RETRIES + 1} times.") for source in sorted(items)}
+    failures = Manifest(results.path / FAILED_NAME)
+    failures.path.unlink(missing_ok=True)
+    for source, reason in failed.items():
+        failures.add({"source": source, "error": reason})
+    return Summary(len(results.sources), len(results.left) - len(failed), failed)
+
+
+def _entries(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """What the workers said.
+
+    Raises:
+        InputError: no image can be done, or Ray stops.
+    """
+    try:
+        for line in lines:
+            entry = json.loads(line)
+            if "stop" in entry:
+                raise InputError(entry["stop"])
+            yield entry
+    except InputError:
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".strip().splitlines()
+        msg = f"Ray stopped: {reason[0]} {reason[-1] if len(reason) > 1 else ''}".rstrip()
+        raise InputError(msg) from error
+
+
+def _lines(items: Mapping[str, str], job: Job, pool: Pool) -> Iterator[str]:
+    """What the workers say of the images, in any order.
+
+    Args:
+        items: paths of images with their files as JSON.
+        job: what workers are told.
+        pool: how work is shared out.
+    """
+    import ray.data
+
+    count, at_least = len(items), 4 * pool.workers * pool.threads
+    pieces = max(math.ceil(count / (_BATCHES_PER_PIECE * pool.batch_size)), min(count, at_least))
+    pieces = count if pool.alone else pieces
+    rows = [{"path": path, "outputs": outputs} for path, outputs in items.items()]
+    dataset = ray.data.from_items(rows, override_num_blocks=pieces)
+    # What it would say of lost pieces comes back in the summary.
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    dataset.context.enable_progress_bars = False
+    dataset.context.max_errored_blocks = _MOST_LOST
+    with warnings.catch_warnings():
+        # From 2.64 on, Ray will take no number of retries; pyproject.toml keeps it below.
+        warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
+        answers = dataset.map_batches(
+            Worker,
+            fn_constructor_args=(job,),
+            batch_size=pool.batch_size,
+            batch_format="numpy",
+            compute=ray.data.ActorPoolStrategy(
+                size=min(pool.workers, pieces),
+                max_tasks_in_flight_per_actor=1 if pool.alone else pool.threads + 1,
+                max_concurrent_calls_per_actor=pool.threads,
+                enable_true_multi_threading=pool.threads > 1,
+            ),
+            num_cpus=pool.cpus,
+            num_gpus=pool.gpus,
+            max_restarts=-1,
+            max_task_retries=_RETRIES,
+        )
+    return (str(row["line"]) for row in answers.iter_rows())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the command line and run; returns 2 after one short line of error, or where an image failed, else 0."""
+
+    def act() -> None:
+        arguments = parse_function(predict_folder, "python -m joint ray", argv, __doc__)
+        summary = predict_folder(**arguments)
+        output, before = arguments["output"], summary.images - summary.done - len(summary.failed)
+        sys.stdout.write(f"{summary.done} images done, {before} were finished before: {output}\n")
+        if summary.failed:
+            path, reason = next(iter(summary.failed.items()))
+            which = "" if path in reason else f"'{path}': "
+            msg = (
+                f"{len(summary.failed)} of {summary.images} images could not be done. The first: {which}{reason} "
+                f"All are listed in '{Path(output, FAILED_NAME)}'; the others are finished."
+            )
+            raise InputError(msg)
+
+    return run_command(act)

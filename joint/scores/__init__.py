@@ -1,0 +1,1 @@
+"""Both tables of scores."""

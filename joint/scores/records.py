@@ -1,0 +1,81 @@
+"""What both tasks' measures count of each image, collected in one evaluation over batches and processes."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from detection.data.classes import BoxClasses
+from detection.network.postprocess import Postprocess
+from detection.scores.records import DetectionRecords
+from engine.data.images import Letterbox
+from joint.answers import original_rows
+from joint.data.batch import JointEvaluationBatch
+from joint.network.model import JointNetwork, JointOutputs
+from segmentation.data.classes import MaskClasses
+from segmentation.scores.records import SegmentationRecords
+
+
+class JointRecords:
+    """Collects detections of the images with boxes and counts of those with masks.
+
+    Args:
+        classes: the detector's class list.
+        segmentation_classes: the segmenter's.
+        cityscapes: whether to measure Cityscapes' category and instance scores.
+
+    Raises:
+        InputError: those scores are asked for, but the classes are others.
+    """
+
+    def __init__(self, classes: BoxClasses, segmentation_classes: MaskClasses, cityscapes: bool = False) -> None:
+        self.classes = classes
+        self.boxes = DetectionRecords()
+        self.masks = SegmentationRecords(segmentation_classes, cityscapes)
+
+    def add(
+        self, network: JointNetwork, outputs: JointOutputs, batch: JointEvaluationBatch, postprocess: Postprocess
+    ) -> None:
+        """Take in a batch: of each image what it has labels for.
+
+        Args:
+            network: whose outputs these are.
+            outputs: of the batch's images.
+            batch: the images with their labels.
+            postprocess: the detector's settings.
+        """
+        if outputs.predictions is not None:
+            self._add_boxes(network, outputs, batch, postprocess)
+        if outputs.segmentation is None:
+            return
+        canvas_hw = (batch.images.shape[-2], batch.images.shape[-1])
+        indices, sizes_hw = batch.image_ids.tolist(), batch.sizes_hw.tolist()
+        for row in np.flatnonzero(batch.masked.cpu().numpy()).tolist():
+            height, width = sizes_hw[row]
+            letterbox = Letterbox.fit((height, width), canvas_hw)
+            rows = original_rows(outputs.segmentation.logits[row], letterbox).cpu().numpy()
+            self.masks.add(indices[row], rows, batch.truth[row], batch.instance_ids[row])
+
+    def gather(self) -> JointRecords:
+        """The records of all processes, on each of them."""
+        merged = JointRecords(self.classes, self.masks.counter.classes, self.masks.counter.cityscapes)
+        merged.boxes, merged.masks = self.boxes.gather(), self.masks.gather()
+        return merged
+
+    def _add_boxes(
+        self, network: JointNetwork, outputs: JointOutputs, batch: JointEvaluationBatch, postprocess: Postprocess
+    ) -> None:
+        assert outputs.predictions is not None
+        found = network.detector.detections(outputs.predictions, batch.detection(), postprocess)
+        boxed = batch.boxed.cpu()
+        class_ids = found.class_ids.cpu()[boxed]
+        rows = class_ids.clamp(min=0)
+        # Rows without a name, ten of COCO's ninety, stand for ids that no annotation file lists.
+        named = torch.tensor([bool(name) for name in self.classes.names])
+        self.boxes.add(
+            batch.image_ids.cpu()[boxed].numpy(),
+            found.boxes_xyxy.float().cpu()[boxed].numpy(),
+            found.scores.float().cpu()[boxed].numpy(),
+            torch.tensor(self.classes.category_ids)[rows].numpy(),
+            valid=((class_ids >= 0) & named[rows]).numpy(),
+        )

@@ -1,0 +1,54 @@
+"""The scores of both tasks in one evaluation."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from detection.scores.metric import BoxScores
+from segmentation.scores.metric import SegmentationScores
+
+
+@dataclass(frozen=True)
+class JointScores:
+    """COCO's numbers and the benchmark's scores; each is None where the set has no such labels.
+
+    Attributes:
+        boxes: of the images with boxes.
+        masks: of the images with masks.
+        ap_share: weight of AP in the one measure, the rest is that of mIoU.
+    """
+
+    boxes: BoxScores | None
+    masks: SegmentationScores | None
+    ap_share: float = 0.5
+
+    @property
+    def joint(self) -> float:
+        """The weighted mean of AP and mIoU, or the one that exists; NaN without either."""
+        ap = self.boxes.ap if self.boxes is not None and self.boxes.ap >= 0 else math.nan
+        miou = self.masks.miou if self.masks is not None else math.nan
+        if math.isnan(ap) or math.isnan(miou):
+            return miou if math.isnan(ap) else ap
+        return self.ap_share * ap + (1 - self.ap_share) * miou
+
+    def as_dict(self, prefix: str = "val_") -> dict[str, float]:
+        """Both tasks' numbers to log, and `joint`."""
+        numbers = {f"{prefix}joint": self.joint}
+        for scores in (self.boxes, self.masks):
+            numbers |= {} if scores is None else scores.as_dict(prefix)
+        return numbers
+
+    def to_dict(self) -> dict[str, Any]:
+        """All numbers as JSON takes them; what does not exist is null."""
+        boxes = None
+        if self.boxes is not None:
+            numbers = {name: value if value >= 0 else None for name, value in self.boxes.as_dict("").items()}
+            boxes = {**numbers, "per_class": dict(self.boxes.per_class)}
+        joint = None if math.isnan(self.joint) else self.joint
+        return {"joint": joint, "boxes": boxes, "masks": None if self.masks is None else self.masks.to_dict()}
+
+    def table(self) -> str:
+        """Both tables."""
+        return "\n\n".join(scores.table() for scores in (self.boxes, self.masks) if scores is not None)

@@ -1,0 +1,1 @@
+"""Both losses, and how they are weighed."""

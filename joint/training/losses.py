@@ -1,0 +1,161 @@
+"""Both tasks' losses from one pass, of batches in which an image may have boxes, a mask, both or neither."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from detection.network.losses import DetectionLoss, detection_losses
+from detection.network.losses import Losses as DetectionSums
+from engine.distributed import all_reduce_sum, world_size
+from joint.data.batch import JointBatch
+from joint.network.model import JointNetwork, JointOutputs, SharedMaps
+from joint.network.norms import PerTaskNetwork
+from segmentation.network.losses import Losses as SegmentationSums
+from segmentation.network.losses import SegmentationLoss, segmentation_losses
+
+
+@dataclass(frozen=True, eq=False)
+class JointLosses:
+    """A batch's losses, each divided by what all devices count of it.
+
+    The mean over the devices of their gradients, which DDP takes, is the gradient over all devices' images as if they
+    lay on one.
+
+    Attributes:
+        detection: () of the images with boxes.
+        segmentation: () of the images with masks.
+        present: (2,) whether any device has labels of the kind.
+        parts: what each is made of, by name, without gradient.
+    """
+
+    detection: Tensor
+    segmentation: Tensor
+    present: Tensor
+    parts: dict[str, Tensor]
+
+
+def joint_losses(
+    network: JointNetwork,
+    batch: JointBatch,
+    detection: DetectionLoss | None,
+    segmentation: SegmentationLoss | None,
+) -> JointLosses:
+    """Run the network on the images that have labels, and measure what it says.
+
+    A kind of labels that the batch does not have costs nothing and adds 0, with a gradient of 0 for every trained
+    parameter: DDP waits for each. Called by all devices at once.
+
+    Args:
+        network: in training mode.
+        batch: images with what is known of them.
+        detection: settings of the detection loss; None does not run that head.
+        segmentation: settings of the segmentation loss; None does not run that head.
+    """
+    # The one look at the device: which rows of the batch have which labels.
+    has_boxes, has_masks = torch.stack([batch.boxed, batch.masked]).tolist()
+    boxed = [row for row, has in enumerate(has_boxes) if has and detection is not None]
+    masked = [row for row, has in enumerate(has_masks) if has and segmentation is not None]
+    outputs = labelled_outputs(network, batch.images, boxed, masked)
+    zero = network.detector.mean.new_zeros(())
+    skipped = zero
+    if (detection is not None and not boxed) or (segmentation is not None and not masked):
+        skipped = no_gradient(p for p in network.parameters() if p.requires_grad)
+    of_boxes, boxes_there, box_parts = (zero, zero, dict[str, Tensor]())
+    of_masks, masks_there, mask_parts = (zero, zero, dict[str, Tensor]())
+    if detection is not None:
+        of_boxes, boxes_there, box_parts = _detection(outputs, batch, boxed, detection, skipped)
+    if segmentation is not None:
+        of_masks, masks_there, mask_parts = _segmentation(network, outputs, batch, masked, segmentation, skipped)
+    present = torch.stack([boxes_there, masks_there]) > 0
+    return JointLosses(of_boxes, of_masks, present, box_parts | mask_parts)
+
+
+def labelled_outputs(network: JointNetwork, images: Tensor, boxed: list[int], masked: list[int]) -> JointOutputs:
+    """What the network says of the images that each head learns from.
+
+    All labelled images share one pass of the backbone, and its batch norms' statistics, unless the norms are each
+    task's own; each head runs on its own images only. With one kind of labels, the pass is that of the one head.
+
+    Args:
+        network: the network.
+        images: (B, 3, H, W).
+        boxed: rows to detect on, ascending.
+        masked: rows to segment, ascending.
+
+    Returns:
+        Predictions of the boxed images and segmentation of the masked ones; None where there are none.
+    """
+    if not (boxed and masked) or isinstance(network, PerTaskNetwork):
+        return JointOutputs(
+            network(_pick(images, boxed), segment=False).predictions if boxed else None,
+            network(_pick(images, masked), detect=False).segmentation if masked else None,
+        )
+    if boxed == masked:
+        answers: JointOutputs = network(_pick(images, boxed))
+        return answers
+    used = sorted({*boxed, *masked})
+    images = _pick(images, used)
+    boxed, masked = ([used.index(row) for row in rows] for rows in (boxed, masked))
+    normal = network.detector.normalise(images)
+    canvas_hw = (normal.shape[-2], normal.shape[-1])
+    maps = network.backbone(normal)
+    coarse = network.backbone.without_dilation(maps, canvas_hw)[1:]
+    reader: SharedMaps = network.segmenter.backbone  # type: ignore[assignment]
+    dense, image_hw = [_pick(each, masked) for each in reader.pick(maps)], (images.shape[-2], images.shape[-1])
+    return JointOutputs(
+        network.detector.predictions_from([_pick(each, boxed) for each in coarse]),
+        network.segmenter.outputs_from(dense, reader.grids(canvas_hw), image_hw),
+    )
+
+
+def no_gradient(parameters: Iterable[nn.Parameter]) -> Tensor:
+    """0, whose gradient is 0 for every one of the parameters, whatever their values."""
+    return torch.stack([parameter.reshape(-1)[:0].sum().float() for parameter in parameters]).sum()
+
+
+def _detection(
+    outputs: JointOutputs, batch: JointBatch, boxed: list[int], config: DetectionLoss, skipped: Tensor
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """The loss, how many images it is of, and its parts; of all devices."""
+    if outputs.predictions is None:
+        nothing = skipped.detach().float()
+        sums = DetectionSums(nothing, nothing, nothing)
+    else:
+        class_logits, box_deltas, anchors = outputs.predictions
+        boxes, class_ids = _pick(batch.boxes_xyxy, boxed), _pick(batch.class_ids, boxed)
+        sums = detection_losses(class_logits, box_deltas, anchors, boxes, class_ids, config)
+    everywhere = all_reduce_sum(torch.stack([sums.positives, sums.positives.new_tensor(len(boxed))]))
+    normaliser = (everywhere[0] + 1) / world_size()
+    parts = {"class_loss": (sums.classes / normaliser).detach(), "box_loss": (sums.boxes / normaliser).detach()}
+    return sums.total(normaliser, config.box_weight) + skipped, everywhere[1], parts
+
+
+def _segmentation(
+    network: JointNetwork,
+    outputs: JointOutputs,
+    batch: JointBatch,
+    masked: list[int],
+    config: SegmentationLoss,
+    skipped: Tensor,
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """As `_detection`."""
+    if outputs.segmentation is None:
+        nothing = skipped.detach().float()
+        each = nothing.expand(len(network.segmenter.classes))
+        aux = None if network.segmenter.aux_head is None else nothing
+        sums = SegmentationSums(nothing, nothing, nothing, aux, each, each, nothing.expand(3 + 3 * len(each)))
+    else:
+        logits, aux_logits = outputs.segmentation
+        sums = segmentation_losses(logits, _pick(batch.masks, masked), config, aux_logits)
+    shared = all_reduce_sum(sums.shared)
+    terms = sums.terms(config, shared, world_size())
+    parts = {name: value.detach() for name, value in terms.items()} if len(terms) > 1 else {}
+    return torch.stack(list(terms.values())).sum() + skipped, shared[2], parts
+
+
+def _pick(values: Tensor, rows: list[int]) -> Tensor:
+    return values if len(rows) == len(values) else values[rows]

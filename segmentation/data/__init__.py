@@ -1,0 +1,1 @@
+"""Images with masks: folders, samples, batches and loaders."""

@@ -1,0 +1,122 @@
+"""Random changes of a training image and its mask: the recipe of semantic segmentation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from engine.data.augment import Augmenter, Transform, albumentations_library, build_transform
+from engine.data.images import UInt8Array
+from engine.errors import InputError
+
+
+class CropAugmenter(Protocol):
+    """What a data set calls; anything with this signature can stand in."""
+
+    def __call__(self, image: UInt8Array, class_ids: UInt8Array) -> tuple[UInt8Array, UInt8Array]:
+        """Change (H, W, 3) uint8 RGB and (H, W) uint8 rows, all random numbers from torch's generator.
+
+        Returns:
+            Image and rows of the crop's size; rows beside the picture are `IGNORED`.
+        """
+
+
+@dataclass(frozen=True)
+class SegmentationAugmentation:
+    """What may happen to a training image.
+
+    The defaults are mmsegmentation's for Cityscapes (configs/_base_/datasets/cityscapes.py); its photometric
+    distortion applies each of its four changes to half of the images.
+
+    Attributes:
+        scale_min: smallest multiple of the image's own size.
+        scale_max: largest multiple; what exceeds the crop is cut at random, what falls short is padded.
+        max_class_ratio: a crop in which one class takes this share of the counted pixels or more is drawn anew, up
+            to ten times; 1 takes every crop.
+        hflip: probability of a horizontal flip.
+        vflip: probability of a vertical flip, for pictures without an up.
+        rotate90: whether pictures are turned by a random multiple of 90 degrees.
+        brightness: up to this share of the full range is added or taken.
+        contrast: all values are multiplied by up to 1 +- this.
+        saturation: the same for the distance from grey.
+        hue: largest turn of the hue, as a fraction of the colour circle.
+        extra: further transforms, applied to the crop in this order.
+    """
+
+    scale_min: float = 0.5
+    scale_max: float = 2.0
+    max_class_ratio: float = 0.75
+    hflip: float = 0.5
+    vflip: float = 0.0
+    rotate90: bool = False
+    brightness: float = 32 / 255
+    contrast: float = 0.5
+    saturation: float = 0.5
+    hue: float = 0.1
+    extra: tuple[Transform, ...] = ()
+
+    def __post_init__(self) -> None:
+        bounds = {"hflip": 1.0, "vflip": 1.0, "brightness": 1.0, "contrast": 1.0, "saturation": 1.0, "hue": 0.5}
+        for name, highest in bounds.items():
+            if not 0.0 <= getattr(self, name) <= highest:
+                msg = f"augmentation.{name} is {getattr(self, name)}; allowed is 0 to {highest}."
+                raise InputError(msg)
+        if not 0.0 < self.max_class_ratio <= 1.0:
+            msg = f"augmentation.max_class_ratio is {self.max_class_ratio}; allowed is above 0 up to 1."
+            raise InputError(msg)
+        if not 0.0 < self.scale_min <= self.scale_max:
+            msg = (
+                f"augmentation scales are {self.scale_min} to {self.scale_max}; allowed is 0 < scale_min <= scale_max."
+            )
+            raise InputError(msg)
+
+    def build(self, crop_hw: tuple[int, int], fill_color: tuple[int, int, int]) -> CropAugmenter:
+        """The albumentations pipeline for crops of one size.
+
+        Args:
+            crop_hw: height and width of the crops.
+            fill_color: colour beside a picture that is smaller: the network's mean, RGB.
+
+        Raises:
+            InputError: a name in `extra` is unknown, or its arguments do not fit.
+        """
+        library = albumentations_library()
+        from segmentation.data.scale_crop import ScaleCrop
+
+        # Turned before the crop, as a turned crop would not be the crop's shape any more.
+        transforms: list[Any] = [library.RandomRotate90(p=1.0)] if self.rotate90 else []
+        transforms.append(ScaleCrop(crop_hw, self.scale_min, self.scale_max, self.max_class_ratio))
+        if self.hflip:
+            transforms.append(library.HorizontalFlip(p=self.hflip))
+        if self.vflip:
+            transforms.append(library.VerticalFlip(p=self.vflip))
+        transforms += self._photometric(library)
+        transforms.extend(build_transform(entry) for entry in self.extra)
+        return _Crops(Augmenter(transforms, crop_hw, fill_color))
+
+    def _photometric(self, library: Any) -> list[Any]:
+        still = {"brightness": (1.0, 1.0), "contrast": (1.0, 1.0), "saturation": (1.0, 1.0), "hue": (0.0, 0.0)}
+        saturation = {**still, "saturation": (1.0 - self.saturation, 1.0 + self.saturation)}
+        hue = {**still, "hue": (-self.hue, self.hue)}
+        linear = library.RandomBrightnessContrast
+        changes: list[tuple[float, Any, dict[str, Any]]] = [
+            (self.brightness, linear, {"brightness_limit": self.brightness, "contrast_limit": 0.0}),
+            (self.contrast, linear, {"brightness_limit": 0.0, "contrast_limit": self.contrast}),
+            (self.saturation, library.ColorJitter, saturation),
+            (self.hue, library.ColorJitter, hue),
+        ]
+        return [transform(**settings, p=0.5) for amount, transform, settings in changes if amount]
+
+
+class _Crops:
+    """The seam to `engine.data.augment` for samples without boxes."""
+
+    def __init__(self, augmenter: Augmenter) -> None:
+        self._augmenter = augmenter
+
+    def __call__(self, image: UInt8Array, class_ids: UInt8Array) -> tuple[UInt8Array, UInt8Array]:
+        changed = self._augmenter(image, np.empty((0, 4), dtype=np.float32), class_ids)
+        assert changed.mask is not None
+        return changed.image, changed.mask

@@ -1,0 +1,1 @@
+"""Cityscapes as it lies on disk, and its classes."""

@@ -1,0 +1,143 @@
+"""Cityscapes as it lies on disk: pairs of a split, and label ids as rows while they are read."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.data.images import UInt8Array
+from engine.errors import InputError, did_you_mean
+from segmentation.data.cityscapes.labels import CITYSCAPES, LABELS
+from segmentation.data.classes import MaskClasses
+from segmentation.data.masks import read_values
+from segmentation.data.pairs import Pair, check_paired
+
+_log = logging.getLogger(__name__)
+
+Annotations = Literal["fine", "coarse"]
+_IMAGES = "leftImg8bit"
+_FOLDERS = {"fine": "gtFine", "coarse": "gtCoarse"}
+_HIGHEST_ID = max(label.label_id for label in LABELS)
+
+
+class CityscapesFiles:
+    """The pairs of one or several splits.
+
+    Expected are `ROOT/leftImg8bit/SPLIT/CITY/*_leftImg8bit.png` and `ROOT/gtFine` or `gtCoarse` with the same
+    folders and `*_labelIds.png`; `*_instanceIds.png` beside them where there are any.
+
+    Args:
+        root: the folder with `leftImg8bit`.
+        splits: such as `train`, `val`; `train_extra` has coarse annotations only and takes these.
+        annotations: which of the two the other splits take.
+
+    Raises:
+        InputError: a folder is missing or empty, or an image has no mask, or only some have instances.
+    """
+
+    def __init__(self, root: str | Path, splits: Sequence[str], annotations: Annotations = "fine") -> None:
+        self.root = Path(root)
+        self.source = f"{self.root / _IMAGES} ({', '.join(splits)})"
+        self.pairs: tuple[Pair, ...] = tuple(
+            pair for split in splits for pair in _pairs(self.root, split, _FOLDERS[annotations])
+        )
+        without = [pair for pair in self.pairs if pair.instances is None]
+        if 0 < len(without) < len(self.pairs):
+            msg = (
+                f"{len(without)} of {len(self.pairs)} masks have no instances beside them, the first is "
+                f"'{without[0].mask}'. Give the '_instanceIds.png' of all or of none."
+            )
+            raise InputError(msg)
+
+    @property
+    def classes(self) -> MaskClasses:
+        """The 19 classes, by training id."""
+        return CITYSCAPES
+
+    def read_mask(self, path: Path) -> UInt8Array:
+        """(H, W) training ids of a `_labelIds.png`; `IGNORED` for labels that are not evaluated.
+
+        Raises:
+            InputError: the file cannot be read, or its values are no ids.
+        """
+        return CITYSCAPES.class_by_label[read_label_ids(path)]
+
+
+def read_label_ids(path: Path) -> UInt8Array:
+    """(H, W) ids of a `_labelIds.png`.
+
+    Raises:
+        InputError: the file cannot be read, or its values are no ids.
+    """
+    values = read_values(path)
+    highest = int(values.max())
+    if highest > _HIGHEST_ID or values.min() < 0:
+        strange = (values > _HIGHEST_ID) | (values < 0)
+        msg = (
+            f"mask '{path}' has the value {int(values[strange][0])} and others that are no Cityscapes ids in "
+            f"{int(strange.sum())} pixels; ids are 0 to {_HIGHEST_ID}. Give '_labelIds.png', not training ids."
+        )
+        raise InputError(msg)
+    return values.astype(np.uint8, copy=False)
+
+
+def read_instance_ids(path: Path) -> npt.NDArray[np.int32]:
+    """(H, W) values of an `_instanceIds.png`: id * 1000 + k for single things, else the id.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    return read_values(path).astype(np.int32)
+
+
+def _pairs(root: Path, split: str, truth_folder: str) -> list[Pair]:
+    if split == "train_extra":
+        truth_folder = _FOLDERS["coarse"]
+    images = _split_folder(root, _IMAGES, split)
+    truth = _split_folder(root, truth_folder, split)
+    pictures = sorted(images.glob(f"*/*_{_IMAGES}.png"))
+    if not pictures:
+        msg = f"'{images}' holds no 'CITY/*_{_IMAGES}.png'. Give the folder that was unpacked from Cityscapes."
+        raise InputError(msg)
+    # One listing instead of two questions for each image, which network drives answer slowly.
+    found = {path.relative_to(truth).as_posix() for path in truth.glob("*/*.png")}
+    pairs: list[Pair] = []
+    missing: list[tuple[Path, str]] = []
+    for picture in pictures:
+        city = picture.parent.name
+        stem = f"{city}/{picture.name.removesuffix(f'_{_IMAGES}.png')}_{truth_folder}"
+        if f"{stem}_labelIds.png" not in found:
+            missing.append((picture, stem))
+            continue
+        instances = f"{stem}_instanceIds.png"
+        pairs.append(Pair(picture, truth / f"{stem}_labelIds.png", truth / instances if instances in found else None))
+    if missing and f"{missing[0][1]}_labelTrainIds.png" in found:
+        msg = (
+            f"'{truth}' has '{missing[0][1]}_labelTrainIds.png' but no '{missing[0][1]}_labelIds.png'. "
+            "Give the label ids as Cityscapes ships them; they become training ids while they are read."
+        )
+        raise InputError(msg)
+    wanted = f"{missing[0][1]}_labelIds.png" if missing else ""
+    remedy = f"Add '{wanted}' to '{truth}', or take the image out."
+    check_paired([str(picture) for picture, _ in missing], len(pictures), remedy)
+    unused = sum(name.endswith("_labelIds.png") for name in found) - len(pairs)
+    if unused:
+        _log.info("%s: %d masks have no image and are left out", truth, unused)
+    return pairs
+
+
+def _split_folder(root: Path, kind: str, split: str) -> Path:
+    folder = root / kind / split
+    if folder.is_dir():
+        return folder
+    if not (root / kind).is_dir():
+        msg = f"'{root}' has no folder '{kind}'. Give the folder that holds {_IMAGES} and {_FOLDERS['fine']}."
+        raise InputError(msg)
+    known = sorted(path.name for path in (root / kind).iterdir() if path.is_dir())
+    msg = f"'{root / kind}' has no split '{split}'; it has {', '.join(known) or 'none'}.{did_you_mean(split, known)}"
+    raise InputError(msg)

@@ -1,0 +1,67 @@
+"""Class lists as users write them: a list of names, a mapping, or a YAML file that holds either."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from engine.errors import InputError, check_choice
+from segmentation.data.classes import MaskClasses
+
+_KEYS = ("names", "label_ids", "colors")
+_EXAMPLE = "Give names such as [background, nucleus], or a mapping with names, label_ids and colors."
+
+
+def read_class_list(path: Path) -> MaskClasses:
+    """The class list of a YAML or JSON file.
+
+    Raises:
+        InputError: the file is missing, no YAML, or no class list.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        msg = f"class list '{path}' does not exist. Check the path."
+        raise InputError(msg) from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        msg = f"cannot read class list '{path}': {' '.join(str(error).split())}. Give a YAML file."
+        raise InputError(msg) from error
+    return class_list(content, f"'{path}'")
+
+
+def class_list(given: object, what: str = "the class list") -> MaskClasses:
+    """The class list of a list of names, or of a mapping with `names` and, if wanted, `label_ids` and `colors`.
+
+    Args:
+        given: the list or mapping.
+        what: what messages call it.
+
+    Raises:
+        InputError: it is neither, has another key, or its entries are no names, numbers or colours.
+    """
+    content: Mapping[str, Any] = given if isinstance(given, Mapping) else {"names": given}
+    for key in content:
+        check_choice(f"{what}: key", key, _KEYS)
+    names = _checked(content.get("names"), f"{what}: names")
+    wrong = [name for name in names if not isinstance(name, str)]
+    if wrong:
+        # YAML reads an unquoted no, on or 1 as something else than text.
+        msg = f"{what}: the name {wrong[0]!r} is no text. Put it in quotes."
+        raise InputError(msg)
+    label_ids = _checked(content.get("label_ids") or (), f"{what}: label_ids")
+    colors = [_checked(color, f"{what}: colors") for color in _checked(content.get("colors") or (), f"{what}: colors")]
+    numbers = [*label_ids, *(value for color in colors for value in color)]
+    if any(type(number) is not int for number in numbers) or any(len(color) != 3 for color in colors):
+        msg = f"{what}: label_ids are whole numbers and colors are three each, such as [220, 20, 60]."
+        raise InputError(msg)
+    return MaskClasses(tuple(names), tuple(label_ids), tuple((r, g, b) for r, g, b in colors))
+
+
+def _checked(given: object, what: str) -> list[Any]:
+    if not isinstance(given, list | tuple):
+        msg = f"{what} is {given!r}, no list. {_EXAMPLE}"
+        raise InputError(msg)
+    return list(given)

@@ -1,0 +1,183 @@
+"""Pictures and masks as training crops and as whole images, and these as batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils.data import Dataset
+
+from engine.data.images import UInt8Array
+from engine.errors import InputError, SampleError, did_you_mean
+from segmentation.data.augment import CropAugmenter
+from segmentation.data.batch import EvaluationBatch, SegmentationBatch
+from segmentation.data.cityscapes.files import read_instance_ids
+from segmentation.data.classes import IGNORED, MaskClasses
+from segmentation.data.pairs import LabelledFiles, Pair, read_image_of
+
+
+class Crop(NamedTuple):
+    """One augmented sample.
+
+    Attributes:
+        image: (H, W, 3) uint8 RGB.
+        class_ids: (H, W) uint8 rows of the model; `IGNORED` is not counted.
+    """
+
+    image: UInt8Array
+    class_ids: UInt8Array
+
+
+class WholeImage(NamedTuple):
+    """One untouched sample.
+
+    Attributes:
+        image: (H, W, 3) uint8 RGB.
+        class_ids: (H, W) uint8 rows of the model; `IGNORED` is not counted.
+        instance_ids: (H, W) int32 as in Cityscapes, or None.
+        place: its number in the data set.
+    """
+
+    image: UInt8Array
+    class_ids: UInt8Array
+    instance_ids: npt.NDArray[np.int32] | None
+    place: int
+
+
+class TrainingCrops(Dataset[Crop]):
+    """Augmented crops of a set of pictures.
+
+    Args:
+        files: the pictures and masks.
+        classes: rows of the model, among which the files' classes are looked up by name.
+        augmenter: makes the crop.
+        repeat: how often each picture comes in one pass.
+
+    Raises:
+        InputError: the model has no row for a class.
+    """
+
+    def __init__(self, files: LabelledFiles, classes: MaskClasses, augmenter: CropAugmenter, repeat: int = 1) -> None:
+        self.files = files
+        self.augmenter = augmenter
+        self.repeat = repeat
+        self._rows = model_rows(files, classes)
+
+    def __len__(self) -> int:
+        return len(self.files.pairs) * self.repeat
+
+    def __getitem__(self, index: int) -> Crop:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        pair = self.files.pairs[index % len(self.files.pairs)]
+        return Crop(*self.augmenter(*_read(self.files, pair, self._rows)))
+
+
+class WholeImages(Dataset[WholeImage]):
+    """Pictures and masks at full size, with instances where all have them.
+
+    Args:
+        files: the pictures and masks.
+        classes: rows of the model, among which the files' classes are looked up by name.
+
+    Raises:
+        InputError: the model has no row for a class.
+    """
+
+    def __init__(self, files: LabelledFiles, classes: MaskClasses) -> None:
+        self.files = files
+        self._rows = model_rows(files, classes)
+
+    def __len__(self) -> int:
+        return len(self.files.pairs)
+
+    def __getitem__(self, index: int) -> WholeImage:
+        pair = self.files.pairs[index]
+        image, class_ids = _read(self.files, pair, self._rows)
+        return WholeImage(image, class_ids, read_instances_of(pair, class_ids.shape), index)
+
+
+def collate_crops(samples: Sequence[Crop]) -> SegmentationBatch:
+    """Stack crops of one size; the images' memory is channels-last."""
+    class_ids = torch.stack([torch.from_numpy(sample.class_ids) for sample in samples])
+    return SegmentationBatch(_stacked([sample.image for sample in samples]), class_ids)
+
+
+def collate_images(samples: Sequence[WholeImage]) -> EvaluationBatch:
+    """Stack whole images of one size; the images' memory is channels-last.
+
+    Raises:
+        InputError: the sizes differ.
+    """
+    sizes = sorted({(sample.image.shape[0], sample.image.shape[1]) for sample in samples})
+    if len(sizes) > 1:
+        (height, width), (other_height, other_width) = sizes[0], sizes[-1]
+        msg = (
+            f"one evaluation batch has images of {width}x{height} and {other_width}x{other_height} (width x height). "
+            "Give --data.eval_batch_size 1."
+        )
+        raise SampleError(msg)
+    return EvaluationBatch(
+        _stacked([sample.image for sample in samples]),
+        torch.tensor([sample.place for sample in samples], dtype=torch.int64),
+        [sample.class_ids for sample in samples],
+        [sample.instance_ids for sample in samples if sample.instance_ids is not None],
+    )
+
+
+def model_rows(files: LabelledFiles, classes: MaskClasses) -> UInt8Array:
+    """(256,) the model's row by the files' row; `IGNORED` stays.
+
+    Raises:
+        InputError: the model has no class of one of the names.
+    """
+    missing = [name for name in files.classes.names if name not in classes.names]
+    if missing:
+        known = ", ".join(classes.names[:5]) + (f", ... ({len(classes)} in all)" if len(classes) > 5 else "")
+        msg = (
+            f"the data in '{files.source}' have {len(missing)} classes that the model does not know, such as "
+            f"'{missing[0]}'; it knows {known}.{did_you_mean(missing[0], classes.names)} "
+            "Correct the class list, or train a model for these classes."
+        )
+        raise InputError(msg)
+    rows = np.full(256, IGNORED, dtype=np.uint8)
+    rows[: len(files.classes)] = [classes.names.index(name) for name in files.classes.names]
+    return rows
+
+
+def _read(files: LabelledFiles, pair: Pair, rows: UInt8Array) -> tuple[UInt8Array, UInt8Array]:
+    """Picture and model's rows of one pair."""
+    try:
+        class_ids = rows[files.read_mask(pair.mask)]
+        return read_image_of((class_ids.shape[0], class_ids.shape[1]), pair), class_ids
+    except InputError as error:
+        raise SampleError(str(error)) from None
+
+
+def read_instances_of(pair: Pair, size_hw: tuple[int, ...]) -> npt.NDArray[np.int32] | None:
+    """The instance ids (H, W) of a pair, None where it has none.
+
+    Raises:
+        SampleError: they cannot be read, or are not of the mask's height and width.
+    """
+    if pair.instances is None:
+        return None
+    try:
+        instance_ids = read_instance_ids(pair.instances)
+    except InputError as error:
+        raise SampleError(str(error)) from None
+    if instance_ids.shape != size_hw:
+        (height, width), (own_height, own_width) = size_hw, instance_ids.shape
+        msg = (
+            f"instances '{pair.instances}' are {own_width}x{own_height} (width x height) but the mask is "
+            f"{width}x{height}. Give both of one image."
+        )
+        raise SampleError(msg)
+    return instance_ids
+
+
+def _stacked(images: Sequence[UInt8Array]) -> torch.Tensor:
+    return torch.stack([torch.from_numpy(image) for image in images]).permute(0, 3, 1, 2)

@@ -1,0 +1,160 @@
+"""Any user's folders of images and masks, paired by name."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import msgspec
+
+from engine.data.images import UInt8Array, find_images
+from engine.errors import InputError, did_you_mean
+from segmentation.data.classes import MaskClasses
+from segmentation.data.masks import MaskReader
+from segmentation.data.pairs import Pair, check_paired
+
+_log = logging.getLogger(__name__)
+
+
+class MaskFolder:
+    """Images with the masks of the same name, below their folders to any depth.
+
+    Args:
+        images: folder of the images.
+        masks: folder of the masks; it may be the same one if their names differ by a suffix.
+        reader: what the masks' values mean.
+        image_suffix: what an image's name has more than its pair's, before the file ending: `_rgb` in `7_rgb.jpg`.
+            Files without it are no images.
+        mask_suffix: the same for masks: `_mask` in `7_mask.png`.
+        list_file: the images to take: a text file with one name a line, with or without file ending, or a COCO JSON
+            whose `file_name` are taken. Without it all are.
+
+    Raises:
+        InputError: a folder or list is missing or empty, an image has no mask, two have one name, or the list names
+            an image that is not there.
+    """
+
+    def __init__(
+        self,
+        images: str | Path,
+        masks: str | Path,
+        reader: MaskReader,
+        *,
+        image_suffix: str = "",
+        mask_suffix: str = "",
+        list_file: str | Path | None = None,
+    ) -> None:
+        self.source = str(images)
+        self.reader = reader
+        image_folder, mask_folder = Path(images), Path(masks)
+        pictures = _by_name(image_folder, image_suffix, "image", _others(image_folder, mask_folder, mask_suffix))
+        truths = _by_name(mask_folder, mask_suffix, "mask", _others(mask_folder, image_folder, image_suffix))
+        chosen = _chosen(Path(list_file), pictures, image_suffix) if list_file is not None else list(pictures)
+        missing = [name for name in chosen if name not in truths]
+        wanted = mask_folder / f"{(missing or chosen)[0]}{mask_suffix}.png"
+        remedy = f"Add '{wanted}', or correct image_suffix or mask_suffix."
+        check_paired([str(pictures[name]) for name in missing], len(chosen), remedy)
+        self.pairs = tuple(Pair(pictures[name], truths[name]) for name in chosen)
+        unused = len(truths.keys() - pictures.keys())
+        if unused:
+            _log.info("%s: %d masks have no image and are left out", mask_folder, unused)
+
+    @property
+    def classes(self) -> MaskClasses:
+        """The classes of the masks."""
+        return self.reader.classes
+
+    def read_mask(self, path: Path) -> UInt8Array:
+        """(H, W) rows of the classes; `IGNORED` where nothing is counted.
+
+        Raises:
+            InputError: see `MaskReader`.
+        """
+        return self.reader(path)
+
+
+def _others(folder: Path, other: Path, other_suffix: str) -> tuple[Path | None, str]:
+    """Which files below `folder` are the other kind's: those below another folder in it, or those with the suffix."""
+    if folder == other:
+        return None, other_suffix
+    return (other if folder in other.parents else None), ""
+
+
+def _by_name(folder: Path, suffix: str, what: str, leave_out: tuple[Path | None, str]) -> dict[str, Path]:
+    """Files by their path below the folder without suffix and file ending, in sorted order."""
+    if not folder.is_dir():
+        msg = f"{what} folder '{folder}' does not exist. Check the path."
+        raise InputError(msg)
+    other_folder, other_suffix = leave_out
+    found: dict[str, Path] = {}
+    for path in find_images(folder):
+        if not path.stem.endswith(suffix) or (other_folder is not None and other_folder in path.parents):
+            continue
+        if len(other_suffix) > len(suffix) and path.stem.endswith(other_suffix):
+            continue
+        name = _name(path.relative_to(folder), suffix)
+        if name in found:
+            msg = (
+                f"{what}s '{found[name]}' and '{path}' have the same name. Take one out, or tell images from masks by "
+                "image_suffix and mask_suffix."
+            )
+            raise InputError(msg)
+        found[name] = path
+    if not found:
+        msg = f"{what} folder '{folder}' holds no file that ends in '{suffix}'. Correct {what}_suffix."
+        raise InputError(msg)
+    return found
+
+
+def _name(path: Path, suffix: str) -> str:
+    return path.with_name(path.stem.removesuffix(suffix)).as_posix()
+
+
+class _CocoImage(msgspec.Struct):
+    file_name: str
+
+
+class _CocoImages(msgspec.Struct):
+    images: list[_CocoImage]
+
+
+def _chosen(file: Path, pictures: dict[str, Path], suffix: str) -> list[str]:
+    """The names that a list file gives, in its order."""
+    listed = _read_list(file)
+    if not listed:
+        msg = f"list '{file}' names no image. Give one name a line, or a COCO JSON with images."
+        raise InputError(msg)
+    # A name in a list may be that of the pair, of the image with its suffix, or of its file.
+    names = [next((n for n in _spellings(line, suffix) if n in pictures), None) for line in listed]
+    missing = [line for line, name in zip(listed, names, strict=True) if name is None]
+    if missing:
+        msg = (
+            f"list '{file}' names {len(missing)} images that are not in the folder, the first is "
+            f"'{missing[0]}'.{did_you_mean(missing[0], pictures)} Correct the list or the folder."
+        )
+        raise InputError(msg)
+    chosen = [name for name in names if name is not None]
+    if len(set(chosen)) < len(chosen):
+        twice = next(name for place, name in enumerate(chosen) if name in chosen[:place])
+        msg = f"list '{file}' names '{twice}' more than once. Leave one of the lines out."
+        raise InputError(msg)
+    return chosen
+
+
+def _spellings(line: str, suffix: str) -> list[str]:
+    path = Path(line)
+    return [path.as_posix(), path.as_posix().removesuffix(suffix), _name(path, suffix)]
+
+
+def _read_list(file: Path) -> list[str]:
+    try:
+        content = file.read_bytes()
+        if file.suffix.lower() == ".json":
+            return [image.file_name for image in msgspec.json.decode(content, type=_CocoImages).images]
+        return [line.strip() for line in content.decode("utf-8-sig").splitlines() if line.strip()]
+    except FileNotFoundError as error:
+        msg = f"list '{file}' does not exist. Check the path."
+        raise InputError(msg) from error
+    except (OSError, UnicodeDecodeError, msgspec.MsgspecError) as error:
+        msg = f"cannot read list '{file}': {error}. Give a text file with one name a line, or a COCO JSON."
+        raise InputError(msg) from error

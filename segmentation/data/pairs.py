@@ -1,0 +1,83 @@
+"""Pairs of a picture and its mask: what a set of them offers, and the picture in its mask's frame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from PIL import Image
+
+from engine.data.images import UInt8Array, image_size, read_image
+from engine.errors import InputError
+from segmentation.data.classes import MaskClasses
+
+
+class Pair(NamedTuple):
+    """One picture and its ground truth.
+
+    Attributes:
+        image: the picture.
+        mask: its classes.
+        instances: its single things as in Cityscapes' `_instanceIds.png`, where known.
+    """
+
+    image: Path
+    mask: Path
+    instances: Path | None = None
+
+
+class LabelledFiles(Protocol):
+    """A set of pictures with masks, as `CityscapesFiles` and `MaskFolder` find them."""
+
+    @property
+    def source(self) -> str:
+        """What messages call the set."""
+
+    @property
+    def pairs(self) -> Sequence[Pair]:
+        """The pictures and masks, in a fixed order."""
+
+    @property
+    def classes(self) -> MaskClasses:
+        """What the rows of `read_mask` mean."""
+
+    def read_mask(self, path: Path) -> UInt8Array:
+        """(H, W) rows of `classes`; `IGNORED` where nothing is counted."""
+
+
+def read_image_of(mask_hw: tuple[int, int], pair: Pair) -> UInt8Array:
+    """The picture of a mask as (H, W, 3) uint8 RGB, in the mask's frame.
+
+    A picture that its EXIF data turn is left as it is stored where the mask was drawn on it so.
+
+    Raises:
+        InputError: the picture cannot be read, or is not of the mask's size.
+    """
+    upright_hw = image_size(pair.image)
+    if mask_hw != upright_hw:
+        with Image.open(pair.image) as image:
+            stored_hw = (image.height, image.width)
+        if mask_hw != stored_hw:
+            msg = (
+                f"image '{pair.image}' is {upright_hw[1]}x{upright_hw[0]} (width x height) but its mask '{pair.mask}' "
+                f"is {mask_hw[1]}x{mask_hw[0]}. Give the mask of this image at its full size."
+            )
+            raise InputError(msg)
+    return read_image(pair.image, mask_hw)
+
+
+def check_paired(missing: Sequence[str], images: int, remedy: str) -> None:
+    """Do nothing if no picture is without its mask.
+
+    Args:
+        missing: names of the pictures without one, in order.
+        images: how many pictures there are.
+        remedy: what to do about it, as a sentence.
+
+    Raises:
+        InputError: there is one; the message names the first and the count.
+    """
+    if missing:
+        msg = f"{len(missing)} of {images} images have no mask, the first is '{missing[0]}'. {remedy}"
+        raise InputError(msg)

@@ -1,0 +1,52 @@
+"""The scale and crop of semantic segmentation as one albumentations transform; importing it takes seconds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from engine.data.augment import IGNORED
+from engine.data.images import UInt8Array, resize_labels
+from engine.data.scale_jitter import ScaleJitter
+
+_TRIES = 10  # as mmsegmentation's RandomCrop
+
+
+class ScaleCrop(ScaleJitter):
+    """Scale to a random multiple of the image's own size, then cut at random what exceeds the crop.
+
+    As mmsegmentation `mmseg/datasets/transforms/transforms.py` (`RandomResize`, `RandomCrop` with `cat_max_ratio`): the
+    factor is uniform, the aspect stays, and a crop in which one class takes `max_class_ratio` or more of the counted
+    pixels is drawn anew, up to ten times; the last draw stands. Without a mask the first one does. The result is at
+    most `crop_hw` large and not padded.
+    """
+
+    def __init__(self, crop_hw: tuple[int, int], scale_min: float, scale_max: float, max_class_ratio: float) -> None:
+        super().__init__(crop_hw, scale_min, scale_max)
+        self.max_class_ratio = max_class_ratio
+
+    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+        """Draw the scaled size and the offset of the crop, both in scaled pixels."""
+        factor = self.py_random.uniform(self.scale_min, self.scale_max)
+        height, width = (max(1, round(factor * side)) for side in params["shape"][:2])
+        crop_hw = (min(height, self.canvas_hw[0]), min(width, self.canvas_hw[1]))
+        spare_y, spare_x = height - crop_hw[0], width - crop_hw[1]
+        mask = data.get("mask")
+        # An image that fits has only one crop.
+        if self.max_class_ratio == 1.0 or not (spare_y or spare_x):
+            mask = None
+        for _ in range(_TRIES):
+            offset_yx = (self.py_random.randint(0, spare_y), self.py_random.randint(0, spare_x))
+            if mask is None:
+                break
+            if largest_share(resize_labels(mask, (height, width), crop_hw, offset_yx)) < self.max_class_ratio:
+                break
+        return {"scaled_hw": (height, width), "offset_yx": offset_yx, "crop_hw": crop_hw}
+
+
+def largest_share(labels: UInt8Array) -> float:
+    """Share of the most frequent class among the counted pixels of (H, W) labels; 1 where none is counted."""
+    counts = np.bincount(labels.ravel(), minlength=IGNORED + 1)[:IGNORED]
+    counted = int(counts.sum())
+    return float(counts.max() / counted) if counted else 1.0

@@ -1,0 +1,1 @@
+"""How a network is applied to an image: whole, in tiles, at several scales."""

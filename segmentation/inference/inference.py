@@ -1,0 +1,233 @@
+"""How a network is applied to an image: whole or in tiles, at several scales, mirrored; class probabilities come out.
+
+Tiles are blended as `segmentation.inference.tiles` says. Tiled results equal those of the whole image for a network
+whose receptive radius is at most the margin; one that looks at the whole picture, as image pooling and
+squeeze-and-excite do, sees less in a tile, and its results differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from engine.data.images import UInt8Array, resize
+from engine.errors import InputError
+from segmentation.inference.tiles import Tile, Tiling
+
+LARGEST_WHOLE = 3840 * 2160  # pixels; Lite0 takes some 3 GB for these, and four times as many four times that
+LARGE_WINDOW = 1024
+
+
+class Network(Protocol):
+    """What is asked of a network."""
+
+    @property
+    def fill_color(self) -> tuple[int, int, int]:
+        """RGB of pixels that stand for nothing."""
+        ...
+
+    @property
+    def stride(self) -> int:
+        """What the origins of tiles are multiples of."""
+        ...
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) RGB, 0 to 255, to (B, K, H, W) logits."""
+        ...
+
+    def parameters(self) -> Iterator[Any]:
+        """Tensors, which tell the device."""
+        ...
+
+
+@dataclass(frozen=True)
+class Inference:
+    """How an image is computed.
+
+    Args:
+        window: Side in pixels of the tiles in which an image is computed; null computes it whole, up to the size of
+            a 4K picture, and beyond that in tiles of 1024.
+        overlap: Pixels that neighbouring tiles share; null is a quarter of the window.
+        margin: Pixels at a tile's inner ends that count nothing; null is a quarter of the overlap.
+        scales: Sizes, relative to the image's own, at which it is computed; probabilities are averaged.
+        flip: Average with the mirrored image.
+        batch: Tiles computed together.
+
+    Raises:
+        InputError: a value is out of range.
+    """
+
+    window: int | None = None
+    overlap: int | None = None
+    margin: int | None = None
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = False
+    batch: int = 4
+
+    def __post_init__(self) -> None:
+        # What a YAML file holds is a list.
+        object.__setattr__(self, "scales", tuple(self.scales))
+        if not self.scales or not all(0.1 <= scale <= 10 for scale in self.scales):
+            msg = f"scales is {list(self.scales)}; give at least one, each from 0.1 to 10."
+            raise InputError(msg)
+        if self.batch < 1:
+            msg = f"batch is {self.batch}; it must be at least 1."
+            raise InputError(msg)
+        if self.window is not None:
+            self.tiling((1, 1), 1)  # checks the values
+        elif self.overlap is not None or self.margin is not None:
+            msg = "overlap and margin are those of tiles. Give window as well, or leave them out."
+            raise InputError(msg)
+
+    def tiling(self, size_hw: tuple[int, int], stride: int) -> Tiling | None:
+        """The tiles of an image, None where it is computed whole.
+
+        Args:
+            size_hw: height and width in pixels.
+            stride: what the origins of tiles are multiples of.
+
+        Raises:
+            InputError: window, overlap or margin do not fit one another, or the stride.
+        """
+        window = self.window
+        if window is None:
+            if size_hw[0] * size_hw[1] <= LARGEST_WHOLE:
+                return None
+            window = LARGE_WINDOW
+        overlap = window // 4 if self.overlap is None else self.overlap
+        margin = overlap // 4 if self.margin is None else self.margin
+        return Tiling(size_hw, window, overlap, margin, stride)
+
+
+@torch.no_grad()
+def probabilities(network: Network, images: UInt8Array | Tensor, config: Inference | None = None) -> Tensor:
+    """Probabilities of the classes at each pixel.
+
+    An image scaled to less than the network takes is laid on its fill colour, at the top left.
+
+    Args:
+        network: in eval mode; this does not change its mode.
+        images: (H, W, 3) uint8 RGB array, or (3, H, W) or (B, 3, H, W) uint8 RGB tensor.
+        config: by default the whole image once.
+
+    Returns:
+        (K, H, W), or (B, K, H, W), float32 on the network's device; over the classes they sum to 1.
+
+    Raises:
+        InputError: the images are of another shape or type, or the tiles do not fit the network.
+    """
+    config = config or Inference()
+    batch = _as_batch(images)
+    batch = batch.to(next(network.parameters()).device)
+    size_hw = (batch.shape[2], batch.shape[3])
+    passes = len(config.scales) * (2 if config.flip else 1)
+    total: Tensor | None = None
+    for scale in config.scales:
+        scaled_hw = (max(1, round(size_hw[0] * scale)), max(1, round(size_hw[1] * scale)))
+        scaled = _resized(batch, scaled_hw)
+        for mirrored in (False, True) if config.flip else (False,):
+            found = _at_one_scale(network, scaled.flip(3) if mirrored else scaled, config)
+            found = found.flip(3) if mirrored else found
+            if scaled_hw != size_hw:
+                found = F.interpolate(found, size_hw, mode="bilinear", align_corners=False, antialias=True)
+            total = found if total is None else total.add_(found)
+    assert total is not None
+    total = total / passes if passes > 1 else total
+    return total if images.ndim == 4 else total[0]
+
+
+@torch.no_grad()
+def class_rows(network: Network, images: UInt8Array | Tensor, config: Inference | None = None) -> Tensor:
+    """The surest class of each pixel: the largest of `probabilities`, which are only computed where passes are mixed.
+
+    Args:
+        network: as for `probabilities`.
+        images: as for `probabilities`.
+        config: by default the whole image once.
+
+    Returns:
+        (H, W), or (B, H, W), uint8 rows of the class list.
+
+    Raises:
+        InputError: as `probabilities`.
+    """
+    config = config or Inference()
+    batch = _as_batch(images)
+    once = tuple(config.scales) == (1.0,) and not config.flip
+    tiling = config.tiling((batch.shape[2], batch.shape[3]), network.stride) if once else None
+    if once and (tiling is None or len(tiling) == 1):
+        found = _logits(network, batch.to(next(network.parameters()).device))
+        rows = found.argmax(1).to(torch.uint8)
+        return rows if images.ndim == 4 else rows[0]
+    return probabilities(network, images, config).argmax(-3).to(torch.uint8)
+
+
+def _as_batch(images: UInt8Array | Tensor) -> Tensor:
+    if isinstance(images, np.ndarray):
+        if images.ndim != 3 or images.shape[2] != 3 or images.dtype != np.uint8 or not images.size:
+            msg = f"an image array must be (H, W, 3) uint8 RGB; got {images.shape} {images.dtype}. Convert it first."
+            raise InputError(msg)
+        # torch takes neither a reversed view, such as bgr[..., ::-1], nor without a warning a read-only one.
+        return torch.from_numpy(np.require(images, requirements=("C", "W"))).permute(2, 0, 1)[None]
+    if images.ndim not in (3, 4) or images.shape[-3] != 3 or images.dtype != torch.uint8 or not images.numel():
+        shape = tuple(images.shape)
+        msg = f"image tensors must be (3, H, W) or (B, 3, H, W) uint8 RGB; got {shape} {images.dtype}. Convert them."
+        raise InputError(msg)
+    return images if images.ndim == 4 else images[None]
+
+
+def _resized(batch: Tensor, size_hw: tuple[int, int]) -> Tensor:
+    """Images as the one resampler of training makes them."""
+    if tuple(batch.shape[2:]) == size_hw:
+        return batch
+    arrays = (resize(image.permute(1, 2, 0).contiguous().cpu().numpy(), size_hw) for image in batch)
+    return torch.stack([torch.from_numpy(array) for array in arrays]).permute(0, 3, 1, 2).to(batch.device)
+
+
+def _at_one_scale(network: Network, images: Tensor, config: Inference) -> Tensor:
+    """(B, K, H, W) float32 probabilities of images as they are."""
+    height, width = images.shape[2:]
+    tiling = config.tiling((height, width), network.stride)
+    if tiling is None or len(tiling) == 1:
+        return _softmax(network, images)
+    total: Tensor | None = None
+    for tiles in _of_one_size(tiling, max(1, config.batch // len(images))):
+        stacked = torch.cat([images[:, :, tile.rows, tile.columns] for tile in tiles])
+        found = _softmax(network, stacked)
+        if total is None:
+            total = found.new_zeros(len(images), found.shape[1], height, width)
+        for tile, part in zip(tiles, found.split(len(images)), strict=True):
+            weights = torch.from_numpy(tiling.weights(tile)).to(part.device)
+            total[:, :, tile.rows, tile.columns] += part.mul_(weights)
+    assert total is not None
+    return total
+
+
+def _of_one_size(tiling: Tiling, count: int) -> Iterator[list[Tile]]:
+    """The tiles in groups of one size and at most `count`."""
+    by_size: dict[tuple[int, int], list[Tile]] = {}
+    for tile in tiling:
+        by_size.setdefault(tile.size_hw, []).append(tile)
+    for tiles in by_size.values():
+        yield from (tiles[start : start + count] for start in range(0, len(tiles), count))
+
+
+def _softmax(network: Network, images: Tensor) -> Tensor:
+    return _logits(network, images).float().softmax(1)
+
+
+def _logits(network: Network, images: Tensor) -> Tensor:
+    height, width = images.shape[2:]
+    least = network.stride + 1  # what leaves more than one cell of the coarsest map
+    if min(height, width) < least:
+        canvas = images.new_empty(len(images), 3, max(height, least), max(width, least))
+        canvas[:] = torch.tensor(network.fill_color, dtype=images.dtype, device=images.device)[:, None, None]
+        canvas[:, :, :height, :width] = images
+        images = canvas
+    return network(images)[:, :, :height, :width]

@@ -1,0 +1,1 @@
+"""Rasters, slides and videos: read, computed and written in pieces."""

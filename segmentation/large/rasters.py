@@ -1,0 +1,193 @@
+"""Segmentation of rasters and slides too large for memory: read, computed, blended and written in passing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack, closing, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from engine.errors import InputError
+from engine.outputs import atomic_path
+from segmentation.data.classes import IGNORED, MaskClasses
+from segmentation.inference.inference import Inference
+from segmentation.inference.pictures import overlay as draw_overlay
+from segmentation.large.raster_blend import ClassNetwork, blended_rows
+from segmentation.large.raster_io import PixelSource, RasterFile, import_rasterio, preview_size
+from segmentation.large.raster_writer import RasterWriter, read_small
+from segmentation.large.slides import SLIDE_SUFFIXES, SlideFile
+
+DEFAULT_WINDOW = 512  # a raster is never computed whole
+LONGEST_OVERVIEW = 2048
+_SLIDE_CACHE = 64 << 20
+
+
+@dataclass(frozen=True)
+class RasterResult:
+    """What was found in a raster.
+
+    Attributes:
+        areas: pixels of each class by name, 0 where it is absent.
+        nodata_pixels: pixels without data.
+        size_hw: height and width in pixels.
+        pixel_area_m2: square metres of a pixel; None where the raster does not tell.
+        labels: the written GeoTIFF of label ids.
+        overview: the written picture, if one was asked for.
+        probabilities: the written GeoTIFF of probabilities, if it was asked for.
+    """
+
+    areas: dict[str, int]
+    nodata_pixels: int
+    size_hw: tuple[int, int]
+    pixel_area_m2: float | None
+    labels: Path
+    overview: Path | None = None
+    probabilities: Path | None = None
+
+
+def segment_raster(
+    network: ClassNetwork,
+    source: str | Path,
+    output: str | Path,
+    inference: Inference | None = None,
+    *,
+    bands: Sequence[int] | None = None,
+    value_range: tuple[float, float] | None = None,
+    nodata: float | None = None,
+    mpp: float | None = None,
+    overview: bool = True,
+    probabilities: bool = False,
+    workers: int = 2,
+    progress: bool = True,
+) -> RasterResult:
+    """Segment a raster or slide of any size in little memory.
+
+    Written is a tiled, compressed 8-bit GeoTIFF of label ids with the source's georeference, a colour map, and smaller
+    copies for viewers. Pixels without data get 255, or the largest value that is no label id. Beside it, NAME being
+    its stem: NAME_overview.jpg, a picture of at most 2048 px with a legend, and NAME_probabilities.tif, a band for
+    each class, where 255 stands for 1 and pixels without data are 0 in all.
+
+    Args:
+        network: in eval mode.
+        source: a raster that GDAL reads or, by its suffix or where `mpp` is given, a slide that OpenSlide reads.
+        output: the file to write, ending in .tif.
+        inference: as for images, but a window of None is one of 512 px, scales apply to each tile, and a CPU computes
+            one tile at a time.
+        bands: see `RasterFile`; not for slides, nor are `value_range` and `nodata`.
+        value_range: see `RasterFile`.
+        nodata: see `RasterFile`.
+        mpp: see `SlideFile`.
+        overview: whether to write the picture.
+        probabilities: whether to write these, in memory 256 and more rows of all classes.
+        workers: threads that read ahead of the network.
+        progress: whether to show a progress bar.
+
+    Raises:
+        InputError: the source cannot be read as asked, the output cannot be written or is the source, a setting is
+            out of range, or an extra is missing.
+    """
+    label_path = Path(output)
+    overview_path = label_path.with_name(f"{label_path.stem}_overview.jpg")
+    probability_path = label_path.with_name(f"{label_path.stem}_probabilities.tif")
+    _check_output(label_path, (label_path, overview_path, probability_path), Path(source))
+    if workers < 1:
+        msg = f"workers is {workers}; it must be at least 1."
+        raise InputError(msg)
+    config = inference or Inference()
+    config = config if config.window is not None else replace(config, window=DEFAULT_WINDOW)
+    classes = network.classes
+    empty = empty_value(classes)
+    counts = np.zeros(256, dtype=np.int64)
+    with ExitStack() as stack:
+        pixels = stack.enter_context(
+            closing(open_raster(source, bands=bands, value_range=value_range, nodata=nodata, mpp=mpp))
+        )
+        tiling = config.tiling(pixels.size_hw, network.stride)
+        assert tiling is not None
+        cache = pixels.cache_bytes(tiling.window) if isinstance(pixels, RasterFile) else _SLIDE_CACHE
+        # GDAL's own limit is a share of the machine's memory.
+        stack.enter_context(import_rasterio().Env(GDAL_CACHEMAX=cache))
+        labels = RasterWriter(
+            label_path, pixels.size_hw, pixels.georeference, nodata=empty,
+            colors=dict(zip(classes.label_ids, classes.colors, strict=True)), tags=_names(classes),
+        )  # fmt: skip
+        shares = RasterWriter(
+            probability_path, pixels.size_hw, pixels.georeference, bands=len(classes), tags=_names(classes, rows=True),
+            scale=1 / 255, pyramid=False,
+        )  # fmt: skip
+        with labels, shares if probabilities else nullcontext():
+            table = classes.label_by_class.copy()
+            table[IGNORED] = empty
+            bar = stack.enter_context(
+                tqdm(total=len(tiling), desc=Path(source).name, unit="tile", disable=not progress)
+            )
+            strips = blended_rows(
+                network, pixels, tiling, config, keep=probabilities, workers=workers, on_tiles=bar.update
+            )
+            with closing(strips):
+                for strip in strips:
+                    counts += np.bincount(strip.class_ids.ravel(), minlength=256)
+                    labels.append(table[strip.class_ids])
+                    if strip.probabilities is not None:
+                        shares.append(strip.probabilities)
+                    del strip  # rows of all classes are large
+        if overview:
+            _write_overview(overview_path, pixels, label_path, classes)
+    return RasterResult(
+        dict(zip(classes.names, counts[: len(classes)].tolist(), strict=True)), int(counts[IGNORED]), pixels.size_hw,
+        pixels.georeference.pixel_area_m2, label_path, overview_path if overview else None,
+        probability_path if probabilities else None,
+    )  # fmt: skip
+
+
+def open_raster(
+    source: str | Path,
+    *,
+    bands: Sequence[int] | None = None,
+    value_range: tuple[float, float] | None = None,
+    nodata: float | None = None,
+    mpp: float | None = None,
+) -> PixelSource:
+    """A raster or, by its suffix or where `mpp` is given, a slide; the caller closes it.
+
+    Raises:
+        InputError: see `RasterFile` and `SlideFile`; or a setting of rasters is given for a slide.
+    """
+    if mpp is None and Path(source).suffix.lower() not in SLIDE_SUFFIXES:
+        return RasterFile(source, bands, value_range, nodata)
+    for name, value in (("bands", bands), ("value_range", value_range), ("nodata", nodata)):
+        if value is not None:
+            msg = f"{name} is for rasters, but '{source}' is read as a slide, which is 8-bit RGB. Leave it out."
+            raise InputError(msg)
+    return SlideFile(source, mpp)
+
+
+def empty_value(classes: MaskClasses) -> int:
+    """The value of pixels without data: 255, or the largest that is no label id."""
+    return max(set(range(256)) - set(classes.label_ids))
+
+
+def _names(classes: MaskClasses, *, rows: bool = False) -> dict[str, str]:
+    """Tags `class_7=road`: the value in the label map, or the band's number."""
+    numbers = range(1, len(classes) + 1) if rows else classes.label_ids
+    return {f"class_{number}": name for number, name in zip(numbers, classes.names, strict=True)}
+
+
+def _check_output(output: Path, written: Sequence[Path], source: Path) -> None:
+    if output.suffix.lower() not in (".tif", ".tiff"):
+        msg = f"a segmented raster is written as GeoTIFF; '{output}' does not end in .tif. Rename it."
+        raise InputError(msg)
+    if source.resolve() in [path.resolve() for path in written]:
+        msg = f"'{source}' would be overwritten by its own result. Give another output."
+        raise InputError(msg)
+
+
+def _write_overview(path: Path, pixels: PixelSource, labels: Path, classes: MaskClasses) -> None:
+    size_hw = preview_size(pixels.size_hw, LONGEST_OVERVIEW)
+    class_ids = classes.class_by_label[read_small(labels, size_hw)]
+    picture = draw_overlay(pixels.picture(size_hw), class_ids, classes)
+    with atomic_path(path) as temporary:
+        picture.save(temporary, quality=90)

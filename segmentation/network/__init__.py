@@ -1,0 +1,1 @@
+"""DeepLabv3+ and other decoders on EfficientNet: family, heads and losses."""

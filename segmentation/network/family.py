@@ -1,0 +1,197 @@
+"""Which networks there are: one name, `b0` ... `b7`, `lite0` ... `lite4` or `v2_s` ..., sets every value.
+
+Sources: Chen et al., "Encoder-Decoder with Atrous Separable Convolution" (arXiv 1802.02611; DeepLabv3+) for the
+rates, the skip and the channels; tensorflow/models `research/deeplab`, g3doc/cityscapes.md; the rates at stride 32 from
+google-research/deeplab2, g3doc/faq.md.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from engine.errors import InputError, check_choice
+
+MemberName = Literal[
+    "b0", "b1", "b2", "b3", "b4", "b5", "b6", "b7",
+    "lite0", "lite1", "lite2", "lite3", "lite4",
+    "v2_s", "v2_m", "v2_l",
+]  # fmt: skip
+DecoderName = Literal["deeplabv3plus", "unet", "unetplusplus", "fpn", "pan", "manet", "linknet", "upernet"]
+Alignment = Literal["grid", "corners"]
+PerChannel = tuple[float, float, float]
+Rates = tuple[int, int, int]
+
+RATES: dict[int, Rates] = {8: (12, 24, 36), 16: (6, 12, 18), 32: (3, 6, 9)}
+_DEEPLAB_FIELDS = (
+    "atrous_rates",
+    "decoder_channels",
+    "skip_channels",
+    "separable_aspp",
+    "image_pooling",
+    "dropout",
+    "aux_head",
+    "alignment",
+)
+_STRIDES: dict[str, tuple[int, ...]] = {"deeplabv3plus": (16, 8, 32), "pan": (16, 32)}
+
+
+@dataclass(frozen=True)
+class SegmenterArchitecture:
+    """Everything that shapes the network or what its numbers mean.
+
+    Attributes:
+        name: the family member it started from.
+        backbone: a timm EfficientNet.
+        decoder: DeepLabv3+, or one of segmentation-models-pytorch's decoders with its own defaults; the fields from
+            `atrous_rates` to `alignment` are DeepLabv3+'s.
+        output_stride: stride of the coarsest map; below 32, strides become dilations.
+        exact_gates: the backbone's squeeze-and-excitation averages over the cells that the network of stride 32 has,
+            so that its features lie unchanged in the dense ones; see `EfficientNetFeatures`.
+        atrous_rates: of the three dilated convolutions of ASPP; 6, 12, 18 at stride 16, doubled at 8, halved at 32.
+        decoder_channels: channels of ASPP and decoder.
+        skip_channels: to which the map of stride 4 is reduced.
+        separable_aspp: depthwise separable dilated convolutions.
+        image_pooling: the branch of ASPP that sees the whole image; without it an output pixel depends on a bounded
+            neighbourhood alone.
+        dropout: behind ASPP's projection.
+        aux_head: a fully convolutional head on the map of level 4, for training only.
+        alignment: `grid` samples every map where its cells lie on the image; `corners` stretches corner to corner,
+            as networks of segmentation-models-pytorch were trained.
+        norm_eps: epsilon of the backbone's batch norms; None is the member's own.
+        norm_momentum: weight of a new batch in the running statistics.
+        drop_path: stochastic depth of the backbone.
+        mean: per channel for images in 0..1; None is the backbone's own.
+        std: likewise.
+
+    Raises:
+        InputError: a value is out of range, or does not go with the decoder.
+    """
+
+    name: str = "b0"
+    backbone: str = "tf_efficientnet_b0"
+    decoder: DecoderName = "deeplabv3plus"
+    output_stride: int = 16
+    exact_gates: bool = False
+    atrous_rates: Rates = RATES[16]
+    decoder_channels: int = 256
+    skip_channels: int = 48
+    separable_aspp: bool = True
+    image_pooling: bool = True
+    dropout: float = 0.1
+    aux_head: bool = False
+    alignment: Alignment = "grid"
+    norm_eps: float | None = None
+    norm_momentum: float = 0.1
+    drop_path: float = 0.2
+    mean: PerChannel | None = None
+    std: PerChannel | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("architecture.decoder", self.decoder, get_args(DecoderName))
+        check_choice("architecture.alignment", self.alignment, get_args(Alignment))
+        allowed = strides(self.decoder)
+        checks = [
+            ("output_stride", self.output_stride in allowed, " or ".join(map(str, allowed)) + f" for {self.decoder}"),
+            ("atrous_rates", len(self.atrous_rates) == 3 and min(self.atrous_rates) >= 1, "three numbers from 1"),
+            ("decoder_channels", self.decoder_channels >= 1, "at least 1"),
+            ("skip_channels", self.skip_channels >= 1, "at least 1"),
+            ("dropout", 0 <= self.dropout < 1, "0 up to, not including, 1"),
+        ]
+        for field, holds, text in checks:
+            if not holds:
+                msg = f"architecture.{field} is {getattr(self, field)}; allowed: {text}."
+                raise InputError(msg)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as a checkpoint stores them."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> SegmenterArchitecture:
+        """The inverse of `to_dict`; lists become tuples."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        unknown = sorted(set(stored) - known)
+        if unknown:
+            msg = f"the architecture has no field '{unknown[0]}'. Was it written by a later version?"
+            raise InputError(msg)
+        values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in stored.items()}
+        return cls(**values)
+
+    def at_stride(self, output_stride: int) -> SegmenterArchitecture:
+        """The same weights at another output stride: the rates grow as the stride falls, so that ASPP sees as far."""
+        if self.decoder != "deeplabv3plus":
+            msg = f"a network with decoder {self.decoder} has the one output stride {self.output_stride}. Leave it out."
+            raise InputError(msg)
+        check_choice("output stride", str(output_stride), map(str, RATES))
+        first, second, third = (max(1, rate * self.output_stride // output_stride) for rate in self.atrous_rates)
+        return dataclasses.replace(self, output_stride=output_stride, atrous_rates=(first, second, third))
+
+
+@dataclass(frozen=True)
+class SegmenterOverrides:
+    """Values in place of the member's own; None leaves it. Each is described in `SegmenterArchitecture`."""
+
+    backbone: str | None = None
+    decoder: DecoderName | None = None
+    output_stride: Literal[8, 16, 32] | None = None
+    exact_gates: bool | None = None
+    atrous_rates: Rates | None = None
+    decoder_channels: int | None = None
+    skip_channels: int | None = None
+    separable_aspp: bool | None = None
+    image_pooling: bool | None = None
+    dropout: float | None = None
+    aux_head: bool | None = None
+    alignment: Alignment | None = None
+    norm_eps: float | None = None
+    norm_momentum: float | None = None
+    drop_path: float | None = None
+    mean: PerChannel | None = None
+    std: PerChannel | None = None
+
+    def given(self) -> dict[str, Any]:
+        """Those that are not None."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+def strides(decoder: str) -> tuple[int, ...]:
+    """The output strides that a decoder allows, its default first."""
+    return _STRIDES.get(decoder, (32,))
+
+
+def _backbone(member: str) -> str:
+    return f"tf_efficientnet{member}" if member.startswith("v2") else f"tf_efficientnet_{member}"
+
+
+FAMILY: dict[str, SegmenterArchitecture] = {
+    name: SegmenterArchitecture(name, _backbone(name))
+    for name in (*(f"b{phi}" for phi in range(8)), *(f"lite{phi}" for phi in range(5)), "v2_s", "v2_m", "v2_l")
+}
+
+
+def architecture(member: str, **overrides: Any) -> SegmenterArchitecture:
+    """The network of a member, with single values in place of its own.
+
+    Output stride and rates follow the decoder where they are not given.
+
+    Raises:
+        InputError: unknown member, field or choice, or a value that does not go with the decoder.
+    """
+    check_choice("member", member, FAMILY)
+    given = {key: value for key, value in overrides.items() if value is not None}
+    for key in given:
+        check_choice("field of the architecture", key, [field.name for field in dataclasses.fields(SegmenterOverrides)])
+    decoder = given.get("decoder", FAMILY[member].decoder)
+    stride = given.get("output_stride", strides(decoder)[0])
+    usual = FAMILY[member].to_dict() | {"output_stride": stride, "atrous_rates": RATES.get(stride, RATES[16])}
+    config = SegmenterArchitecture.from_dict(usual | given)
+    # A checkpoint says all fields, also those that mean nothing to its decoder.
+    misplaced = [key for key in _DEEPLAB_FIELDS if getattr(config, key) != usual[key]]
+    if decoder != "deeplabv3plus" and misplaced:
+        msg = f"architecture.{misplaced[0]} is DeepLabv3+'s, but the decoder is {decoder}. Leave it out."
+        raise InputError(msg)
+    return config

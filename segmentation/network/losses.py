@@ -1,0 +1,281 @@
+"""What segmentation minimises: cross-entropy with hard-pixel mining, focal, Dice and Lovász, right with ignored pixels.
+
+All work is done in float32 whatever the logits' precision, and nothing waits for the device. smp 0.6.0's losses are
+not used: its cross-entropy divides by the ignored pixels too, its Dice counts an absent class as found, its Lovász
+fails in half precision and on an all-ignored batch (`tests/segmentation/test_smp_faults.py`).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from engine.errors import InputError
+from segmentation.data.classes import IGNORED
+
+TERMS = ("cross_entropy", "focal", "dice", "lovasz")
+
+
+@dataclass(frozen=True)
+class SegmentationLoss:
+    """What the training minimises; a term of weight 0 is not computed.
+
+    Attributes:
+        cross_entropy: weight of the cross-entropy of the kept pixels.
+        focal: weight of the softmax focal loss (arXiv 1708.02002 with softmax in place of the sigmoid).
+        dice: weight of the Dice loss (arXiv 1606.04797), the mean over the classes present in the batch.
+        lovasz: weight of the Lovász-softmax loss (arXiv 1705.08790), the mean over the classes present on a device.
+        hard_pixels: share of the valid pixels of a device, those of highest cross-entropy, that it is the mean of;
+            1 takes all, 0.2 is DeepLab's.
+        hard_threshold: pixels whose true class has a lower probability than this are kept besides (OHEM).
+        class_weights: one weight a class for cross-entropy and focal, which become weighted means.
+        label_smoothing: share of the cross-entropy's target spread evenly over the classes.
+        focal_gamma: how strongly the focal loss turns easy pixels down.
+        aux_weight: weight of the auxiliary head's plain cross-entropy, where there is such a head.
+    """
+
+    cross_entropy: float = 1.0
+    focal: float = 0.0
+    dice: float = 0.0
+    lovasz: float = 0.0
+    hard_pixels: float = 1.0
+    hard_threshold: float | None = None
+    class_weights: tuple[float, ...] | None = None
+    label_smoothing: float = 0.0
+    focal_gamma: float = 2.0
+    aux_weight: float = 0.4
+
+    def __post_init__(self) -> None:
+        for field in (*TERMS, "focal_gamma", "aux_weight"):
+            if not 0 <= getattr(self, field) < math.inf:
+                msg = f"loss.{field} is {getattr(self, field)}; it must be at least 0 and finite"
+                raise InputError(msg)
+        if not any(getattr(self, field) for field in TERMS):
+            msg = f"loss has no term: {', '.join(TERMS)} are all 0. Give one of them a weight above 0."
+            raise InputError(msg)
+        if not 0 < self.hard_pixels <= 1:
+            msg = f"loss.hard_pixels is {self.hard_pixels}; it must be above 0 and at most 1"
+            raise InputError(msg)
+        if self.hard_threshold is not None:
+            if not 0 < self.hard_threshold < 1:
+                msg = f"loss.hard_threshold is {self.hard_threshold}; it must lie between 0 and 1"
+                raise InputError(msg)
+            if self.hard_pixels == 1:
+                msg = (
+                    f"loss.hard_threshold is {self.hard_threshold} while loss.hard_pixels is 1, which keeps every "
+                    "pixel anyway. Set loss.hard_pixels to the least share to keep, such as 0.1."
+                )
+                raise InputError(msg)
+        if not 0 <= self.label_smoothing < 1:
+            msg = f"loss.label_smoothing is {self.label_smoothing}; it must be at least 0 and below 1"
+            raise InputError(msg)
+        weights = self.class_weights
+        if weights is not None and not (all(0 <= weight < math.inf for weight in weights) and any(weights)):
+            msg = f"loss.class_weights are {list(weights)}; they must be at least 0, finite and not all 0"
+            raise InputError(msg)
+
+
+class Losses(NamedTuple):
+    """Sums over one device's pixels, unweighted by the terms' weights and not yet divided.
+
+    Attributes:
+        cross_entropy: () sum over the kept pixels.
+        focal: () sum over the valid pixels.
+        lovasz: () mean over the classes present on this device.
+        aux: () the auxiliary head's cross-entropy, summed over the valid pixels; None without such a head.
+        overlap: (K,) probability of each class summed over its own pixels; zeros without Dice.
+        extent: (K,) probability of each class summed over all valid pixels, plus its own pixels' number.
+        shared: (3 + 3 K,) float32 without gradient, to be summed over all devices: weight of the kept pixels, weight
+            of the valid pixels, whether any is valid, then overlap, extent and number of pixels of each class.
+    """
+
+    cross_entropy: Tensor
+    focal: Tensor
+    lovasz: Tensor
+    aux: Tensor | None
+    overlap: Tensor
+    extent: Tensor
+    shared: Tensor
+
+    def terms(self, config: SegmentationLoss, shared: Tensor | None = None, devices: int = 1) -> dict[str, Tensor]:
+        """The weighted terms by name, without those of weight 0; their sum is what to minimise.
+
+        The mean over the devices of the sum's gradient, which DDP takes, is the gradient over all devices' pixels
+        as if they lay on one; except that hard pixels are picked, and Lovász sorts, on each device by itself.
+
+        Args:
+            config: as given to `segmentation_losses`.
+            shared: `self.shared` summed over all devices; with one, left out.
+            devices: how many.
+        """
+        counts = self.shared if shared is None else shared
+        kept, valid, used, *_ = (devices / torch.where(counts > 0, counts, 1.0)).unbind()
+        terms = {
+            "cross_entropy": self.cross_entropy * kept,
+            "focal": self.focal * valid,
+            "dice": self._dice(counts[3:], devices),
+            "lovasz": self.lovasz * used,
+        }
+        weighted = {name: getattr(config, name) * term for name, term in terms.items() if getattr(config, name)}
+        if self.aux is not None:
+            weighted["aux"] = config.aux_weight * self.aux * valid
+        return weighted
+
+    def total(self, config: SegmentationLoss, shared: Tensor | None = None, devices: int = 1) -> Tensor:
+        """The number to minimise: the sum of `terms`."""
+        return torch.stack(list(self.terms(config, shared, devices).values())).sum()
+
+    def _dice(self, everywhere: Tensor, devices: int) -> Tensor:
+        overlap, extent, pixels = everywhere.chunk(3)
+        # The value of all devices with the gradient of this one's part.
+        overlap = overlap + devices * (self.overlap - self.overlap.detach())
+        extent = extent + devices * (self.extent - self.extent.detach())
+        present = pixels > 0
+        loss = 1.0 - 2.0 * overlap / torch.where(present, extent, 1.0)
+        return (loss * present).sum() / present.sum().clamp(min=1)
+
+
+def segmentation_losses(
+    logits: Tensor, class_ids: Tensor, config: SegmentationLoss, aux_logits: Tensor | None = None
+) -> Losses:
+    """Every term of a batch, as sums.
+
+    Args:
+        logits: (B, K, H, W) of any floating type.
+        class_ids: (B, H, W) integer rows; 255 is not counted.
+        config: terms and settings.
+        aux_logits: (B, K, H, W) of the auxiliary head, if the network has one.
+
+    Raises:
+        InputError: there are fewer than two classes, or as many class weights as there are not classes.
+    """
+    classes = logits.shape[1]
+    if classes < 2:
+        msg = "the loss is a softmax over classes and needs two at least. Name the background as a class of its own."
+        raise InputError(msg)
+    if config.class_weights is not None and len(config.class_weights) != classes:
+        msg = f"loss.class_weights has {len(config.class_weights)} weights for {classes} classes. Give one for each."
+        raise InputError(msg)
+    target = class_ids.long()
+    valid = target != IGNORED
+    log_probs = F.log_softmax(logits.float(), 1)
+    weights = None if config.class_weights is None else log_probs.new_tensor(config.class_weights)
+    weight = valid.float() if weights is None else torch.where(valid, weights[target.clamp(max=classes - 1)], 0.0)
+
+    none = log_probs.new_zeros(())
+    cross_entropy = focal = lovasz = none
+    aux = None
+    overlap = extent = log_probs.new_zeros(classes)
+    kept, pixels = weight, overlap
+    if config.cross_entropy:
+        losses = cross_entropy_terms(log_probs, target, weights, config.label_smoothing)
+        if config.hard_pixels < 1:
+            share = _hard_pixels(losses.detach(), log_probs.detach(), target, valid, config)
+            losses, kept = losses * share, weight * share
+        cross_entropy = losses.sum()
+    if config.focal:
+        focal = focal_terms(log_probs, target, weights, config.focal_gamma).sum()
+    if config.dice or config.lovasz:
+        probs = log_probs.exp()
+        own = target.unsqueeze(1) == torch.arange(classes, device=target.device).view(-1, 1, 1)
+        if config.dice:
+            overlap, extent, pixels = _dice_sums(probs, own, valid)
+        if config.lovasz:
+            lovasz = lovasz_softmax(probs, own, valid)
+    if aux_logits is not None:
+        # At weight 0 too: DDP waits for a gradient of every parameter.
+        aux_log_probs = F.log_softmax(aux_logits.float(), 1)
+        aux = cross_entropy_terms(aux_log_probs, target, weights, config.label_smoothing).sum()
+    scalars = torch.stack([kept.sum(), weight.sum(), valid.any().float()])
+    shared = torch.cat([scalars, overlap.detach(), extent.detach(), pixels])
+    return Losses(cross_entropy, focal, lovasz, aux, overlap, extent, shared)
+
+
+def cross_entropy_terms(log_probs: Tensor, target: Tensor, weights: Tensor | None, smoothing: float) -> Tensor:
+    """Cross-entropy of each pixel, weighted by its class, (B, H, W); 0 where ignored. As PyTorch's, smoothed too."""
+    hard = F.nll_loss(log_probs, target, weights, ignore_index=IGNORED, reduction="none")
+    if not smoothing:
+        return hard
+    every = log_probs if weights is None else log_probs * weights.view(-1, 1, 1)
+    even = -every.mean(1) * (target != IGNORED)
+    return (1.0 - smoothing) * hard + smoothing * even
+
+
+def focal_terms(log_probs: Tensor, target: Tensor, weights: Tensor | None, gamma: float) -> Tensor:
+    """Softmax focal loss (1 - p)^gamma * -log p of each pixel's class, weighted by it, (B, H, W); 0 where ignored."""
+    loss = F.nll_loss(log_probs, target, ignore_index=IGNORED, reduction="none")
+    # The floor is below any 1 - p that float32 can tell from 0; a power below 1 has no gradient at 0.
+    loss = (-torch.expm1(-loss)).clamp(min=1e-8).pow(gamma) * loss
+    if weights is not None:
+        loss = loss * weights[target.clamp(max=len(weights) - 1)]
+    return loss
+
+
+def lovasz_softmax(probs: Tensor, own: Tensor, valid: Tensor) -> Tensor:
+    """Lovász-softmax (arXiv 1705.08790, algorithm 1) of a whole batch, the mean over the classes present; scalar.
+
+    Each class's loss is linear in its errors once they are sorted, so the slopes are found without autograd, class
+    by class, and one weighted sum of the probabilities remains. The slopes are written as quotients; as differences
+    of neighbouring Jaccard indices, as usual, float32 loses them in a batch of millions of pixels.
+
+    Args:
+        probs: (B, K, H, W) probabilities.
+        own: (B, K, H, W) whether the pixel is of the class.
+        valid: (B, H, W) whether the pixel counts.
+    """
+    slopes = torch.zeros_like(probs, requires_grad=False)
+    with torch.no_grad():
+        place = torch.arange(1, valid.numel() + 1, device=probs.device)
+        flat_valid = valid.flatten()
+        for k in range(probs.shape[1]):
+            inside = own[:, k].flatten()
+            errors = (inside.float() - probs[:, k].flatten()).abs()
+            # Ignored pixels come last, where they change no slope before them.
+            order = errors.masked_fill(~flat_valid, -1.0).argsort(descending=True)
+            hits = inside[order]
+            found = hits.cumsum(0)
+            size = inside.sum()
+            missed, union = (size - found).float(), (size + place - found).float()
+            slope = torch.where(hits, 1.0 / union, missed / (union * (union - 1.0).clamp(min=1.0)))
+            unsorted = torch.empty_like(slope).index_copy_(0, order, slope)
+            slopes[:, k] = (unsorted * flat_valid).view_as(valid)
+        present = own.any(3).any(2).any(0)
+        slopes *= (present / present.sum().clamp(min=1)).view(-1, 1, 1)
+        # An error is 1 - p inside and p outside; an absent class has no slope.
+        inside_slopes = slopes * own
+        slopes -= 2.0 * inside_slopes
+    return (probs * slopes).sum() + inside_slopes.sum()
+
+
+def _dice_sums(probs: Tensor, own: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    pixels = own.sum((0, 2, 3)).float()
+    overlap = (probs * own).sum((0, 2, 3))
+    extent = (probs * valid.unsqueeze(1)).sum((0, 2, 3)) + pixels
+    return overlap, extent, pixels
+
+
+def _hard_pixels(losses: Tensor, log_probs: Tensor, target: Tensor, valid: Tensor, config: SegmentationLoss) -> Tensor:
+    """Share of each pixel that is kept, (B, H, W): 1 for the hard ones, 0 for the others.
+
+    Pixels that tie for the last places share them, so that the order of the pixels does not matter: a trained
+    network has many losses of exactly 0.
+    """
+    ranked = losses.masked_fill(~valid, -1.0)
+    most = math.ceil(config.hard_pixels * ranked.numel())
+    places = torch.ceil(config.hard_pixels * valid.sum()).clamp(1, most)
+    hardest = ranked.flatten().topk(most).values
+    last = hardest.gather(0, (places.long() - 1).view(1))
+    above, tied = valid & (ranked > last), valid & (ranked == last)
+    left = (places - above.sum()) / tied.sum().clamp(min=1)
+    share = above + tied * left
+    if config.hard_threshold is not None:
+        missed = F.nll_loss(log_probs, target, ignore_index=IGNORED, reduction="none") > -math.log(
+            config.hard_threshold
+        )
+        share = torch.where(missed, 1.0, share)
+    return share

@@ -1,0 +1,250 @@
+"""Images in, one class per pixel out: the EfficientNet extractor with the DeepLabv3+ head, or another decoder.
+
+Source: Chen et al., "Encoder-Decoder with Atrous Separable Convolution for Semantic Image Segmentation"
+(arXiv 1802.02611), figure 2.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from backbones.features import EfficientNetFeatures
+from backbones.folding import Foldable
+from backbones.grid import Grid
+from engine.distributed import is_main
+from engine.errors import InputError
+from segmentation.data.cityscapes.labels import CITYSCAPES
+from segmentation.data.classes import MaskClasses
+from segmentation.network.decoders import SmpHead
+from segmentation.network.deeplab import AuxiliaryHead, DeepLabHead
+from segmentation.network.family import SegmenterArchitecture, architecture
+
+if TYPE_CHECKING:
+    from segmentation.inference.segmented import Segmented, Source
+
+_log = logging.getLogger(__name__)
+
+
+class Outputs(NamedTuple):
+    """What the network says of a batch.
+
+    Attributes:
+        logits: (B, K, H, W).
+        aux_logits: (B, K, H, W) of the auxiliary head; None in evaluation, or without one.
+    """
+
+    logits: Tensor
+    aux_logits: Tensor | None
+
+
+class Segmenter(Foldable):
+    """A member of the family.
+
+    Args:
+        member: `b0` ... `b7`, `lite0` ... `lite4`, `v2_s`, `v2_m`, `v2_l`, or a complete `SegmenterArchitecture`.
+        num_classes: K, for classes without names; not needed with `classes`.
+        classes: names, mask values and colours of the K rows; Cityscapes' 19 where neither is given.
+        backbone_weights: ImageNet weights for the backbone, see `backbones.weights.load`; None starts at random.
+        overrides: any field of `SegmenterArchitecture` in place of the member's own value.
+
+    Raises:
+        InputError: unknown member or field, a value out of range, or a class count that contradicts `classes`.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        member: str | SegmenterArchitecture = "b0",
+        num_classes: int | None = None,
+        *,
+        classes: MaskClasses | None = None,
+        backbone_weights: str | Path | None = None,
+        frozen_stages: int = 0,
+        freeze_norm: bool = False,
+        grad_checkpointing: bool = False,
+        **overrides: Any,
+    ) -> None:
+        super().__init__()
+        if not isinstance(member, str) and overrides:
+            msg = "give overrides with a member's name, or a complete SegmenterArchitecture, not both"
+            raise InputError(msg)
+        config = architecture(member, **overrides) if isinstance(member, str) else member
+        self.config = config
+        self.classes = _class_list(num_classes, classes)
+        self.backbone = EfficientNetFeatures(
+            config.backbone,
+            levels=_levels(config),
+            output_stride=config.output_stride,  # type: ignore[arg-type]
+            exact_gates=config.exact_gates,
+            drop_path=config.drop_path,
+            norm_momentum=config.norm_momentum,
+            norm_eps=config.norm_eps,
+            frozen_stages=frozen_stages,
+            freeze_norm=freeze_norm,
+            grad_checkpointing=grad_checkpointing,
+            weights=backbone_weights,
+        )
+        channels, rows = self.backbone.channels, len(self.classes)
+        self.head: DeepLabHead | SmpHead
+        if config.decoder == "deeplabv3plus":
+            self.head = DeepLabHead(channels[0], channels[-1], rows, config)
+        else:
+            self.head = SmpHead(config.decoder, self.backbone.channels, rows, config.output_stride)
+        _set_norm_momentum(self.head, config.norm_momentum)
+        self.aux_head = self._auxiliary_head(rows) if config.aux_head else None
+        norm = self.backbone.image_norm
+        self.register_buffer("mean", 255 * torch.tensor(config.mean or norm.mean)[:, None, None], persistent=False)
+        self.register_buffer("std", 255 * torch.tensor(config.std or norm.std)[:, None, None], persistent=False)
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, **settings: Any) -> Segmenter:
+        """A network of segmentation-models-pytorch with its weights; see `segmentation.weights.smp.load_smp`."""
+        from segmentation.weights.smp import load_smp
+
+        return load_smp(source, **settings)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Class logits of every pixel.
+
+        Args:
+            images: (B, 3, H, W) RGB in 0..255, uint8 or float, of any height and width.
+
+        Returns:
+            (B, K, H, W).
+        """
+        return self.outputs(images).logits
+
+    def outputs(self, images: Tensor) -> Outputs:
+        """As `forward`, in training with the auxiliary head's logits."""
+        image_hw = (images.shape[-2], images.shape[-1])
+        normal = self.normalise(images)
+        maps = self.backbone(normal)
+        if isinstance(self.head, SmpHead):
+            return Outputs(self.head(normal, maps)[..., : image_hw[0], : image_hw[1]], None)
+        return self.outputs_from(maps, self.backbone.grids(image_hw), image_hw)
+
+    def outputs_from(self, maps: list[Tensor], grids: list[Grid], image_hw: tuple[int, int]) -> Outputs:
+        """As `outputs` with DeepLabv3+, from the backbone's maps.
+
+        Args:
+            maps: of stride 4, with the auxiliary head of level 4, and of the output stride.
+            grids: where their cells lie.
+            image_hw: H and W.
+        """
+        assert isinstance(self.head, DeepLabHead)
+        aux = self.aux_head(maps[1], grids[1], image_hw) if self.aux_head and self.training else None
+        return Outputs(self.head(maps, grids, image_hw), aux)
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """0..255 to the backbone's range; for decoders that need it, zeros up to a multiple of 32 pixels."""
+        normal = (images.to(self.mean.dtype) - self.mean) / self.std
+        if isinstance(self.head, SmpHead):
+            height, width = images.shape[-2:]
+            least = self.head.least_side
+            pads = [max(least - side, -side % 32) for side in (width, height)]
+            normal = F.pad(normal, (0, pads[0], 0, pads[1]))
+        return normal.contiguous(memory_format=torch.channels_last)
+
+    def predict(self, image: Source, **settings: Any) -> Segmented:
+        """The class of every pixel of an image, a path or an (H, W, 3) uint8 RGB array.
+
+        Settings are those of `segmentation.inference.segmented.predict_many`.
+        """
+        from segmentation.inference.segmented import predict
+
+        return predict(self, image, **settings)
+
+    def predict_many(self, images: Sequence[Source], **settings: Any) -> list[Segmented]:
+        """As `predict`, for several images; those of one size are computed together."""
+        from segmentation.inference.segmented import predict_many
+
+        return predict_many(self, images, **settings)
+
+    def at_stride(self, output_stride: int) -> Segmenter:
+        """A network with the same weights at another output stride, its rates adapted; nothing is shared.
+
+        Raises:
+            InputError: the network is folded.
+        """
+        if self.folded:
+            msg = "this network is folded for prediction and keeps its output stride. Load it with fold=False."
+            raise InputError(msg)
+        other = Segmenter(self.config.at_stride(output_stride), classes=self.classes)
+        other.load_state_dict(self.state_dict())
+        return other.train(self.training).to(self.mean.device).to(memory_format=torch.channels_last)
+
+    def set_classes(self, classes: MaskClasses) -> None:
+        """Take another class list; only the last layer starts anew when the rows differ."""
+        if classes.names != self.classes.names:
+            last = [module for module in self.head.classifier.modules() if isinstance(module, nn.Conv2d)][-1]
+            fresh = nn.Conv2d(last.in_channels, len(classes), last.kernel_size, padding=last.padding)  # type: ignore[arg-type]
+            if isinstance(self.head, DeepLabHead):
+                self.head.classifier = fresh.to(last.weight)
+            else:
+                self.head.classifier[0] = fresh.to(last.weight)
+            if self.aux_head is not None:
+                self.aux_head = self._auxiliary_head(len(classes)).to(last.weight)
+            if is_main():
+                kept = "all weights are kept but the last layer, which starts anew"
+                _log.warning("class list changed from %d to %d rows: %s", len(self.classes), len(classes), kept)
+        self.classes = classes
+
+    def _auxiliary_head(self, rows: int) -> AuxiliaryHead:
+        head = AuxiliaryHead(self.backbone.channels[1], rows, self.config.alignment)
+        _set_norm_momentum(head, self.config.norm_momentum)
+        return head
+
+    def settings(self) -> dict[str, Any]:
+        """Plain values from which `from_settings` builds the same network, for checkpoints."""
+        values = self.config.to_dict()
+        return {"member": values.pop("name"), "architecture": values, "classes": self.classes.to_dict()}
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> Segmenter:
+        """The network that `settings` describes, with random weights."""
+        config = SegmenterArchitecture.from_dict({"name": settings["member"], **settings["architecture"]})
+        return cls(config, classes=MaskClasses.from_dict(settings["classes"]))
+
+    @property
+    def fill_color(self) -> tuple[int, int, int]:
+        """The mean colour in 0..255, which fills crops beside the image."""
+        red, green, blue = (round(value) for value in self.mean.flatten().tolist())
+        return red, green, blue
+
+    @property
+    def stride(self) -> int:
+        """Pixels by which an image may be moved without the maps changing otherwise than by moving."""
+        return 32
+
+
+def _levels(config: SegmenterArchitecture) -> tuple[int, ...]:
+    if config.decoder != "deeplabv3plus":
+        return (1, 2, 3, 4, 5)
+    return (2, 4, 5) if config.aux_head else (2, 5)
+
+
+def _set_norm_momentum(module: nn.Module, momentum: float) -> None:
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.momentum = momentum
+
+
+def _class_list(num_classes: int | None, classes: MaskClasses | None) -> MaskClasses:
+    if classes is None:
+        classes = CITYSCAPES if num_classes is None else MaskClasses.numbered(num_classes)
+    if len(classes) < 2:
+        msg = "one class is everywhere; what is not of the class needs a row of its own, such as 'background'."
+        raise InputError(msg)
+    if num_classes not in (None, len(classes)):
+        msg = f"num_classes is {num_classes}, but the class list has {len(classes)} rows. Leave num_classes out."
+        raise InputError(msg)
+    return classes

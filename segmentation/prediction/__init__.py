@@ -1,0 +1,1 @@
+"""What prediction finds and what it leaves in a folder."""

@@ -1,0 +1,1 @@
+"""The scores of masks: IoU, and those of the Cityscapes benchmark."""

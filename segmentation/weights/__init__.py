@@ -1,0 +1,1 @@
+"""Segmenters from files of other libraries."""

@@ -1,0 +1,229 @@
+"""Losses against torchvision, NumPy and the definition of a gradient; what DDP relies on."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torchvision.ops import sigmoid_focal_loss
+
+from detection.data.batch import DetectionBatch
+from detection.network.anchors import encode_boxes, make_anchors
+from detection.network.family import architecture
+from detection.network.losses import DetectionLoss, box_loss, detection_losses, focal_loss
+from detection.network.matching import match_anchors
+from detection.network.model import EfficientDet
+from engine.errors import InputError
+
+ANCHORS = make_anchors((128, 128), architecture("lite0"))
+
+
+def random_logits(dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits (B, R, K) from sure to unsure, and a target map with a few positives."""
+    generator = torch.Generator().manual_seed(0)
+    logits = 6 * torch.randn(2, 50, 4, generator=generator, dtype=dtype)
+    targets = (torch.rand(2, 50, 4, generator=generator) < 0.05).to(dtype)
+    assert targets.sum() > 5
+    return logits, targets
+
+
+@pytest.mark.parametrize("gamma", [2.0, 1.5])
+def test_focal_loss_and_gradient_are_torchvisions(gamma: float) -> None:
+    logits, targets = random_logits()
+    ours, theirs = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+    found = focal_loss(ours, ours[targets > 0], DetectionLoss(gamma=gamma))
+    expected = sigmoid_focal_loss(theirs, targets, alpha=0.25, gamma=gamma, reduction="sum")
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=0)
+    found.backward()
+    expected.backward()
+    torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-5, atol=1e-6)
+
+
+def focal_by_hand(logits: np.ndarray, targets: np.ndarray, config: DetectionLoss) -> float:
+    p = 1 / (1 + np.exp(-logits))
+    soft = targets * (1 - config.label_smoothing) + 0.5 * config.label_smoothing
+    cross_entropy = -soft * np.log(p) - (1 - soft) * np.log(1 - p)
+    p_t = np.where(targets > 0, p, 1 - p)
+    alpha_t = np.where(targets > 0, config.alpha, 1 - config.alpha)
+    return float((alpha_t * (1 - p_t) ** config.gamma * cross_entropy).sum())
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        DetectionLoss(),
+        DetectionLoss(label_smoothing=0.1),
+        DetectionLoss(alpha=0.4, gamma=0.5),
+        DetectionLoss(gamma=0.0),
+    ],
+)
+def test_focal_loss_is_the_formula(config: DetectionLoss) -> None:
+    logits, targets = random_logits(torch.float64)
+    expected = focal_by_hand(logits.numpy(), targets.numpy(), config)
+    assert float(focal_loss(logits, logits[targets > 0], config)) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 1.5, 2.0])
+def test_gradient_of_the_sum_over_negatives(gamma: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The loss itself goes to float32; the check needs the digits of float64.
+    monkeypatch.setattr(torch.Tensor, "float", lambda self: self)
+    logits, targets = random_logits(torch.float64)
+    logits = logits[:, :10].clone().requires_grad_()
+    none = torch.zeros_like(targets[:, :10], dtype=torch.bool)
+    config = DetectionLoss(gamma=gamma)
+    assert torch.autograd.gradcheck(lambda x: focal_loss(x, x[none], config), logits)
+    positive = targets[:, :10] > 0
+    assert torch.autograd.gradcheck(lambda x: focal_loss(x, x[positive], config), logits)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.5])
+def test_sure_logits_give_finite_loss_and_gradient(gamma: float) -> None:
+    logits = torch.tensor([[[-200.0, -90.0, 0.0, 40.0, 90.0, 200.0]]], requires_grad=True)
+    positive = torch.tensor([[[False, True, False, False, True, True]]])
+    loss = focal_loss(logits, logits[positive], DetectionLoss(gamma=gamma))
+    loss.backward()
+    assert bool(loss.isfinite())
+    assert logits.grad is not None
+    assert bool(logits.grad.isfinite().all())
+    # A sure and right positive is done with; a sure and wrong one pulls with its whole weight.
+    assert abs(float(logits.grad[0, 0, 5])) < 1e-6
+    assert float(logits.grad[0, 0, 1]) == pytest.approx(-0.25, rel=1e-5)
+
+
+def test_sum_over_a_large_map_keeps_its_digits() -> None:
+    # An untrained network: millions of equal terms, the worst for a sum that is not pairwise.
+    one, count = torch.tensor([[[-4.6]]]), 4_000_000
+    exact = count * float(sigmoid_focal_loss(one.double(), 0 * one.double(), gamma=1.5, alpha=0.25))
+    found = focal_loss(one.expand(1, count, 1).contiguous(), one[:, :0], DetectionLoss())
+    assert float(found) == pytest.approx(exact, rel=2e-6)
+
+
+def test_huber_loss_by_hand() -> None:
+    generator = np.random.default_rng(1)
+    deltas = generator.normal(0, 0.2, (40, 4)).astype(np.float32)
+    targets = generator.normal(0, 0.2, (40, 4)).astype(np.float32)
+    error = np.abs(deltas.astype(np.float64) - targets)
+    for joint in (0.1, 1.0):
+        expected = np.where(error <= joint, error**2 / 2, joint * error - joint**2 / 2).sum() / 4
+        found = box_loss(torch.tensor(deltas), torch.tensor(targets), DetectionLoss(delta=joint))
+        assert float(found) == pytest.approx(expected, rel=1e-5)
+
+
+def random_boxes(batch: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(2)
+    low = 90 * torch.rand(batch, count, 2, generator=generator)
+    size = 8 + 40 * torch.rand(batch, count, 2, generator=generator)
+    return torch.cat([low, low + size], -1), torch.randint(-1, 3, (batch, count), generator=generator)
+
+
+def test_batch_is_the_losses_of_a_dense_target_map() -> None:
+    boxes, class_ids = random_boxes(3, 5)
+    generator = torch.Generator().manual_seed(4)
+    logits = torch.randn(3, len(ANCHORS), 3, generator=generator)
+    deltas = torch.randn(3, len(ANCHORS), 4, generator=generator)
+    found = detection_losses(logits, deltas, ANCHORS, boxes, class_ids, DetectionLoss())
+
+    targets, box_sum, positives = torch.zeros_like(logits), 0.0, 0
+    for image, anchor, box in zip(*match_anchors(boxes, class_ids, ANCHORS), strict=True):
+        targets[image, anchor, class_ids[image, box]] = 1
+        wanted = encode_boxes(boxes[image, box], ANCHORS[anchor])
+        box_sum += float(F.huber_loss(deltas[image, anchor], wanted, delta=0.1, reduction="sum")) / 4
+        positives += 1
+    expected = sigmoid_focal_loss(logits, targets, alpha=0.25, gamma=1.5, reduction="sum")
+    torch.testing.assert_close(found.classes, expected, rtol=1e-5, atol=0)
+    assert float(found.boxes) == pytest.approx(box_sum, rel=1e-5)
+    assert float(found.positives) == positives > 10
+    total = found.total(found.positives + 1, 50.0)
+    assert float(total) == pytest.approx((float(expected) + 50 * box_sum) / (positives + 1), rel=1e-5)
+
+
+@pytest.mark.parametrize("padded", [0, 3])
+def test_batch_without_boxes_trains_the_negatives(padded: int) -> None:
+    logits = torch.zeros(2, len(ANCHORS), 3, requires_grad=True)
+    deltas = torch.zeros(2, len(ANCHORS), 4, requires_grad=True)
+    class_ids = torch.full((2, padded), -1)
+    found = detection_losses(logits, deltas, ANCHORS, torch.zeros(2, padded, 4), class_ids, DetectionLoss())
+    assert float(found.positives) == 0
+    assert float(found.boxes.detach()) == 0
+    found.total(found.positives + 1, 50.0).backward()
+    assert logits.grad is not None
+    assert float(logits.grad.min()) > 0
+    # DDP waits for a gradient of every parameter, so the box head needs one of zeros.
+    assert deltas.grad is not None
+    assert not deltas.grad.any()
+
+
+def test_half_precision_predictions_lose_nothing_but_their_own_digits() -> None:
+    boxes, class_ids = random_boxes(2, 5)
+    generator = torch.Generator().manual_seed(5)
+    logits = (3 * torch.randn(2, len(ANCHORS), 3, generator=generator)).bfloat16()
+    deltas = torch.randn(2, len(ANCHORS), 4, generator=generator).bfloat16()
+    half, full = logits.clone().requires_grad_(), logits.float().requires_grad_()
+    short = detection_losses(half, deltas, ANCHORS, boxes, class_ids, DetectionLoss())
+    long = detection_losses(full, deltas.float(), ANCHORS, boxes, class_ids, DetectionLoss())
+    assert float(short.classes.detach()) == float(long.classes.detach())
+    assert float(short.boxes) == float(long.boxes)
+    short.classes.backward()
+    long.classes.backward()
+    assert half.grad is not None
+    assert full.grad is not None
+    assert torch.equal(half.grad, full.grad.bfloat16())
+
+
+def tiny_batch(count: int) -> tuple[EfficientDet, DetectionBatch]:
+    torch.manual_seed(0)
+    model = EfficientDet("lite0", 3, image_size=128, fpn_channels=16, fpn_cells=1, head_repeats=1).eval()
+    boxes, class_ids = random_boxes(count, 5)
+    images = torch.randint(0, 256, (count, 3, 128, 128), dtype=torch.uint8)
+    sizes = torch.full((count, 2), 128)
+    return model, DetectionBatch(images, boxes, class_ids, torch.arange(count), torch.ones(count), sizes)
+
+
+def test_two_half_batches_with_a_joint_normaliser_are_the_full_batch() -> None:
+    """What makes DDP exact: sums over devices, one number of positives (batch norm in eval mode)."""
+    model, batch = tiny_batch(4)
+    model = model.double()
+    config = DetectionLoss()
+
+    def gradients(parts: list[DetectionBatch]) -> tuple[float, dict[str, torch.Tensor]]:
+        model.zero_grad()
+        losses = [model.losses(part, config) for part in parts]
+        normaliser = torch.stack([one.positives for one in losses]).sum() + 1
+        total = torch.stack([one.total(normaliser, config.box_weight) for one in losses]).sum()
+        total.backward()
+        return float(total.detach()), {
+            name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None
+        }
+
+    def rows(first: int, last: int) -> DetectionBatch:
+        return DetectionBatch(*(part[first:last] for part in batch))
+
+    whole, expected = gradients([batch])
+    # Uneven halves: the positives differ, so that a mean of means would show.
+    halves, found = gradients([rows(0, 1), rows(1, 4)])
+    assert halves == pytest.approx(whole, rel=1e-6)
+    assert len(found) == len(list(model.parameters()))
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-6, atol=1e-6 * float(gradient.abs().max()))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("alpha", 0.0),
+        ("alpha", 1.0),
+        ("match_iou", 1.5),
+        ("label_smoothing", 1.0),
+        ("gamma", -1.0),
+        ("gamma", float("nan")),
+        ("delta", 0.0),
+        ("box_weight", -1.0),
+    ],
+)
+def test_setting_out_of_range_names_itself(field: str, value: float) -> None:
+    with pytest.raises(InputError, match=f"^loss.{field} is {value}; it must") as caught:
+        dataclasses.replace(DetectionLoss(), **{field: value})
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,120 @@
+"""`python -m detection score`: the numbers, and one short line for whatever is wrong with the files."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from detection.scores.score import main
+from tests.detection.coco_oracle import NAMES, awkward_set, evaluate, run_pycocotools
+
+ENTRY = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9], "score": 0.5}
+TRUTH = {"images": [{"id": 1}], "categories": [{"id": 1, "name": "a"}], "annotations": [{"id": 1, **ENTRY}]}
+BROKEN_RESULTS = [
+    (b"[{", "is not JSON"),
+    (b"\xff\xfe\x00\x01", "is not JSON"),
+    ({"annotations": []}, "is not a COCO results list"),
+    (TRUTH, "is not a COCO results list"),
+    ([{"image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9]}], "entry [0] has no 'score'"),
+    ([ENTRY, {**ENTRY, "score": None}], "entry [1].score: expected float, got null"),
+    ([ENTRY, {**ENTRY, "bbox": [1, 2, 3]}], "entry [1].bbox: expected array of length 4"),
+    ([{**ENTRY, "image_id": "1"}], "entry [0].image_id: expected int, got str"),
+    (
+        [{**ENTRY, "image_id": 5 + k} for k in range(9)],
+        "9 image ids that the annotation file does not list: 5, 6, 7, ...",
+    ),
+    ([{**ENTRY, "category_id": 8}], "1 category id that the annotation file does not list: 8."),
+    ([ENTRY, {**ENTRY, "score": math.nan}], "entry [1] has the score nan"),
+    ([ENTRY, {**ENTRY, "bbox": [0, math.inf, 9, 9]}], "entry [1] has a number that is not finite"),
+    ([ENTRY, {**ENTRY, "bbox": [0, 0, -9, 9]}], "entry [1] has a negative width or height"),
+    (b"[" + json.dumps(ENTRY).replace("0.5", "1e999").encode() + b"]", "entry [0] has the score inf"),
+]
+BROKEN_TRUTH = [
+    (b"", "is not JSON"),
+    ([], "is not a COCO annotation file: it: expected object, got array"),
+    ({}, "has no 'images'"),
+    ({"images": [], "annotations": []}, "has no 'categories'"),
+    ({**TRUTH, "annotations": [{"image_id": 1, "category_id": 1}]}, "annotations[0] has no 'bbox'"),
+    ({**TRUTH, "categories": [{"id": 1}]}, "categories[0] has no 'name'"),
+    ({**TRUTH, "categories": TRUTH["categories"] * 2}, "category id 1 more than once"),
+    ({**TRUTH, "images": [{"id": 2}]}, "1 image id that the annotation file does not list: 1."),
+    (
+        {**TRUTH, "annotations": [{**ENTRY, "category_id": 6}]},
+        "1 category id that the annotation file does not list: 6.",
+    ),
+    ({**TRUTH, "annotations": [{**ENTRY, "bbox": [0, 0, -1, 2]}]}, "annotations[0] has a negative width"),
+    ({**TRUTH, "annotations": [{**ENTRY, "area": math.nan}]}, "annotations[0] has the area nan"),
+]
+
+
+def run_main(capsys, *argv):
+    code = main([str(word) for word in argv])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def write(path, content):
+    path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
+    return path
+
+
+@pytest.mark.parametrize(("part", "content", "message"), [
+    *(("results", *case) for case in BROKEN_RESULTS), *(("annotations", *case) for case in BROKEN_TRUTH)
+])  # fmt: skip
+def test_score_names_what_is_wrong_in_one_line(part, content, message, tmp_path, capsys):
+    files = {"annotations": write(tmp_path / "gt.json", TRUTH), "results": write(tmp_path / "dt.json", [ENTRY])}
+    write(files[part], content)
+    code, out, err = run_main(capsys, "--annotations", files["annotations"], "--results", files["results"])
+    assert (code, out) == (2, "")
+    assert message in err
+    assert files[part].name in err
+    assert err.count("\n") == 1
+    assert len(err) < 300 + 2 * len(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ([], "give --annotations and --results"),
+        (["--annotations", "gt.json"], "give --results"),
+        (["--anotations", "gt.json", "--annotations", "a", "--results", "b"], "Did you mean 'annotations'?"),
+        (["--annotations", "gt.json", "--results", "dt.json", "--resluts", "x"], "Did you mean 'results'?"),
+        (["--annotations", "a", "--results", "b", "--backend", "fast"], "--backend is 'fast'; allowed: 'pycocotools'"),
+        (["--annotations", "a", "--results", "b", "--per_class", "ja"], "--per_class is 'ja'; allowed: true, false"),
+        (["--annotations", "gone.json", "--results", "b"], "cannot read 'gone.json': No such file"),
+        (["--annotations", ".", "--results", "b"], "cannot read '.': Is a directory"),
+    ],
+)  # fmt: skip
+def test_command_line_faults(argv, message, capsys):
+    code, out, err = run_main(capsys, *argv)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_score_prints_the_table_and_writes_the_numbers(tmp_path, capsys):
+    dataset, results = awkward_set(8)
+    truth, found = write(tmp_path / "gt.json", dataset), write(tmp_path / "dt.json", results)
+    expected, printed = run_pycocotools(dataset, results)
+    output = tmp_path / "new" / "scores.json"
+    code, out, err = run_main(capsys, "--annotations", truth, "--results", found, "--output", output)
+    assert (code, err) == (0, "")
+    assert out.startswith(printed)
+    written = json.loads(output.read_text())
+    np.testing.assert_allclose([written[name] for name in NAMES], expected, rtol=0, atol=1e-9)
+    assert written["per_class"] == evaluate(dataset, results).per_class
+    code, out, _ = run_main(capsys, "--annotations", truth, "--results", found, "--per_class", "false")
+    assert (code, out) == (0, printed)
+    blocked = write(tmp_path / "file", b"") / "scores.json"
+    code, _, err = run_main(capsys, "--annotations", truth, "--results", found, "--output", blocked)
+    assert code == 2
+    assert "cannot write into" in err
+
+
+def test_score_starts_without_torch():
+    check = "import detection.scores.score, sys; assert not {'torch', 'lightning', 'cv2'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", check], check=True, cwd=Path(__file__).parents[3])

@@ -1,0 +1,225 @@
+"""Both answers of one pass are those of the two networks taken apart, in the pixels of the image as it was given."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import detection.prediction.predict
+import segmentation.inference.segmented
+from detection.data.dataset import collate, letterbox_sample
+from detection.network.postprocess import Postprocess
+from engine.data.images import Letterbox
+from engine.errors import InputError
+from joint import answers as module
+from joint.answers import JointFound, found_in_batch, load, original_rows, predict, predict_many
+from joint.data.batch import JointEvaluationBatch
+from tests.joint.tiny_network import CANVAS_HW, OBJECTS, SURFACES, tiny_network, write_checkpoint
+
+LOW = {"score_threshold": 0.1}  # random weights are sure of nothing
+
+
+@pytest.fixture(scope="module")
+def network():
+    return tiny_network().double()  # so that which of two boxes is surer hangs on no rounding
+
+
+def picture(size_hw, seed=0):
+    """Coarse patches, which look different everywhere."""
+    patches = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    return np.array(Image.fromarray(patches).resize((size_hw[1], size_hw[0]), Image.Resampling.BICUBIC))
+
+
+def assert_same_objects(ours, theirs):
+    assert len(theirs) > 5
+    np.testing.assert_array_equal(ours.category_ids, theirs.category_ids)
+    np.testing.assert_array_equal(ours.class_ids, theirs.class_ids)
+    np.testing.assert_allclose(ours.boxes_xyxy, theirs.boxes_xyxy, atol=1e-3)
+    np.testing.assert_allclose(ours.scores, theirs.scores, atol=1e-5)
+    assert ours.labels == theirs.labels
+    assert ours.size_hw == theirs.size_hw
+
+
+@pytest.mark.parametrize("size_hw", [(128, 256), (128, 128)])
+def test_the_answers_are_those_of_the_networks_taken_apart(network, size_hw):
+    image = picture(size_hw)
+    both = predict(network, image, **LOW)
+    assert_same_objects(both.found, detection.prediction.predict.predict(network.detector, image, **LOW))
+    alone = segmentation.inference.segmented.predict(network.segmenter, image)
+    np.testing.assert_array_equal(both.segmented.class_ids, alone.class_ids)
+    assert len(np.unique(alone.class_ids)) > 1
+    assert both.segmented.classes == SURFACES
+
+
+@pytest.mark.parametrize("size_hw", [(90, 300), (200, 70), (31, 33), (128, 200)])
+def test_images_of_any_size(network, size_hw):
+    image = picture(size_hw, seed=sum(size_hw))
+    both = predict(network, image, **LOW)
+    assert_same_objects(both.found, detection.prediction.predict.predict(network.detector, image, **LOW))
+    # The mask by hand: the canvas that the detector's letter-box gives, the segmenter alone on it, NumPy back.
+    box = Letterbox.fit(size_hw, CANVAS_HW)
+    canvas_hw = detection.prediction.predict.tight_canvas(size_hw, CANVAS_HW, 128)
+    canvas = np.empty((*canvas_hw, 3), dtype=np.uint8)
+    canvas[:] = network.fill_color
+    height, width = box.scaled_hw
+    canvas[:height, :width] = np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+    with torch.no_grad():
+        logits = network.segmenter(torch.from_numpy(canvas).permute(2, 0, 1)[None])[0, :, :height, :width].numpy()
+    resized = bilinear(logits, size_hw)
+    sure = margin(resized) > 1e-4
+    assert sure.mean() > 0.99
+    np.testing.assert_array_equal(both.segmented.class_ids[sure], resized.argmax(0)[sure])
+    assert both.size_hw == both.segmented.size_hw == size_hw
+
+
+def bilinear(values, size_hw):
+    """(K, h, w) to (K, *size_hw): pixels are areas, and beyond the outer centres the border's value holds."""
+    for axis, side in ((1, size_hw[0]), (2, size_hw[1])):
+        count = values.shape[axis]
+        places = np.clip((np.arange(side) + 0.5) * count / side - 0.5, 0, count - 1)
+        low = np.floor(places).astype(int)
+        high = np.minimum(low + 1, count - 1)
+        share = (places - low).reshape([-1 if axis == a else 1 for a in range(3)])
+        values = values.take(low, axis) * (1 - share) + values.take(high, axis) * share
+    return values
+
+
+def margin(values):
+    first, second = np.sort(values, axis=0)[::-1][:2]
+    return first - second
+
+
+def test_rows_at_the_original_size(monkeypatch):
+    rng = np.random.default_rng(0)
+    logits = torch.from_numpy(rng.normal(size=(5, 32, 64)).astype(np.float32))
+    box = Letterbox((45, 100), (32, 64), 0.64, (28, 64))
+    whole = original_rows(logits, box)
+    assert whole.dtype == torch.uint8
+    resized = bilinear(logits[:, :28].double().numpy(), (45, 100))
+    sure = margin(resized) > 1e-4
+    np.testing.assert_array_equal(whole.numpy()[sure], resized.argmax(0)[sure])
+    # However few classes fit into memory at a time; of equals the first wins.
+    logits[3] = logits[1]
+    whole = original_rows(logits, box)
+    assert not (whole == 3).any()
+    assert (whole == 1).any()
+    for most in (1, 2 * 45 * 100, 4 * 45 * 100):
+        monkeypatch.setattr(module, "_MOST_VALUES", most)
+        assert torch.equal(original_rows(logits, box), whole)
+
+
+def test_an_image_that_fills_the_canvas_is_not_resized():
+    logits = torch.randn(4, 32, 64, generator=torch.Generator().manual_seed(0))
+    box = Letterbox((20, 64), (32, 64), 1.0, (20, 64))
+    assert torch.equal(original_rows(logits, box).long(), logits[:, :20].argmax(0))
+
+
+@pytest.mark.parametrize("asked", ["detect", "segment"])
+def test_a_head_that_is_not_asked_does_nothing(network, asked):
+    image = picture((100, 150))
+    both = predict(network, image, **LOW)
+    calls = []
+    heads = {"detect": network.detector.class_head, "segment": network.segmenter.head}
+    handles = [head.register_forward_hook(lambda *_, name=name: calls.append(name)) for name, head in heads.items()]
+    try:
+        one = predict(network, image, **LOW, **{name: name == asked for name in heads})
+    finally:
+        for handle in handles:
+            handle.remove()
+    assert calls == [asked]
+    if asked == "detect":
+        assert one.segmented is None
+        assert_same_objects(one.found, both.found)
+    else:
+        assert one.found is None
+        np.testing.assert_array_equal(one.segmented.class_ids, both.segmented.class_ids)
+    assert one.size_hw == (100, 150)
+    assert one.draw(image).width == 150
+
+
+def test_many_images_come_back_in_order(network, tmp_path):
+    sizes = [(60, 120), (120, 60), (128, 256), (60, 120), (40, 40)]
+    images = [picture(size, seed) for seed, size in enumerate(sizes)]
+    Image.fromarray(images[1]).save(tmp_path / "second.png")
+    given = [images[0], tmp_path / "second.png", *images[2:4], str(tmp_path / "second.png")]
+    together = predict_many(network, given, batch_size=3, **LOW)
+    assert [one.size_hw for one in together] == [(60, 120), (120, 60), (128, 256), (60, 120), (120, 60)]
+    for one, image in zip(together, [*images[:4], images[1]], strict=True):
+        alone = predict(network, image, **LOW)
+        assert_same_objects(one.found, alone.found)
+        np.testing.assert_array_equal(one.segmented.class_ids, alone.segmented.class_ids)
+
+
+def test_a_batch_on_whole_canvases(network):
+    sizes = [(60, 120), (100, 90)]
+    images = [picture(size, seed) for seed, size in enumerate(sizes)]
+    samples = [letterbox_sample(i, Letterbox.fit(i.shape[:2], CANVAS_HW), network.fill_color) for i in images]
+    plain = collate(samples)
+    config = Postprocess(**LOW)
+    found = found_in_batch(network, plain, config)
+    for row, size_hw in enumerate(sizes):
+        detections = network.detector.detect(plain, config)
+        assert_same_objects(found[row].found, detection.prediction.predict.found_in(detections, row, OBJECTS, size_hw))
+        assert found[row].segmented.size_hw == size_hw
+    none = torch.zeros(2, dtype=torch.bool)
+    masks = torch.full((2, *CANVAS_HW), 255, dtype=torch.uint8)
+    labelled = JointEvaluationBatch(*plain[:3], masks, none, none, *plain[3:], [], [])
+    for ours, theirs in zip(found_in_batch(network, labelled, config), found, strict=True):
+        assert_same_objects(ours.found, theirs.found)
+        np.testing.assert_array_equal(ours.segmented.class_ids, theirs.segmented.class_ids)
+
+
+def test_boxes_are_drawn_over_the_overlay():
+    found = detection.prediction.predict.Found(
+        np.array([[20, 30, 80, 70]], np.float32), np.array([0.9], np.float32), ["car"], np.array([0]), np.array([7]),
+        (100, 200),
+    )  # fmt: skip
+    rows = np.zeros((100, 200), np.uint8)
+    rows[:, 100:] = 2
+    segmented = segmentation.inference.segmented.Segmented(rows, SURFACES)
+    image = np.full((100, 200, 3), 90, np.uint8)
+    drawn = np.array(JointFound(found, segmented).draw(image, opacity=0.4))
+    tinted = np.array(segmented.draw(image, opacity=0.4))
+    assert drawn.shape == tinted.shape
+    assert drawn.shape[0] > 100  # the legend
+    changed = (drawn != tinted).any(-1)
+    assert changed[[30, 70], 50].all()
+    assert changed[50, [20, 80]].all()
+    assert not changed[35:65, 25:75].any()
+    assert not changed[:, 120:].any()
+    np.testing.assert_allclose(drawn[50, 50], 0.6 * 90 + 0.4 * np.array(SURFACES.colors[0]), atol=1)
+    assert JointFound(found, segmented).draw(image, legend=False).size == (200, 100)
+
+
+def test_a_checkpoint_comes_back(network, tmp_path):
+    path = write_checkpoint(tiny_network(), tmp_path / "joint.ckpt")
+    loaded = load(path, fold=False)
+    for key, value in network.state_dict().items():
+        assert torch.equal(loaded.state_dict()[key].to(value), value), key
+    folded = load(path)
+    assert folded.folded
+    image = picture((128, 256))
+    ours, theirs = predict(folded, image, **LOW), predict(loaded, image, **LOW)
+    assert len(ours.found) == pytest.approx(len(theirs.found), abs=2)
+    assert (ours.segmented.class_ids == theirs.segmented.class_ids).mean() > 0.999
+    with pytest.raises(InputError, match="is a joint checkpoint; detection is asked for"):
+        detection.prediction.predict.load(path)
+
+
+@pytest.mark.parametrize(
+    ("images", "settings", "message"),
+    [
+        ("a.png", {}, "takes a list of images"),
+        ([np.zeros((8, 8), np.uint8)], {}, r"must be \(H, W, 3\) uint8 RGB; got \(8, 8\) uint8"),
+        ([7], {}, "an image is a path or an"),
+        ([], {"batch_size": 0}, "batch_size is 0; it must be at least 1"),
+        ([], {"image_size": 16}, "image_size is 16; give at least 32 pixels"),
+        ([], {"score_threshold": 1.5}, "score_threshold is 1.5"),
+        (["none.png"], {}, "image 'none.png' does not exist"),
+    ],
+)
+def test_wrong_input_gets_a_short_answer(network, images, settings, message):
+    with pytest.raises(InputError, match=message):
+        predict_many(network, images, **settings)
