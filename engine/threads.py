@@ -1,0 +1,59 @@
+"""OpenMP's threads, set up before torch is imported: how long they wait in a loop, and how many there are.
+
+PyTorch computes on a processor with GNU's OpenMP (libgomp), whose threads wait for work in a loop that keeps its core
+busy. On a machine that has other work, a thread that waits so takes the core from the thread that it waits for, and
+a training step takes many times its share. `benchmarks/threads.py` measures it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import MutableMapping
+from pathlib import Path
+
+# Turns of the loop before a thread sleeps; libgomp's own is 300,000 (GOMP_SPINCOUNT in its manual). By
+# benchmarks/threads.py, see benchmarks/RESULTS.md.
+SPINS = 1000
+_WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")  # any of them is a user's own decision
+_CGROUPS = Path("/sys/fs/cgroup")
+
+
+def set_up_threads(environment: MutableMapping[str, str] = os.environ, cgroups: Path = _CGROUPS) -> None:
+    """Set OpenMP's variables where the user has not; it must happen before torch is imported.
+
+    Args:
+        environment: where the variables are set; processes that are started later inherit them.
+        cgroups: the folder that tells what the container may use of the processor.
+    """
+    if not any(name in environment for name in _WAITING):
+        environment["GOMP_SPINCOUNT"] = str(SPINS)
+    quota = processor_quota(cgroups)
+    # OpenMP knows the cores that the process may run on, but not the container's quota of their time.
+    if quota is not None and quota < usable_cores():
+        environment.setdefault("OMP_NUM_THREADS", str(quota))
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS and Windows
+        return os.cpu_count() or 1
+
+
+def processor_quota(cgroups: Path = _CGROUPS) -> int | None:
+    """Cores' worth of processor time that the container may use, rounded up; None without a limit.
+
+    Control groups of version 2 state it in `cpu.max`, those of version 1 in `cpu/cpu.cfs_quota_us` and
+    `cpu/cpu.cfs_period_us` (kernel documentation, admin-guide/cgroup-v2 and scheduler/sched-bwc).
+    """
+    try:
+        if (cgroups / "cpu.max").is_file():
+            quota, period = (cgroups / "cpu.max").read_text().split()
+        else:
+            quota, period = ((cgroups / "cpu" / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        cores = float(quota) / float(period)
+    except (OSError, ValueError, ZeroDivisionError):  # "max" is no number
+        return None
+    return max(1, math.ceil(cores)) if cores > 0 else None

@@ -1,0 +1,161 @@
+"""Checkpoints that commit a552459 wrote, before the house was rebuilt, still give what they gave then.
+
+`data/` holds, of each task, a checkpoint of a network with some 50,000 parameters, and what that commit answered to
+five pictures and a validation set; the commands are spelled as they were then. On a processor of the same name and with
+the same PyTorch, the answers must be bit-identical; elsewhere rounding may differ in the last digits.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import detection
+import joint
+import segmentation
+from detection.__main__ import main as run_detection
+from joint.__main__ import main as run_joint
+from segmentation.__main__ import main as run_segmentation
+from segmentation.data.cityscapes.labels import CITYSCAPES
+from tests.detection.small import command
+
+DATA = Path(__file__).parent / "data"
+PICTURES = sorted((DATA / "pictures").glob("*.png"))
+ANSWERS: dict[str, Any] = json.loads((DATA / "answers.json").read_text())
+THRESHOLD = 0.05
+CPU = "--trainer.accelerator cpu"
+LOADING = "--data.num_workers 0"
+
+
+def processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+
+
+EXACT = (processor(), torch.__version__) == (ANSWERS["processor"], ANSWERS["torch"])
+
+
+def assert_same(found: Any, expected: Any) -> None:
+    """Both alike in structure and numbers."""
+    if isinstance(expected, dict):
+        assert found.keys() == expected.keys()
+        for key, value in expected.items():
+            assert_same(found[key], value)
+    elif isinstance(expected, list):
+        assert len(found) == len(expected)
+        for one, other in zip(found, expected, strict=True):
+            assert_same(one, other)
+    elif isinstance(expected, float) and not EXACT:
+        assert found == pytest.approx(expected, rel=1e-4, abs=1e-4)
+    else:
+        assert found == expected
+
+
+def assert_same_masks(found: np.ndarray, expected: np.ndarray) -> None:
+    assert found.shape == expected.shape
+    assert (found != expected).mean() <= (0 if EXACT else 1e-3)
+
+
+@pytest.fixture(scope="module")
+def masks() -> dict[str, np.ndarray]:
+    with np.load(DATA / "masks.npz") as file:
+        return {name.replace("|", "/"): file[name] for name in file.files}
+
+
+def objects(found: Any) -> dict[str, Any]:
+    return {
+        "boxes_xyxy": found.boxes_xyxy.tolist(),
+        "scores": found.scores.tolist(),
+        "category_ids": found.category_ids.tolist(),
+    }
+
+
+def by_picture(document: dict[str, Any]) -> dict[str, list[Any]]:
+    """Boxes and scores of a COCO document, by the pictures' names."""
+    names = {image["id"]: Path(image["file_name"]).name for image in document["images"]}
+    found: dict[str, list[Any]] = {name: [] for name in names.values()}
+    for entry in document["annotations"]:
+        found[names[entry["image_id"]]].append([entry["category_id"], entry["score"], *entry["bbox"]])
+    return found
+
+
+def said(line: str, main: Any) -> None:
+    answer = command(line, main)
+    assert answer.code == 0, answer.err
+
+
+def rows_of(path: Path) -> np.ndarray:
+    rows = np.full(256, 255, np.uint8)
+    rows[CITYSCAPES.label_by_class[: len(CITYSCAPES)]] = np.arange(len(CITYSCAPES))
+    return rows[np.asarray(Image.open(path))]
+
+
+@pytest.mark.parametrize("task", ["detection", "joint"])
+def test_objects_on_a_tight_canvas(task: str) -> None:
+    load: Any = {"detection": detection.load, "joint": joint.load}[task]
+    network = load(DATA / f"{task}.ckpt")
+    answers = network.predict_many(PICTURES, score_threshold=THRESHOLD, canvas="tight")
+    found = {path.name: objects(getattr(one, "found", one)) for path, one in zip(PICTURES, answers, strict=True)}
+    assert sum(len(one["scores"]) for one in found.values()) > 100
+    assert_same(found, ANSWERS[f"{task}_tight"])
+
+
+def test_objects_by_the_command_line(tmp_path: Path) -> None:
+    line = f"predict --ckpt_path {DATA}/detection.ckpt --source {DATA}/pictures --output {tmp_path}/out"
+    said(f"{line} --score_threshold {THRESHOLD} --pictures false {CPU}", run_detection)
+    found = by_picture(json.loads((tmp_path / "out/detections.json").read_text()))
+    assert_same(found, by_picture(ANSWERS["detection_full"]))
+
+
+def test_validation_of_a_detector(tmp_path: Path) -> None:
+    data = f"--data.val_images {DATA}/scenes/leftImg8bit/val"
+    data += f" --data.val_annotations {DATA}/scenes/annotations/instances_val.json"
+    line = f"validate --ckpt_path {DATA}/detection.ckpt --model.results {tmp_path}/found.json"
+    said(f"{line} {data} {LOADING} --data.batch_size 4 {CPU}", run_detection)
+    assert_same(json.loads((tmp_path / "found.json").read_text()), ANSWERS["detection_results"])
+
+
+def test_masks_in_python(masks: dict[str, np.ndarray]) -> None:
+    found = segmentation.load(DATA / "segmentation.ckpt").predict_many(PICTURES)
+    for path, one in zip(PICTURES, found, strict=True):
+        assert_same_masks(one.class_ids, masks[f"segmentation/{path.name}"])
+
+
+def test_masks_by_the_command_line(tmp_path: Path, masks: dict[str, np.ndarray]) -> None:
+    line = f"predict --ckpt_path {DATA}/segmentation.ckpt --source {DATA}/pictures --output {tmp_path}/out"
+    said(f"{line} --overlay false {CPU}", run_segmentation)
+    for path in PICTURES:
+        assert_same_masks(rows_of(tmp_path / "out" / path.name), masks[f"segmentation/{path.name}"])
+
+
+def test_validation_of_a_segmenter(tmp_path: Path) -> None:
+    line = f"validate --ckpt_path {DATA}/segmentation.ckpt --model.results {tmp_path}/scores.json"
+    said(f"{line} --data.layout cityscapes --data.root {DATA}/scenes {LOADING} {CPU}", run_segmentation)
+    assert_same(json.loads((tmp_path / "scores.json").read_text()), ANSWERS["segmentation_scores"])
+
+
+def test_both_in_python(masks: dict[str, np.ndarray]) -> None:
+    found = joint.load(DATA / "joint.ckpt").predict_many(PICTURES, score_threshold=THRESHOLD, canvas="tight")
+    for path, one in zip(PICTURES, found, strict=True):
+        assert_same_masks(one.segmented.class_ids, masks[f"joint_tight/{path.name}"])
+
+
+def test_both_by_the_command_line(tmp_path: Path, masks: dict[str, np.ndarray]) -> None:
+    line = f"predict --ckpt_path {DATA}/joint.ckpt --source {DATA}/pictures --output {tmp_path}/out"
+    said(f"{line} --score_threshold {THRESHOLD} --overlay false {CPU}", run_joint)
+    found = by_picture(json.loads((tmp_path / "out/detections.json").read_text()))
+    assert_same(found, by_picture(ANSWERS["joint_full"]))
+    for path in PICTURES:
+        assert_same_masks(rows_of(tmp_path / "out" / path.name), masks[f"joint_full/{path.name}"])
+
+
+def test_validation_of_a_joint_network(tmp_path: Path) -> None:
+    line = f"validate --ckpt_path {DATA}/joint.ckpt --model.results {tmp_path}/scores.json"
+    said(f"{line} --data.root {DATA}/scenes {LOADING} --data.batch_size 4 {CPU}", run_joint)
+    assert_same(json.loads((tmp_path / "scores.json").read_text()), ANSWERS["joint_scores"])
