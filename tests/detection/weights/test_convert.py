@@ -9,7 +9,7 @@ import pytest
 import safetensors
 import safetensors.torch
 import torch
-from tests.detection.test_weights import TINY
+from tests.detection.weights.test_weights import TINY
 
 from detection.network.model import EfficientDet
 from detection.prediction.predict import load

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.detection.test_weights import TINY, State, message_of, save, tiny
+from tests.detection.weights.test_weights import TINY, State, message_of, save, tiny
 
 from detection.weights.effdet_layout import export_effdet
 from detection.weights.load import load_pretrained

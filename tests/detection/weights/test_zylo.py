@@ -13,7 +13,7 @@ from pathlib import Path
 import effdet
 import pytest
 import torch
-from tests.detection.test_effdet_parity import images, randomise, relative
+from tests.detection.network.test_effdet_parity import images, randomise, relative
 from torch import Tensor
 
 from detection.network.family import FAMILY
