@@ -23,6 +23,7 @@ DecoderName = Literal["deeplabv3plus", "unet", "unetplusplus", "fpn", "pan", "ma
 Alignment = Literal["grid", "corners"]
 PerChannel = tuple[float, float, float]
 Rates = tuple[int, int, int]
+OutputStride = Literal[8, 16, 32]
 
 RATES: dict[int, Rates] = {8: (12, 24, 36), 16: (6, 12, 18), 32: (3, 6, 9)}
 _DEEPLAB_FIELDS = (
@@ -73,7 +74,7 @@ class SegmenterArchitecture:
     name: str = "b0"
     backbone: str = "tf_efficientnet_b0"
     decoder: DecoderName = "deeplabv3plus"
-    output_stride: int = 16
+    output_stride: OutputStride = 16
     exact_gates: bool = False
     atrous_rates: Rates = RATES[16]
     decoder_channels: int = 256
@@ -120,7 +121,7 @@ class SegmenterArchitecture:
         values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in stored.items()}
         return cls(**values)
 
-    def at_stride(self, output_stride: int) -> SegmenterArchitecture:
+    def at_stride(self, output_stride: OutputStride) -> SegmenterArchitecture:
         """The same weights at another output stride: the rates grow as the stride falls, so that ASPP sees as far."""
         if self.decoder != "deeplabv3plus":
             msg = f"a network with decoder {self.decoder} has the one output stride {self.output_stride}. Leave it out."
@@ -136,7 +137,7 @@ class SegmenterOverrides:
 
     backbone: str | None = None
     decoder: DecoderName | None = None
-    output_stride: Literal[8, 16, 32] | None = None
+    output_stride: OutputStride | None = None
     exact_gates: bool | None = None
     atrous_rates: Rates | None = None
     decoder_channels: int | None = None
