@@ -1,4 +1,4 @@
-"""EfficientDet's scale jitter and crop as one albumentations transform; importing it takes seconds."""
+"""Scale jitter and crop as one albumentations transform; importing it takes seconds."""
 
 from __future__ import annotations
 
