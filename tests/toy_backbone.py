@@ -1,5 +1,7 @@
 """A backbone that is no EfficientNet: a few strided convolutions that meet `backbones.contract.Features`."""
 
+import itertools
+
 import torch
 from torch import nn
 
@@ -24,7 +26,7 @@ class ToyFeatures(nn.Module):
                 nn.BatchNorm2d(after),
                 nn.ReLU(),
             )
-            for level, (before, after) in enumerate(zip(widths, widths[1:], strict=False), start=1)
+            for level, (before, after) in enumerate(itertools.pairwise(widths), start=1)
         )
 
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:

@@ -126,13 +126,13 @@ def test_arguments_are_checked_and_the_signature_stays():
 
 def test_the_command_line_checks_the_same_and_shows_it(capsys):
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--values", type=Values, default=Values())
+    parser.add_argument("--given", type=Values, default=Values())
     parser.print_help()
     shown = capsys.readouterr().out
     assert "type: PositiveFloat" in shown
     assert "type: ClosedUnitInterval | null" in shown
-    parsed = parser.instantiate(parser.parse_args(["--values.lr", "3", "--values.sides", "[4, 5]"]))
-    assert parsed.values == Values(lr=3.0, sides=(4, 5))
-    assert type(parsed.values.lr) is float
+    parsed = parser.instantiate(parser.parse_args(["--given.lr", "3", "--given.sides", "[4, 5]"]))
+    assert parsed.given == Values(lr=3.0, sides=(4, 5))
+    assert type(parsed.given.lr) is float
     with pytest.raises(Exception, match="does not conform"):
-        parser.parse_args(["--values.lr", "0"])
+        parser.parse_args(["--given.lr", "0"])

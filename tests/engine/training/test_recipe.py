@@ -9,6 +9,7 @@ from torch import nn
 from engine.errors import InputError
 from engine.training.recipe import Optimizer, Schedule, build_optimizer, build_scheduler, lr_factor
 
+WARM = Schedule(warmup_epochs=1.0, warmup_start=0.1)
 OFFICIAL = {"lr": 0.08, "lr_batch": 64, "weight_decay": 4e-5}
 
 
@@ -117,7 +118,7 @@ def test_warm_up_in_epochs_or_steps():
 def test_a_resumed_schedule_goes_on():
     def run(steps: int, state: dict | None = None) -> tuple[list[float], dict]:
         optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=1.0)
-        scheduler = build_scheduler(optimizer, Schedule(warmup_epochs=1.0, warmup_start=0.1), 12, 4)
+        scheduler = build_scheduler(optimizer, WARM, 12, 4)
         if state:
             scheduler.load_state_dict(state)
         values = []
@@ -145,9 +146,7 @@ def test_a_resumed_schedule_goes_on():
         (lambda: build_optimizer(Net().requires_grad_(False), Optimizer(**OFFICIAL), 64), "frozen"),
         (lambda: build_optimizer(Net().head, Optimizer(**OFFICIAL, backbone_lr=0.1), 64), "backbone"),
         (
-            lambda: build_scheduler(
-                torch.optim.SGD(Net().parameters(), 1.0), Schedule(warmup_epochs=1.0, warmup_start=0.1), -1, 1
-            ),
+            lambda: build_scheduler(torch.optim.SGD(Net().parameters(), 1.0), WARM, -1, 1),
             "max_epochs",
         ),
     ],
