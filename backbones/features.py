@@ -10,37 +10,22 @@ import functools
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import timm
 import torch
 from timm.layers import Conv2dSame
-from timm.models._features import FeatureInfo
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from backbones.contract import ImageNorm
 from backbones.gates import make_gates_exact
 from backbones.grid import Grid, feature_grid, subsample
-from backbones.networks import create_features
-from backbones.scaling import read_scaled_name
+from backbones.networks import BATCH_NORMS, FeatureInfo, ImageConfig, create_features, resolve_name
 from backbones.weights.load import load_backbone_weights
-from engine.errors import InputError, did_you_mean
-
-# timm's efficientnet module also holds MNASNet, MixNet, TinyNet and others; these are the EfficientNets.
-_FAMILY = ("efficientnet", "tf_efficientnet", "gc_efficientnet")
+from engine.errors import InputError
 
 _Context = AbstractContextManager[None]
-
-
-@dataclass(frozen=True)
-class ImageNorm:
-    """Mean and standard deviation per channel, for images in [0, 1], that the weights were trained with."""
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
 
 
 class EfficientNetFeatures(nn.Module):
@@ -102,7 +87,7 @@ class EfficientNetFeatures(nn.Module):
         self.grad_checkpointing = grad_checkpointing
         self.freeze_norm = freeze_norm
 
-        net: Any = create_features(
+        net = create_features(
             self.name,
             out_indices=tuple(level - 1 for level in self.levels),
             output_stride=output_stride,
@@ -113,7 +98,7 @@ class EfficientNetFeatures(nn.Module):
         self.strides: tuple[int, ...] = tuple(net.feature_info.reduction())
         # 0 is the stem, k the k-th block stage (from one).
         self._map_stages: tuple[int, ...] = tuple(net.feature_info.get("stage"))
-        self.stage_lengths: tuple[int, ...] = tuple(len(stage) for stage in net.blocks)
+        self.stage_lengths: tuple[int, ...] = tuple(len(list(stage.children())) for stage in net.blocks)
         self.image_norm = _image_norm(net.pretrained_cfg, in_channels)
         self.same_padding = isinstance(net.conv_stem, Conv2dSame)
 
@@ -188,7 +173,7 @@ class EfficientNetFeatures(nn.Module):
         return [[self.conv_stem, self.bn1], *([stage] for stage in self.blocks)]
 
     def _frozen_modules(self) -> Iterator[nn.Module]:
-        # Looked up anew at each call: SyncBatchNorm conversion replaces the normalisation modules.
+        # Looked up at each call: SyncBatchNorm conversion replaces the normalisation modules.
         for stage in self._stages()[: self.frozen_stages]:
             yield from stage
         if self.freeze_norm:
@@ -201,7 +186,7 @@ class EfficientNetFeatures(nn.Module):
 
     def _set_batch_norms(self, momentum: float, eps: float | None) -> None:
         for module in self.modules():
-            if isinstance(module, _BatchNorm):
+            if isinstance(module, BATCH_NORMS):
                 module.momentum = momentum
                 module.eps = module.eps if eps is None else eps
 
@@ -214,41 +199,6 @@ class EfficientNetFeatures(nn.Module):
             )
             raise InputError(message)
         return total if frozen_stages == -1 else frozen_stages
-
-
-def resolve_name(name: str) -> str:
-    """The current timm name, tag included where one was given, of an EfficientNet in any spelling.
-
-    Names of scaled networks, such as `efficientnet_phi1.5`, are brought to one spelling too.
-
-    Raises:
-        InputError: If timm has no such model, the model is no EfficientNet, or there is no network at that φ.
-    """
-    scaled = read_scaled_name(name)
-    if scaled is not None:
-        return scaled.name
-    name = timm.models.get_deprecated_models("efficientnet").get(name) or name
-    known = _efficientnet_names()
-    if name in known:
-        return name
-    if name.split(".")[0] in timm.list_models():
-        architecture = name.split(".")[0]
-        tags = [other.partition(".")[2] for other in known if other.startswith(f"{architecture}.")]
-        if tags:
-            message = f"'{name}' has no such weight tag; {architecture} has: {', '.join(tags)}."
-            raise InputError(message)
-        message = f"'{name}' is no EfficientNet; allowed are timm's efficientnet and efficientnetv2 models."
-        raise InputError(message)
-    hint = did_you_mean(name, known) or " List them with timm.list_models('*efficientnet*')."
-    message = f"timm has no EfficientNet named '{name}'.{hint}"
-    raise InputError(message)
-
-
-@functools.cache
-def _efficientnet_names() -> tuple[str, ...]:
-    plain = timm.list_models(module="efficientnet")
-    tagged = timm.list_models(module="efficientnet", include_tags=True)
-    return tuple(dict.fromkeys(name for name in plain + tagged if name.startswith(_FAMILY)))
 
 
 def _checked_levels(levels: Sequence[int]) -> tuple[int, ...]:
@@ -274,7 +224,7 @@ def _check_ranges(
             raise InputError(message)
 
 
-def _image_norm(pretrained_cfg: dict[str, tuple[float, ...]], in_channels: int) -> ImageNorm:
+def _image_norm(pretrained_cfg: ImageConfig, in_channels: int) -> ImageNorm:
     """The member's mean and deviation, averaged or repeated over the channels as timm adapts the weights."""
     mean, std = pretrained_cfg["mean"], pretrained_cfg["std"]
     if in_channels == 1:
@@ -298,7 +248,7 @@ def _first_and_repeated_pass(block: nn.Module) -> tuple[_Context, _Context]:
 @contextmanager
 def _running_statistics_kept(block: nn.Module) -> Iterator[None]:
     # The repeated forward would enter the same batch into the running statistics a second time.
-    norms = [module for module in block.modules() if isinstance(module, _BatchNorm) and module.training]
+    norms = [module for module in block.modules() if isinstance(module, BATCH_NORMS) and module.training]
     kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
         norm.momentum, norm.num_batches_tracked = 0.0, None

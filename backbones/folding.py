@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from typing import Any, Self
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -99,7 +99,7 @@ def _norms_behind_convolutions(network: nn.Module, images: Tensor) -> dict[nn.Ba
     fed_by: dict[nn.BatchNorm2d, nn.Conv2d] = {}
     calls: Counter[nn.Module] = Counter()
 
-    def see_convolution(conv: nn.Conv2d, _: Any, output: Tensor) -> None:
+    def see_convolution(conv: nn.Conv2d, _: tuple[Tensor, ...], output: Tensor) -> None:
         calls[conv] += 1
         outputs.append((output, output._version, conv))
 

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from timm.layers import BlurPool2d, GlobalContext
-from timm.models._efficientnet_blocks import CondConvResidual, SqueezeExcite
+from timm.layers import BlurPool2d, CondConv2d, GlobalContext
 from torch import Tensor, nn
 
 from backbones.grid import Grid, feature_grid, subsample
+from backbones.networks import SqueezeExcite
 from engine.errors import InputError
 
 # They average over the map as well, or (blur) are left out by timm together with the stride.
-_INEXACT = (GlobalContext, CondConvResidual, nn.GroupNorm, BlurPool2d)
+_INEXACT = (GlobalContext, CondConv2d, nn.GroupNorm, BlurPool2d)
 
 
 class CoarseSqueezeExcite(nn.Module):

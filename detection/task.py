@@ -16,10 +16,13 @@ from detection.network.family import DetectorOverrides, MemberName, PhiName
 from detection.network.losses import DetectionLoss
 from detection.network.model import EfficientDet
 from detection.network.postprocess import Postprocess
+from detection.recipe import OPTIMIZER, SCHEDULE
 from detection.scores.metric import Backend, BoxScores, evaluate_boxes
 from detection.scores.records import DetectionRecords
+from engine.checked import checked
 from engine.distributed import all_reduce_sum, run_on_main
 from engine.errors import InputError
+from engine.numbers import AllOrCount, PositiveInt
 from engine.training.recipe import Optimizer, Schedule
 from engine.training.task import DenseTask
 
@@ -59,21 +62,22 @@ class DetectionTask(DenseTask):
     checkpoint_args: ClassVar[tuple[str, ...]] = ("member", "architecture", "classes")
     detector: EfficientDet
 
+    @checked
     def __init__(
         self,
         member: MemberName | PhiName | None = None,
         architecture: DetectorOverrides = DetectorOverrides(),
-        num_classes: int | None = None,
+        num_classes: PositiveInt | None = None,
         classes: BoxClasses | None = None,
         pretrained: str | None = None,
         backbone_weights: str | None = "imagenet",
-        frozen_stages: int = 0,
+        frozen_stages: AllOrCount = 0,
         freeze_norm: bool = False,
         grad_checkpointing: bool = False,
         loss: DetectionLoss = DetectionLoss(),
         postprocess: Postprocess = Postprocess(),
-        optimizer: Optimizer = Optimizer(),
-        schedule: Schedule = Schedule(),
+        optimizer: Optimizer = OPTIMIZER,
+        schedule: Schedule = SCHEDULE,
         evaluator: Backend = "pycocotools",
         results: str | None = None,
     ) -> None:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from types import ModuleType
+from typing import TYPE_CHECKING, TypeVar, cast
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,9 +16,9 @@ if TYPE_CHECKING:
 Value = TypeVar("Value")
 
 
-def _process_group() -> Any:
+def _process_group() -> ModuleType | None:
     """The `torch.distributed` module where a process group is set up, else None."""
-    dist: Any = sys.modules.get("torch.distributed")
+    dist = sys.modules.get("torch.distributed")
     if dist is None or not dist.is_available() or not dist.is_initialized():
         return None
     return dist
@@ -56,7 +57,7 @@ def all_gather_objects(value: Value) -> list[Value]:
     dist = _process_group()
     if dist is None:
         return [value]
-    gathered: list[Any] = [None] * dist.get_world_size()
+    gathered = [value] * int(dist.get_world_size())  # each to be overwritten
     dist.all_gather_object(gathered, value)
     return gathered
 
@@ -78,14 +79,13 @@ def run_on_main(compute: Callable[[], Value]) -> Value:
     dist = _process_group()
     if dist is None:
         return compute()
-    outcome: list[Any] = [None, None]
+    outcome: list[object] = [None, None]
     if is_main():
         try:
             outcome[0] = compute()
         except Exception as error:  # raised again below, on every process
             outcome[1] = error
     dist.broadcast_object_list(outcome, src=0)
-    if outcome[1] is not None:
+    if isinstance(outcome[1], Exception):
         raise outcome[1]
-    value: Value = outcome[0]
-    return value
+    return cast("Value", outcome[0])

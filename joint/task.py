@@ -17,9 +17,12 @@ from detection.data.ground_truth import GroundTruth
 from detection.network.family import MemberName, PhiName
 from detection.network.losses import DetectionLoss
 from detection.network.postprocess import Postprocess
+from detection.recipe import OPTIMIZER, SCHEDULE
 from detection.scores.metric import Backend, BoxScores, evaluate_boxes
+from engine.checked import checked
 from engine.distributed import run_on_main
 from engine.errors import InputError
+from engine.numbers import AllOrCount, ClosedUnitInterval
 from engine.outputs import write_json
 from engine.training.recipe import Optimizer, Schedule
 from engine.training.task import DenseTask
@@ -78,6 +81,7 @@ class JointTask(DenseTask):
     resume_args: ClassVar[tuple[str, ...]] = (*DenseTask.resume_args, "train", "balance")
     resumes_within_epochs: ClassVar[bool] = True
 
+    @checked
     def __init__(
         self,
         member: MemberName | PhiName | None = None,
@@ -88,16 +92,16 @@ class JointTask(DenseTask):
         backbone_weights: str | None = "imagenet",
         train: Literal["both", "detector", "segmenter"] = "both",
         norms: Norms = "shared",
-        frozen_stages: int = 0,
+        frozen_stages: AllOrCount = 0,
         grad_checkpointing: bool = False,
         detection_loss: DetectionLoss = DetectionLoss(),
         segmentation_loss: SegmentationLoss = SegmentationLoss(),
         balance: Balance = Balance(),
         postprocess: Postprocess = Postprocess(),
-        optimizer: Optimizer = Optimizer(),
-        schedule: Schedule = Schedule(),
+        optimizer: Optimizer = OPTIMIZER,
+        schedule: Schedule = SCHEDULE,
         evaluator: Backend = "pycocotools",
-        ap_share: float = 0.5,
+        ap_share: ClosedUnitInterval = 0.5,
         results: str | None = None,
     ) -> None:
         super().__init__(optimizer, schedule, results)
@@ -105,9 +109,6 @@ class JointTask(DenseTask):
             msg = (
                 f"model.train is {train}, and one loss needs no balance. Leave balance.method and balance.measure out."
             )
-            raise InputError(msg)
-        if not 0 <= ap_share <= 1:
-            msg = f"model.ap_share is {ap_share}; it must be from 0 to 1."
             raise InputError(msg)
         self.member = member
         self.detector_part = detector

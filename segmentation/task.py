@@ -7,8 +7,10 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from engine.checked import checked
 from engine.distributed import all_reduce_sum
 from engine.errors import InputError
+from engine.numbers import AllOrCount, PositiveFloat
 from engine.outputs import write_json
 from engine.training.recipe import Optimizer, Schedule
 from engine.training.task import DenseTask
@@ -26,7 +28,7 @@ from segmentation.scores.records import SegmentationRecords
 # DeepLab's: SGD 0.01 for 16 images, poly 0.9 without warm-up (detectron2 projects/DeepLab; tensorflow/models
 # research/deeplab/train.py).
 SGD = Optimizer(name="sgd", lr=0.01, lr_batch=16, momentum=0.9, weight_decay=1e-4)
-POLY = Schedule(name="poly", warmup_epochs=0.0, power=0.9)
+POLY = Schedule(name="poly", warmup_epochs=0.0, warmup_start=0.1, power=0.9)
 
 
 class SegmentationTask(DenseTask):
@@ -63,6 +65,7 @@ class SegmentationTask(DenseTask):
     checkpoint_args: ClassVar[tuple[str, ...]] = ("member", "architecture", "classes")
     segmenter: Segmenter
 
+    @checked
     def __init__(
         self,
         member: MemberName | None = None,
@@ -70,7 +73,7 @@ class SegmentationTask(DenseTask):
         classes: MaskClasses | None = None,
         pretrained: str | None = None,
         backbone_weights: str | None = "imagenet",
-        frozen_stages: int = 0,
+        frozen_stages: AllOrCount = 0,
         freeze_norm: bool = False,
         grad_checkpointing: bool = False,
         loss: SegmentationLoss = SegmentationLoss(),
@@ -78,7 +81,7 @@ class SegmentationTask(DenseTask):
         eval_output_stride: Literal[8, 16, 32] | None = None,
         optimizer: Optimizer = SGD,
         schedule: Schedule = POLY,
-        boundary: float | None = None,
+        boundary: PositiveFloat | None = None,
         results: str | None = None,
     ) -> None:
         super().__init__(optimizer, schedule, results)

@@ -13,11 +13,14 @@ import json
 import math
 import re
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from types import ModuleType
+from typing import BinaryIO, Protocol, TypedDict, runtime_checkable
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from backbones.layouts.from_keras import LAYER_NAME
@@ -35,6 +38,54 @@ _IMAGENET_STD = (0.229, 0.224, 0.225)
 _LARGEST = 8 * 2**30  # bytes of an archive's member; far above the largest EfficientNet
 
 
+Array = npt.NDArray[np.float64]  # of any number type in fact; what is done with them holds for all
+Variables = dict[str, Array]
+
+
+class LayerConfig(TypedDict):
+    """A layer in a network's configuration."""
+
+    class_name: str
+    config: dict[str, str | list[int | None] | None]
+
+
+class _Layers(TypedDict, total=False):
+    layers: list[LayerConfig]
+
+
+class Config(TypedDict, total=False):
+    """A network's configuration."""
+
+    config: _Layers
+
+
+class _Attributes(Protocol):
+    def get(self, name: str) -> object: ...
+
+
+class _Group(Protocol):
+    """h5py's `Group`, as far as it is used."""
+
+    attrs: _Attributes
+
+    def __getitem__(self, path: str) -> _Group: ...
+
+    def visititems(self, visit: Callable[[str, _Group | _Dataset], None]) -> None: ...
+
+
+@runtime_checkable
+class _Dataset(Protocol):
+    """h5py's `Dataset`, as far as it is used."""
+
+    attrs: _Attributes
+    name: str
+    dtype: np.dtype[np.generic]
+    external: object
+    is_virtual: bool
+
+    def __getitem__(self, key: tuple[()]) -> object: ...
+
+
 @dataclass(frozen=True)
 class Preprocessing:
     """What a Keras network does to images in 0..255 before its first convolution, as mean and deviation in [0, 1].
@@ -50,7 +101,7 @@ class Preprocessing:
     input_hw: tuple[int, int] | None
 
 
-def read_h5(source: Path | BinaryIO, config: Mapping[str, Any] | None = None) -> tuple[StateDict, Preprocessing]:
+def read_h5(source: Path | BinaryIO, config: Config | None = None) -> tuple[StateDict, Preprocessing]:
     """The variables of an HDF5 file, keyed `layer/variable`, and the preprocessing.
 
     Args:
@@ -89,7 +140,7 @@ def read_keras_zip(archive: zipfile.ZipFile) -> tuple[StateDict, Preprocessing]:
     return read_h5(io.BytesIO(archive.read("model.weights.h5")), config)
 
 
-def _h5py() -> Any:
+def _h5py() -> ModuleType:
     try:
         return importlib.import_module("h5py")
     except ImportError as error:
@@ -109,11 +160,11 @@ def _refuse_code(config: object) -> None:
             _refuse_code(part)
 
 
-def _layers(file: Any, names: Mapping[str, str]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _layers(file: _Group, names: Mapping[str, str]) -> Iterator[tuple[str, Variables]]:
     """Each layer of the EfficientNet with its variables, weightless ones too; layers of other parts are left out."""
-    layers: dict[str, dict[str, dict[str, Any]]] = {}  # by the group that holds the layer, then by layer
+    layers: dict[str, dict[str, Variables]] = {}  # by the group that holds the layer, then by layer
 
-    def visit(path: str, thing: Any) -> None:
+    def visit(path: str, thing: _Group | _Dataset) -> None:
         if path.startswith("optimizer"):
             return
         path = path.removeprefix("model_weights/")
@@ -122,7 +173,7 @@ def _layers(file: Any, names: Mapping[str, str]) -> Iterator[tuple[str, dict[str
             holder, _, place = parent.rpartition("/")
             layer = thing.attrs.get("name") or names.get(place, "")
             layers.setdefault(holder, {}).setdefault(str(layer), {})
-        elif hasattr(thing, "dtype"):
+        elif isinstance(thing, _Dataset):
             layer, name = _variable(file, path, names)
             top = path.partition("/")[0]
             holder = parent.removesuffix("/vars").rpartition("/")[0] if parent.endswith("/vars") else top
@@ -136,7 +187,7 @@ def _layers(file: Any, names: Mapping[str, str]) -> Iterator[tuple[str, dict[str
     yield from layers.get(holder, {}).items()
 
 
-def _variable(file: Any, path: str, names: Mapping[str, str]) -> tuple[str, str]:
+def _variable(file: _Group, path: str, names: Mapping[str, str]) -> tuple[str, str]:
     """Layer and variable that a dataset belongs to."""
     parent, _, last = path.rpartition("/")
     if not parent.endswith("vars"):
@@ -150,29 +201,33 @@ def _variable(file: Any, path: str, names: Mapping[str, str]) -> tuple[str, str]
     return layer, known[int(last)] if last.isdigit() and int(last) < len(known) else last
 
 
-def _array(dataset: Any) -> Any:
+def _array(dataset: _Dataset) -> Array:
     if dataset.external or dataset.is_virtual:
         fault = "takes values from other files. Save it again in one piece"
         raise InputError(fault)
-    array = dataset[()]
-    if getattr(array, "dtype", None) is None or array.dtype.kind not in "fiu":
+    array = np.asarray(dataset[()])
+    if array.dtype.kind not in "fiu":
         fault = f"holds {dataset.name}, which is no array of numbers"
         raise InputError(fault)
     return array if array.ndim else array.reshape(1)
 
 
-def _names_by_order(config: Mapping[str, Any] | None) -> dict[str, str]:
+def _layer_configs(config: Config | None) -> list[LayerConfig]:
+    return [] if config is None else config.get("config", {}).get("layers", [])
+
+
+def _names_by_order(config: Config | None) -> dict[str, str]:
     """Group -> layer's name, for files of Keras before it wrote names: groups are named by class, and counted."""
     names: dict[str, str] = {}
     counts: dict[str, int] = {}
-    for layer in (config or {}).get("config", {}).get("layers", []):
+    for layer in _layer_configs(config):
         kind = re.sub("([a-z])([A-Z])", r"\1_\2", re.sub("(.)([A-Z][a-z]+)", r"\1_\2", layer["class_name"])).lower()
         count = counts[kind] = counts.get(kind, -1) + 1
-        names[f"{kind}_{count}" if count else kind] = layer["config"]["name"]
+        names[f"{kind}_{count}" if count else kind] = str(layer["config"]["name"])
     return names
 
 
-def _preprocessing(layers: Mapping[str, Mapping[str, Any]], config: Mapping[str, Any] | None) -> Preprocessing:
+def _preprocessing(layers: Mapping[str, Variables], config: Config | None) -> Preprocessing:
     """Mean and deviation of the layers in front of the stem.
 
     B0 to B7 scale to [0, 1] and normalise with values of the file; `weights="imagenet"` puts a further scaling by
@@ -199,10 +254,11 @@ def _preprocessing(layers: Mapping[str, Mapping[str, Any]], config: Mapping[str,
     return Preprocessing((0.5,) * 3, (0.5,) * 3, input_hw)
 
 
-def _input_hw(config: Mapping[str, Any] | None) -> tuple[int, int] | None:
-    for layer in (config or {}).get("config", {}).get("layers", []):
+def _input_hw(config: Config | None) -> tuple[int, int] | None:
+    for layer in _layer_configs(config):
         if layer.get("class_name") == "InputLayer":
             shape = layer["config"].get("batch_shape") or layer["config"].get("batch_input_shape") or []
-            if len(shape) == 4 and all(isinstance(size, int) for size in shape[1:3]):
-                return shape[1], shape[2]
+            sides = [size for size in shape[1:3] if isinstance(size, int)]
+            if len(shape) == 4 and len(sides) == 2:
+                return sides[0], sides[1]
     return None

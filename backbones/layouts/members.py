@@ -9,9 +9,8 @@ from dataclasses import dataclass
 import timm
 import torch
 from timm.layers import Conv2dSame
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from backbones.networks import create_classifier
+from backbones.networks import BATCH_NORMS, create_classifier
 from backbones.scaling import Padding, read_scaled_name
 
 # The classification head in timm's names: part of every ImageNet file, of no use to a feature extractor.
@@ -62,7 +61,7 @@ def untagged(name: str) -> str:
 def _member(name: str) -> Member:
     with torch.device("meta"):
         network = create_classifier(name)
-    norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
+    norms = [module for module in network.modules() if isinstance(module, BATCH_NORMS)]
     return Member(
         name=name,
         shapes={key: tuple(tensor.shape) for key, tensor in network.state_dict().items()},

@@ -7,7 +7,6 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from backbones.layouts.carriers import CARRIERS
-from backbones.layouts.fit import few, listed
 from backbones.layouts.from_efficientnet_pytorch import EFFICIENTNET_PYTORCH, ZYLO
 from backbones.layouts.from_keras import KERAS, KERAS_V2
 from backbones.layouts.from_timm import TIMM
@@ -17,6 +16,7 @@ from backbones.layouts.members import HEAD, Member, member, of_blocks
 from backbones.scaling import Padding
 from engine.errors import InputError
 
+_SHOWN = 3  # keys in one message; more would be a wall
 LAYOUTS = (TIMM, TORCHVISION, EFFICIENTNET_PYTORCH, ZYLO, KERAS, KERAS_V2)
 
 
@@ -142,3 +142,13 @@ def _without_common_prefix(state: StateDict) -> dict[str, None]:
     while keys and all("." in key for key in keys) and len({key.partition(".")[0] for key in keys}) == 1:
         keys = [key.partition(".")[2] for key in keys]
     return dict.fromkeys(key for key in keys if not key.endswith("num_batches_tracked"))
+
+
+def listed(fault: str, keys: list[str]) -> list[str]:
+    """`["4 keys missing (a, b, c, ...)"]`, or nothing for no keys."""
+    return [f"{len(keys)} {'key' if len(keys) == 1 else 'keys'} {fault} ({few(keys)})"] if keys else []
+
+
+def few(keys: list[str]) -> str:
+    """The first names of a list."""
+    return ", ".join(keys[:_SHOWN]) + (", ..." if len(keys) > _SHOWN else "")

@@ -10,7 +10,7 @@ import timm
 import torch
 
 from backbones import networks
-from backbones.features import resolve_name
+from backbones.networks import resolve_name
 from backbones.published import PUBLISHED, Figure, Published, find
 from backbones.scaling import read_scaled_name
 from backbones.study.cost import Cost, count

@@ -8,19 +8,17 @@ from __future__ import annotations
 import hashlib
 import re
 from pathlib import Path
-from typing import Any
 
 import timm
 
-from backbones.features import resolve_name
 from backbones.layouts.files import Content, read
-from backbones.layouts.fit import fit
 from backbones.layouts.layout import StateDict, Training
 from backbones.layouts.members import member, named, untagged
 from backbones.layouts.own import Metadata, write_own
 from backbones.layouts.recognise import Recognised, recognise
-from backbones.networks import create_classifier
+from backbones.networks import ImageConfig, resolve_name, scaled_config
 from backbones.scaling import read_scaled_name
+from backbones.weights.renaming import under_timm_keys
 from engine.download import HASH_IN_NAME
 from engine.errors import InputError
 
@@ -59,7 +57,7 @@ def convert(
     try:
         found = recognise(content.state)
         chosen = _chosen_name(found, content, source, name)
-        state = {key: tensor.contiguous() for key, tensor in fit(found, member(chosen)).items()}
+        state = {key: tensor.contiguous() for key, tensor in under_timm_keys(found, member(chosen)).items()}
     except InputError as error:
         message = f"'{source}' cannot be converted: {error}"
         raise InputError(message) from None
@@ -128,14 +126,15 @@ def _metadata(found: Recognised, content: Content, source: Path, name: str, stat
     )
 
 
-def _pretrained_config(name: str) -> dict[str, Any]:
-    if read_scaled_name(name):
-        return dict(create_classifier(name).pretrained_cfg)  # type: ignore[arg-type]
-    config = timm.get_pretrained_cfg(name)
-    return dict(config.to_dict()) if config else {}
+def _pretrained_config(name: str) -> ImageConfig:
+    scaled = read_scaled_name(name)
+    if scaled:
+        return scaled_config(scaled.point)
+    config: ImageConfig = timm.get_pretrained_cfg(name).to_dict()
+    return config
 
 
-def _licence(found: Recognised, source: Path, name: str, config: dict[str, Any]) -> str:
+def _licence(found: Recognised, source: Path, name: str, config: ImageConfig) -> str:
     """The publisher's where the file is known to be a published one: by the hash in its name, or by timm's tag."""
     if found.layout.library == "timm" and found.origin == "timm" and name != untagged(name):
         return str(config.get("license") or UNKNOWN)

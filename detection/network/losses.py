@@ -6,7 +6,7 @@ Checked against effdet 0.4.1's `DetectionLoss`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -15,11 +15,12 @@ from torch.autograd.function import once_differentiable
 
 from detection.network.anchors import encode_boxes
 from detection.network.matching import Matches, match_anchors
-from engine.errors import InputError
+from engine.checked import Checked
+from engine.numbers import NonNegativeFloat, OpenUnitInterval, PositiveFloat, ZeroToBelowOne
 
 
 @dataclass(frozen=True)
-class DetectionLoss:
+class DetectionLoss(Checked):
     """What the training minimises; the values of google/automl `hparams_config.py`.
 
     Attributes:
@@ -31,28 +32,13 @@ class DetectionLoss:
         match_iou: least overlap of a positive anchor.
     """
 
-    alpha: float = 0.25
-    gamma: float = 1.5
-    label_smoothing: float = 0.0
-    delta: float = 0.1
-    box_weight: float = 50.0
-    match_iou: float = 0.5
-
-    def __post_init__(self) -> None:
-        for field in ("alpha", "match_iou"):
-            if not 0 < getattr(self, field) < 1:
-                msg = f"loss.{field} is {getattr(self, field)}; it must lie between 0 and 1"
-                raise InputError(msg)
-        if not 0 <= self.label_smoothing < 1:
-            msg = f"loss.label_smoothing is {self.label_smoothing}; it must be at least 0 and below 1"
-            raise InputError(msg)
-        for field in ("gamma", "box_weight"):
-            if not getattr(self, field) >= 0:
-                msg = f"loss.{field} is {getattr(self, field)}; it must be at least 0"
-                raise InputError(msg)
-        if not self.delta > 0:
-            msg = f"loss.delta is {self.delta}; it must be above 0"
-            raise InputError(msg)
+    alpha: OpenUnitInterval = 0.25
+    gamma: NonNegativeFloat = 1.5
+    label_smoothing: ZeroToBelowOne = 0.0
+    delta: PositiveFloat = 0.1
+    box_weight: NonNegativeFloat = 50.0
+    match_iou: OpenUnitInterval = 0.5
+    group: ClassVar[str] = "loss"
 
 
 class Losses(NamedTuple):

@@ -14,13 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from backbones.contract import Features, Freezing, check_features, check_named, check_untouched, given_name
 from backbones.features import EfficientNetFeatures
 from backbones.folding import Foldable
 from detection.data.batch import DetectionBatch, Detections
 from detection.data.classes import BoxClasses
 from detection.network.anchors import AnchorCache
 from detection.network.bifpn import BiFPN, initialise_pyramid
-from detection.network.family import DetectorArchitecture, architecture
+from detection.network.family import DetectorArchitecture, architecture, replaced
 from detection.network.heads import CLASS_BIAS, Head, initialise_head
 from detection.network.losses import DetectionLoss, Losses, detection_losses
 from detection.network.postprocess import Postprocess, postprocess, to_original_pixels
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+LEVELS = (3, 4, 5)  # of the backbone; the pyramid's coarser ones are computed from the last
+
 
 class EfficientDet(Foldable):
     """A member of the family.
@@ -40,13 +43,17 @@ class EfficientDet(Foldable):
         member: `d0` ... `d7x`, `lite0` ... `lite4`, or a complete `DetectorArchitecture`.
         num_classes: K; not needed with `classes`.
         classes: names and category ids of the K rows.
+        backbone: a timm EfficientNet in place of the member's; or a network that meets `backbones.contract.Features`
+            at levels 3, 4 and 5, EfficientNet or not. A file that the detector is saved to holds the weights of such
+            a network, but not what it is: `from_settings` has to be given one like it.
         backbone_weights: ImageNet weights for the backbone, see `backbones.weights.load`; None starts at random.
-        overrides: any field of `DetectorArchitecture` in place of the member's own value.
+        overrides: any other field of `DetectorArchitecture` in place of the member's own value.
 
     Raises:
         InputError: unknown member or field, a value out of range, or a class count that contradicts `classes`.
     """
 
+    backbone: Features
     mean: Tensor
     std: Tensor
 
@@ -56,6 +63,7 @@ class EfficientDet(Foldable):
         num_classes: int | None = None,
         *,
         classes: BoxClasses | None = None,
+        backbone: str | Features | None = None,
         backbone_weights: str | Path | None = None,
         frozen_stages: int = 0,
         freeze_norm: bool = False,
@@ -63,25 +71,37 @@ class EfficientDet(Foldable):
         **overrides: Any,
     ) -> None:
         super().__init__()
-        name = member if isinstance(member, str) else member.name
-        config = architecture(name, **overrides) if isinstance(member, str) else member
-        if not isinstance(member, str) and overrides:
+        name = backbone if isinstance(backbone, str) else None if backbone is None else given_name(backbone)
+        if isinstance(member, str):
+            config = architecture(member, backbone=name, **overrides)
+        elif overrides or isinstance(backbone, str):
             msg = "give overrides with a member's name, or a complete DetectorArchitecture, not both"
             raise InputError(msg)
+        else:
+            config = replaced(member, backbone=name)
         self.config = config
         self.classes = _class_list(num_classes, classes)
-        self.backbone = EfficientNetFeatures(
-            config.backbone,
-            levels=(3, 4, 5),
-            drop_path=config.drop_path,
-            norm_momentum=config.norm_momentum,
-            frozen_stages=frozen_stages,
-            freeze_norm=freeze_norm,
-            grad_checkpointing=grad_checkpointing,
-            weights=backbone_weights,
-        )
+        freezing: Freezing = {
+            "frozen_stages": frozen_stages,
+            "freeze_norm": freeze_norm,
+            "grad_checkpointing": grad_checkpointing,
+        }
+        if backbone is None or isinstance(backbone, str):
+            check_named(config.backbone)
+            self.backbone = EfficientNetFeatures(
+                config.backbone,
+                levels=LEVELS,
+                drop_path=config.drop_path,
+                norm_momentum=config.norm_momentum,
+                weights=backbone_weights,
+                **freezing,
+            )
+        else:
+            check_features(backbone, LEVELS)
+            check_untouched(backbone_weights, freezing)
+            self.backbone = backbone
         given = {key for key, value in overrides.items() if value is not None}
-        if "backbone" in given and not given & {"mean", "std"}:
+        if isinstance(member, str) and name and not given & {"mean", "std"}:
             norm = self.backbone.image_norm
             config = self.config = DetectorArchitecture.from_dict(
                 config.to_dict() | {"mean": norm.mean, "std": norm.std}
@@ -204,10 +224,18 @@ class EfficientDet(Foldable):
         return {"member": values.pop("name"), "architecture": values, "classes": self.classes.to_dict()}
 
     @classmethod
-    def from_settings(cls, settings: Mapping[str, Any]) -> EfficientDet:
-        """The network that `settings` describes, with random weights."""
+    def from_settings(cls, settings: Mapping[str, Any], backbone: Features | None = None) -> EfficientDet:
+        """The network that `settings` describes, with random weights.
+
+        Args:
+            settings: see `settings`.
+            backbone: in place of the one described; needed where that was given as an object.
+
+        Raises:
+            InputError: the settings do not say how the backbone is built, and none is given.
+        """
         config = DetectorArchitecture.from_dict({"name": settings["member"], **settings["architecture"]})
-        return cls(config, classes=BoxClasses.from_dict(settings["classes"]))
+        return cls(config, classes=BoxClasses.from_dict(settings["classes"]), backbone=backbone)
 
     @property
     def stride(self) -> int:

@@ -15,11 +15,12 @@ from torchvision.ops import batched_nms
 
 from detection.data.batch import Detections
 from detection.network.anchors import decode_boxes
-from engine.errors import InputError, check_choice
+from engine.checked import Checked
+from engine.numbers import AboveZeroToOne, PositiveFloat, PositiveInt, ZeroToBelowOne
 
 
 @dataclass(frozen=True)
-class Postprocess:
+class Postprocess(Checked):
     """How predictions become detections.
 
     Attributes:
@@ -33,26 +34,12 @@ class Postprocess:
     """
 
     nms: Literal["hard", "soft"] = "hard"
-    iou_threshold: float = 0.5
-    soft_sigma: float = 0.5
-    score_threshold: float = 0.001
-    max_candidates: int = 5000
-    max_detections: int = 100
+    iou_threshold: AboveZeroToOne = 0.5
+    soft_sigma: PositiveFloat = 0.5
+    score_threshold: ZeroToBelowOne = 0.001
+    max_candidates: PositiveInt = 5000
+    max_detections: PositiveInt = 100
     class_agnostic: bool = False
-
-    def __post_init__(self) -> None:
-        check_choice("nms", self.nms, ("hard", "soft"))
-        allowed = {
-            "iou_threshold": (0 < self.iou_threshold <= 1, "above 0 and at most 1"),
-            "soft_sigma": (self.soft_sigma > 0, "above 0"),
-            "score_threshold": (0 <= self.score_threshold < 1, "at least 0 and below 1"),
-            "max_candidates": (self.max_candidates >= 1, "at least 1"),
-            "max_detections": (self.max_detections >= 1, "at least 1"),
-        }
-        for field, (holds, range_) in allowed.items():
-            if not holds:
-                msg = f"{field} is {getattr(self, field)}; it must be {range_}"
-                raise InputError(msg)
 
 
 def top_candidates(class_logits: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -152,7 +152,7 @@ def _from_zylo(
     rows = state["classifier.header.pointwise_conv.conv.bias"].numel()
     model = EfficientDet(config, classes=BoxClasses.numbered(max(rows // config.anchors_per_cell, 1)), **freezing)
     weighted = config.fusion != "sum"
-    renamed = effdet_keys_from_zylo(state, model.backbone.name, weighted=weighted, origin=str(path))
+    renamed = effdet_keys_from_zylo(state, config.backbone, weighted=weighted, origin=str(path))
     load_effdet(model, renamed, str(path))
     return model.eval()
 

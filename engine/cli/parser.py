@@ -17,9 +17,10 @@ import yaml
 from jsonargparse import ActionSubCommands
 from lightning.pytorch.cli import LightningArgumentParser
 
+from engine import numbers
 from engine.errors import InputError, did_you_mean
 
-_WORDS = {
+_WORDS = numbers.WORDS | {
     "int": "a whole number",
     "float": "a number",
     "bool": "true or false",
@@ -185,6 +186,7 @@ def _allowed(types: str) -> tuple[str, list[str]]:
     names = [name for group in re.findall(r"Literal\[(.*?)\]", types) for name in re.findall(r"'([^']*)'", group)]
     text = re.sub(r"(?:typing\.)?Literal\[(.*?)\]", r"\1", types)
     text = re.sub(r"<class '(?:[\w.]*\.)?(\w+)'>", lambda m: _WORDS.get(m[1], m[1]), text)
+    text = re.sub(r"jsonargparse\.typing\.(\w+)", lambda m: _WORDS.get(m[1], m[1]), text)
     return re.sub(r"\s+", " ", text.replace("typing.", "")), names
 
 
@@ -192,6 +194,12 @@ def _wrong_value(_parser: ShortErrorParser, key: str, types: str, value: str) ->
     allowed, names = _allowed(types)
     shown = value.strip().strip("'")
     return f"{key} is '{shown[:80]}'; allowed: {allowed}.{did_you_mean(shown, names)}"
+
+
+def _wrong_number(parser: ShortErrorParser, key: str, kind: str, problem: str) -> str:
+    # "0 does not conform to restriction v>0", "2.5 not an integer", "could not convert string to float: 'x'"
+    given = re.match(r"(.*?) (?:does not conform|not an? )", problem) or re.search(r": '?(.*?)'?$", problem)
+    return _wrong_value(parser, key, f"<class '{kind}'>", given[1] if given else problem)
 
 
 def _class_hint(given: str) -> str:
@@ -244,5 +252,6 @@ _RULES: tuple[tuple[str, Any], ...] = (
     (_KEY + r"\nUnable to load config '[^\n]*?\n\s+- (Parser key \".+?\":\n.*)", _inside_key),
     (_KEY + r".*Subtypes: \[(.*?)\]\n.*Given value: (.*)$", _wrong_value),
     (_KEY + r"\s+Expected an? (.+?)\. Got value: (.*)$", _wrong_value),
+    (_KEY + r"\s+Not of type (\w+): (.*)$", _wrong_number),
     (_KEY + r"\s+Unable to load config '(.*?)'", _needs_mapping),
 )

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -26,7 +26,9 @@ from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from engine.checked import Checked
 from engine.errors import InputError, did_you_mean
+from engine.numbers import PositiveInt
 from engine.outputs import make_folder, write_json, write_text
 from engine.training.checkpoints import versions
 
@@ -35,7 +37,7 @@ _LAST = "last.ckpt"
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(Checked):
     """Where a training writes.
 
     Args:
@@ -47,12 +49,11 @@ class Run:
 
     root: str = "runs"
     name: str | None = None
-    save_steps: int | None = None
+    save_steps: PositiveInt | None = None
+    group: ClassVar[str] = "run"
 
     def __post_init__(self) -> None:
-        if self.save_steps is not None and self.save_steps < 1:
-            msg = f"run.save_steps is {self.save_steps}; allowed is at least 1."
-            raise InputError(msg)
+        super().__post_init__()
         if self.name is not None and (self.name in ("", ".", "..") or re.search(r"[/\\]", self.name)):
             msg = f"run.name is '{self.name}'; allowed: one folder name, without / or \\."
             raise InputError(msg)

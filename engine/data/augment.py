@@ -13,15 +13,17 @@ import random
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from engine.checked import Checked
 from engine.data.images import FloatArray, Letterbox, UInt8Array, clip_boxes, pad_to_canvas, resize_labels
 from engine.errors import InputError, did_you_mean
+from engine.numbers import ClosedUnitInterval, PositiveFloat, ZeroToHalf
 
-IGNORED = 255  # the label of mask pixels that no loss and no metric counts, as in Cityscapes' trainIds
+IGNORED = 255  # the label of mask pixels that no loss and no metric counts
 _LEAST_SIDE = 1e-3  # pixels; thinner boxes are no boxes, and float32 cannot place them
 
 
@@ -62,8 +64,8 @@ class Transform:
 
 
 @dataclass(frozen=True)
-class Augmentation:
-    """What may happen to a training image; the defaults are EfficientDet's recipe (google/automl hparams_config.py).
+class Augmentation(Checked):
+    """What may happen to a training image with boxes; each task has defaults of its own.
 
     Attributes:
         hflip: probability of a horizontal flip.
@@ -72,30 +74,23 @@ class Augmentation:
         color: brightness, contrast and saturation are each multiplied by up to 1 +- this.
         hue: largest turn of the hue, as a fraction of the colour circle.
         min_side: boxes with a shorter side, in canvas pixels, are dropped.
-        min_visible: boxes of which the crop shows a smaller part are dropped; the paper keeps every sliver (0).
+        min_visible: boxes of which the crop shows a smaller part are dropped; 0 keeps every sliver.
         extra: further transforms, applied to the crop in this order.
     """
 
-    hflip: float = 0.5
-    scale_min: float = 0.1
-    scale_max: float = 2.0
-    color: float = 0.0
-    hue: float = 0.0
+    hflip: ClosedUnitInterval = 0.0
+    scale_min: PositiveFloat = 1.0
+    scale_max: PositiveFloat = 1.0
+    color: ClosedUnitInterval = 0.0
+    hue: ZeroToHalf = 0.0
     min_side: float = 1.0
-    min_visible: float = 0.1
+    min_visible: ClosedUnitInterval = 0.0
     extra: tuple[Transform, ...] = ()
+    group: ClassVar[str] = "augmentation"
 
     def __post_init__(self) -> None:
-        bounds = {"hflip": 1.0, "color": 1.0, "hue": 0.5, "min_visible": 1.0}
-        for name, highest in bounds.items():
-            if not 0.0 <= getattr(self, name) <= highest:
-                msg = f"augmentation.{name} is {getattr(self, name)}; allowed is 0 to {highest}."
-                raise InputError(msg)
-        if not 0.0 < self.scale_min <= self.scale_max:
-            msg = (
-                f"augmentation scales are {self.scale_min} to {self.scale_max}; allowed is 0 < scale_min <= scale_max."
-            )
-            raise InputError(msg)
+        super().__post_init__()
+        check_scales(self.scale_min, self.scale_max)
 
     def build(self, canvas_hw: tuple[int, int], fill_color: tuple[int, int, int]) -> Augmenter:
         """The albumentations pipeline for one canvas.
@@ -115,6 +110,17 @@ class Augmentation:
             transforms.append(jitter)
         transforms.extend(build_transform(entry) for entry in self.extra)
         return Augmenter(transforms, canvas_hw, fill_color, min_side=self.min_side, min_visible=self.min_visible)
+
+
+def check_scales(least: float, largest: float) -> None:
+    """Do nothing if a range of scales is one.
+
+    Raises:
+        InputError: the least is above the largest.
+    """
+    if least > largest:
+        msg = f"augmentation scales are {least} to {largest}; allowed is 0 < scale_min <= scale_max."
+        raise InputError(msg)
 
 
 def albumentations_library() -> Any:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ from engine.errors import InputError
 
 IMAGE_SUFFIXES = frozenset((".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"))
 
+Scalar = TypeVar("Scalar", bound=np.generic)
 UInt8Array = npt.NDArray[np.uint8]
 FloatArray = npt.NDArray[np.float32]
 
@@ -171,11 +172,11 @@ def resize(
 
 
 def resize_labels(
-    labels: npt.NDArray[Any],
+    labels: npt.NDArray[Scalar],
     scaled_hw: tuple[int, int],
     crop_hw: tuple[int, int] | None = None,
     offset_yx: tuple[int, int] = (0, 0),
-) -> npt.NDArray[Any]:
+) -> npt.NDArray[Scalar]:
     """Resize an (H, W) label mask by taking the label under each pixel's centre, as labels cannot be mixed.
 
     Args:
@@ -238,7 +239,9 @@ def clip_boxes(boxes_xyxy: FloatArray, size_hw: tuple[int, int]) -> FloatArray:
     return np.clip(boxes_xyxy, 0, np.array([width, height, width, height], dtype=np.float32))
 
 
-def pad_to_canvas(image: npt.NDArray[Any], canvas_hw: tuple[int, int], fill: int | tuple[int, ...]) -> npt.NDArray[Any]:
+def pad_to_canvas(
+    image: npt.NDArray[Scalar], canvas_hw: tuple[int, int], fill: int | tuple[int, ...]
+) -> npt.NDArray[Scalar]:
     """Lay an image or mask (h, w[, C]) at the top left of a canvas of `fill`, without scaling it."""
     height, width = image.shape[:2]
     if (height, width) == canvas_hw:

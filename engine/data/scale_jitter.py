@@ -1,4 +1,4 @@
-"""EfficientDet's scale jitter and crop as one albumentations transform; importing it takes seconds."""
+"""Scale jitter and crop as one albumentations transform; importing it takes seconds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import albumentations
 import numpy as np
 import numpy.typing as npt
 
-from engine.data.images import FloatArray, Letterbox, UInt8Array, resize, resize_labels
+from engine.data.images import FloatArray, Letterbox, Scalar, UInt8Array, resize, resize_labels
 
 
 class ScaleJitter(albumentations.DualTransform):
@@ -46,7 +46,7 @@ class ScaleJitter(albumentations.DualTransform):
         scaled_hw: tuple[int, int],
         offset_yx: tuple[int, int],
         crop_hw: tuple[int, int],
-        **_: Any,
+        **_: object,
     ) -> UInt8Array:
         """Resize the part of the (H, W, 3) image that the crop shows."""
         if scaled_hw == crop_hw:
@@ -60,13 +60,13 @@ class ScaleJitter(albumentations.DualTransform):
 
     def apply_to_mask(
         self,
-        mask: npt.NDArray[Any],
+        mask: npt.NDArray[Scalar],
         *,
         scaled_hw: tuple[int, int],
         offset_yx: tuple[int, int],
         crop_hw: tuple[int, int],
-        **_: Any,
-    ) -> npt.NDArray[Any]:
+        **_: object,
+    ) -> npt.NDArray[Scalar]:
         """The same part of the (H, W) labels."""
         return resize_labels(mask, scaled_hw, crop_hw, offset_yx)
 
@@ -77,7 +77,7 @@ class ScaleJitter(albumentations.DualTransform):
         scaled_hw: tuple[int, int],
         offset_yx: tuple[int, int],
         crop_hw: tuple[int, int],
-        **_: Any,
+        **_: object,
     ) -> FloatArray:
         """Boxes (N, 4+) as fractions of the source become fractions of the crop; they may reach past it."""
         scaled, offset, crop = (np.array([y_x[1], y_x[0]] * 2) for y_x in (scaled_hw, offset_yx, crop_hw))

@@ -33,6 +33,8 @@ def draw_boxes(
         class_ids: N numbers that choose the colours.
         captions: N texts.
     """
+    # torchvision's `draw_bounding_boxes` writes at one small size unless it is given a font file, always in black, and
+    # over what a low box shows; it needs torch besides.
     picture = Image.fromarray(image)
     draw = ImageDraw.Draw(picture)
     side = max(picture.size)

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -30,7 +30,7 @@ from engine.outputs import make_folder, write_json
 from engine.scenes.paint import Look, picture
 from engine.scenes.placing import lay_out
 from engine.scenes.trace import COUNTABLE_LABELS, INSTANCE_LABELS, look_up, scene_objects, trace, truth
-from engine.scenes.write import Scene, coco_annotations, coco_file, write_cityscapes
+from engine.scenes.write import ImageEntry, Scene, coco_annotations, coco_file, write_cityscapes
 
 __all__ = ["DEFAULT_CLASSES", "Scene", "SceneSet", "render_scene", "write_scenes"]
 
@@ -42,6 +42,14 @@ _GENERATOR = 1  # raise it when the same seed gives other scenes
 # Invented names, as no real place is shown; as in Cityscapes, no city is in two splits.
 _CITIES = {"train": ("aldenmark", "birkenau", "cranhofen"), "val": ("dornfurt", "eschwyl"), "test": ("falkenroda",)}
 _SCENES_PER_PROCESS = 24  # fewer are drawn sooner than another process starts
+
+
+class Manifest(TypedDict):
+    """What `scenes.json` holds."""
+
+    generator: int
+    settings: dict[str, object]
+    complete: bool
 
 
 @dataclass(frozen=True)
@@ -89,7 +97,7 @@ class SceneSet:
                 raise InputError(msg)
         _check_size(self.size_hw)
 
-    def manifest(self, *, complete: bool) -> dict[str, Any]:
+    def manifest(self, *, complete: bool) -> Manifest:
         """What `scenes.json` holds."""
         settings = json.loads(json.dumps(asdict(self)))
         return {"generator": _GENERATOR, "settings": settings, "complete": complete}
@@ -175,7 +183,7 @@ def write_scenes(
     make_folder(folder)
     write_json(folder / "scenes.json", scene_set.manifest(complete=False))
     tasks = [(split, index) for split, count in scene_set.counts.items() for index in range(count)]
-    entries: dict[str, list[dict[str, Any]]] = {split: [] for split, count in scene_set.counts.items() if count}
+    entries: dict[str, list[ImageEntry]] = {split: [] for split, count in scene_set.counts.items() if count}
     for (split, _), entry in zip(tasks, _draw_all(scene_set, folder, tasks, workers), strict=True):
         entries[split].append(entry)
     for split, images in entries.items():
@@ -225,7 +233,7 @@ def _expected(scene_set: SceneSet, folder: Path) -> Iterator[Path]:
 
 def _draw_all(
     scene_set: SceneSet, folder: Path, tasks: list[tuple[str, int]], workers: int | None
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[ImageEntry]:
     """Draw and write the scenes, and give their COCO entries in order."""
     from tqdm import tqdm
 
@@ -254,7 +262,7 @@ def _single_thread() -> None:
     cv2.setNumThreads(1)
 
 
-def _draw_one(scene_set: SceneSet, folder: Path, task: tuple[str, int]) -> dict[str, Any]:
+def _draw_one(scene_set: SceneSet, folder: Path, task: tuple[str, int]) -> ImageEntry:
     split, index = task
     city, name = scene_set.names(split, index)
     scene = render_scene(scene_set.scene_seed(split, index), scene_set.size_hw)

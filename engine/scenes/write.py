@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import cv2
 import numpy as np
@@ -35,6 +35,18 @@ class Scene:
     objects: tuple[SceneObject, ...]
 
 
+Record = dict[str, object]  # an entry of a JSON file
+
+
+class ImageEntry(TypedDict):
+    """What a COCO file says of an image and its annotations, ids apart."""
+
+    file_name: str
+    height: int
+    width: int
+    annotations: list[Record]
+
+
 def write_cityscapes(scene: Scene, root: Path, split: str, city: str, name: str) -> None:
     """Write picture, label ids, instance ids and polygons into the folders of Cityscapes.
 
@@ -57,7 +69,7 @@ def write_cityscapes(scene: Scene, root: Path, split: str, city: str, name: str)
     write_json(truth / f"{name}_gtFine_polygons.json", {"imgHeight": height, "imgWidth": width, "objects": objects})
 
 
-def _write_png(pixels: NDArray[Any], path: Path) -> None:
+def _write_png(pixels: NDArray[np.uint8] | NDArray[np.uint16], path: Path) -> None:
     # OpenCV's encoder takes half of Pillow's time; noise gains nothing from a search for repeats, maps do.
     if pixels.ndim == 3:
         options = [cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY]
@@ -68,7 +80,7 @@ def _write_png(pixels: NDArray[Any], path: Path) -> None:
         temporary.write_bytes(encoded.tobytes())
 
 
-def coco_annotations(scene: Scene, categories: Sequence[str]) -> list[dict[str, Any]]:
+def coco_annotations(scene: Scene, categories: Sequence[str]) -> list[Record]:
     """What a COCO file says of a scene; image and annotation ids are left to the caller.
 
     Boxes are [x, y, width, height] of the visible pixels with half-open edges, areas count those pixels, and the
@@ -83,7 +95,7 @@ def coco_annotations(scene: Scene, categories: Sequence[str]) -> list[dict[str, 
     height, width = scene.object_numbers.shape
     wanted = [number for number, thing in enumerate(scene.objects, 1) if _category(thing) in categories]
     runs = _runs(scene.object_numbers, len(scene.objects))
-    annotations = []
+    annotations: list[Record] = []
     for number in wanted:
         thing, (starts, ends) = scene.objects[number - 1], runs[number]
         # COCO's code alternates between lengths of background and of object, column by column.
@@ -116,7 +128,7 @@ def _runs(numbers: NDArray[np.uint8], count: int) -> list[tuple[NDArray[np.int64
     return [(starts[order[a:b]], ends[order[a:b]]) for a, b in pairwise(bounds.tolist())]
 
 
-def coco_file(split: str, entries: Sequence[dict[str, Any]], categories: Sequence[str]) -> dict[str, Any]:
+def coco_file(split: str, entries: Sequence[ImageEntry], categories: Sequence[str]) -> Record:
     """A whole COCO file from the entries of its images.
 
     Args:
@@ -124,10 +136,11 @@ def coco_file(split: str, entries: Sequence[dict[str, Any]], categories: Sequenc
         entries: per image its `file_name`, `height`, `width` and `annotations`; ids are given out in this order.
         categories: Cityscapes names of the annotated classes.
     """
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
+    images: list[Record] = []
+    annotations: list[Record] = []
     for image_id, entry in enumerate(entries, start=1):
-        images.append({"id": image_id, **{key: entry[key] for key in ("file_name", "height", "width")}})
+        size = {"height": entry["height"], "width": entry["width"]}
+        images.append({"id": image_id, "file_name": entry["file_name"], **size})
         for annotation in entry["annotations"]:
             annotations.append({"id": len(annotations) + 1, "image_id": image_id, **annotation})
     return {

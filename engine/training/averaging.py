@@ -10,7 +10,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
 
-from engine.errors import InputError
+from engine.checked import checked
+from engine.numbers import NonNegativeInt, ZeroToBelowOne
 
 
 class EMA(WeightAveraging):
@@ -31,13 +32,8 @@ class EMA(WeightAveraging):
         start_step: Number of optimiser steps before the first update.
     """
 
-    def __init__(self, decay: float = 0.9998, start_step: int = 0) -> None:
-        if not 0 <= decay < 1:
-            msg = f"the EMA's decay is {decay}; allowed: 0 (off) up to, not including, 1."
-            raise InputError(msg)
-        if start_step < 0:
-            msg = f"the EMA's start_step is {start_step}; allowed: 0 or more."
-            raise InputError(msg)
+    @checked
+    def __init__(self, decay: ZeroToBelowOne = 0.9998, start_step: NonNegativeInt = 0) -> None:
         super().__init__(multi_avg_fn=self._update)
         self.decay = decay
         self.start_step = start_step

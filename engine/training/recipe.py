@@ -1,10 +1,7 @@
 """The training recipe: optimisers with sound parameter groups, and the learning rate of every step.
 
-The defaults are the official EfficientDet recipe (google/automl, `efficientdet/hparams_config.py` and
-`efficientdet/tf2/train_lib.py`): SGD with momentum 0.9; learning rate 0.08 per 64 images, scaled linearly with the
-global batch; warm-up over the first epoch from a tenth of it (0.008); cosine down to 0; weight decay 4e-5 on
-kernels only. The averaging of weights is in `engine.training.averaging`; the gradient clipping (norm 10) is the
-trainer's.
+Which numbers are right is each task's to say. The averaging of weights is in `engine.training.averaging`; the gradient
+clipping is the trainer's.
 """
 
 from __future__ import annotations
@@ -12,24 +9,20 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from timm.optim import param_groups_weight_decay
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from engine.checked import Checked
 from engine.errors import InputError
+from engine.numbers import ClosedUnitInterval, NonNegativeFloat, NonNegativeInt, PositiveFloat, ZeroToBelowOne
 
 
-def _require(condition: bool, name: str, value: object, allowed: str) -> None:
-    if not condition:
-        msg = f"{name} is {value!r}; allowed: {allowed}."
-        raise InputError(msg)
-
-
-@dataclass(frozen=True)
-class Optimizer:
+@dataclass(frozen=True, kw_only=True)
+class Optimizer(Checked):
     """The optimiser and its step size.
 
     Args:
@@ -46,21 +39,17 @@ class Optimizer:
     """
 
     name: Literal["sgd", "rmsprop", "adamw"] = "sgd"
-    lr: float = 0.08
-    lr_batch: int = 64
-    momentum: float = 0.9
-    weight_decay: float = 4e-5
+    lr: PositiveFloat
+    lr_batch: NonNegativeInt = 0
+    momentum: ZeroToBelowOne = 0.9
+    weight_decay: NonNegativeFloat = 0.0
     nesterov: bool = False
-    squares: float = 0.0
-    backbone_lr: float = 1.0
+    squares: ZeroToBelowOne = 0.0
+    backbone_lr: NonNegativeFloat = 1.0
+    group: ClassVar[str] = "optimizer"
 
     def __post_init__(self) -> None:
-        _require(0 < self.lr < math.inf, "optimizer.lr", self.lr, "a number above 0")
-        _require(self.lr_batch >= 0, "optimizer.lr_batch", self.lr_batch, "a number of images, or 0 for an absolute lr")
-        _require(0 <= self.momentum < 1, "optimizer.momentum", self.momentum, "0 up to, not including, 1")
-        _require(0 <= self.squares < 1, "optimizer.squares", self.squares, "0 up to, not including, 1")
-        _require(0 <= self.weight_decay < math.inf, "optimizer.weight_decay", self.weight_decay, "0 or more")
-        _require(0 <= self.backbone_lr < math.inf, "optimizer.backbone_lr", self.backbone_lr, "0 or more")
+        super().__post_init__()
         if self.nesterov and (self.name != "sgd" or self.momentum == 0):
             msg = "optimizer.nesterov is given, but only sgd with a momentum has it. Leave it out, or take name: sgd."
             raise InputError(msg)
@@ -71,7 +60,7 @@ class Optimizer:
 
 
 @dataclass(frozen=True)
-class Schedule:
+class Schedule(Checked):
     """The course of the learning rate: a linear warm-up, then a fall.
 
     Args:
@@ -80,23 +69,16 @@ class Schedule:
         warmup_steps: Length of the warm-up in optimiser steps; takes the place of `warmup_epochs`.
         warmup_start: Factor on the learning rate at the first step.
         min_lr: Factor on the learning rate at the last step.
-        power: Exponent of `poly` (0.9: DeepLab).
+        power: Exponent of `poly`.
     """
 
     name: Literal["cosine", "poly", "constant"] = "cosine"
-    warmup_epochs: float = 1.0
-    warmup_steps: int | None = None
-    warmup_start: float = 0.1
-    min_lr: float = 0.0
-    power: float = 0.9
-
-    def __post_init__(self) -> None:
-        _require(0 <= self.warmup_epochs < math.inf, "schedule.warmup_epochs", self.warmup_epochs, "0 or more")
-        steps = self.warmup_steps
-        _require(steps is None or steps >= 0, "schedule.warmup_steps", steps, "0 or more, or null")
-        _require(0 <= self.warmup_start <= 1, "schedule.warmup_start", self.warmup_start, "0 to 1")
-        _require(0 <= self.min_lr <= 1, "schedule.min_lr", self.min_lr, "0 to 1")
-        _require(0 < self.power < math.inf, "schedule.power", self.power, "a number above 0")
+    warmup_epochs: NonNegativeFloat = 0.0
+    warmup_steps: NonNegativeInt | None = None
+    warmup_start: ClosedUnitInterval = 0.0
+    min_lr: ClosedUnitInterval = 0.0
+    power: PositiveFloat = 1.0
+    group: ClassVar[str] = "schedule"
 
     def warmup(self, total_steps: int, epochs: float) -> int:
         """The warm-up's length in steps, for a training of `total_steps` steps that takes `epochs` epochs."""

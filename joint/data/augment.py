@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.data.augment import Augmentation, Augmenter, albumentations_library, build_transform
-from engine.errors import InputError
+from engine.numbers import ClosedUnitInterval, PositiveFloat
 
 
 @dataclass(frozen=True)
@@ -30,15 +30,12 @@ class JointAugmentation(Augmentation):
         rotate90: whether pictures are turned by a random multiple of 90 degrees.
     """
 
-    scale_min: float = 0.5
-    vflip: float = 0.0
+    hflip: ClosedUnitInterval = 0.5
+    scale_min: PositiveFloat = 0.5
+    scale_max: PositiveFloat = 2.0
+    min_visible: ClosedUnitInterval = 0.1
+    vflip: ClosedUnitInterval = 0.0
     rotate90: bool = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0.0 <= self.vflip <= 1.0:
-            msg = f"augmentation.vflip is {self.vflip}; allowed is 0 to 1."
-            raise InputError(msg)
 
     def build(self, canvas_hw: tuple[int, int], fill_color: tuple[int, int, int]) -> Augmenter:
         """The albumentations pipeline for one canvas; beside the picture masks are 255.

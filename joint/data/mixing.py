@@ -20,7 +20,9 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from engine.checked import Checked
 from engine.errors import InputError
+from engine.numbers import NonNegativeFloat, NonNegativeInt, PositiveInt
 
 _MOST_SETS = 2
 
@@ -42,7 +44,7 @@ class Draw(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Mixture:
+class Mixture(Checked):
     """Which samples every batch holds.
 
     Each set is gone through in an order of its own, drawn anew for every pass, and each pass sees every sample once; a
@@ -59,24 +61,22 @@ class Mixture:
     """
 
     sizes: tuple[int, ...]
-    ratio: tuple[float, ...]
-    batch: int
-    seed: int
+    ratio: tuple[NonNegativeFloat, ...]
+    batch: PositiveInt
+    seed: NonNegativeInt
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 1 <= len(self.sizes) == len(self.ratio) <= _MOST_SETS:
             msg = (
                 f"{len(self.sizes)} sets are to be mixed as {self.ratio}; allowed are one or two, and a part for each."
             )
             raise InputError(msg)
-        if not all(math.isfinite(part) and part >= 0 for part in self.ratio) or not any(self.ratio):
+        if not any(self.ratio):
             msg = f"ratio is {list(self.ratio)}; allowed are numbers of at least 0, not all of them 0."
             raise InputError(msg)
         if any(part and not size for part, size in zip(self.ratio, self.sizes, strict=True)):
             msg = "a data set to train on has no image. Give one with images, or leave it out."
-            raise InputError(msg)
-        if self.batch < 1 or self.seed < 0:
-            msg = f"a batch has {self.batch} images and the seed is {self.seed}; allowed are at least 1 and 0."
             raise InputError(msg)
 
     @cached_property

@@ -15,7 +15,9 @@ from torch.utils.data import ConcatDataset, DataLoader
 from detection.data.classes import BoxClasses
 from detection.data.dataset import CocoDetection
 from detection.data.module import CocoDataModule
-from engine.errors import InputError, check_choice
+from engine.checked import checked
+from engine.errors import InputError
+from engine.numbers import NonNegativeFloat, NonNegativeInt, PositiveInt
 from joint.data.augment import JointAugmentation
 from joint.data.batch import JointEvaluationBatch
 from joint.data.dataset import JointImages, JointSample, Masks, boxed_images, collate, collate_evaluation
@@ -95,35 +97,24 @@ class JointDataModule(LightningDataModule):
         augmentation: what may happen to training images.
     """
 
+    @checked
     def __init__(
         self,
         layout: Literal["both", "two"] = "both",
         root: str | None = None,
         boxes: BoxFiles = BoxFiles(),
         masks: MaskFiles = MaskFiles(),
-        ratio: tuple[float, float] = (1.0, 1.0),
-        steps_per_epoch: int | None = None,
-        canvas_size: int | tuple[int, int] | None = None,
-        batch_size: int = 8,
-        eval_batch_size: int | None = None,
-        num_workers: int = 4,
+        ratio: tuple[NonNegativeFloat, NonNegativeFloat] = (1.0, 1.0),
+        steps_per_epoch: PositiveInt | None = None,
+        canvas_size: PositiveInt | tuple[PositiveInt, PositiveInt] | None = None,
+        batch_size: PositiveInt = 8,
+        eval_batch_size: PositiveInt | None = None,
+        num_workers: NonNegativeInt = 4,
         augmentation: JointAugmentation = JointAugmentation(),
     ) -> None:
         super().__init__()
-        check_choice("layout", layout, ("both", "two"))
-        counts = {"batch_size": batch_size, "eval_batch_size": eval_batch_size, "steps_per_epoch": steps_per_epoch}
-        for name, count in counts.items():
-            if count is not None and count < 1:
-                msg = f"{name} is {count}; allowed is at least 1."
-                raise InputError(msg)
-        if min(ratio) < 0 or max(ratio) == 0:
+        if not any(ratio):
             msg = f"ratio is {list(ratio)}; allowed are numbers of at least 0, not both of them 0."
-            raise InputError(msg)
-        if num_workers < 0:
-            msg = f"num_workers is {num_workers}; allowed is at least 0."
-            raise InputError(msg)
-        if canvas_size is not None and min(canvas_size if isinstance(canvas_size, tuple) else (canvas_size,)) < 1:
-            msg = f"canvas_size is {canvas_size}; allowed is at least 1 pixel."
             raise InputError(msg)
         self.layout = layout
         self.boxes = boxes

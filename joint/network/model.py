@@ -7,11 +7,13 @@ network of stride 32 has, where exact gates make it find that network's values (
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from backbones.contract import ImageNorm
+from backbones.features import EfficientNetFeatures
 from backbones.folding import Foldable
 from backbones.grid import Grid
 from backbones.two_strides import TwoStrideFeatures
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from joint.answers import JointFound
 
 _LEVELS = (2, 3, 4, 5)
+
+Entry = TypeVar("Entry")
 
 
 class JointOutputs(NamedTuple):
@@ -63,7 +67,7 @@ class JointNetwork(Foldable):
         freezing: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        _check_match(detector, segmenter)
+        own, other = _check_match(detector, segmenter)
         config = detector.config
         self.backbone = TwoStrideFeatures(
             config.backbone,
@@ -73,8 +77,8 @@ class JointNetwork(Foldable):
             norm_momentum=config.norm_momentum,
             **(freezing or {}),
         )
-        kept = detector.backbone if backbone_of == "detector" else segmenter.backbone
-        self.backbone.to(kept.conv_stem.weight).load_state_dict(kept.state_dict())
+        kept = own if backbone_of == "detector" else other
+        self.backbone.to(next(kept.parameters())).load_state_dict(kept.state_dict())
         self.detector = detector
         self.segmenter = segmenter
         dense = segmenter.config.output_stride < 32
@@ -83,7 +87,7 @@ class JointNetwork(Foldable):
 
     def _attach(self, network: EfficientDet | Segmenter, levels: tuple[int, ...], *, dense: bool) -> None:
         del network.backbone
-        network.backbone = SharedMaps(self.backbone, levels, dense=dense)  # type: ignore[assignment]
+        network.backbone = SharedMaps(self.backbone, levels, dense=dense)
 
     def forward(self, images: Tensor, *, detect: bool = True, segment: bool = True) -> JointOutputs:
         """Both answers from one pass, or one answer at the price of that network alone.
@@ -103,7 +107,8 @@ class JointNetwork(Foldable):
         canvas_hw = (normal.shape[-2], normal.shape[-1])
         maps = self.backbone(normal)
         predictions = self.detector.predictions_from(self.backbone.without_dilation(maps, canvas_hw)[1:])
-        reader: SharedMaps = self.segmenter.backbone  # type: ignore[assignment]
+        reader = self.segmenter.backbone
+        assert isinstance(reader, SharedMaps)
         segmentation = self.segmenter.outputs_from(reader.pick(maps), reader.grids(canvas_hw), image_hw)
         return JointOutputs(predictions, segmentation)
 
@@ -157,19 +162,23 @@ class SharedMaps(nn.Module):
         self.levels = levels
         self.dense = dense
 
-    def __getattr__(self, name: str) -> Any:
-        """What the extractor itself says, such as its name."""
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(self.__dict__["_shared"][0], name)
+    @property
+    def image_norm(self) -> ImageNorm:
+        """The extractor's."""
+        return self._shared[0].image_norm
 
     @property
     def channels(self) -> tuple[int, ...]:
         """Of each map."""
-        return tuple(self.pick(list(self._shared[0].channels)))
+        return tuple(self.pick(self._shared[0].channels))
 
-    def pick(self, of_all_levels: list[Any]) -> list[Any]:
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Of each map."""
+        shared = self._shared[0]
+        return tuple(self.pick(shared.strides) if self.dense else [2**level for level in self.levels])
+
+    def pick(self, of_all_levels: Sequence[Entry]) -> list[Entry]:
         """The entries of these levels."""
         return [of_all_levels[self._shared[0].levels.index(level)] for level in self.levels]
 
@@ -184,17 +193,20 @@ class SharedMaps(nn.Module):
         return self.pick(shared.grids(image_hw) if self.dense else shared.coarse_grids(image_hw))
 
 
-def _check_match(detector: EfficientDet, segmenter: Segmenter) -> None:
-    backbones: tuple[nn.Module, nn.Module] = (detector.backbone, segmenter.backbone)
-    if any(isinstance(backbone, SharedMaps) for backbone in backbones):
-        msg = "the detector or the segmenter is already part of a joint network. Load it anew."
+def _check_match(detector: EfficientDet, segmenter: Segmenter) -> tuple[EfficientNetFeatures, EfficientNetFeatures]:
+    """The backbones of both, which can be shared."""
+    own, other = detector.backbone, segmenter.backbone
+    if isinstance(own, SharedMaps) or isinstance(other, SharedMaps):
+        msg = "the detector or the segmenter is already part of a joint network. Load it once more."
+        raise InputError(msg)
+    if not isinstance(own, EfficientNetFeatures) or not isinstance(other, EfficientNetFeatures):
+        msg = "a joint network is on an EfficientNet that is known by name; here a backbone was given as an object."
         raise InputError(msg)
     if segmenter.config.decoder != "deeplabv3plus":
         msg = f"the segmenter's decoder is {segmenter.config.decoder}; a joint network has deeplabv3plus."
         raise InputError(msg)
-    ours, theirs = detector.backbone.name, segmenter.backbone.name
-    if ours != theirs:
-        msg = f"the detector's backbone is {ours}, the segmenter's {theirs}; they must be the same to be shared."
+    if own.name != other.name:
+        msg = f"the detector's backbone is {own.name}, the segmenter's {other.name}; give both the same, to be shared."
         raise InputError(msg)
     for part in ("mean", "std"):
         if not torch.equal(getattr(detector, part), getattr(segmenter, part)):
@@ -203,3 +215,4 @@ def _check_match(detector: EfficientDet, segmenter: Segmenter) -> None:
                 "segmenter to the detector's, and train it with that."
             )
             raise InputError(msg)
+    return own, other

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
+from backbones.networks import BATCH_NORMS
 from backbones.two_strides import TwoStrideFeatures
 from detection.network.model import EfficientDet
 from engine.errors import InputError
@@ -65,14 +65,14 @@ class PerTaskNetwork(JointNetwork):
             raise InputError(msg)
         super().__init__(detector, segmenter, **options)
         for name, module in list(self.backbone.named_modules()):
-            if isinstance(module, _BatchNorm):
+            if isinstance(module, BATCH_NORMS):
                 self.backbone.set_submodule(name, TaskNorm(module))
         self.backbone.train(self.backbone.training)
 
     def _attach(self, network: EfficientDet | Segmenter, levels: tuple[int, ...], *, dense: bool) -> None:
         del network.backbone
         task: TaskName = "detection" if isinstance(network, EfficientDet) else "segmentation"
-        network.backbone = TaskMaps(self.backbone, levels, dense=dense, task=task)  # type: ignore[assignment]
+        network.backbone = TaskMaps(self.backbone, levels, dense=dense, task=task)
 
     def forward(self, images: Tensor, *, detect: bool = True, segment: bool = True) -> JointOutputs:
         """As `JointNetwork.forward`, with a pass for each answer that is asked for."""

@@ -6,22 +6,22 @@ agreement tell whether there is a conflict to be solved at all.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from engine.checked import Checked
 from engine.distributed import all_reduce_sum, world_size
-from engine.errors import InputError, check_choice
+from engine.numbers import NonNegativeInt, PositiveFloat
 
 Method = Literal["fixed", "uncertainty", "pcgrad"]
 
 
 @dataclass(frozen=True)
-class Balance:
+class Balance(Checked):
     """How the two losses are weighed.
 
     Attributes:
@@ -35,19 +35,10 @@ class Balance:
     """
 
     method: Method = "fixed"
-    detection: float = 1.0
-    segmentation: float = 1.0
-    measure: int = 0
-
-    def __post_init__(self) -> None:
-        check_choice("balance.method", self.method, ("fixed", "uncertainty", "pcgrad"))
-        for field in ("detection", "segmentation"):
-            if not 0 < getattr(self, field) < math.inf:
-                msg = f"balance.{field} is {getattr(self, field)}; it must be above 0 and finite"
-                raise InputError(msg)
-        if self.measure < 0:
-            msg = f"balance.measure is {self.measure}; give a number of steps, or 0"
-            raise InputError(msg)
+    detection: PositiveFloat = 1.0
+    segmentation: PositiveFloat = 1.0
+    measure: NonNegativeInt = 0
+    group: ClassVar[str] = "balance"
 
 
 class Uncertainty(nn.Module):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from engine.data.augment import Augmenter, Transform, albumentations_library, build_transform
+from engine.checked import Checked
+from engine.data.augment import Augmenter, Transform, albumentations_library, build_transform, check_scales
 from engine.data.images import UInt8Array
-from engine.errors import InputError
+from engine.numbers import AboveZeroToOne, ClosedUnitInterval, PositiveFloat, ZeroToHalf
 
 
 class CropAugmenter(Protocol):
@@ -24,7 +25,7 @@ class CropAugmenter(Protocol):
 
 
 @dataclass(frozen=True)
-class SegmentationAugmentation:
+class SegmentationAugmentation(Checked):
     """What may happen to a training image.
 
     The defaults are mmsegmentation's for Cityscapes (configs/_base_/datasets/cityscapes.py); its photometric
@@ -45,32 +46,22 @@ class SegmentationAugmentation:
         extra: further transforms, applied to the crop in this order.
     """
 
-    scale_min: float = 0.5
-    scale_max: float = 2.0
-    max_class_ratio: float = 0.75
-    hflip: float = 0.5
-    vflip: float = 0.0
+    scale_min: PositiveFloat = 0.5
+    scale_max: PositiveFloat = 2.0
+    max_class_ratio: AboveZeroToOne = 0.75
+    hflip: ClosedUnitInterval = 0.5
+    vflip: ClosedUnitInterval = 0.0
     rotate90: bool = False
-    brightness: float = 32 / 255
-    contrast: float = 0.5
-    saturation: float = 0.5
-    hue: float = 0.1
+    brightness: ClosedUnitInterval = 32 / 255
+    contrast: ClosedUnitInterval = 0.5
+    saturation: ClosedUnitInterval = 0.5
+    hue: ZeroToHalf = 0.1
     extra: tuple[Transform, ...] = ()
+    group: ClassVar[str] = "augmentation"
 
     def __post_init__(self) -> None:
-        bounds = {"hflip": 1.0, "vflip": 1.0, "brightness": 1.0, "contrast": 1.0, "saturation": 1.0, "hue": 0.5}
-        for name, highest in bounds.items():
-            if not 0.0 <= getattr(self, name) <= highest:
-                msg = f"augmentation.{name} is {getattr(self, name)}; allowed is 0 to {highest}."
-                raise InputError(msg)
-        if not 0.0 < self.max_class_ratio <= 1.0:
-            msg = f"augmentation.max_class_ratio is {self.max_class_ratio}; allowed is above 0 up to 1."
-            raise InputError(msg)
-        if not 0.0 < self.scale_min <= self.scale_max:
-            msg = (
-                f"augmentation scales are {self.scale_min} to {self.scale_max}; allowed is 0 < scale_min <= scale_max."
-            )
-            raise InputError(msg)
+        super().__post_init__()
+        check_scales(self.scale_min, self.scale_max)
 
     def build(self, crop_hw: tuple[int, int], fill_color: tuple[int, int, int]) -> CropAugmenter:
         """The albumentations pipeline for crops of one size.

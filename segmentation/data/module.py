@@ -11,7 +11,9 @@ import torch
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
-from engine.errors import InputError, check_choice
+from engine.checked import checked
+from engine.errors import InputError
+from engine.numbers import NonNegativeInt, PositiveInt
 from segmentation.data.augment import SegmentationAugmentation
 from segmentation.data.batch import EvaluationBatch, SegmentationBatch
 from segmentation.data.cityscapes.files import Annotations, CityscapesFiles
@@ -105,6 +107,7 @@ class SegmentationDataModule(LightningDataModule):
         repeat: how often each training image comes in one epoch; a small set loses less time between epochs.
     """
 
+    @checked
     def __init__(
         self,
         layout: Literal["cityscapes", "folder"] = "cityscapes",
@@ -112,22 +115,13 @@ class SegmentationDataModule(LightningDataModule):
         cityscapes: CityscapesData = CityscapesData(),
         folder: FolderData = FolderData(),
         crop_size: int | tuple[int, int] = (512, 1024),
-        batch_size: int = 8,
-        eval_batch_size: int = 1,
-        num_workers: int = 4,
+        batch_size: PositiveInt = 8,
+        eval_batch_size: PositiveInt = 1,
+        num_workers: NonNegativeInt = 4,
         augmentation: SegmentationAugmentation = SegmentationAugmentation(),
-        repeat: int = 1,
+        repeat: PositiveInt = 1,
     ) -> None:
         super().__init__()
-        check_choice("layout", layout, ("cityscapes", "folder"))
-        counts = {"batch_size": batch_size, "eval_batch_size": eval_batch_size, "repeat": repeat}
-        for name, count in counts.items():
-            if count < 1:
-                msg = f"{name} is {count}; allowed is at least 1."
-                raise InputError(msg)
-        if num_workers < 0:
-            msg = f"num_workers is {num_workers}; allowed is at least 0."
-            raise InputError(msg)
         height, width = (crop_size, crop_size) if isinstance(crop_size, int) else crop_size
         self.crop_hw = (height, width)
         if min(self.crop_hw) < _LEAST_SIDE:

@@ -16,8 +16,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from engine.checked import Checked
 from engine.data.images import UInt8Array, resize
 from engine.errors import InputError
+from engine.numbers import PositiveFloat, PositiveInt
 from segmentation.inference.tiles import Tile, Tiling
 
 LARGEST_WHOLE = 3840 * 2160  # pixels; Lite0 takes some 3 GB for these, and four times as many four times that
@@ -47,7 +49,7 @@ class Network(Protocol):
 
 
 @dataclass(frozen=True)
-class Inference:
+class Inference(Checked):
     """How an image is computed.
 
     Args:
@@ -66,18 +68,14 @@ class Inference:
     window: int | None = None
     overlap: int | None = None
     margin: int | None = None
-    scales: tuple[float, ...] = (1.0,)
+    scales: tuple[PositiveFloat, ...] = (1.0,)
     flip: bool = False
-    batch: int = 4
+    batch: PositiveInt = 4
 
     def __post_init__(self) -> None:
-        # What a YAML file holds is a list.
-        object.__setattr__(self, "scales", tuple(self.scales))
+        super().__post_init__()
         if not self.scales or not all(0.1 <= scale <= 10 for scale in self.scales):
             msg = f"scales is {list(self.scales)}; give at least one, each from 0.1 to 10."
-            raise InputError(msg)
-        if self.batch < 1:
-            msg = f"batch is {self.batch}; it must be at least 1."
             raise InputError(msg)
         if self.window is not None:
             self.tiling((1, 1), 1)  # checks the values

@@ -11,13 +11,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from engine.data.images import UInt8Array
 from engine.errors import InputError
+from segmentation.large.gdal import Crs, Dataset, Gcps, Transform, Values, import_rasterio
 
 _WEB_MERCATOR = 3857
 _SAMPLE = 256  # pixels per side of the sample whose range an error names
@@ -47,10 +48,10 @@ class Georeference:
         mpp: micrometres per pixel of a slide, (vertical, horizontal).
     """
 
-    crs: Any = None
-    transform: Any = None
-    gcps: tuple[Sequence[Any], Any] = ((), None)
-    rpcs: Any = None
+    crs: Crs | None = None
+    transform: Transform | None = None
+    gcps: Gcps = ((), None)
+    rpcs: object = None
     mpp: tuple[float, float] | None = None
 
     @property
@@ -89,22 +90,6 @@ class PixelSource(Protocol):
 
     def close(self) -> None:
         """Close the file."""
-
-
-def import_rasterio() -> Any:
-    """The module rasterio.
-
-    Raises:
-        InputError: it is not installed.
-    """
-    try:
-        import rasterio
-        import rasterio.enums
-        import rasterio.windows
-    except ImportError as error:
-        msg = "large rasters and slides need rasterio. Run: pip install 'effdense[geo]'"
-        raise InputError(msg) from error
-    return rasterio
 
 
 def preview_size(size_hw: tuple[int, int], longest: int) -> tuple[int, int]:
@@ -200,16 +185,17 @@ class RasterFile:
         """Close the file in every thread that read it."""
         self._handles.close()
 
-    def _dataset(self) -> Any:
+    def _dataset(self) -> Dataset:
         # A GDAL handle must not be used by two threads.
         if not hasattr(self._local, "dataset"):
             with self._lock, raster_errors(self.path):
                 self._local.dataset = open_quietly(self.path)
                 # Not entered as a context, which rasterio wants left in the thread that entered it.
                 self._handles.callback(self._local.dataset.close)
-        return self._local.dataset
+        dataset: Dataset = self._local.dataset
+        return dataset
 
-    def _choose_bands(self, dataset: Any, given: Sequence[int] | None) -> tuple[int, ...]:
+    def _choose_bands(self, dataset: Dataset, given: Sequence[int] | None) -> tuple[int, ...]:
         if given is not None:
             wrong = [band for band in given if not 1 <= band <= dataset.count]
             if wrong or len(given) not in (1, 3):
@@ -226,7 +212,7 @@ class RasterFile:
             return tuple(kinds.index(color) + 1 for color in colors)
         return (1, 2, 3) if dataset.count >= 3 else (1,)
 
-    def _check_values(self, dataset: Any) -> None:
+    def _check_values(self, dataset: Dataset) -> None:
         kinds = {dataset.dtypes[band - 1] for band in self._bands}
         if any("complex" in kind for kind in kinds):
             msg = f"raster '{self.path}' has complex values, which are no picture. Convert it to magnitudes first."
@@ -246,7 +232,7 @@ class RasterFile:
             msg = f"value_range is {list(self._value_range)}; the first value must be below the second."
             raise InputError(msg)
 
-    def _read(self, out_hw: tuple[int, int] | None = None, **options: Any) -> Pixels:
+    def _read(self, out_hw: tuple[int, int] | None = None, **options: object) -> Pixels:
         dataset = self._dataset()
         shape = None if out_hw is None else (len(self._stored), *out_hw)
         with raster_errors(self.path):
@@ -261,7 +247,7 @@ class RasterFile:
         image = self._to_rgb(values)
         return Pixels(image, np.logical_and.reduce(valid) if valid else None)
 
-    def _to_rgb(self, values: npt.NDArray[Any]) -> UInt8Array:
+    def _to_rgb(self, values: Values) -> UInt8Array:
         if self._palette is not None:
             rgb: UInt8Array = self._palette[values[0]]
             return rgb
@@ -273,11 +259,11 @@ class RasterFile:
         return np.ascontiguousarray(values[places].transpose(1, 2, 0))
 
 
-def _by_pixel(dataset: Any) -> bool:
+def _by_pixel(dataset: Dataset) -> bool:
     return dataset.interleaving is not None and dataset.interleaving.value == "PIXEL"
 
 
-def _palette(dataset: Any) -> UInt8Array | None:
+def _palette(dataset: Dataset) -> UInt8Array | None:
     try:
         colors = dataset.colormap(1)
     except ValueError:
@@ -307,9 +293,10 @@ def error_reason(error: BaseException) -> str:
     return str(error.__cause__ or error).rstrip(".")
 
 
-def open_quietly(path: Path, mode: str = "r", **options: Any) -> Any:
+def open_quietly(path: Path, mode: str = "r", **options: object) -> Dataset:
     """Open without the warning that a raster has no georeference, which is no fault."""
     rasterio = import_rasterio()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-        return rasterio.open(path, mode, **options)
+        dataset: Dataset = rasterio.open(path, mode, **options)
+        return dataset

@@ -7,14 +7,15 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
-from typing import Any
+from types import TracebackType
 
 import numpy as np
 
 from engine.data.images import UInt8Array
 from engine.errors import InputError
 from engine.outputs import atomic_path
-from segmentation.large.raster_io import Georeference, error_reason, import_rasterio, open_quietly, raster_errors
+from segmentation.large.gdal import Dataset, import_rasterio
+from segmentation.large.raster_io import Georeference, error_reason, open_quietly, raster_errors
 
 BLOCK = 256  # side of a block in written files; a row of blocks is the least that is written at once
 
@@ -75,7 +76,9 @@ class RasterWriter:
             if self._buffered == BLOCK:
                 self._flush()
 
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> Any:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
         try:
             if error is None:
                 with self._stack.pop_all() as self._stack:
@@ -110,7 +113,7 @@ class RasterWriter:
                         dataset.get_tag_item(f"BLOCK_{what}_{x}_{y}", "TIFF", bidx=band, **options)
                         for what in ("OFFSET", "SIZE")
                     )
-                    whole = whole and offset is not None and int(offset) + int(size) <= length
+                    whole = whole and offset is not None and size is not None and int(offset) + int(size) <= length
         if not whole:
             msg = f"cannot write '{self.path}': it came out incomplete. Free some space or give another folder."
             raise InputError(msg)
@@ -123,9 +126,9 @@ class RasterWriter:
         self._written += self._buffered
         self._buffered = 0
 
-    def _create(self) -> Any:
+    def _create(self) -> Dataset:
         place = self.georeference
-        options: dict[str, Any] = {"crs": place.crs, "transform": place.transform, "nodata": self.nodata}
+        options: dict[str, object] = {"crs": place.crs, "transform": place.transform, "nodata": self.nodata}
         if self.bands > 1:
             options["interleave"] = "band"
         dataset = open_quietly(
@@ -163,5 +166,4 @@ class RasterWriter:
 def read_small(path: Path, size_hw: tuple[int, int]) -> UInt8Array:
     """A written label map scaled down by nearest neighbour, (h, w)."""
     with raster_errors(path), open_quietly(path) as dataset:
-        labels: UInt8Array = dataset.read(1, out_shape=size_hw)
-    return labels
+        return dataset.read(1, out_shape=size_hw).astype(np.uint8, copy=False)

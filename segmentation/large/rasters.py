@@ -15,8 +15,9 @@ from engine.outputs import atomic_path
 from segmentation.data.classes import IGNORED, MaskClasses
 from segmentation.inference.inference import Inference
 from segmentation.inference.pictures import overlay as draw_overlay
+from segmentation.large.gdal import import_rasterio
 from segmentation.large.raster_blend import ClassNetwork, blended_rows
-from segmentation.large.raster_io import PixelSource, RasterFile, import_rasterio, preview_size
+from segmentation.large.raster_io import PixelSource, RasterFile, preview_size
 from segmentation.large.raster_writer import RasterWriter, read_small
 from segmentation.large.slides import SLIDE_SUFFIXES, SlideFile
 

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 import numpy as np
 from PIL import Image
@@ -134,10 +134,11 @@ def _pixels(region: Image.Image) -> Pixels:
     return Pixels(np.ascontiguousarray(rgba[..., :3]), None if valid.all() else valid)
 
 
-def _import_openslide() -> Any:
+def _import_openslide() -> ModuleType:
     try:
         import openslide
     except ImportError as error:
         msg = "whole-slide images need OpenSlide. Run: pip install 'effdense[slides]'"
         raise InputError(msg) from error
-    return openslide
+    module: ModuleType = openslide
+    return module

@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -27,6 +27,8 @@ from segmentation.inference.pictures import class_pixels, legend_image, tint, wi
 from segmentation.inference.segmented import Segmented, segment_images
 
 if TYPE_CHECKING:
+    import cv2
+
     from segmentation.data.classes import MaskClasses
     from segmentation.network.model import Segmenter
 
@@ -108,7 +110,7 @@ class _Overlays:
     path: Path
     rate: float
     classes: MaskClasses
-    _writer: Any = field(default=None, init=False)
+    _writer: cv2.VideoWriter | None = field(default=None, init=False)
     _legend: Image.Image | None = field(default=None, init=False)
 
     def add(self, frame: UInt8Array, class_ids: UInt8Array) -> None:

@@ -1,20 +1,41 @@
 """segmentation-models-pytorch's other decoders on the project's feature extractor.
 
-Each keeps the defaults that the library gives it. The library builds a decoder only together with an encoder of a
-name that it knows; it gets one that has channels and nothing else.
+Each keeps the defaults that the library gives it in its network, `decoders/{name}/model.py` of release 0.6. A network
+of the library builds its encoder from a list of names, which is not for others to change; so decoder and last layer
+are built here, in the same order and with the same random start.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-import segmentation_models_pytorch as smp
+from segmentation_models_pytorch.base import SegmentationHead
+from segmentation_models_pytorch.base.initialization import initialize_decoder, initialize_head
+from segmentation_models_pytorch.decoders.fpn.decoder import FPNDecoder
+from segmentation_models_pytorch.decoders.linknet.decoder import LinknetDecoder
+from segmentation_models_pytorch.decoders.manet.decoder import MAnetDecoder
+from segmentation_models_pytorch.decoders.pan.decoder import PANDecoder
+from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
+from segmentation_models_pytorch.decoders.unetplusplus.decoder import UnetPlusPlusDecoder
+from segmentation_models_pytorch.decoders.upernet.decoder import UPerNetDecoder
 from torch import Tensor, nn
 
 from segmentation.network.aspp import allow_single_values
 from segmentation.network.family import DecoderName
 
-_NAME = "effdense-channels"  # of the encoder below in the library's list, while a decoder is built
+_WIDTHS = (256, 128, 64, 32, 16)
+_DEPTH = 5
+# For each decoder: itself from the channels of the images and of levels 1 to 5, the channels that it ends with, the
+# kernel of the last layer, and by how much that layer enlarges.
+_DECODERS: Mapping[DecoderName, tuple[Callable[[list[int]], nn.Module], int, int, int]] = {
+    "unet": (lambda channels: UnetDecoder(channels, _WIDTHS, _DEPTH), 16, 3, 1),
+    "unetplusplus": (lambda channels: UnetPlusPlusDecoder(channels, _WIDTHS, _DEPTH), 16, 3, 1),
+    "fpn": (lambda channels: FPNDecoder(channels, _DEPTH), 128, 1, 4),
+    "pan": (lambda channels: PANDecoder(channels, _DEPTH, 32), 32, 3, 4),
+    "manet": (lambda channels: MAnetDecoder(channels, _WIDTHS, _DEPTH), 16, 3, 1),
+    "linknet": (lambda channels: LinknetDecoder(channels, 32, _DEPTH), 32, 1, 1),
+    "upernet": (lambda channels: UPerNetDecoder(channels, _DEPTH), 256, 1, 4),
+}
 
 
 class SmpHead(nn.Module):
@@ -29,15 +50,11 @@ class SmpHead(nn.Module):
 
     def __init__(self, decoder: DecoderName, channels: Sequence[int], classes: int, output_stride: int) -> None:
         super().__init__()
-        extra = {"encoder_output_stride": output_stride} if decoder == "pan" else {}
-        entry = {"encoder": _Channels, "pretrained_settings": {}, "params": {"out_channels": (3, *channels)}}
-        smp.encoders.encoders[_NAME] = entry
-        try:
-            model = smp.create_model(decoder, _NAME, encoder_weights=None, classes=classes, **extra)
-        finally:
-            del smp.encoders.encoders[_NAME]
-        self.decoder = model.decoder
-        self.classifier = model.segmentation_head
+        build, width, kernel, enlarged = _DECODERS[decoder]
+        self.decoder = build([3, *channels])
+        self.classifier: nn.Sequential = SegmentationHead(width, classes, kernel_size=kernel, upsampling=enlarged)
+        initialize_decoder(self.decoder)
+        initialize_head(self.classifier)
         allow_single_values(self.decoder)
         # PAN halves its deepest map three times.
         self.least_side = 8 * output_stride if decoder == "pan" else 32
@@ -51,18 +68,3 @@ class SmpHead(nn.Module):
         """
         logits: Tensor = self.classifier(self.decoder([images, *maps]))
         return logits
-
-
-class _Channels(nn.Module):
-    """What smp's decoders ask of an encoder."""
-
-    def __init__(self, out_channels: Sequence[int], depth: int, output_stride: int) -> None:
-        super().__init__()
-        self.out_channels = list(out_channels[: depth + 1])
-        self.output_stride = output_stride
-
-    def set_in_channels(self, in_channels: int, pretrained: bool) -> None:
-        """There are no weights to adapt."""
-
-    def make_dilated(self, output_stride: int) -> None:
-        """There are no convolutions to dilate."""

@@ -10,9 +10,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal
 
+from engine.checked import Checked
 from engine.errors import InputError, check_choice
+from engine.numbers import AboveZeroToOne, OpenUnitInterval, PositiveInt, ZeroToBelowOne
 
 MemberName = Literal[
     "b0", "b1", "b2", "b3", "b4", "b5", "b6", "b7",
@@ -22,7 +24,8 @@ MemberName = Literal[
 DecoderName = Literal["deeplabv3plus", "unet", "unetplusplus", "fpn", "pan", "manet", "linknet", "upernet"]
 Alignment = Literal["grid", "corners"]
 PerChannel = tuple[float, float, float]
-Rates = tuple[int, int, int]
+Rates = tuple[PositiveInt, PositiveInt, PositiveInt]
+OutputStride = Literal[8, 16, 32]
 
 RATES: dict[int, Rates] = {8: (12, 24, 36), 16: (6, 12, 18), 32: (3, 6, 9)}
 _DEEPLAB_FIELDS = (
@@ -39,7 +42,7 @@ _STRIDES: dict[str, tuple[int, ...]] = {"deeplabv3plus": (16, 8, 32), "pan": (16
 
 
 @dataclass(frozen=True)
-class SegmenterArchitecture:
+class SegmenterArchitecture(Checked):
     """Everything that shapes the network or what its numbers mean.
 
     Attributes:
@@ -73,37 +76,30 @@ class SegmenterArchitecture:
     name: str = "b0"
     backbone: str = "tf_efficientnet_b0"
     decoder: DecoderName = "deeplabv3plus"
-    output_stride: int = 16
+    output_stride: OutputStride = 16
     exact_gates: bool = False
     atrous_rates: Rates = RATES[16]
-    decoder_channels: int = 256
-    skip_channels: int = 48
+    decoder_channels: PositiveInt = 256
+    skip_channels: PositiveInt = 48
     separable_aspp: bool = True
     image_pooling: bool = True
-    dropout: float = 0.1
+    dropout: ZeroToBelowOne = 0.1
     aux_head: bool = False
     alignment: Alignment = "grid"
-    norm_eps: float | None = None
-    norm_momentum: float = 0.1
-    drop_path: float = 0.2
+    norm_eps: OpenUnitInterval | None = None
+    norm_momentum: AboveZeroToOne = 0.1
+    drop_path: ZeroToBelowOne = 0.2
     mean: PerChannel | None = None
     std: PerChannel | None = None
+    group: ClassVar[str] = "architecture"
 
     def __post_init__(self) -> None:
-        check_choice("architecture.decoder", self.decoder, get_args(DecoderName))
-        check_choice("architecture.alignment", self.alignment, get_args(Alignment))
+        super().__post_init__()
         allowed = strides(self.decoder)
-        checks = [
-            ("output_stride", self.output_stride in allowed, " or ".join(map(str, allowed)) + f" for {self.decoder}"),
-            ("atrous_rates", len(self.atrous_rates) == 3 and min(self.atrous_rates) >= 1, "three numbers from 1"),
-            ("decoder_channels", self.decoder_channels >= 1, "at least 1"),
-            ("skip_channels", self.skip_channels >= 1, "at least 1"),
-            ("dropout", 0 <= self.dropout < 1, "0 up to, not including, 1"),
-        ]
-        for field, holds, text in checks:
-            if not holds:
-                msg = f"architecture.{field} is {getattr(self, field)}; allowed: {text}."
-                raise InputError(msg)
+        if self.output_stride not in allowed:
+            listed = " or ".join(map(str, allowed))
+            msg = f"architecture.output_stride is {self.output_stride}; allowed: {listed} for {self.decoder}."
+            raise InputError(msg)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as a checkpoint stores them."""
@@ -120,7 +116,7 @@ class SegmenterArchitecture:
         values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in stored.items()}
         return cls(**values)
 
-    def at_stride(self, output_stride: int) -> SegmenterArchitecture:
+    def at_stride(self, output_stride: OutputStride) -> SegmenterArchitecture:
         """The same weights at another output stride: the rates grow as the stride falls, so that ASPP sees as far."""
         if self.decoder != "deeplabv3plus":
             msg = f"a network with decoder {self.decoder} has the one output stride {self.output_stride}. Leave it out."
@@ -136,7 +132,7 @@ class SegmenterOverrides:
 
     backbone: str | None = None
     decoder: DecoderName | None = None
-    output_stride: Literal[8, 16, 32] | None = None
+    output_stride: OutputStride | None = None
     exact_gates: bool | None = None
     atrous_rates: Rates | None = None
     decoder_channels: int | None = None

@@ -9,20 +9,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from engine.checked import Checked
 from engine.errors import InputError
+from engine.numbers import AboveZeroToOne, NonNegativeFloat, OpenUnitInterval, ZeroToBelowOne
 from segmentation.data.classes import IGNORED
 
 TERMS = ("cross_entropy", "focal", "dice", "lovasz")
 
 
 @dataclass(frozen=True)
-class SegmentationLoss:
+class SegmentationLoss(Checked):
     """What the training minimises; a term of weight 0 is not computed.
 
     Attributes:
@@ -39,40 +41,28 @@ class SegmentationLoss:
         aux_weight: weight of the auxiliary head's plain cross-entropy, where there is such a head.
     """
 
-    cross_entropy: float = 1.0
-    focal: float = 0.0
-    dice: float = 0.0
-    lovasz: float = 0.0
-    hard_pixels: float = 1.0
-    hard_threshold: float | None = None
+    cross_entropy: NonNegativeFloat = 1.0
+    focal: NonNegativeFloat = 0.0
+    dice: NonNegativeFloat = 0.0
+    lovasz: NonNegativeFloat = 0.0
+    hard_pixels: AboveZeroToOne = 1.0
+    hard_threshold: OpenUnitInterval | None = None
     class_weights: tuple[float, ...] | None = None
-    label_smoothing: float = 0.0
-    focal_gamma: float = 2.0
-    aux_weight: float = 0.4
+    label_smoothing: ZeroToBelowOne = 0.0
+    focal_gamma: NonNegativeFloat = 2.0
+    aux_weight: NonNegativeFloat = 0.4
+    group: ClassVar[str] = "loss"
 
     def __post_init__(self) -> None:
-        for field in (*TERMS, "focal_gamma", "aux_weight"):
-            if not 0 <= getattr(self, field) < math.inf:
-                msg = f"loss.{field} is {getattr(self, field)}; it must be at least 0 and finite"
-                raise InputError(msg)
+        super().__post_init__()
         if not any(getattr(self, field) for field in TERMS):
             msg = f"loss has no term: {', '.join(TERMS)} are all 0. Give one of them a weight above 0."
             raise InputError(msg)
-        if not 0 < self.hard_pixels <= 1:
-            msg = f"loss.hard_pixels is {self.hard_pixels}; it must be above 0 and at most 1"
-            raise InputError(msg)
-        if self.hard_threshold is not None:
-            if not 0 < self.hard_threshold < 1:
-                msg = f"loss.hard_threshold is {self.hard_threshold}; it must lie between 0 and 1"
-                raise InputError(msg)
-            if self.hard_pixels == 1:
-                msg = (
-                    f"loss.hard_threshold is {self.hard_threshold} while loss.hard_pixels is 1, which keeps every "
-                    "pixel anyway. Set loss.hard_pixels to the least share to keep, such as 0.1."
-                )
-                raise InputError(msg)
-        if not 0 <= self.label_smoothing < 1:
-            msg = f"loss.label_smoothing is {self.label_smoothing}; it must be at least 0 and below 1"
+        if self.hard_threshold is not None and self.hard_pixels == 1:
+            msg = (
+                f"loss.hard_threshold is {self.hard_threshold} while loss.hard_pixels is 1, which keeps every "
+                "pixel anyway. Set loss.hard_pixels to the least share to keep, such as 0.1."
+            )
             raise InputError(msg)
         weights = self.class_weights
         if weights is not None and not (all(0 <= weight < math.inf for weight in weights) and any(weights)):

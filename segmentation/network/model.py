@@ -6,6 +6,7 @@ Source: Chen et al., "Encoder-Decoder with Atrous Separable Convolution for Sema
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from backbones.contract import Features, Freezing, check_features, check_named, check_untouched, given_name
 from backbones.features import EfficientNetFeatures
 from backbones.folding import Foldable
 from backbones.grid import Grid
@@ -24,7 +26,7 @@ from segmentation.data.cityscapes.labels import CITYSCAPES
 from segmentation.data.classes import MaskClasses
 from segmentation.network.decoders import SmpHead
 from segmentation.network.deeplab import AuxiliaryHead, DeepLabHead
-from segmentation.network.family import SegmenterArchitecture, architecture
+from segmentation.network.family import OutputStride, SegmenterArchitecture, architecture
 
 if TYPE_CHECKING:
     from segmentation.inference.segmented import Segmented, Source
@@ -51,13 +53,17 @@ class Segmenter(Foldable):
         member: `b0` ... `b7`, `lite0` ... `lite4`, `v2_s`, `v2_m`, `v2_l`, or a complete `SegmenterArchitecture`.
         num_classes: K, for classes without names; not needed with `classes`.
         classes: names, mask values and colours of the K rows; Cityscapes' 19 where neither is given.
+        backbone: a timm EfficientNet in place of the member's; or a network that meets `backbones.contract.Features`
+            at the levels of the decoder, EfficientNet or not. A file that the segmenter is saved to holds the weights
+            of such a network, but not what it is: `from_settings` has to be given one like it.
         backbone_weights: ImageNet weights for the backbone, see `backbones.weights.load`; None starts at random.
-        overrides: any field of `SegmenterArchitecture` in place of the member's own value.
+        overrides: any other field of `SegmenterArchitecture` in place of the member's own value.
 
     Raises:
         InputError: unknown member or field, a value out of range, or a class count that contradicts `classes`.
     """
 
+    backbone: Features
     mean: Tensor
     std: Tensor
 
@@ -67,6 +73,7 @@ class Segmenter(Foldable):
         num_classes: int | None = None,
         *,
         classes: MaskClasses | None = None,
+        backbone: str | Features | None = None,
         backbone_weights: str | Path | None = None,
         frozen_stages: int = 0,
         freeze_norm: bool = False,
@@ -74,25 +81,38 @@ class Segmenter(Foldable):
         **overrides: Any,
     ) -> None:
         super().__init__()
-        if not isinstance(member, str) and overrides:
+        name = backbone if isinstance(backbone, str) else None if backbone is None else given_name(backbone)
+        if isinstance(member, str):
+            config = architecture(member, backbone=name, **overrides)
+        elif overrides or isinstance(backbone, str):
             msg = "give overrides with a member's name, or a complete SegmenterArchitecture, not both"
             raise InputError(msg)
-        config = architecture(member, **overrides) if isinstance(member, str) else member
+        else:
+            config = member if name is None else dataclasses.replace(member, backbone=name)
         self.config = config
         self.classes = _class_list(num_classes, classes)
-        self.backbone = EfficientNetFeatures(
-            config.backbone,
-            levels=_levels(config),
-            output_stride=config.output_stride,  # type: ignore[arg-type]
-            exact_gates=config.exact_gates,
-            drop_path=config.drop_path,
-            norm_momentum=config.norm_momentum,
-            norm_eps=config.norm_eps,
-            frozen_stages=frozen_stages,
-            freeze_norm=freeze_norm,
-            grad_checkpointing=grad_checkpointing,
-            weights=backbone_weights,
-        )
+        freezing: Freezing = {
+            "frozen_stages": frozen_stages,
+            "freeze_norm": freeze_norm,
+            "grad_checkpointing": grad_checkpointing,
+        }
+        if backbone is None or isinstance(backbone, str):
+            check_named(config.backbone)
+            self.backbone = EfficientNetFeatures(
+                config.backbone,
+                levels=_levels(config),
+                output_stride=config.output_stride,
+                exact_gates=config.exact_gates,
+                drop_path=config.drop_path,
+                norm_momentum=config.norm_momentum,
+                norm_eps=config.norm_eps,
+                weights=backbone_weights,
+                **freezing,
+            )
+        else:
+            check_features(backbone, _levels(config), config.output_stride)
+            check_untouched(backbone_weights, freezing)
+            self.backbone = backbone
         channels, rows = self.backbone.channels, len(self.classes)
         self.head: DeepLabHead | SmpHead
         if config.decoder == "deeplabv3plus":
@@ -169,7 +189,7 @@ class Segmenter(Foldable):
 
         return predict_many(self, images, **settings)
 
-    def at_stride(self, output_stride: int) -> Segmenter:
+    def at_stride(self, output_stride: OutputStride) -> Segmenter:
         """A network with the same weights at another output stride, its rates adapted; nothing is shared.
 
         Raises:
@@ -178,6 +198,7 @@ class Segmenter(Foldable):
         if self.folded:
             msg = "this network is folded for prediction and keeps its output stride. Load it with fold=False."
             raise InputError(msg)
+        check_named(self.config.backbone)
         other = Segmenter(self.config.at_stride(output_stride), classes=self.classes)
         other.load_state_dict(self.state_dict())
         return other.train(self.training).to(self.mean.device).to(memory_format=torch.channels_last)
@@ -209,10 +230,18 @@ class Segmenter(Foldable):
         return {"member": values.pop("name"), "architecture": values, "classes": self.classes.to_dict()}
 
     @classmethod
-    def from_settings(cls, settings: Mapping[str, Any]) -> Segmenter:
-        """The network that `settings` describes, with random weights."""
+    def from_settings(cls, settings: Mapping[str, Any], backbone: Features | None = None) -> Segmenter:
+        """The network that `settings` describes, with random weights.
+
+        Args:
+            settings: see `settings`.
+            backbone: in place of the one described; needed where that was given as an object.
+
+        Raises:
+            InputError: the settings do not say how the backbone is built, and none is given.
+        """
         config = SegmenterArchitecture.from_dict({"name": settings["member"], **settings["architecture"]})
-        return cls(config, classes=MaskClasses.from_dict(settings["classes"]))
+        return cls(config, classes=MaskClasses.from_dict(settings["classes"]), backbone=backbone)
 
     @property
     def fill_color(self) -> tuple[int, int, int]:

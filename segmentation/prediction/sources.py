@@ -58,10 +58,6 @@ def find_sources(source: str | Path | Sequence[str | Path]) -> list[SourceFile]:
     return [SourceFile(path, kind_of(path)) for path in paths.values()]
 
 
-def _is_predicted(folder: Path) -> bool:
-    return (folder / JOURNAL_NAME).exists()
-
-
 def kind_of(path: Path) -> Kind:
     """How a file is read: by its suffix; a TIFF or JPEG 2000 file by its header.
 

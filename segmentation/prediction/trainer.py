@@ -162,7 +162,7 @@ def _check_sources(
             msg = f"probabilities are not kept of videos, such as '{source.path}'. Leave it or --probabilities out."
             raise InputError(msg)
         if source.kind == "raster":
-            from segmentation.large.raster_io import import_rasterio
+            from segmentation.large.gdal import import_rasterio
             from segmentation.large.rasters import open_raster
 
             import_rasterio()

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from backbones.features import resolve_name
+from backbones.networks import resolve_name
 from backbones.weights.load import read_state_dict
 from engine.errors import InputError
 from segmentation.data.classes import MaskClasses
-from segmentation.network.family import FAMILY, SegmenterArchitecture
+from segmentation.network.family import FAMILY, OutputStride, SegmenterArchitecture
 
 if TYPE_CHECKING:
     from segmentation.network.model import Segmenter
@@ -41,7 +41,7 @@ def load_smp(
     source: str | Path,
     *,
     encoder: str | None = None,
-    output_stride: int = 16,
+    output_stride: OutputStride = 16,
     atrous_rates: tuple[int, int, int] = (12, 24, 36),
     classes: MaskClasses | None = None,
     freezing: Mapping[str, Any] | None = None,
@@ -123,7 +123,7 @@ def _add_background(state: dict[str, Tensor]) -> None:
 
 def _config(
     encoder: str,
-    output_stride: int,
+    output_stride: OutputStride,
     atrous_rates: tuple[int, int, int],
     state: Mapping[str, Tensor],
     path: Path,

@@ -220,7 +220,7 @@ def test_the_exported_network_takes_every_size(name):
     ("name", "kind"),
     [
         ("efficientnet_b0_gn", "GroupNormAct"),
-        ("efficientnet_cc_b0_4e", "CondConvResidual"),
+        ("efficientnet_cc_b0_4e", "CondConv2d"),
         ("gc_efficientnetv2_rw_t", "GlobalContext"),
         ("efficientnet_blur_b0", "BlurPool2d"),
     ],

@@ -8,7 +8,9 @@ import timm
 import torch
 from torch import nn
 
-from backbones.features import EfficientNetFeatures, ImageNorm, resolve_name
+from backbones.contract import ImageNorm
+from backbones.features import EfficientNetFeatures
+from backbones.networks import resolve_name
 from engine.errors import InputError
 
 MEMBERS = [

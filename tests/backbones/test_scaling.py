@@ -13,8 +13,8 @@ from timm.models._efficientnet_builder import round_channels as timm_round_chann
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from backbones.features import EfficientNetFeatures, resolve_name
-from backbones.networks import create_classifier, create_features
+from backbones.features import EfficientNetFeatures
+from backbones.networks import create_classifier, create_features, resolve_name
 from backbones.scaling import (
     BASE_REPEATS,
     MEMBERS,

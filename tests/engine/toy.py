@@ -16,8 +16,8 @@ from engine.errors import InputError
 from engine.training.checkpoints import save_metadata
 from engine.training.recipe import Optimizer, Schedule, build_optimizer, build_scheduler
 
-_OPTIMIZER = Optimizer(lr=0.1, lr_batch=8)
-_SCHEDULE = Schedule(warmup_epochs=0.5)
+_OPTIMIZER = Optimizer(lr=0.1, lr_batch=8, weight_decay=4e-5)
+_SCHEDULE = Schedule(warmup_epochs=0.5, warmup_start=0.1)
 
 
 class ToyTask(LightningModule):

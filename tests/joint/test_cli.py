@@ -193,7 +193,7 @@ def test_boxes_of_one_cityscapes_folder_train_both(here, streets, tmp_path):
         ("predict --ckpt_path last --source x --detect false --segment false", "leaves nothing to find"),
         ("validate --config both.yaml", "validate needs trained weights"),
         ("fit --config both.yaml --model.norms batch", "norms"),
-        ("fit --config both.yaml --model.ap_share 2", "model.ap_share is 2.0; it must be from 0 to 1"),
+        ("fit --config both.yaml --model.ap_share 2", "model.ap_share is '2'; allowed: 0 to 1"),
         ("fit --config both.yaml --model.norms per_task --model.grad_checkpointing true", "Leave one of them out"),
         ("validate --config both.yaml --ckpt_path last --model.member d1", "the detector is lite0. Leave model.member"),
         ("fit --config both.yaml --model.detector_checkpoint none.ckpt", "there is no checkpoint 'none.ckpt'"),

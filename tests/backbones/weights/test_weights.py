@@ -11,11 +11,11 @@ import torch
 
 from backbones.features import EfficientNetFeatures
 from backbones.layouts.files import read_state_dict
-from backbones.layouts.fit import fit
 from backbones.layouts.members import member
 from backbones.layouts.recognise import recognise
 from backbones.weights import load as weights
 from backbones.weights.load import load_backbone_weights
+from backbones.weights.renaming import under_timm_keys
 from engine.errors import InputError
 
 LITE0 = "tf_efficientnet_lite0"
@@ -65,7 +65,7 @@ def test_efficientnet_pytorch_layout_gives_its_features(tmp_path, size):
 
 
 def by_timms_keys(file):
-    return fit(recognise(read_state_dict(file)), member(LITE0))
+    return under_timm_keys(recognise(read_state_dict(file)), member(LITE0))
 
 
 def test_lite0_package_is_an_imagenet_network():

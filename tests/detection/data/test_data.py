@@ -17,11 +17,11 @@ from lightning import LightningModule, Trainer, seed_everything
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from detection.data.augment import DetectionAugmentation
 from detection.data.classes import BoxClasses
 from detection.data.coco import CocoAnnotations
 from detection.data.dataset import CocoDetection, ImageFiles, collate
 from detection.data.module import CocoDataModule
-from engine.data.augment import Augmentation
 from engine.data.images import Letterbox
 from engine.errors import InputError
 
@@ -98,11 +98,11 @@ class TestSamples:
         assert data.box_count == 3
         wanted = [[0, 0, 5, 5], [60, 40, 64, 48]]
         np.testing.assert_allclose(data[0].boxes_xyxy, wanted)
-        augmented = detection(root, augmenter=Augmentation(0, 1, 1).build((64, 64), FILL))[0]
+        augmented = detection(root, augmenter=DetectionAugmentation(0, 1, 1).build((64, 64), FILL))[0]
         np.testing.assert_allclose(augmented.boxes_xyxy, wanted, atol=1e-4)
 
     def test_labels_follow_their_boxes_through_augmentation(self, root: Path) -> None:
-        data = detection(root, augmenter=Augmentation(min_side=8.0, min_visible=0.9).build((64, 64), FILL))
+        data = detection(root, augmenter=DetectionAugmentation(min_side=8.0, min_visible=0.9).build((64, 64), FILL))
         lost = 0
         for seed in range(40):
             torch.manual_seed(seed)
@@ -318,7 +318,7 @@ class TestRandomNumbers:
     @pytest.mark.parametrize("workers", [0, 2])
     def test_epochs_differ_and_runs_repeat_under_lightning(self, root: Path, workers: int) -> None:
         make_equal(root)
-        options = {"num_workers": workers, "augmentation": Augmentation(color=0.5)}
+        options = {"num_workers": workers, "augmentation": DetectionAugmentation(color=0.5)}
         seen = watched(root, **options)
         # The same image six times in two epochs: twelve different augmentations.
         assert len({*seen[0], *seen[1]}) == 12
@@ -327,7 +327,7 @@ class TestRandomNumbers:
     @pytest.mark.slow
     def test_spawned_workers_differ_and_runs_repeat(self, root: Path) -> None:
         make_equal(root)
-        data = detection(root, augmenter=Augmentation(color=0.5).build((64, 64), FILL))
+        data = detection(root, augmenter=DetectionAugmentation(color=0.5).build((64, 64), FILL))
         runs = []
         for _ in range(2):
             torch.manual_seed(3)

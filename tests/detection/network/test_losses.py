@@ -224,6 +224,6 @@ def test_two_half_batches_with_a_joint_normaliser_are_the_full_batch() -> None:
     ],
 )
 def test_setting_out_of_range_names_itself(field: str, value: float) -> None:
-    with pytest.raises(InputError, match=f"^loss.{field} is {value}; it must") as caught:
+    with pytest.raises(InputError, match=f"^loss.{field} is {value}; allowed: a number") as caught:
         dataclasses.replace(DetectionLoss(), **{field: value})
     assert "\n" not in str(caught.value)

@@ -266,7 +266,7 @@ def test_one_image_where_a_list_is_asked(detector: EfficientDet, images: Any) ->
         ({"batch_size": 0}, "batch_size is 0; it must be at least 1"),
         ({"image_size": 0}, "image_size is 0; give at least 32 pixels"),
         ({"image_size": (512, -1)}, r"image_size is \(512, -1\)"),
-        ({"score_threshold": 30}, "score_threshold is 30; it must be at least 0 and below 1"),
+        ({"score_threshold": 30}, "score_threshold is 30; allowed: a number, at least 0 and below 1"),
     ],
 )
 def test_settings_out_of_range(detector: EfficientDet, settings: dict[str, Any], message: str) -> None:

@@ -6,6 +6,7 @@ import importlib
 import pickle
 import warnings
 import zlib
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -20,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from engine.data.augment import IGNORED, Augmentation, Augmenter, TorchvisionAugmenter, Transform
 from engine.data.images import Letterbox
 from engine.errors import InputError
+from engine.numbers import ClosedUnitInterval, PositiveFloat
 
 FILL = (124, 116, 104)
 MAGENTA = (255, 0, 255)
@@ -30,8 +32,18 @@ def library() -> Any:
     return importlib.import_module("albumentations")
 
 
+@dataclass(frozen=True)
+class Recipe(Augmentation):
+    """Some task's defaults."""
+
+    hflip: ClosedUnitInterval = 0.5
+    scale_min: PositiveFloat = 0.1
+    scale_max: PositiveFloat = 2.0
+    min_visible: ClosedUnitInterval = 0.1
+
+
 def recipe(**settings: Any) -> Augmenter:
-    return Augmentation(**settings).build((64, 96), FILL)
+    return Recipe(**settings).build((64, 96), FILL)
 
 
 def street(height: int = 90, width: int = 120) -> np.ndarray:
@@ -60,7 +72,7 @@ class Noisy(Dataset[int]):
 
 def two_epochs(*, persistent: bool, workers: int) -> list[list[int]]:
     torch.manual_seed(5)
-    data = Noisy(Augmentation(color=0.5).build((32, 32), FILL))
+    data = Noisy(Recipe(color=0.5).build((32, 32), FILL))
     loader = DataLoader(data, batch_size=None, num_workers=workers, persistent_workers=persistent)
     return [[int(answer) for answer in loader] for _ in range(2)]
 
@@ -76,7 +88,7 @@ class TestKnownFaults:
 
     def test_1_the_library_alone_repeats_itself_in_every_worker(self) -> None:
         # If this fails the library was mended and the reseeding can go.
-        augmenter = Augmentation(color=0.5).build((32, 32), FILL)
+        augmenter = Recipe(color=0.5).build((32, 32), FILL)
         augmenter._compose.set_random_state = lambda *_: None
         answers = [int(a) for a in DataLoader(Noisy(augmenter), batch_size=None, num_workers=2)]
         assert answers[::2] == answers[1::2]
@@ -231,7 +243,7 @@ class TestGeometry:
     def test_crops_lie_anywhere(self) -> None:
         torch.manual_seed(0)
         ramp = np.repeat(np.arange(240, dtype=np.uint8)[None, :, None], 160, axis=0).repeat(3, axis=2)
-        twice = Augmentation(hflip=0.0, scale_min=2.0, scale_max=2.0).build((160, 240), FILL)
+        twice = Recipe(hflip=0.0, scale_min=2.0, scale_max=2.0).build((160, 240), FILL)
         starts = [int(twice(ramp, numbered_boxes(0)).image[0, 0, 0]) for _ in range(200)]
         assert min(starts) < 6
         assert max(starts) > 114
@@ -241,7 +253,7 @@ class TestGeometry:
         boxes = np.array([[0, 0, 120, 90]], dtype=np.float32)
         # Twice the letter-box scale on a canvas of the same aspect shows a quarter.
         for least, count in ((0.2, 1), (0.3, 0)):
-            augmenter = Augmentation(scale_min=2.0, min_visible=least).build((90, 120), FILL)
+            augmenter = Recipe(scale_min=2.0, min_visible=least).build((90, 120), FILL)
             assert len(augmenter(street(), boxes).kept) == count
 
     def test_larger_results_are_letterboxed(self) -> None:
@@ -270,25 +282,25 @@ class TestRecipe:
         file = tmp_path / "recipe.yaml"
         file.write_text("aug:\n  scale_min: 0.5\n  extra:\n  - {name: VerticalFlip, args: {p: 1.0}}\n")
         parser = ArgumentParser(exit_on_error=False)
-        parser.add_argument("--aug", type=Augmentation, default=Augmentation())
+        parser.add_argument("--aug", type=Recipe, default=Recipe())
         parser.add_argument("--config", action="config")
         parsed = parser.instantiate(parser.parse_args(["--config", str(file), "--aug.hflip", "0"])).aug
-        assert parsed == Augmentation(hflip=0, scale_min=0.5, extra=(Transform("VerticalFlip", {"p": 1.0}),))
+        assert parsed == Recipe(hflip=0, scale_min=0.5, extra=(Transform("VerticalFlip", {"p": 1.0}),))
         box = np.array([[0, 0, 120, 30]], dtype=np.float32)
-        flipped = Augmentation(0, 1.0, 1.0, extra=parsed.extra).build((90, 120), FILL)(street(), box)
+        flipped = Recipe(0, 1.0, 1.0, extra=parsed.extra).build((90, 120), FILL)(street(), box)
         np.testing.assert_array_equal(flipped.image, street()[::-1])
         np.testing.assert_allclose(flipped.boxes_xyxy, [[0, 60, 120, 90]], atol=1e-3)
 
     def test_own_transform_by_dotted_name(self) -> None:
-        own = Augmentation(0, 1.0, 1.0, extra=(Transform("albumentations.core.transforms_interface.NoOp"),))
+        own = Recipe(0, 1.0, 1.0, extra=(Transform("albumentations.core.transforms_interface.NoOp"),))
         np.testing.assert_array_equal(own.build((90, 120), FILL)(street(), numbered_boxes(0)).image, street())
 
     @pytest.mark.parametrize(
         ("settings", "wording"),
         [
-            ({"hflip": 1.5}, "augmentation.hflip is 1.5; allowed is 0 to 1"),
-            ({"hue": 0.7}, "augmentation.hue is 0.7; allowed is 0 to 0.5"),
-            ({"scale_min": 0.0}, "scales are 0.0 to 2.0; allowed is 0 < scale_min <= scale_max"),
+            ({"hflip": 1.5}, "augmentation.hflip is 1.5; allowed: 0 to 1"),
+            ({"hue": 0.7}, "augmentation.hue is 0.7; allowed: 0 to 0.5"),
+            ({"scale_min": 0.0}, "augmentation.scale_min is 0.0; allowed: a number above 0"),
             ({"scale_min": 3.0}, "scales are 3.0 to 2.0"),
             ({"extra": (Transform("GausianBlur"),)}, "no transform 'GausianBlur'. Did you mean 'GaussianBlur'?"),
             ({"extra": (Transform("no.such.Thing"),)}, "no transform 'no.such.Thing'"),
@@ -298,7 +310,7 @@ class TestRecipe:
     )
     def test_what_cannot_be_is_refused(self, settings: dict[str, Any], wording: str) -> None:
         with pytest.raises(InputError) as caught:
-            Augmentation(**settings).build((32, 32), FILL)
+            Recipe(**settings).build((32, 32), FILL)
         assert wording in str(caught.value)
         assert "\n" not in str(caught.value)
 

@@ -9,6 +9,9 @@ from torch import nn
 from engine.errors import InputError
 from engine.training.recipe import Optimizer, Schedule, build_optimizer, build_scheduler, lr_factor
 
+WARM = Schedule(warmup_epochs=1.0, warmup_start=0.1)
+OFFICIAL = {"lr": 0.08, "lr_batch": 64, "weight_decay": 4e-5}
+
 
 class Net(nn.Module):
     def __init__(self) -> None:
@@ -27,7 +30,7 @@ def decays(optimizer: torch.optim.Optimizer, net: nn.Module) -> dict[str, tuple[
 def test_only_kernels_decay_and_every_trainable_parameter_is_there_once():
     net = Net()
     net.head.bias.requires_grad_(False)
-    found = decays(build_optimizer(net, Optimizer(), 64), net)
+    found = decays(build_optimizer(net, Optimizer(**OFFICIAL), 64), net)
     decayed = {name for name, (decay, _) in found.items() if decay}
     assert decayed == {"backbone.0.weight", "head.weight"}
     assert set(found) == {name for name, p in net.named_parameters() if p.requires_grad}
@@ -37,13 +40,13 @@ def test_only_kernels_decay_and_every_trainable_parameter_is_there_once():
 @pytest.mark.parametrize(("batch", "lr_batch", "peak"), [(64, 64, 0.08), (128, 64, 0.16), (8, 64, 0.01), (8, 0, 0.08)])
 def test_the_learning_rate_is_linear_in_the_global_batch(batch, lr_batch, peak):
     net = Net()
-    found = decays(build_optimizer(net, Optimizer(lr_batch=lr_batch), batch), net)
+    found = decays(build_optimizer(net, Optimizer(**OFFICIAL | {"lr_batch": lr_batch}), batch), net)
     assert [lr for _, lr in found.values()] == pytest.approx([peak] * len(found))
 
 
 def test_the_backbone_can_learn_slower():
     net = Net()
-    found = decays(build_optimizer(net, Optimizer(backbone_lr=0.1), 64), net)
+    found = decays(build_optimizer(net, Optimizer(**OFFICIAL, backbone_lr=0.1), 64), net)
     for name, (_, lr) in found.items():
         assert lr == pytest.approx(0.008 if name.startswith("backbone") else 0.08), name
 
@@ -97,7 +100,9 @@ def test_poly_is_torchs_and_constant_is_constant():
     theirs = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=1.0)
     reference = torch.optim.lr_scheduler.PolynomialLR(theirs, total_iters=9, power=0.9)
     for step in range(10):
-        assert lr_factor(step, 9, 0, Schedule(name="poly")) == pytest.approx(reference.get_last_lr()[0], abs=1e-9)
+        assert lr_factor(step, 9, 0, Schedule(name="poly", power=0.9)) == pytest.approx(
+            reference.get_last_lr()[0], abs=1e-9
+        )
         assert lr_factor(step, 9, 0, Schedule(name="constant")) == 1.0
         theirs.step()
         reference.step()
@@ -113,7 +118,7 @@ def test_warm_up_in_epochs_or_steps():
 def test_a_resumed_schedule_goes_on():
     def run(steps: int, state: dict | None = None) -> tuple[list[float], dict]:
         optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=1.0)
-        scheduler = build_scheduler(optimizer, Schedule(), 12, 4)
+        scheduler = build_scheduler(optimizer, WARM, 12, 4)
         if state:
             scheduler.load_state_dict(state)
         values = []
@@ -134,13 +139,16 @@ def test_a_resumed_schedule_goes_on():
     [
         (lambda: Optimizer(lr=0), "optimizer.lr"),
         (lambda: Optimizer(lr=float("nan")), "optimizer.lr"),
-        (lambda: Optimizer(momentum=1.0), "optimizer.momentum"),
-        (lambda: Optimizer(name="adamw", nesterov=True), "nesterov"),
+        (lambda: Optimizer(**OFFICIAL, momentum=1.0), "optimizer.momentum"),
+        (lambda: Optimizer(**OFFICIAL, name="adamw", nesterov=True), "nesterov"),
         (lambda: Schedule(warmup_epochs=-1), "warmup_epochs"),
         (lambda: Schedule(min_lr=2), "min_lr"),
-        (lambda: build_optimizer(Net().requires_grad_(False), Optimizer(), 64), "frozen"),
-        (lambda: build_optimizer(Net().head, Optimizer(backbone_lr=0.1), 64), "backbone"),
-        (lambda: build_scheduler(torch.optim.SGD(Net().parameters(), 1.0), Schedule(), -1, 1), "max_epochs"),
+        (lambda: build_optimizer(Net().requires_grad_(False), Optimizer(**OFFICIAL), 64), "frozen"),
+        (lambda: build_optimizer(Net().head, Optimizer(**OFFICIAL, backbone_lr=0.1), 64), "backbone"),
+        (
+            lambda: build_scheduler(torch.optim.SGD(Net().parameters(), 1.0), WARM, -1, 1),
+            "max_epochs",
+        ),
     ],
 )
 def test_bad_settings_are_named(make, names):

@@ -100,9 +100,9 @@ class TestShares:
             ((3, 3, 3), (1.0, 1.0, 1.0), 2, "3 sets are to be mixed"),
             ((3, 3), (-1.0, 1.0), 2, r"ratio is \[-1.0, 1.0\]"),
             ((3, 3), (0.0, 0.0), 2, "not all of them 0"),
-            ((3, 3), (float("nan"), 1.0), 2, "allowed are numbers"),
+            ((3, 3), (float("nan"), 1.0), 2, r"ratio is \[nan, 1.0\]; allowed: a list, each a number, at least 0"),
             ((3, 0), (1.0, 1.0), 2, "has no image"),
-            ((3, 3), (1.0, 1.0), 0, "a batch has 0 images"),
+            ((3, 3), (1.0, 1.0), 0, "batch is 0; allowed: a whole number, at least 1"),
         ):
             with pytest.raises(InputError, match=message):
                 Mixture(sizes, ratio, batch, 0)

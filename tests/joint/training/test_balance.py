@@ -134,7 +134,7 @@ def test_the_backward_pass_projects_the_shared_gradients_only(scale):
     ("values", "said"),
     [
         ({"method": "pcgrd"}, "Did you mean 'pcgrad'"),
-        ({"detection": 0.0}, "balance.detection is 0.0; it must be above 0"),
+        ({"detection": 0.0}, "balance.detection is 0.0; allowed: a number above 0"),
         ({"segmentation": math.nan}, "balance.segmentation is nan"),
         ({"measure": -1}, "balance.measure is -1"),
     ],

@@ -198,11 +198,11 @@ class TestRandomNumbers:
 
 def test_refusals() -> None:
     for options, wording in (
-        ({"hflip": 1.5}, "augmentation.hflip is 1.5; allowed is 0 to 1"),
-        ({"hue": 0.6}, "allowed is 0 to 0.5"),
-        ({"max_class_ratio": 0.0}, "max_class_ratio is 0.0; allowed is above 0 up to 1"),
+        ({"hflip": 1.5}, "augmentation.hflip is 1.5; allowed: 0 to 1"),
+        ({"hue": 0.6}, "augmentation.hue is 0.6; allowed: 0 to 0.5"),
+        ({"max_class_ratio": 0.0}, "max_class_ratio is 0.0; allowed: a number above 0 and at most 1"),
         ({"scale_min": 2.0, "scale_max": 1.0}, "allowed is 0 < scale_min <= scale_max"),
-        ({"scale_min": 0.0}, "scales are 0.0 to 2.0"),
+        ({"scale_min": 0.0}, "augmentation.scale_min is 0.0; allowed: a number above 0"),
         ({"extra": (Transform("GausianBlur"),)}, "Did you mean 'GaussianBlur'"),
     ):
         with pytest.raises(InputError) as caught:

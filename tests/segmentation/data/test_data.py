@@ -167,7 +167,7 @@ data:
 class TestRefusals:
     def test_numbers(self) -> None:
         for options, wording in (
-            ({"batch_size": 0}, "batch_size is 0; allowed is at least 1"),
+            ({"batch_size": 0}, "batch_size is 0; allowed: a whole number, at least 1"),
             ({"eval_batch_size": 0}, "eval_batch_size is 0"),
             ({"repeat": 0}, "repeat is 0"),
             ({"num_workers": -1}, "num_workers is -1"),

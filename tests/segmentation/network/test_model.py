@@ -97,14 +97,18 @@ def test_other_decoders_take_any_size_and_use_every_weight(decoder):
         assert network.eval()(images(2, 3, 64, 33)).shape == (2, 2, 64, 33)
 
 
-def test_another_decoder_equals_smp_at_its_sizes():
-    theirs = smp.Unet("tu-tf_efficientnet_lite0", encoder_weights=None, classes=2)
-    ours = Segmenter("lite0", num_classes=2, decoder="unet")
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_another_decoder_equals_smp_at_its_sizes(decoder):
+    known = smp.encoders.get_encoder_names()
+    ours = Segmenter("lite0", num_classes=2, decoder=decoder)
+    assert smp.encoders.get_encoder_names() == known  # the library's own list is left alone
+    stride = {"encoder_output_stride": ours.config.output_stride} if decoder == "pan" else {}
+    theirs = smp.create_model(decoder, "tu-tf_efficientnet_lite0", encoder_weights=None, classes=2, **stride)
     shaken(theirs)
     ours.backbone.load_state_dict({k.removeprefix("model."): v for k, v in theirs.encoder.state_dict().items()})
     ours.head.decoder.load_state_dict(theirs.decoder.state_dict())
     ours.head.classifier.load_state_dict(theirs.segmentation_head.state_dict())
-    picture = images(1, 3, 64, 96).float()
+    picture = images(1, 3, 128, 256).float()
     with torch.no_grad():
         expected = theirs((picture - ours.mean) / ours.std)
         assert torch.allclose(ours.eval()(picture), expected, atol=1e-4 * float(expected.abs().max()))

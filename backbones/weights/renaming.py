@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from backbones.layouts.layout import StateDict
 from backbones.layouts.members import HEAD, Member
+from backbones.layouts.recognise import Recognised, listed
 from engine.errors import InputError
-
-if TYPE_CHECKING:
-    from backbones.layouts.recognise import Recognised
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
-_SHOWN = 3  # keys in one message; more would be a wall
 _COUNTER = "num_batches_tracked"  # absent from many files; no computation uses it
 
 
-def fit(found: Recognised, member: Member, required: Collection[str] | None = None) -> StateDict:
+def under_timm_keys(found: Recognised, member: Member, required: Collection[str] | None = None) -> StateDict:
     """The tensors by timm's keys.
 
     The classification head may be absent or have other classes, the stem other input channels; counters of
@@ -55,16 +51,6 @@ def fit(found: Recognised, member: Member, required: Collection[str] | None = No
     if faults:
         raise InputError("; ".join(faults) + ".")
     return given
-
-
-def listed(fault: str, keys: list[str]) -> list[str]:
-    """`["4 keys missing (a, b, c, ...)"]`, or nothing for no keys."""
-    return [f"{len(keys)} {'key' if len(keys) == 1 else 'keys'} {fault} ({few(keys)})"] if keys else []
-
-
-def few(keys: list[str]) -> str:
-    """The first names of a list."""
-    return ", ".join(keys[:_SHOWN]) + (", ..." if len(keys) > _SHOWN else "")
 
 
 def _shapes(key: str, tensor: Tensor, keys: Mapping[str, str], found: Recognised, member: Member) -> str:

@@ -1,0 +1,111 @@
+"""What is used of rasterio, an extra without types of its own: the module, and its files as far as they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import ModuleType, TracebackType
+from typing import Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.errors import InputError
+
+Values = npt.NDArray[np.float64]  # of any number type in fact; what is done with them holds for all
+
+
+class Crs(Protocol):
+    """A coordinate reference system."""
+
+    is_projected: bool
+    linear_units_factor: tuple[str, float]
+
+    def to_epsg(self) -> int | None:
+        """Its number in the EPSG's list."""
+
+
+class Transform(Protocol):
+    """Pixel to ground."""
+
+    is_identity: bool
+    determinant: float
+
+
+Gcps = tuple[Sequence[object], object]  # ground control points, and their reference system
+
+
+class Interleaving(Protocol):
+    """How bands lie in a file."""
+
+    value: str
+
+
+class Dataset(Protocol):
+    """A file that GDAL has opened."""
+
+    height: int
+    width: int
+    count: int
+    crs: Crs | None
+    transform: Transform
+    gcps: Gcps
+    rpcs: object
+    dtypes: Sequence[str]
+    block_shapes: Sequence[tuple[int, int]]
+    colorinterp: Sequence[object]
+    mask_flag_enums: Sequence[Sequence[object]]
+    interleaving: Interleaving | None
+    scales: Sequence[float]
+
+    def read(self, indexes: object, *, out_shape: object = ..., **options: object) -> Values:
+        """The values of some bands, or of one."""
+
+    def read_masks(self, indexes: object, *, out_shape: object = ..., **options: object) -> npt.NDArray[np.uint8]:
+        """Where bands have data."""
+
+    def colormap(self, band: int) -> Mapping[int, Sequence[int]]:
+        """RGBA by value."""
+
+    def overviews(self, band: int) -> Sequence[int]:
+        """Reductions of the smaller copies."""
+
+    def build_overviews(self, factors: Sequence[int], resampling: object) -> None:
+        """Add smaller copies."""
+
+    def get_tag_item(self, name: str, namespace: str, *, bidx: int, **options: int) -> str | None:
+        """A tag of a band."""
+
+    def write(self, values: npt.NDArray[np.uint8], *, window: object) -> None:
+        """Write a window of all bands."""
+
+    def write_colormap(self, band: int, colors: Mapping[int, Sequence[int]]) -> None:
+        """RGBA by value."""
+
+    def update_tags(self, **tags: str) -> None:
+        """Add tags."""
+
+    def close(self) -> None:
+        """Close the file."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def import_rasterio() -> ModuleType:
+    """The module rasterio.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    try:
+        import rasterio
+        import rasterio.enums
+        import rasterio.windows
+    except ImportError as error:
+        msg = "large rasters and slides need rasterio. Run: pip install 'effdense[geo]'"
+        raise InputError(msg) from error
+    module: ModuleType = rasterio
+    return module
