@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from engine.data.contracts import SplitName
 from engine.distributed import all_reduce_sum
 from engine.errors import InputError
 from engine.outputs import write_json
@@ -14,6 +15,7 @@ from engine.training.recipe import Optimizer, Schedule
 from engine.training.task import DenseTask
 from segmentation.data.batch import EvaluationBatch, SegmentationBatch
 from segmentation.data.classes import MaskClasses
+from segmentation.data.contracts import SegmentationData
 from segmentation.inference.inference import Inference, class_rows
 from segmentation.inference.segmented import Segmented, segment_images
 from segmentation.network.family import MemberName, SegmenterOverrides
@@ -29,7 +31,7 @@ SGD = Optimizer(name="sgd", lr=0.01, lr_batch=16, momentum=0.9, weight_decay=1e-
 POLY = Schedule(name="poly", warmup_epochs=0.0, power=0.9)
 
 
-class SegmentationTask(DenseTask):
+class SegmentationTask(DenseTask[SegmentationData]):
     """DeepLabv3+ with its training recipe.
 
     The class list comes from the training data; `validate`, `test` and `predict` take it, as everything that shapes
@@ -159,8 +161,7 @@ class SegmentationTask(DenseTask):
 
     def _wanted_classes(self) -> MaskClasses | None:
         if self.given_classes is None and self.data is not None and not self.restoring:
-            classes: MaskClasses = self.data.classes
-            return classes
+            return self.data.classes
         return self.given_classes
 
     def description(self) -> str:
@@ -192,7 +193,7 @@ class SegmentationTask(DenseTask):
     def on_validation_epoch_start(self) -> None:
         """Forget the counts of the last evaluation."""
         self.check_finite()
-        scored = bool(getattr(self.data, "cityscapes_scores", False))
+        scored = self.data is not None and self.data.cityscapes_scores
         self.records = SegmentationRecords(self.classes, scored, self.boundary)
 
     def validation_step(self, batch: EvaluationBatch, batch_idx: int) -> None:
@@ -207,7 +208,7 @@ class SegmentationTask(DenseTask):
         """The classes of whole images."""
         return segment_images(self.predictor, batch.images, self.inference, keep=batch.keep)
 
-    def evaluate(self, split: str) -> SegmentationScores:
+    def evaluate(self, split: SplitName) -> SegmentationScores:
         """The scores of all images, the same on every process."""
         assert self.records is not None
         scores = self.records.gather().scores()
