@@ -11,7 +11,7 @@ from torch import Tensor
 
 from detection.data.batch import DetectionBatch, Detections
 from detection.data.classes import BoxClasses
-from detection.data.ground_truth import GroundTruth
+from detection.data.contracts import DetectionData
 from detection.network.family import DetectorOverrides, MemberName, PhiName
 from detection.network.losses import DetectionLoss
 from detection.network.model import EfficientDet
@@ -19,7 +19,9 @@ from detection.network.postprocess import Postprocess
 from detection.recipe import OPTIMIZER, SCHEDULE
 from detection.scores.metric import Backend, BoxScores, evaluate_boxes
 from detection.scores.records import DetectionRecords
+from detection.scores.truth import GroundTruth
 from engine.checked import checked
+from engine.data.contracts import SplitName
 from engine.distributed import all_reduce_sum, run_on_main
 from engine.errors import InputError
 from engine.numbers import AllOrCount, PositiveInt
@@ -29,7 +31,7 @@ from engine.training.task import DenseTask
 register_type(PhiName, fail_already_registered=False)  # the command line checks it, and lists it beside the members
 
 
-class DetectionTask(DenseTask):
+class DetectionTask(DenseTask[DetectionData]):
     """EfficientDet with its training recipe.
 
     The class list comes from the training annotations; `validate`, `test` and `predict` take it, as everything
@@ -204,15 +206,15 @@ class DetectionTask(DenseTask):
         found: Detections = self.predictor.detect(batch, self.postprocess)
         return found
 
-    def evaluate(self, split: str) -> BoxScores:
+    def evaluate(self, split: SplitName) -> BoxScores:
         """COCO's numbers, computed by one process for all."""
         records = self.records.gather()
         return run_on_main(lambda: self._evaluate(records, split))
 
-    def _evaluate(self, records: DetectionRecords, split: str) -> BoxScores:
+    def _evaluate(self, records: DetectionRecords, split: SplitName) -> BoxScores:
         if split not in self._truth:
-            data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-            self._truth[split] = GroundTruth.of(data.annotation_file(split))
+            assert self.data is not None
+            self._truth[split] = GroundTruth.of(self.data.box_source(split))
         if self.results is not None and not self.trainer.sanity_checking:
             records.write_results(Path(self.results))
         return evaluate_boxes(self._truth[split], records.table(), image_ids=records.image_ids, backend=self.evaluator)

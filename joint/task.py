@@ -13,13 +13,15 @@ from torch import Tensor, nn
 
 from detection.data.batch import DetectionBatch
 from detection.data.classes import BoxClasses
-from detection.data.ground_truth import GroundTruth
 from detection.network.family import MemberName, PhiName
 from detection.network.losses import DetectionLoss
 from detection.network.postprocess import Postprocess
 from detection.recipe import OPTIMIZER, SCHEDULE
 from detection.scores.metric import Backend, BoxScores, evaluate_boxes
+from detection.scores.truth import GroundTruth
 from engine.checked import checked
+from engine.data.contracts import SplitName
+from engine.data.module import canvas_of
 from engine.distributed import run_on_main
 from engine.errors import InputError
 from engine.numbers import AllOrCount, ClosedUnitInterval
@@ -28,6 +30,7 @@ from engine.training.recipe import Optimizer, Schedule
 from engine.training.task import DenseTask
 from joint.answers import JointFound, found_in_batch
 from joint.data.batch import JointBatch, JointEvaluationBatch
+from joint.data.contracts import JointData
 from joint.network.model import JointNetwork
 from joint.network.norms import Norms, network_type, shared_parameters
 from joint.network.parts import DetectorPart, SegmenterPart, make_parts
@@ -41,7 +44,7 @@ from segmentation.network.losses import SegmentationLoss
 register_type(PhiName, fail_already_registered=False)  # the command line checks it, and lists it beside the members
 
 
-class JointTask(DenseTask):
+class JointTask(DenseTask[JointData]):
     """EfficientDet and DeepLabv3+ on one backbone, with their training recipe.
 
     Both class lists come from the training data; `validate`, `test` and `predict` take them, as everything that
@@ -197,8 +200,10 @@ class JointTask(DenseTask):
             }
             self._check_frozen(begin)
         # A part that is frozen keeps the classes that it knows.
-        boxes = self._class_list("detector", detector.classes, "classes")
-        masks = self._class_list("segmenter", segmenter.classes, "segmentation_classes")
+        boxes, masks = detector.classes, segmenter.classes
+        if self.data is not None and not self.restoring:
+            boxes = self.data.classes if boxes is None and self.trained in ("both", "detector") else boxes
+            masks = self.data.segmentation_classes if masks is None and self.trained in ("both", "segmenter") else masks
         made = make_parts(self.member, replace(detector, classes=boxes), replace(segmenter, classes=masks), **begin)
         if boxes is not None and not made[0].classes.covers(boxes):
             made[0].set_classes(boxes)
@@ -220,17 +225,11 @@ class JointTask(DenseTask):
             )
             raise InputError(msg)
 
-    def _class_list(self, part: str, given: Any, name: str) -> Any:
-        if given is not None or self.data is None or self.restoring or self.trained not in ("both", part):
-            return given
-        return getattr(self.data, name)
-
     def description(self) -> str:
         """Both networks, their classes and the canvas."""
         network = self.network
         stride = network.segmenter.config.output_stride
-        canvas = getattr(self.data, "canvas_size", None) or self.canvas_hw
-        height, width = (canvas, canvas) if isinstance(canvas, int) else canvas
+        height, width = canvas_of(None if self.data is None else self.data.canvas_size, self, "a 'canvas_size'")
         return (
             f"EfficientDet {network.detector.config.name} and DeepLabv3+ at output stride {stride} on "
             f"{network.backbone.name}; {len(self.classes)} classes of boxes, {len(self.segmentation_classes)} of "
@@ -300,7 +299,7 @@ class JointTask(DenseTask):
     def on_validation_epoch_start(self) -> None:
         """Forget what the last evaluation collected."""
         self.check_finite()
-        scored = bool(getattr(self.data, "cityscapes_scores", False))
+        scored = self.data is not None and self.data.cityscapes_scores
         self.records = JointRecords(self.classes, self.segmentation_classes, scored)
 
     def validation_step(self, batch: JointEvaluationBatch, batch_idx: int) -> None:
@@ -314,7 +313,7 @@ class JointTask(DenseTask):
         """Both answers of a batch, in pixels of the original images."""
         return found_in_batch(self.predictor, batch, self.postprocess, detect=self.detect, segment=self.segment)
 
-    def evaluate(self, split: str) -> JointScores:
+    def evaluate(self, split: SplitName) -> JointScores:
         """The scores of all images, the same on every process; COCO's numbers are computed by one for all."""
         assert self.records is not None
         records = self.records.gather()
@@ -327,9 +326,10 @@ class JointTask(DenseTask):
             write_json(self.results, scores.to_dict())
         return scores
 
-    def _evaluate_boxes(self, records: JointRecords, split: str) -> BoxScores:
+    def _evaluate_boxes(self, records: JointRecords, split: SplitName) -> BoxScores:
         if split not in self._truth:
-            self._truth[split] = GroundTruth.of(self.data.annotation_file(split))
+            assert self.data is not None
+            self._truth[split] = GroundTruth.of(self.data.box_source(split))
         table, seen = records.boxes.table(), records.boxes.image_ids
         return evaluate_boxes(self._truth[split], table, image_ids=seen, backend=self.evaluator)
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from engine.checked import checked
+from engine.data.contracts import SplitName
 from engine.distributed import all_reduce_sum
 from engine.errors import InputError
 from engine.numbers import AllOrCount, PositiveFloat
@@ -16,6 +17,7 @@ from engine.training.recipe import Optimizer, Schedule
 from engine.training.task import DenseTask
 from segmentation.data.batch import EvaluationBatch, SegmentationBatch
 from segmentation.data.classes import MaskClasses
+from segmentation.data.contracts import SegmentationData
 from segmentation.inference.inference import Inference, class_rows
 from segmentation.inference.segmented import Segmented, segment_images
 from segmentation.network.family import MemberName, SegmenterOverrides
@@ -31,7 +33,7 @@ SGD = Optimizer(name="sgd", lr=0.01, lr_batch=16, momentum=0.9, weight_decay=1e-
 POLY = Schedule(name="poly", warmup_epochs=0.0, warmup_start=0.1, power=0.9)
 
 
-class SegmentationTask(DenseTask):
+class SegmentationTask(DenseTask[SegmentationData]):
     """DeepLabv3+ with its training recipe.
 
     The class list comes from the training data; `validate`, `test` and `predict` take it, as everything that shapes
@@ -162,8 +164,7 @@ class SegmentationTask(DenseTask):
 
     def _wanted_classes(self) -> MaskClasses | None:
         if self.given_classes is None and self.data is not None and not self.restoring:
-            classes: MaskClasses = self.data.classes
-            return classes
+            return self.data.classes
         return self.given_classes
 
     def description(self) -> str:
@@ -195,7 +196,7 @@ class SegmentationTask(DenseTask):
     def on_validation_epoch_start(self) -> None:
         """Forget the counts of the last evaluation."""
         self.check_finite()
-        scored = bool(getattr(self.data, "cityscapes_scores", False))
+        scored = self.data is not None and self.data.cityscapes_scores
         self.records = SegmentationRecords(self.classes, scored, self.boundary)
 
     def validation_step(self, batch: EvaluationBatch, batch_idx: int) -> None:
@@ -210,7 +211,7 @@ class SegmentationTask(DenseTask):
         """The classes of whole images."""
         return segment_images(self.predictor, batch.images, self.inference, keep=batch.keep)
 
-    def evaluate(self, split: str) -> SegmentationScores:
+    def evaluate(self, split: SplitName) -> SegmentationScores:
         """The scores of all images, the same on every process."""
         assert self.records is not None
         scores = self.records.gather().scores()

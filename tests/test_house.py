@@ -24,6 +24,7 @@ WITH_LIGHTNING = {
     "engine/cli/effdense_cli.py",
     "engine/cli/parser.py",
     "engine/cli/runs.py",
+    "engine/data/module.py",
     "engine/training/averaging.py",
     "engine/training/sync_norm.py",
     "engine/training/task.py",
@@ -68,7 +69,7 @@ def test_layers_point_one_way(path):
 
 
 def test_only_the_last_layer_knows_lightning():
-    shell = ("lightning", "engine.training.task")  # the second is the first, with what all tasks share
+    shell = ("lightning", "engine.training.task", "engine.data.module")  # with what all tasks share of it
     users = {
         name_of(path)
         for path in MODULES

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TypedDict
 
 from engine.errors import InputError
 
@@ -25,6 +25,13 @@ COCO_NAMES: dict[int, str] = dict(
     )
     for pair in ((int(entry.split(" ", 1)[0]), entry.split(" ", 1)[1]) for entry in block.split(","))
 )
+
+
+class StoredClasses(TypedDict):
+    """A class list as a checkpoint stores it."""
+
+    names: list[str]
+    category_ids: list[int]
 
 
 @dataclass(frozen=True)
@@ -56,10 +63,14 @@ class BoxClasses:
         return {category_id: row for row, category_id in enumerate(self.category_ids)}
 
     @classmethod
-    def from_categories(cls, categories: Iterable[Mapping[str, Any]]) -> BoxClasses:
-        """One row per category in ascending order of id, however the ids start and whatever gaps they have."""
-        ordered = sorted(categories, key=lambda category: int(category["id"]))
-        return cls(tuple(str(c["name"]) for c in ordered), tuple(int(c["id"]) for c in ordered))
+    def in_order(cls, categories: Iterable[tuple[str, int]]) -> BoxClasses:
+        """One row per category, name and id, in ascending order of id, however they start and whatever gaps they have.
+
+        Raises:
+            InputError: there is none, or an id stands twice.
+        """
+        ordered = sorted(categories, key=lambda category: category[1])
+        return cls(tuple(name for name, _ in ordered), tuple(category_id for _, category_id in ordered))
 
     @classmethod
     def coco90(cls) -> BoxClasses:
@@ -83,11 +94,11 @@ class BoxClasses:
             if name
         )
 
-    def to_dict(self) -> dict[str, list[Any]]:
+    def to_dict(self) -> StoredClasses:
         """Plain lists, as a checkpoint stores them."""
         return {"names": list(self.names), "category_ids": list(self.category_ids)}
 
     @classmethod
-    def from_dict(cls, stored: Mapping[str, Any]) -> BoxClasses:
+    def from_dict(cls, stored: StoredClasses) -> BoxClasses:
         """The inverse of `to_dict`."""
         return cls(tuple(stored["names"]), tuple(stored["category_ids"]))

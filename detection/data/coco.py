@@ -1,133 +1,114 @@
-"""COCO annotation files in flat arrays that every loader worker shares.
-
-A list of Python dictionaries costs gigabytes for COCO, and once more in every worker, as reading an object counts
-a reference in it and so copies its memory page. Here the numbers go into one tensor per column while the file is
-parsed; torch moves tensors to shared memory when a worker is spawned, and forked workers never write to them.
-"""
+"""COCO annotation files as a `BoxSource`: the numbers go into flat arrays while the file is parsed."""
 
 from __future__ import annotations
 
 import json
+import logging
 import math
 import mmap
+import re
 from array import array
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import NoReturn, Protocol, TypeVar, runtime_checkable
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
+from detection.data.boxes import BoxTable, Floats, Ints, Rows, ends_of
 from detection.data.classes import BoxClasses
 from engine.errors import InputError
 
+Number = TypeVar("Number", bound=np.generic)
+
+_log = logging.getLogger(__name__)
+
 _REMEDY = "Give a COCO detection file: an object with 'images', 'annotations' and 'categories'."
+_NO_CLASSES = BoxClasses(("",), (0,))  # of a set without categories, which only scores take
 
 
-class ImageBoxes(NamedTuple):
-    """The annotations of one image, crowds and boxes without area included.
+@runtime_checkable
+class CocoObject(Protocol):
+    """A `pycocotools.coco.COCO`, or faster-coco-eval's."""
 
-    Attributes:
-        boxes_xyxy: (N, 4) float32, pixels of the original image as annotated, not clipped.
-        class_ids: (N,) int32 rows of `CocoAnnotations.classes`.
-        iscrowd: (N,) bool.
-    """
-
-    boxes_xyxy: npt.NDArray[np.float32]
-    class_ids: npt.NDArray[np.int32]
-    iscrowd: npt.NDArray[np.bool_]
+    dataset: Mapping[str, object]
 
 
-@dataclass(frozen=True)
-class CocoAnnotations:
-    """One annotation file: I images in file order, N boxes ordered by image.
-
-    Attributes:
-        path: the file, for messages.
-        classes: its categories in ascending order of id.
-        image_ids: (I,) int64.
-        sizes_hw: (I, 2) int32 as the file states them; 0 where it does not.
-        name_bytes: the file names, UTF-8, one after the other.
-        name_ends: (I + 1,) int64; name i lies between ends i and i + 1.
-        box_ends: (I + 1,) int64; the boxes of image i lie between ends i and i + 1.
-        boxes_xyxy: (N, 4) float32 pixels of the original images, as annotated.
-        class_ids: (N,) int32 rows of `classes`.
-        iscrowd: (N,) bool.
-    """
-
-    path: str
-    classes: BoxClasses
-    image_ids: Tensor
-    sizes_hw: Tensor
-    name_bytes: Tensor
-    name_ends: Tensor
-    box_ends: Tensor
-    boxes_xyxy: Tensor
-    class_ids: Tensor
-    iscrowd: Tensor
-
-    def __len__(self) -> int:
-        return len(self.image_ids)
-
-    def file_name(self, index: int) -> str:
-        """File name of an image, as the annotations state it."""
-        start, end = self.name_ends[index : index + 2].tolist()
-        return bytes(self.name_bytes[start:end].numpy()).decode()
-
-    def size_hw(self, index: int) -> tuple[int, int] | None:
-        """Height and width of an image, if the annotations state them."""
-        height, width = self.sizes_hw[index].tolist()
-        return (height, width) if height > 0 and width > 0 else None
-
-    def boxes_of(self, index: int) -> ImageBoxes:
-        """The annotations of an image, as views into the shared arrays."""
-        start, end = self.box_ends[index : index + 2].tolist()
-        columns = (self.boxes_xyxy, self.class_ids, self.iscrowd)
-        return ImageBoxes(*(column[start:end].numpy() for column in columns))
+@dataclass(frozen=True, eq=False)
+class CocoAnnotations(BoxTable):
+    """One annotation file: images in file order, boxes ordered by image, as in `BoxTable`."""
 
     @classmethod
-    def read(cls, path: str | Path) -> CocoAnnotations:
+    def read(cls, path: str | Path, image_folder: str | Path | None = None) -> CocoAnnotations:
         """Parse an annotation file without building its Python objects.
 
         Fields that detection does not need, such as polygons, are skipped inside the parser. `iscrowd`, `area` and
-        the sizes of images may be missing, and so may `annotations` as a whole (COCO's test sets).
+        the sizes of images may be missing, and so may `annotations` as a whole (COCO's test sets); a missing area is
+        the box's.
+
+        Args:
+            path: the JSON.
+            image_folder: where its file names start from; without it the folder of the JSON.
 
         Raises:
             InputError: the file is missing, no JSON or not COCO; an image id stands twice; an annotation names an
-                unknown image or category, or its box is not finite or of negative size.
+                unknown image or category, its box is not finite or of negative size, or its area is not finite.
         """
-        columns = _parse(Path(path))
-        for name, entries in (("images", columns.image_ids), ("categories", columns.categories)):
+        columns, name = _parse_file(Path(path), labelled=False), _called(path)
+        for what, entries in (("images", columns.image_ids), ("categories", columns.categories)):
             if not entries:
-                _refuse(path, f"'{name}' is empty. {_REMEDY}")
+                _refuse(name, f"'{what}' is empty. {_REMEDY}")
+        if columns.nameless:
+            _refuse(name, f"image {columns.nameless[0]} has no 'file_name' ({len(columns.nameless)} such). {_REMEDY}")
+        return cls._of(columns, str(path), name, Path(path).parent if image_folder is None else Path(image_folder))
+
+    @classmethod
+    def to_score(cls, given: str | Path | CocoObject) -> CocoAnnotations:
+        """A file, or a COCO object, which stays unchanged, where images need no names and a set may be empty.
+
+        Raises:
+            InputError: as `read`; `annotations` must be there.
+        """
+        if isinstance(given, str | Path):
+            return cls._of(_parse_file(Path(given), labelled=True), str(given), _called(given), Path(given).parent)
+        name = "the COCO object"
+        keys = ("images", "annotations", "categories")
+        wanted = {key: given.dataset[key] for key in keys if key in given.dataset}
+        raw = msgspec.json.encode(wanted, enc_hook=_plain)
+        return cls._of(_parse(raw, name, labelled=True), name, name, Path())
+
+    @classmethod
+    def _of(cls, columns: _Columns, source: str, name: str, image_folder: Path) -> CocoAnnotations:
         try:
-            classes = BoxClasses.from_categories(columns.categories)
+            classes = BoxClasses.in_order(columns.categories) if columns.categories else _NO_CLASSES
         except InputError as error:
-            _refuse(path, str(error))
-        image_ids = np.array(columns.image_ids, dtype=np.int64)
-        rows = _image_rows(path, columns, image_ids)
+            _refuse(name, str(error))
+        image_ids = _array(columns.image_ids, np.int64)
+        rows = _image_rows(name, columns, image_ids)
         order = np.argsort(rows, kind="stable")
-        counts = np.bincount(rows, minlength=len(image_ids))
+        boxes, areas = _boxes_and_areas(name, columns)
+        _note_ids(name, columns)
         return cls(
-            path=str(path),
+            source=source,
+            image_folder=image_folder,
             classes=classes,
-            image_ids=torch.from_numpy(image_ids),
-            sizes_hw=torch.from_numpy(np.array(columns.sizes_hw, dtype=np.int32).reshape(-1, 2)),
-            name_bytes=torch.from_numpy(np.array(columns.names, dtype=np.uint8)),
-            name_ends=torch.from_numpy(np.array(columns.name_ends, dtype=np.int64)),
-            box_ends=torch.from_numpy(np.concatenate([[0], np.cumsum(counts)])),
-            boxes_xyxy=torch.from_numpy(_boxes_xyxy(path, columns)[order]),
-            class_ids=torch.from_numpy(_class_rows(path, columns, classes)[order]),
-            iscrowd=torch.from_numpy(np.array(columns.iscrowd, dtype=np.bool_)[order]),
+            image_ids=image_ids,
+            sizes_hw=_array(columns.sizes_hw, np.int32).reshape(-1, 2),
+            name_bytes=np.frombuffer(columns.names, np.uint8),
+            name_ends=_array(columns.name_ends, np.int64),
+            box_ends=ends_of(np.bincount(rows, minlength=len(image_ids))),
+            boxes_xywh=boxes[order],
+            class_ids=_class_rows(name, columns, classes)[order],
+            areas=areas[order],
+            crowd=_array(columns.crowd, np.bool_)[order],
         )
 
 
 class _Image(msgspec.Struct, gc=False):
     id: int
-    file_name: str
+    file_name: str | None = None
     height: float | None = None
     width: float | None = None
 
@@ -136,8 +117,9 @@ class _Annotation(msgspec.Struct, gc=False):
     image_id: int
     category_id: int
     bbox: tuple[float, float, float, float] | None
-    id: int = 0
-    iscrowd: int | bool = 0
+    id: int | None = None
+    area: float | None = None
+    iscrowd: int | bool | None = 0
 
 
 class _Category(msgspec.Struct):
@@ -153,132 +135,199 @@ class _Columns:
         self.sizes_hw = array("i")
         self.names = bytearray()
         self.name_ends = array("q", [0])
+        self.nameless = array("q")
         self.annotation_ids = array("q")
+        self.without_id = 0
         self.of_images = array("q")
         self.of_categories = array("q")
         self.boxes_xywh = array("d")
-        self.iscrowd = array("b")
-        self.categories: list[dict[str, Any]] = []
+        self.areas = array("d")
+        self.crowd = array("b")
+        self.categories: list[tuple[str, int]] = []
 
     def add_image(self, image: _Image) -> None:
         self.image_ids.append(image.id)
         self.sizes_hw.extend((int(image.height or 0), int(image.width or 0)))
-        self.names += image.file_name.encode()
+        if image.file_name is None:
+            self.nameless.append(image.id)
+        else:
+            self.names += image.file_name.encode()
         self.name_ends.append(len(self.names))
         image.file_name = ""
 
     def add_annotation(self, annotation: _Annotation) -> None:
-        if annotation.bbox is None:
+        box, area = annotation.bbox, annotation.area
+        if box is None:
             msg = f"annotation {annotation.id} has no 'bbox'"
             raise ValueError(msg)
-        self.annotation_ids.append(annotation.id)
+        self.annotation_ids.append(annotation.id or 0)
+        self.without_id += annotation.id is None
         self.of_images.append(annotation.image_id)
         self.of_categories.append(annotation.category_id)
-        self.boxes_xywh.extend(annotation.bbox)
-        self.iscrowd.append(bool(annotation.iscrowd))
+        self.boxes_xywh.extend(box)
+        self.areas.append(box[2] * box[3] if area is None else area)
+        self.crowd.append(bool(annotation.iscrowd))
         # The parser keeps the object to the end; let it hold nothing.
-        annotation.bbox = None
+        annotation.bbox = annotation.area = None
         annotation.id = annotation.image_id = annotation.category_id = 0
 
+    def called(self, place: int) -> str:
+        """An annotation by its id, or where it has none by its place."""
+        known = self.annotation_ids[place] or not self.without_id
+        return f"annotation {self.annotation_ids[place]}" if known else f"annotations[{place}]"
 
-def _parse(path: Path) -> _Columns:
-    columns = _Columns()
+
+def _parse_file(path: Path, *, labelled: bool) -> _Columns:
+    name = _called(path)
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-            columns.categories = _decode(mapped, columns)
+            return _parse(mapped, name, labelled=labelled)
     except FileNotFoundError as error:
-        msg = f"annotation file '{path}' does not exist. Check the path."
+        msg = f"{name} does not exist. Check the path."
         raise InputError(msg) from error
-    except msgspec.ValidationError as error:
-        _refuse(path, f"{error}. {_REMEDY}", error)
+    except (OSError, ValueError) as error:  # an empty file cannot be mapped
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
+        _refuse(name, f"it cannot be read: {reason}. {_REMEDY}", error)
+
+
+def _parse(raw: bytes | mmap.mmap, name: str, *, labelled: bool) -> _Columns:
+    columns = _Columns()
+    try:
+        _decode(raw, columns, labelled=labelled)
     except msgspec.DecodeError as error:
-        _refuse(path, _not_json(path, error), error)
+        out_of_range = "out of range" in str(error)  # 1e999, which Python reads as infinity
+        if isinstance(error, msgspec.ValidationError) and not out_of_range:
+            _refuse(name, f"{json_fault(str(error))}. {_REMEDY}", error)
+        _refuse(name, _not_json(raw[:], error), error)
     except OverflowError as error:
-        _refuse(path, "an id or size is too large for 64 bits. Number images and annotations from 1.", error)
-    except (OSError, ValueError) as error:
-        _refuse(path, f"it cannot be read: {getattr(error, 'strerror', None) or error}. {_REMEDY}", error)
+        _refuse(name, "an id or size is too large for 64 bits. Number images and annotations from 1.", error)
     return columns
 
 
-def _decode(mapped: mmap.mmap, columns: _Columns) -> list[dict[str, Any]]:
+def _decode(raw: bytes | mmap.mmap, columns: _Columns, *, labelled: bool) -> None:
     class Image(_Image):
         def __post_init__(self) -> None:
             columns.add_image(self)
 
+    class Category(_Category):
+        def __post_init__(self) -> None:
+            columns.categories.append((self.name, self.id))
+
     class Annotation(_Annotation):
         def __post_init__(self) -> None:
             columns.add_annotation(self)
-            if len(columns.iscrowd) % 16384 == 0 and hasattr(mmap, "MADV_DONTNEED"):
+            if len(columns.crowd) % 16384 == 0 and isinstance(raw, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
                 # What is parsed need not stay in memory; the last megabytes are read again from the page cache.
-                mapped.madvise(mmap.MADV_DONTNEED)
+                raw.madvise(mmap.MADV_DONTNEED)
 
-    file_type = msgspec.defstruct(
-        "File",
-        [("images", list[Image]), ("categories", list[_Category]), ("annotations", list[Annotation], [])],
-    )
-    file: Any = msgspec.json.decode(mapped, type=file_type)
-    return [{"id": category.id, "name": category.name} for category in file.categories]
+    always = [("images", list[Image]), ("categories", list[Category])]
+    type_of = msgspec.defstruct
+    if labelled:
+        file_type = type_of("File", [*always, ("annotations", list[Annotation])])
+    else:
+        file_type = type_of("File", [*always, ("annotations", list[Annotation], [])])
+    msgspec.json.decode(raw, type=file_type)
 
 
-def _refuse(path: str | Path, reason: str, cause: Exception | None = None) -> NoReturn:
-    msg = f"annotation file '{path}': {reason}"
+def _plain(number: object) -> object:
+    """NumPy's numbers, which JSON does not know."""
+    if isinstance(number, np.generic | np.ndarray):
+        return number.tolist()
+    msg = f"{type(number).__name__} is no number"
+    raise TypeError(msg)
+
+
+def _called(path: str | Path) -> str:
+    return f"annotation file '{path}'"
+
+
+def _refuse(name: str, reason: str, cause: Exception | None = None) -> NoReturn:
+    msg = f"{name}: {reason}"
     raise InputError(msg) from cause
 
 
-def _not_json(path: Path, error: msgspec.DecodeError) -> str:
-    """Why a file is no JSON; Python writes NaN, which JSON does not know, so that the box at fault is looked up."""
+def json_fault(message: str) -> str:
+    """Rephrase msgspec's finding about JSON as a short clause, e.g. `annotations[3] has no 'bbox'`."""
+    text, _, path = message.partition(" - at `$")
+    place = path.rstrip("`").lstrip(".")
+    place = f"entry {place}" if place.startswith("[") else place or "it"
+    if match := re.fullmatch(r"Object missing required field `(\w+)`", text):
+        return f"{place} has no '{match[1]}'"
+    return f"{place}: {text[0].lower()}{text[1:].replace('`', '')}"
+
+
+def _not_json(raw: bytes, error: msgspec.DecodeError) -> str:
+    """Why a file is no JSON; Python writes NaN, which JSON does not know, so that the entry at fault is looked up."""
     try:
-        annotations = json.loads(path.read_bytes())["annotations"]
-        number, broken = next(
-            (number, entry)
-            for number, entry in enumerate(annotations)
-            if not all(math.isfinite(side) for side in entry["bbox"])
-        )
-    except (ValueError, LookupError, TypeError, StopIteration):
-        return f"it is not valid JSON: {error}. {_REMEDY}"
-    return f"annotation {broken.get('id', number)} has the box {broken['bbox']}. Correct or remove it."
+        for number, entry in enumerate(json.loads(raw)["annotations"]):
+            called = f"annotation {entry['id']}" if "id" in entry else f"annotations[{number}]"
+            area = entry.get("area")
+            if not all(math.isfinite(side) for side in entry["bbox"]):
+                return f"{called} has the box {entry['bbox']}. Correct or remove it."
+            if area is not None and not math.isfinite(area):
+                return f"{called} has the area {area}. Give a finite number, or none for the box's."
+    except (ValueError, LookupError, TypeError, AttributeError):
+        pass
+    return f"it is not valid JSON: {error}. {_REMEDY}"
 
 
-def _image_rows(path: str | Path, columns: _Columns, image_ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def _image_rows(name: str, columns: _Columns, image_ids: Ints) -> Ints:
     ascending = np.argsort(image_ids, kind="stable")
     ordered = image_ids[ascending]
     twice = ordered[1:][ordered[1:] == ordered[:-1]]
     if twice.size:
-        _refuse(path, f"image id {twice[0]} stands more than once ({twice.size} such). Give every image its own id.")
-    return ascending[_look_up(path, columns, columns.of_images, ordered, "image")]
+        _refuse(name, f"image id {twice[0]} stands more than once ({twice.size} such). Give every image its own id.")
+    return ascending[_look_up(name, columns, columns.of_images, ordered, "image")]
 
 
-def _class_rows(path: str | Path, columns: _Columns, classes: BoxClasses) -> npt.NDArray[np.int32]:
-    known = np.array(classes.category_ids, dtype=np.int64)
-    return _look_up(path, columns, columns.of_categories, known, "category").astype(np.int32)
+def _class_rows(name: str, columns: _Columns, classes: BoxClasses) -> Rows:
+    known = np.array(classes.category_ids if columns.categories else (), dtype=np.int64)
+    return _look_up(name, columns, columns.of_categories, known, "category").astype(np.int32)
 
 
-def _look_up(
-    path: str | Path, columns: _Columns, given: array[int], ordered: npt.NDArray[np.int64], kind: str
-) -> npt.NDArray[np.int64]:
+def _look_up(name: str, columns: _Columns, given: array[int], ordered: Ints, kind: str) -> Ints:
     """Position of each given id in the ascending ids of the file."""
-    ids = np.frombuffer(given, dtype=np.int64)
+    ids = _array(given, np.int64)
     rows = np.searchsorted(ordered, ids)
-    unknown = np.flatnonzero(ordered[np.minimum(rows, len(ordered) - 1)] != ids)
+    known = ordered[np.minimum(rows, len(ordered) - 1)] == ids if len(ordered) else np.zeros(len(ids), np.bool_)
+    unknown = np.flatnonzero(~known)
     if unknown.size:
         _refuse(
-            path,
-            f"{unknown.size} annotations whose {kind}_id the file does not list, the first is annotation "
-            f"{columns.annotation_ids[unknown[0]]} with {kind}_id {ids[unknown[0]]}. Add it or remove them.",
+            name,
+            f"{unknown.size} annotations whose {kind}_id the file does not list, the first is "
+            f"{columns.called(unknown[0])} with {kind}_id {ids[unknown[0]]}. Add it or remove them.",
         )
     return rows
 
 
-def _boxes_xyxy(path: str | Path, columns: _Columns) -> npt.NDArray[np.float32]:
-    boxes = np.array(columns.boxes_xywh, dtype=np.float64).reshape(-1, 4)
+def _boxes_and_areas(name: str, columns: _Columns) -> tuple[Floats, Floats]:
+    boxes, areas = _array(columns.boxes_xywh, np.float64).reshape(-1, 4), _array(columns.areas, np.float64)
     # Beyond 2**31 pixels nothing is an image, and float32 would turn the largest numbers into infinity.
     broken = np.flatnonzero(~(np.abs(boxes) < 2**31).all(axis=1) | (boxes[:, 2:] < 0).any(axis=1))
     if broken.size:
         first = boxes[broken[0]].tolist()
         _refuse(
-            path,
-            f"annotation {columns.annotation_ids[broken[0]]} has the box {first}; allowed is [x, y, width, height] "
-            f"in pixels with width and height of at least 0 ({broken.size} such). Correct or remove it.",
+            name,
+            f"{columns.called(broken[0])} has the box {first}; allowed is [x, y, width, height] in pixels with width "
+            f"and height of at least 0 ({broken.size} such). Correct or remove it.",
         )
-    boxes[:, 2:] += boxes[:, :2]
-    return boxes.astype(np.float32)
+    return boxes, areas
+
+
+def _note_ids(name: str, columns: _Columns) -> None:
+    """Say so where pycocotools, which marks matches with the ids of annotations, would not count all of them."""
+    ids = _array(columns.annotation_ids, np.int64)
+    named = ids[ids != 0]
+    if np.count_nonzero(ids == 0) > columns.without_id:
+        fault = "the id 0"
+    elif len(np.unique(named)) < len(named):
+        fault = "the same id twice"
+    else:
+        return
+    note = "%s: annotations bear %s; pycocotools alone would miscount them, so they are numbered anew"
+    _log.warning(note, name, fault)
+
+
+def _array(column: array[int] | array[float], kind: type[Number]) -> NDArray[Number]:
+    """The column's own memory as an array."""
+    return np.frombuffer(column, dtype=kind)

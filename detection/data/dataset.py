@@ -13,8 +13,8 @@ import torch
 from torch.utils.data import Dataset
 
 from detection.data.batch import DetectionBatch
+from detection.data.boxes import BoxSource, boxes_of, corners_of, size_of
 from detection.data.classes import BoxClasses
-from detection.data.coco import CocoAnnotations
 from engine.data.augment import ImageAugmenter
 from engine.data.images import FloatArray, Letterbox, UInt8Array, read_image
 from engine.errors import InputError, SampleError
@@ -42,58 +42,55 @@ class Sample(NamedTuple):
     size_hw: tuple[int, int]
 
 
-class CocoDetection(Dataset[Sample]):
-    """The images of a COCO annotation file with their boxes; images without boxes stay, as negatives.
+class BoxImages(Dataset[Sample]):
+    """The images of a `BoxSource` with their boxes; images without boxes stay, as negatives.
 
     Boxes are clipped to the image. Crowds (google/automl `skip_crowd_during_training`) and boxes without area are
     left out; how many is logged once.
 
     Args:
-        annotations: what the file says.
-        image_folder: where its file names lie.
-        classes: rows of the model, among which the file's categories are looked up by id.
+        source: the images and boxes.
+        classes: rows of the model, among which the source's categories are looked up by id.
         canvas_hw: height and width of the canvas.
         fill_color: colour of the canvas beside the image: the model's mean, RGB.
         augmenter: what may happen to the image; None letter-boxes it, as prediction does.
 
     Raises:
-        InputError: the folder or its first image is missing, or the model has no row for an annotated category.
+        InputError: the first image is missing, or the model has no row for an annotated category.
     """
 
     def __init__(
         self,
-        annotations: CocoAnnotations,
-        image_folder: str | Path,
+        source: BoxSource,
         classes: BoxClasses,
         canvas_hw: tuple[int, int],
         fill_color: tuple[int, int, int],
         augmenter: ImageAugmenter | None = None,
     ) -> None:
-        self.annotations = annotations
-        self.image_folder = Path(image_folder)
+        self.source = source
         self.canvas_hw = canvas_hw
         self.fill_color = fill_color
         self.augmenter = augmenter
-        self._rows = _model_rows(annotations, classes)
-        _check_folder(self.image_folder, annotations)
-        boxes = annotations.boxes_xyxy
-        usable = ((boxes[:, 2:] > boxes[:, :2]).all(dim=1)) & ~annotations.iscrowd
+        self._rows = _model_rows(source, classes)
+        _check_first_image(source)
+        corners = corners_of(source.boxes_xywh)
+        usable = (corners[:, 2:] > corners[:, :2]).all(axis=1) & ~source.crowd
         self.box_count = int(usable.sum())
-        crowds = int(annotations.iscrowd.sum())
-        flat = len(boxes) - self.box_count - crowds
+        crowds = int(source.crowd.sum())
+        flat = len(corners) - self.box_count - crowds
         if flat or crowds:
-            _log.info("%s: %d crowds and %d boxes without area are left out", annotations.path, crowds, flat)
+            _log.info("%s: %d crowds and %d boxes without area are left out", source.source, crowds, flat)
 
     def __len__(self) -> int:
-        return len(self.annotations)
+        return len(self.source.image_ids)
 
     def __getitem__(self, index: int) -> Sample:
         try:
-            image = read_image(self.image_folder / self.annotations.file_name(index), self.annotations.size_hw(index))
+            image = read_image(self.source.image_path(index), size_of(self.source, index))
         except InputError as error:
             raise SampleError(str(error)) from None
         size_hw = (image.shape[0], image.shape[1])
-        found = self.annotations.boxes_of(index)
+        found = boxes_of(self.source, index)
         usable = (found.boxes_xyxy[:, 2:] > found.boxes_xyxy[:, :2]).all(axis=1) & ~found.iscrowd
         boxes, class_ids = found.boxes_xyxy[usable], self._rows[found.class_ids[usable]]
         if self.augmenter is not None:
@@ -104,7 +101,7 @@ class CocoDetection(Dataset[Sample]):
             image, boxes, scale = letterbox.apply(image, self.fill_color), letterbox.to_canvas(boxes), letterbox.scale
             inside = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
             boxes, class_ids = boxes[inside], class_ids[inside]
-        return Sample(image, boxes, class_ids, int(self.annotations.image_ids[index]), scale, size_hw)
+        return Sample(image, boxes, class_ids, int(self.source.image_ids[index]), scale, size_hw)
 
 
 class ImageFiles(Dataset[Sample]):
@@ -155,37 +152,37 @@ def collate(samples: Sequence[Sample]) -> DetectionBatch:
     )
 
 
-def _model_rows(annotations: CocoAnnotations, classes: BoxClasses) -> npt.NDArray[np.int64]:
-    """Row of the model for each class of the file; -1 where no box needs one.
+def _model_rows(source: BoxSource, classes: BoxClasses) -> npt.NDArray[np.int64]:
+    """Row of the model for each class of the source; -1 where no box needs one.
 
     Raises:
         InputError: an annotated category has no row.
     """
     known = classes.class_id_by_category
-    own = annotations.classes
+    own = source.classes
     rows = np.array([known.get(category_id, -1) for category_id in own.category_ids], dtype=np.int64)
-    used = np.bincount(annotations.class_ids.numpy(), minlength=len(own)) > 0
+    used = np.bincount(source.class_ids, minlength=len(own)) > 0
     missing = np.flatnonzero(used & (rows < 0))
     if missing.size:
         first = missing[0]
         msg = (
-            f"annotation file '{annotations.path}' has boxes of {missing.size} categories that the model does not "
-            f"know, such as '{own.names[first]}' (id {own.category_ids[first]}); the model knows {len(classes)} "
-            f"classes, ids {min(classes.category_ids)} to {max(classes.category_ids)}. "
+            f"'{source.source}' has boxes of {missing.size} categories that the model does not know, such as "
+            f"'{own.names[first]}' (id {own.category_ids[first]}); the model knows {len(classes)} classes, ids "
+            f"{min(classes.category_ids)} to {max(classes.category_ids)}. "
             "Give the annotations that the model was made for, or make it for these classes."
         )
         raise InputError(msg)
     return rows
 
 
-def _check_folder(folder: Path, annotations: CocoAnnotations) -> None:
-    if not folder.is_dir():
-        msg = f"image folder '{folder}' does not exist. Give the folder with the images of '{annotations.path}'."
+def _check_first_image(source: BoxSource) -> None:
+    path = source.image_path(0)
+    if not path.parent.is_dir():
+        msg = f"image folder '{path.parent}' does not exist. Give the folder with the images of '{source.source}'."
         raise InputError(msg)
-    first = annotations.file_name(0)
-    if not (folder / first).is_file():
+    if not path.is_file():
         msg = (
-            f"image folder '{folder}' does not hold '{first}', the first image of '{annotations.path}'. "
+            f"image folder '{path.parent}' does not hold '{path.name}', the first image of '{source.source}'. "
             "Give the folder that its file names start from."
         )
         raise InputError(msg)

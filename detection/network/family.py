@@ -8,17 +8,15 @@ depart from the paper's equations, google/automl `efficientdet/hparams_config.py
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from backbones.scaling import member_phi, round_channels, scaled_name
-from engine.checked import Checked
 from engine.errors import InputError, check_choice
 from engine.numbers import AboveZeroToOne, CanvasSide, PositiveFloat, PositiveInt, ZeroToBelowOne
+from engine.settings import NetworkSettings, Overrides
 
 MemberName = Literal[
     "d0",
@@ -70,7 +68,7 @@ HALF: PerChannel = (0.5, 0.5, 0.5)  # maps 0..255 to -1..1: the Lite and the Adv
 
 
 @dataclass(frozen=True)
-class DetectorArchitecture(Checked):
+class DetectorArchitecture(NetworkSettings):
     """Everything that shapes the network or what its numbers mean.
 
     Attributes:
@@ -144,52 +142,11 @@ class DetectorArchitecture(Checked):
         """A = octaves x ratios."""
         return self.anchor_octaves * len(self.anchor_ratios)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, as a checkpoint stores them."""
-        plain = dataclasses.asdict(self)
-        plain["anchor_ratios"] = [list(ratio) for ratio in self.anchor_ratios]
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in plain.items()}
 
-    @classmethod
-    def from_dict(cls, stored: Mapping[str, Any]) -> DetectorArchitecture:
-        """The inverse of `to_dict`.
+class DetectorOverrides(Overrides, of=DetectorArchitecture):
+    """Values in place of the member's own; None leaves it. One number as `image_size` is a square canvas."""
 
-        Raises:
-            InputError: a key is not known to this version.
-        """
-        check_fields(stored)
-        return cls(**{key: _tuples(value) for key, value in stored.items()})
-
-
-@dataclass(frozen=True)
-class DetectorOverrides:
-    """Values in place of the member's own; None leaves it. Each is described in `DetectorArchitecture`."""
-
-    backbone: str | None = None
-    image_size: int | tuple[int, int] | None = None
-    fpn_channels: int | None = None
-    fpn_cells: int | None = None
-    head_repeats: int | None = None
-    fusion: Fusion | None = None
-    max_level: int | None = None
-    anchor_scale: float | None = None
-    anchor_octaves: int | None = None
-    anchor_ratios: tuple[tuple[float, float], ...] | None = None
-    activation: Activation | None = None
-    padding: Padding | None = None
-    norm_eps: float | None = None
-    norm_momentum: float | None = None
-    drop_path: float | None = None
-    mean: PerChannel | None = None
-    std: PerChannel | None = None
-    fill: Fill | None = None
-    pyramid: Pyramid | None = None
-    resampling: Resampling | None = None
-
-    def given(self) -> dict[str, Any]:
-        """Those that are not None."""
-        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {name: value for name, value in values.items() if value is not None}
+    image_size: CanvasSide | tuple[CanvasSide, CanvasSide] | None
 
 
 def _standard(
@@ -307,7 +264,7 @@ def scaled_member(phi: float) -> DetectorArchitecture:
     )
 
 
-def architecture(name: str, **overrides: Any) -> DetectorArchitecture:
+def architecture(name: str, **overrides: object) -> DetectorArchitecture:
     """The member called `name`, with some values replaced; a value of None leaves the member's own.
 
     `image_size` may be one number for a square canvas. `phi` and a number is `scaled_member`.
@@ -324,27 +281,15 @@ def architecture(name: str, **overrides: Any) -> DetectorArchitecture:
     return replaced(FAMILY[name], **overrides)
 
 
-def replaced(config: DetectorArchitecture, **overrides: Any) -> DetectorArchitecture:
+def replaced(config: DetectorArchitecture, **overrides: object) -> DetectorArchitecture:
     """An architecture with some values replaced, as `architecture` takes them.
 
     Raises:
         InputError: unknown field, or a value out of range.
     """
-    check_fields(overrides)
-    given = {key: _tuples(value) for key, value in overrides.items() if value is not None}
+    config.check_fields(overrides)
+    given = {key: value for key, value in overrides.items() if value is not None}
     size = given.get("image_size")
     if isinstance(size, int):
         given["image_size"] = (size, size)
-    return dataclasses.replace(config, **given)
-
-
-def _tuples(value: Any) -> Any:
-    """Lists, as JSON and checkpoints have them, as the tuples of a frozen architecture, to any depth."""
-    return tuple(_tuples(item) for item in value) if isinstance(value, list | tuple) else value
-
-
-def check_fields(given: Mapping[str, Any]) -> None:
-    """Raise InputError when a key is no field of `DetectorArchitecture`, naming the nearest."""
-    allowed = [field.name for field in dataclasses.fields(DetectorArchitecture)]
-    for key in given:
-        check_choice("architecture value", key, allowed)
+    return DetectorArchitecture.from_dict({**config.to_dict(), **given})

@@ -5,16 +5,16 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Literal, Protocol, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.data.ground_truth import GroundTruth, check_boxes, check_known
-from detection.scores.records import DetectionTable
+from detection.scores.records import DetectionTable, Found
+from detection.scores.result_files import check_boxes
+from detection.scores.truth import GroundTruth, Truth, check_known
 from engine.errors import InputError
 
 Backend: TypeAlias = Literal["pycocotools", "faster"]
@@ -77,8 +77,8 @@ class BoxScores:
 
 
 def evaluate_boxes(
-    ground_truth: GroundTruth | str | Path | Any,
-    detections: DetectionTable | NDArray[Any] | Sequence[Mapping[str, Any]],
+    ground_truth: Truth,
+    detections: Found,
     *,
     image_ids: Iterable[int] | None = None,
     backend: Backend = "pycocotools",
@@ -86,7 +86,7 @@ def evaluate_boxes(
     """Score boxes against COCO annotations.
 
     Args:
-        ground_truth: annotations read by `GroundTruth.of`, or what it reads: a file or a `pycocotools` COCO.
+        ground_truth: what `GroundTruth.of` takes: a `BoxSource`, a COCO file or a `pycocotools` COCO.
         detections: what `DetectionTable.of` takes. Categories that the ground truth does not list are left
             out, as pycocotools does.
         image_ids: score these images only, as if no other existed; the standard is all images of the file,
@@ -124,7 +124,34 @@ def evaluate_boxes(
     return BoxScores(**twelve, per_class=per_class)
 
 
-def _backend_types(backend: Backend) -> tuple[Any, Any]:
+class _Params(Protocol):
+    imgIds: list[int]  # noqa: N815  (pycocotools' names)
+    catIds: list[int]  # noqa: N815
+
+
+class _Coco(Protocol):
+    dataset: dict[str, object]
+
+    def createIndex(self) -> None: ...  # noqa: N802
+
+
+class _Evaluator(Protocol):
+    params: _Params
+    eval: Mapping[str, NDArray[np.float64]]
+    stats: NDArray[np.float64]
+
+    def evaluate(self) -> None: ...
+
+    def accumulate(self) -> None: ...
+
+    def summarize(self) -> None: ...
+
+
+_CocoType: TypeAlias = Callable[[], _Coco]
+_EvaluatorType: TypeAlias = Callable[[_Coco, _Coco, str], _Evaluator]
+
+
+def _backend_types(backend: Backend) -> tuple[_CocoType, _EvaluatorType]:
     if backend not in get_args(Backend):
         msg = f"backend '{backend}' is unknown; allowed: {', '.join(get_args(Backend))}."
         raise InputError(msg)
@@ -141,7 +168,7 @@ def _backend_types(backend: Backend) -> tuple[Any, Any]:
     return faster.COCO, faster.COCOeval_faster
 
 
-def _coco(coco_type: Any, truth: GroundTruth, annotations: list[dict[str, Any]]) -> Any:
+def _coco(coco_type: _CocoType, truth: GroundTruth, annotations: list[dict[str, object]]) -> _Coco:
     """An indexed COCO object, made without `loadRes`, which fails on an empty list and builds polygons."""
     coco = coco_type()
     coco.dataset = {
@@ -153,7 +180,7 @@ def _coco(coco_type: Any, truth: GroundTruth, annotations: list[dict[str, Any]])
     return coco
 
 
-def _annotation_entries(truth: GroundTruth) -> list[dict[str, Any]]:
+def _annotation_entries(truth: GroundTruth) -> list[dict[str, object]]:
     return _entries(
         image_id=truth.annotation_image_ids.tolist(),
         category_id=truth.annotation_category_ids.tolist(),
@@ -163,7 +190,7 @@ def _annotation_entries(truth: GroundTruth) -> list[dict[str, Any]]:
     )
 
 
-def _detection_entries(table: DetectionTable) -> list[dict[str, Any]]:
+def _detection_entries(table: DetectionTable) -> list[dict[str, object]]:
     return _entries(
         image_id=table.image_ids.tolist(),
         category_id=table.category_ids.tolist(),
@@ -174,7 +201,7 @@ def _detection_entries(table: DetectionTable) -> list[dict[str, Any]]:
     )
 
 
-def _entries(**columns: list[Any]) -> list[dict[str, Any]]:
+def _entries(**columns: list[object]) -> list[dict[str, object]]:
     """Row dictionaries, numbered from 1: pycocotools marks matches by id, and 0 means unmatched."""
     rows = zip(*columns.values(), strict=True)
     return [dict(zip(columns, row, strict=True), id=number) for number, row in enumerate(rows, start=1)]

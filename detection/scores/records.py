@@ -5,23 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from detection.data.ground_truth import Floats, Ints, JsonBox, JsonId, check_boxes, read_json
+from detection.data.boxes import Floats, Ints
+from detection.scores.result_files import Result, ResultEntry, check_boxes, read_results
 from engine.distributed import all_gather_objects
 from engine.errors import InputError
 from engine.outputs import atomic_path
 
-
-class _Result(msgspec.Struct, gc=False):
-    image_id: JsonId
-    category_id: JsonId
-    bbox: JsonBox
-    score: float
+Numbers: TypeAlias = NDArray[np.integer | np.floating]
+_KEYS = Result.__struct_fields__
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +41,7 @@ class DetectionTable:
         return len(self.image_ids)
 
     @classmethod
-    def of(cls, detections: DetectionTable | NDArray[Any] | Sequence[Mapping[str, Any]]) -> DetectionTable:
+    def of(cls, detections: Found) -> DetectionTable:
         """Take rows `[image_id, x, y, w, h, score, category_id]`, shape (D, 7), or COCO result entries.
 
         Raises:
@@ -58,12 +55,12 @@ class DetectionTable:
                 msg = f"detections must be (D, 7) rows {row}; got shape {detections.shape}"
                 raise InputError(msg)
             return cls._build(detections[:, 0], detections[:, 6], detections[:, 1:5], detections[:, 5])
-        keys = _Result.__struct_fields__
         for index, entry in enumerate(detections):
-            if missing := [key for key in keys if key not in entry]:
-                msg = f"detections[{index}] has no '{missing[0]}'. Each needs {', '.join(keys)}."
+            if missing := [key for key in _KEYS if key not in entry]:
+                msg = f"detections[{index}] has no '{missing[0]}'. Each needs {', '.join(_KEYS)}."
                 raise InputError(msg)
-        return cls._build(*([entry[key] for entry in detections] for key in keys))
+        image_ids, category_ids, boxes, scores = (np.array([entry[key] for entry in detections]) for key in _KEYS)
+        return cls._build(image_ids, category_ids, boxes, scores)
 
     @classmethod
     def read(cls, path: str | Path) -> DetectionTable:
@@ -72,18 +69,23 @@ class DetectionTable:
         Raises:
             InputError: the file is missing or no such list, a number is not finite, or a size is negative.
         """
-        what = "a COCO results list of {image_id, category_id, bbox, score}"
-        results = read_json(Path(path), list[_Result], what)
-        keys = _Result.__struct_fields__
-        table = cls._build(*([getattr(result, key) for result in results] for key in keys))
+        results = read_results(Path(path))
+        table = cls._build(
+            [result.image_id for result in results],
+            [result.category_id for result in results],
+            [result.bbox for result in results],
+            [result.score for result in results],
+        )
         check_boxes(table.boxes_xywh, table.scores, "score", f"'{path}': entry ")
         return table
 
     @classmethod
-    def _build(cls, image_ids: Any, category_ids: Any, boxes_xywh: Any, scores: Any) -> DetectionTable:
-        boxes = np.array(boxes_xywh, np.float64)
-        if boxes.size and boxes.shape != (len(image_ids), 4):
-            msg = f"boxes must be [x, y, width, height]; got shape {boxes.shape} for {len(image_ids)} of them"
+    def _build(
+        cls, image_ids: ArrayLike, category_ids: ArrayLike, boxes_xywh: ArrayLike, scores: ArrayLike
+    ) -> DetectionTable:
+        boxes, count = np.array(boxes_xywh, np.float64), len(np.asarray(image_ids))
+        if boxes.size and boxes.shape != (count, 4):
+            msg = f"boxes must be [x, y, width, height]; got shape {boxes.shape} for {count} of them"
             raise InputError(msg)
         return cls(
             image_ids=_whole(image_ids, "image"),
@@ -92,11 +94,14 @@ class DetectionTable:
             scores=np.array(scores, np.float64),
         )
 
-    def as_results(self) -> list[dict[str, Any]]:
+    def as_results(self) -> list[ResultEntry]:
         """COCO result entries; the numbers are not rounded, so that a file of them scores the same."""
         columns = (self.image_ids, self.category_ids, self.boxes_xywh, self.scores)
         rows = zip(*(column.tolist() for column in columns), strict=True)
-        return [dict(zip(_Result.__struct_fields__, row, strict=True)) for row in rows]
+        return [
+            {"image_id": image_id, "category_id": category_id, "bbox": box, "score": score}
+            for image_id, category_id, box, score in rows
+        ]
 
     def write_results(self, path: str | Path) -> None:
         """Write the JSON that the COCO test server and `python -m detection score` read.
@@ -110,14 +115,17 @@ class DetectionTable:
             temporary.write_bytes(encoded)
 
 
+Found: TypeAlias = DetectionTable | Numbers | Sequence[Mapping[str, ArrayLike]]
+
+
 class _Columns(NamedTuple):
     """V visits to images with D detections in all; visit v owns the next `counts[v]` detections."""
 
     image_ids: Ints
     counts: Ints
-    boxes_xyxy: NDArray[Any]
-    scores: NDArray[Any]
-    category_ids: Ints
+    boxes_xyxy: Numbers
+    scores: Numbers
+    category_ids: Numbers
 
 
 class DetectionRecords:
@@ -140,10 +148,10 @@ class DetectionRecords:
 
     def add(
         self,
-        image_ids: NDArray[Any],
-        boxes_xyxy: NDArray[Any],
-        scores: NDArray[Any],
-        category_ids: NDArray[Any],
+        image_ids: Numbers,
+        boxes_xyxy: Numbers,
+        scores: Numbers,
+        category_ids: Numbers,
         valid: NDArray[np.bool_] | None = None,
     ) -> None:
         """Add a batch of B images with M slots each.
@@ -191,7 +199,7 @@ class DetectionRecords:
             scores=merged.scores.astype(np.float64),
         )
 
-    def as_results(self) -> list[dict[str, Any]]:
+    def as_results(self) -> list[ResultEntry]:
         """COCO result entries of `table()`."""
         return self.table().as_results()
 
@@ -217,7 +225,7 @@ def _merge(parts: Sequence[_Columns]) -> _Columns:
     return _Columns(ids, counts[first], boxes[order], scores[order], category_ids[order])
 
 
-def _whole(values: Any, what: str) -> Ints:
+def _whole(values: ArrayLike, what: str) -> Ints:
     given = np.asarray(values)
     if given.size == 0:
         return np.empty(0, np.int64)

@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from detection.data.ground_truth import GroundTruth, check_known
 from detection.scores.metric import Backend, BoxScores, evaluate_boxes
 from detection.scores.records import DetectionTable
+from detection.scores.truth import GroundTruth, check_known
 from engine.cli.commands import parse_function, run_command
 from engine.outputs import make_folder, write_json
 

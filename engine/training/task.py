@@ -8,7 +8,7 @@ import sys
 from abc import ABC, abstractmethod
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, cast
 
 import torch
 from lightning.pytorch import LightningModule
@@ -16,6 +16,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
+from engine.data.contracts import SplitName, TaskData
 from engine.errors import InputError
 from engine.outputs import make_folder
 from engine.training.checkpoints import save_metadata
@@ -37,8 +38,11 @@ class Scores(Protocol):
         ...
 
 
-class DenseTask(LightningModule, ABC):
-    """A network with its training recipe.
+Data = TypeVar("Data", bound=TaskData)
+
+
+class DenseTask(LightningModule, ABC, Generic[Data]):
+    """A network with its training recipe; its type parameter is what it asks of its data module.
 
     A task's class names itself in `task`, the attribute that holds its network in `part` (the prefix of the keys in
     its checkpoints), and builds the network in `build`, which is called once the trainer knows the data.
@@ -82,7 +86,7 @@ class DenseTask(LightningModule, ABC):
         """Plain values from which a checkpoint's reader builds the network again."""
 
     @abstractmethod
-    def evaluate(self, split: str) -> Scores:
+    def evaluate(self, split: SplitName) -> Scores:
         """The scores of what was collected of a split by all processes, on each of them."""
 
     def setup(self, stage: str) -> None:
@@ -107,9 +111,10 @@ class DenseTask(LightningModule, ABC):
         return self._trainer is not None and self.trainer.ckpt_path is not None
 
     @property
-    def data(self) -> Any:
+    def data(self) -> Data | None:
         """The trainer's data module, or None without one."""
-        return getattr(self.trainer, "datamodule", None) if self._trainer is not None else None
+        # Lightning's Trainer sets the attribute without declaring it.
+        return cast("Data | None", getattr(self.trainer, "datamodule", None)) if self._trainer is not None else None
 
     def on_fit_start(self) -> None:
         """Say what is trained."""
@@ -159,9 +164,9 @@ class DenseTask(LightningModule, ABC):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def _global_batch(self) -> int:
-        loader: Any = self.data if self.data is not None else self.trainer.train_dataloader
-        size = loader.batch_size
-        return int(size) * self.trainer.world_size * self.trainer.accumulate_grad_batches
+        given: TaskData | None = self.data if self.data is not None else self.trainer.train_dataloader
+        assert given is not None
+        return int(given.batch_size) * self.trainer.world_size * self.trainer.accumulate_grad_batches
 
     def on_test_epoch_start(self) -> None:
         """As before a validation."""
@@ -179,7 +184,7 @@ class DenseTask(LightningModule, ABC):
         """As after a validation."""
         self._score("test")
 
-    def _score(self, split: str) -> None:
+    def _score(self, split: SplitName) -> None:
         scores = self.evaluate(split)
         if self.trainer.sanity_checking:
             return

@@ -11,9 +11,9 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset
 
+from detection.data.boxes import BoxSource
 from detection.data.classes import BoxClasses
-from detection.data.coco import CocoAnnotations
-from detection.data.dataset import CocoDetection, Sample
+from detection.data.dataset import BoxImages, Sample
 from detection.data.dataset import collate as collate_boxes
 from engine.data.augment import Augmented, ImageAugmenter
 from engine.data.images import FloatArray, Letterbox, UInt8Array, pad_to_canvas, resize_labels
@@ -21,7 +21,7 @@ from engine.errors import InputError, SampleError
 from joint.data.batch import JointBatch, JointEvaluationBatch
 from segmentation.data.classes import IGNORED, MaskClasses
 from segmentation.data.dataset import model_rows, read_instances_of
-from segmentation.data.pairs import LabelledFiles, Pair, read_image_of
+from segmentation.data.pairs import MaskSource, Pair, read_image_of
 
 Int32Array = npt.NDArray[np.int32]
 _NO_TRUTH: UInt8Array = np.empty((0, 0), dtype=np.uint8)
@@ -56,11 +56,11 @@ class Masks(NamedTuple):
         rows: (256,) the model's row by the files' row; `IGNORED` stays.
     """
 
-    files: LabelledFiles
+    files: MaskSource
     rows: UInt8Array
 
     @classmethod
-    def of(cls, files: LabelledFiles, classes: MaskClasses) -> Masks:
+    def of(cls, files: MaskSource, classes: MaskClasses) -> Masks:
         """Look the files' classes up by name among the model's.
 
         Raises:
@@ -69,15 +69,15 @@ class Masks(NamedTuple):
         return cls(files, model_rows(files, classes))
 
 
-def boxed_images(annotations: CocoAnnotations, folder: str | os.PathLike[str], classes: BoxClasses) -> CocoDetection:
-    """The images of an annotation file as they are, with their boxes in the model's rows.
+def boxed_images(source: BoxSource, classes: BoxClasses) -> BoxImages:
+    """The images of a source as they are, with their boxes in the model's rows.
 
     Crowds and boxes without area are left out.
 
     Raises:
-        InputError: as `CocoDetection`.
+        InputError: as `BoxImages`.
     """
-    return CocoDetection(annotations, os.fspath(folder), classes, (1, 1), (0, 0, 0), _as_read)
+    return BoxImages(source, classes, (1, 1), (0, 0, 0), _as_read)
 
 
 def _as_read(image: UInt8Array, boxes_xyxy: FloatArray, mask: UInt8Array | None = None) -> Augmented:
@@ -104,7 +104,7 @@ class JointImages(Dataset[JointSample]):
         canvas_hw: tuple[int, int],
         fill_color: tuple[int, int, int],
         *,
-        boxes: CocoDetection | None = None,
+        boxes: BoxImages | None = None,
         masks: Masks | None = None,
         augmenter: ImageAugmenter | None = None,
         evaluation: bool = False,
@@ -211,18 +211,16 @@ def _stacked(samples: Sequence[JointSample]) -> dict[str, torch.Tensor]:
     return collate_boxes([sample.labelled for sample in samples])._asdict() | labels
 
 
-def _places(files: LabelledFiles, boxes: CocoDetection) -> list[int]:
+def _places(files: MaskSource, boxes: BoxImages) -> list[int]:
     """Where each image with a mask stands in the annotations."""
-    annotations = boxes.annotations
-    known = {
-        os.path.normpath(boxes.image_folder / annotations.file_name(place)): place for place in range(len(annotations))
-    }
+    source = boxes.source
+    known = {os.path.normpath(source.image_path(place)): place for place in range(len(boxes))}
     places = [known.get(os.path.normpath(pair.image), -1) for pair in files.pairs]
     missing = [pair.image for pair, place in zip(files.pairs, places, strict=True) if place < 0]
     if missing:
         msg = (
-            f"{len(missing)} of {len(places)} images have no entry in '{annotations.path}', whose names start from "
-            f"'{boxes.image_folder}'; the first is '{missing[0]}'. Give the annotations of these images; "
+            f"{len(missing)} of {len(places)} images have no entry in '{source.source}', whose images begin with "
+            f"'{source.image_path(0)}'; the first is '{missing[0]}'. Give the annotations of these images; "
             "'python -m joint boxes' makes those of Cityscapes."
         )
         raise InputError(msg)

@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property, lru_cache
 from itertools import count
-from typing import Any, NamedTuple
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -25,6 +26,8 @@ from engine.errors import InputError
 from engine.numbers import NonNegativeFloat, NonNegativeInt, PositiveInt
 
 _MOST_SETS = 2
+Sample = TypeVar("Sample")
+Batch = TypeVar("Batch")
 
 
 class Draw(NamedTuple):
@@ -118,7 +121,27 @@ def _seed(*key: int) -> int:
     return int(np.random.SeedSequence(key[0], spawn_key=key[1:]).generate_state(1, np.uint64)[0]) >> 1
 
 
-class MixedLoader:
+class LoaderState(msgspec.Struct, frozen=True):
+    """Where a sequence of batches stands, and of which sets it is.
+
+    Attributes:
+        position: batches that were handed out.
+        left: batches of the epoch that were not.
+        sizes: as of the `Mixture`.
+        ratio: as there.
+        batch: as there.
+        seed: as there.
+    """
+
+    position: int
+    left: int
+    sizes: tuple[int, ...]
+    ratio: tuple[float, ...]
+    batch: int
+    seed: int
+
+
+class MixedLoader(Generic[Sample, Batch]):
     """Loads the batches of a mixture; an epoch is the next `len(loader)` of them.
 
     What is drawn while a sample is made comes from the sample's own seed, so that neither the number of workers nor an
@@ -140,9 +163,9 @@ class MixedLoader:
 
     def __init__(
         self,
-        sets: Sequence[Dataset[Any]],
+        sets: Sequence[Dataset[Sample]],
         mixture: Mixture,
-        collate: Callable[[Sequence[Any]], Any],
+        collate: Callable[[Sequence[Sample]], Batch],
         *,
         steps: int | None = None,
         rank: int = 0,
@@ -164,8 +187,8 @@ class MixedLoader:
         self._left = 0  # batches of the epoch that were not handed out
         self._resumed = 0  # the same, of the epoch that the next iteration goes on with
         # Lightning looks for this name, and stops the workers of what it finds.
-        self._iterator: Iterator[Any] | None = None
-        self._loader: DataLoader[Any] = DataLoader(
+        self._iterator: Iterator[Batch] | None = None
+        self._loader: DataLoader[Sample] = DataLoader(
             _Seeded(sets),
             batch_sampler=_Batches(self),
             collate_fn=collate,
@@ -177,12 +200,12 @@ class MixedLoader:
     def __len__(self) -> int:
         return self.steps
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Batch]:
         # Counted now, not at the first batch: Lightning asks once after a state was loaded and once for each epoch.
         batches, self._resumed = self._resumed or self.steps, 0
         return self._epoch(batches)
 
-    def _epoch(self, batches: int) -> Iterator[Any]:
+    def _epoch(self, batches: int) -> Iterator[Batch]:
         if self._iterator is None:
             self._iterator = iter(self._loader)
         for left in reversed(range(batches)):
@@ -196,7 +219,7 @@ class MixedLoader:
         """This process's samples of batch number `step`."""
         return self.mixture.at(step)[self.rank :: self.world]
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, object]:
         """Where the sequence stands; the same on every process."""
         mixture = self.mixture
         return {
@@ -208,7 +231,7 @@ class MixedLoader:
             "seed": mixture.seed,
         }
 
-    def load_state_dict(self, state_dict: Mapping[str, Any], *, within_epoch: bool = True) -> None:
+    def load_state_dict(self, state_dict: Mapping[str, object], *, within_epoch: bool = True) -> None:
         """Go on after the last batch that was handed out, with the seed of that time.
 
         Args:
@@ -218,38 +241,47 @@ class MixedLoader:
         Raises:
             InputError: the sets, the ratio or the batch are others.
         """
-        for name, what in (("batch", "images per step on all devices"), ("ratio", "ratio"), ("sizes", "images")):
-            own = getattr(self.mixture, name)
-            own = list(own) if isinstance(own, tuple) else own
-            if state_dict[name] != own:
+        state, own = msgspec.convert(dict(state_dict), LoaderState), self.mixture
+        for what, then, now in (
+            ("images per step on all devices", state.batch, own.batch),
+            ("ratio", list(state.ratio), list(own.ratio)),
+            ("images", list(state.sizes), list(own.sizes)),
+        ):
+            if then != now:
                 msg = (
-                    f"the training was begun with {state_dict[name]} as {what}, but the data now have {own}. Resume it "
+                    f"the training was begun with {then} as {what}, but the data now have {now}. Resume it "
                     "with the same, so that every image comes as often as it should, or start anew."
                 )
                 raise InputError(msg)
-        self.mixture = Mixture(self.mixture.sizes, self.mixture.ratio, self.mixture.batch, int(state_dict["seed"]))
-        self.position = int(state_dict["position"])
-        self._left = self._resumed = int(state_dict["left"]) if within_epoch else 0
+        self.mixture = replace(own, seed=state.seed)
+        self.position = state.position
+        self._left = self._resumed = state.left if within_epoch else 0
         self._iterator = None
+
+
+class _Stands(Protocol):
+    position: int
+
+    def draws(self, step: int) -> list[Draw]: ...
 
 
 class _Batches:
     """The keys of the batches from where the loader stands."""
 
-    def __init__(self, loader: MixedLoader) -> None:
+    def __init__(self, loader: _Stands) -> None:
         self.loader = loader
 
     def __iter__(self) -> Iterator[list[Draw]]:
         return (self.loader.draws(step) for step in count(self.loader.position))
 
 
-class _Seeded(Dataset[Any]):
+class _Seeded(Dataset[Sample]):
     """The samples of several sets, each made with its own random numbers."""
 
-    def __init__(self, sets: Sequence[Dataset[Any]]) -> None:
+    def __init__(self, sets: Sequence[Dataset[Sample]]) -> None:
         self.sets = list(sets)
 
-    def __getitem__(self, draw: Draw) -> Any:
+    def __getitem__(self, draw: Draw) -> Sample:
         with seeded(draw.seed):
             return self.sets[draw.which][draw.place]
 

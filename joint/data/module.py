@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from lightning import LightningDataModule
-from torch.utils.data import ConcatDataset, DataLoader
+from torch.utils.data import ConcatDataset
 
+from detection.data.boxes import BoxSource
 from detection.data.classes import BoxClasses
-from detection.data.dataset import CocoDetection
-from detection.data.module import CocoDataModule
+from detection.data.dataset import BoxImages
+from detection.data.module import ClassRows, CocoDataModule
 from engine.checked import checked
+from engine.data.augment import ImageAugmenter
+from engine.data.contracts import SPLITS, SplitName
+from engine.data.module import SplitData, canvas_of
 from engine.errors import InputError
 from engine.numbers import NonNegativeFloat, NonNegativeInt, PositiveInt
 from joint.data.augment import JointAugmentation
-from joint.data.batch import JointEvaluationBatch
+from joint.data.batch import JointBatch
+from joint.data.contracts import JointNetworkTask
 from joint.data.dataset import JointImages, JointSample, Masks, boxed_images, collate, collate_evaluation
 from joint.data.mixing import MixedLoader, Mixture
 from segmentation.data.classes import MaskClasses
 from segmentation.data.module import CityscapesData, FolderData, SegmentationDataModule
-
-SplitName = Literal["train", "val", "test"]
-SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
-_KINDS = ("images", "annotations")
-IMAGENET_MEAN_COLOR = (124, 116, 104)  # round(255 * (0.485, 0.456, 0.406))
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,16 @@ class BoxFiles:
     val_annotations: str | None = None
     test_images: str | None = None
     test_annotations: str | None = None
-    class_rows: Literal["contiguous", "by_id"] = "contiguous"
+    class_rows: ClassRows = "contiguous"
+
+    def of(self, split: SplitName) -> tuple[str | None, str | None]:
+        """Images and annotations of a split."""
+        splits: dict[SplitName, tuple[str | None, str | None]] = {
+            "train": (self.train_images, self.train_annotations),
+            "val": (self.val_images, self.val_annotations),
+            "test": (self.test_images, self.test_annotations),
+        }
+        return splits[split]
 
 
 @dataclass(frozen=True)
@@ -76,11 +85,8 @@ class MaskFiles:
     folder: FolderData = FolderData()
 
 
-class JointDataModule(LightningDataModule):
+class JointDataModule(SplitData[JointNetworkTask, JointSample, JointSample]):
     """Images for a detector and a segmenter on one canvas.
-
-    What the network sees is the task's to say. In `setup` these attributes of `trainer.lightning_module` are read:
-    `canvas_hw` (where `canvas_size` is None), `classes` (the detector's), `segmentation_classes` and `fill_color`.
 
     Args:
         layout: "both" for images that all have boxes and masks, "two" for one set with boxes and one with masks.
@@ -97,6 +103,9 @@ class JointDataModule(LightningDataModule):
         augmentation: what may happen to training images.
     """
 
+    collate = staticmethod(collate)
+    collate_whole = staticmethod(collate_evaluation)
+
     @checked
     def __init__(
         self,
@@ -112,7 +121,7 @@ class JointDataModule(LightningDataModule):
         num_workers: NonNegativeInt = 4,
         augmentation: JointAugmentation = JointAugmentation(),
     ) -> None:
-        super().__init__()
+        super().__init__(batch_size, num_workers, eval_batch_size)
         if not any(ratio):
             msg = f"ratio is {list(ratio)}; allowed are numbers of at least 0, not both of them 0."
             raise InputError(msg)
@@ -124,16 +133,13 @@ class JointDataModule(LightningDataModule):
         self.ratio = ratio
         self.steps_per_epoch = steps_per_epoch
         self.canvas_size = canvas_size
-        self.batch_size = batch_size
-        self.eval_batch_size = eval_batch_size or batch_size
-        self.num_workers = num_workers
         self.augmentation = augmentation
-        self._coco = CocoDataModule(**self._coco_paths(), class_rows=boxes.class_rows)
+        train, val, test = (self._box_paths(split) for split in SPLITS)
+        self._coco = CocoDataModule(None, *train, *val, *test, class_rows=boxes.class_rows)
         self._labelled = SegmentationDataModule(masks.layout, str(self.mask_root), masks.cityscapes, masks.folder)
-        self._training: list[JointImages] = []
-        self._whole: dict[SplitName, list[JointImages]] = {}
-        self._loader: MixedLoader | None = None
-        self._saved: dict[str, Any] = {}
+        self._to_mix: list[JointImages] = []
+        self._mixed: MixedLoader[JointSample, JointBatch] | None = None
+        self._saved: Mapping[str, object] = {}
 
     @property
     def cityscapes_scores(self) -> bool:
@@ -192,31 +198,40 @@ class JointDataModule(LightningDataModule):
             raise InputError(msg)
         return Path(file)
 
-    def setup(self, stage: str) -> None:
-        """Find what the stage needs: train and, where given, val for "fit"; else the one split."""
-        if stage == "fit":
-            augmenter = self.augmentation.build(self._canvas_hw(), self._fill_color())
-            self._training = self._sets("train", augmenter=augmenter)
-        needed: dict[str, list[SplitName]] = {
-            "fit": ["val"] if self.has("val") else [],
-            "validate": ["val"],
-            "test": ["test"],
-        }
-        for split in needed.get(stage, []):
-            self._whole[split] = self._sets(split, evaluation=True)
+    def box_source(self, split: SplitName) -> BoxSource:
+        """The images and boxes of a split, which are scored against.
 
-    def train_dataloader(self) -> MixedLoader:
+        Raises:
+            InputError: they were not given or cannot be used.
+        """
+        self.annotation_file(split)
+        if self._coco.paths[split][0] is None:
+            msg = f"the data have no '{split}_images'. Give --data.boxes.{split}_images."
+            raise InputError(msg)
+        return self._coco.box_source(split)
+
+    def training_set(self) -> ConcatDataset[JointSample]:
+        """The augmented training images: one set with both kinds of labels, or one for each kind."""
+        augmenter = self.augmentation.build(self._canvas_hw(), self.fill_color)
+        self._to_mix = self._sets("train", augmenter=augmenter)
+        return ConcatDataset(self._to_mix)
+
+    def whole_set(self, split: SplitName) -> ConcatDataset[JointSample]:
+        """The images of a split, those with boxes first."""
+        return ConcatDataset(self._sets(split, evaluation=True))
+
+    def train_dataloader(self) -> MixedLoader[JointSample, JointBatch]:
         """Shuffled, mixed and augmented, one sequence over all epochs."""
         world, rank = (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
         mixture = Mixture(
-            sizes=tuple(len(images) for images in self._training),
+            sizes=tuple(len(images) for images in self._to_mix),
             ratio=tuple(part for part in self.ratio if part) if self.layout == "two" else (1.0,),
             batch=self.batch_size * world,
             seed=int(os.environ.get("PL_GLOBAL_SEED", "0")),  # as Lightning's own samplers take it
         )
-        state = self._saved or ({} if self._loader is None else self._loader.state_dict())
-        self._loader = MixedLoader(
-            self._training,
+        state = self._saved or ({} if self._mixed is None else self._mixed.state_dict())
+        self._mixed = MixedLoader(
+            self._to_mix,
             mixture,
             collate,
             steps=self.steps_per_epoch,
@@ -227,55 +242,39 @@ class JointDataModule(LightningDataModule):
         )
         if state:
             # Lightning itself loads the state that ends an epoch, and only where the checkpoint was within one.
-            self._loader.load_state_dict(state, within_epoch=False)
+            self._mixed.load_state_dict(state, within_epoch=False)
             self._saved = {}
-        return self._loader
+        return self._mixed
 
-    def val_dataloader(self) -> DataLoader[JointEvaluationBatch] | list[Any]:
-        """Every image in file order, those with boxes first; an empty list where the split was not given."""
-        return self._whole_loader("val") if "val" in self._whole else []
-
-    def test_dataloader(self) -> DataLoader[JointEvaluationBatch]:
-        """Every image in file order, those with boxes first."""
-        return self._whole_loader("test")
-
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, object]:
         """How far the training has come in its sequence of batches."""
-        return {} if self._loader is None else self._loader.state_dict()
+        return {} if self._mixed is None else self._mixed.state_dict()
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: Mapping[str, object]) -> None:
         """Let the next training loader go on where another one stopped."""
         self._saved = dict(state_dict)
 
     def teardown(self, stage: str) -> None:
-        """Let the next training begin anew."""
+        """Let the next training begin from the first batch."""
         if stage == "fit":
-            self._loader = None
+            self._mixed = None
             self._saved = {}
 
-    def _whole_loader(self, split: SplitName) -> DataLoader[JointEvaluationBatch]:
-        images: ConcatDataset[JointSample] = ConcatDataset(self._whole[split])
-        loader: DataLoader[Any] = DataLoader(
-            images,
-            batch_size=self.eval_batch_size,
-            num_workers=self.num_workers,
-            collate_fn=collate_evaluation,
-            pin_memory=torch.cuda.is_available(),
-            persistent_workers=self.num_workers > 0,
-            # Else each start of workers would move the process's own random state, and a resumed training with it.
-            generator=torch.Generator(),
-        )
-        return loader
-
-    def _sets(self, split: SplitName, **options: Any) -> list[JointImages]:
+    def _sets(
+        self, split: SplitName, *, augmenter: ImageAugmenter | None = None, evaluation: bool = False
+    ) -> list[JointImages]:
         """The images of a split: one set that has both kinds of labels, or one for each kind."""
         wanted = self._wanted(split)
         boxes = self._boxed(split) if wanted[0] else None
         masks = self._masked(split) if wanted[1] else None
-        if self.layout == "both":
-            return [JointImages(self._canvas_hw(), self._fill_color(), boxes=boxes, masks=masks, **options)]
-        kinds: list[dict[str, Any]] = [{"boxes": boxes} if boxes else {}, {"masks": masks} if masks else {}]
-        return [JointImages(self._canvas_hw(), self._fill_color(), **kind, **options) for kind in kinds if kind]
+        kinds: list[tuple[BoxImages | None, Masks | None]] = [(boxes, masks)]
+        if self.layout == "two":
+            kinds = [kind for kind in ((boxes, None), (None, masks)) if kind != (None, None)]
+        canvas_hw, color = self._canvas_hw(), self.fill_color
+        return [
+            JointImages(canvas_hw, color, boxes=boxed, masks=masked, augmenter=augmenter, evaluation=evaluation)
+            for boxed, masked in kinds
+        ]
 
     def _wanted(self, split: SplitName) -> tuple[bool, bool]:
         """Whether images with boxes and images with masks are asked for."""
@@ -286,16 +285,11 @@ class JointDataModule(LightningDataModule):
         given = self.has_boxes(split), self.has_masks(split)
         return given if any(given) else (True, True)  # the first of which is then missed, in words
 
-    def _boxed(self, split: SplitName) -> CocoDetection:
-        file = self.annotation_file(split)
-        folder = self._coco.paths[split][0]
-        if folder is None:
-            msg = f"the data have no '{split}_images'. Give --data.boxes.{split}_images."
-            raise InputError(msg)
-        classes = self.classes if self._task is None else self._task.classes
-        boxes = boxed_images(self._coco.annotations(split), folder, classes)
+    def _boxed(self, split: SplitName) -> BoxImages:
+        source = self.box_source(split)
+        boxes = boxed_images(source, self.classes if self.task is None else self.task.classes)
         if split == "train" and not boxes.box_count:
-            msg = f"annotation file '{file}' has no box to learn from. Give annotations with boxes."
+            msg = f"'{source.source}' has no box to learn from. Give annotations with boxes."
             raise InputError(msg)
         return boxes
 
@@ -304,31 +298,30 @@ class JointDataModule(LightningDataModule):
             files = self._labelled.files(split)
         except InputError as error:
             raise InputError(str(error).replace("--data.", "--data.masks.")) from error
-        classes = self.segmentation_classes if self._task is None else self._task.segmentation_classes
+        classes = self.segmentation_classes if self.task is None else self.task.segmentation_classes
         return Masks.of(files, classes)
 
-    def _coco_paths(self) -> dict[str, Any]:
-        """Images and annotations of each split, as `CocoDataModule` takes them."""
-        given = {f"{split}_{what}": getattr(self.boxes, f"{split}_{what}") for split in SPLITS for what in _KINDS}
-        paths = {name: None if path is None else str(self.box_root / path) for name, path in given.items()}
-        if self.layout == "both":
-            for split in SPLITS:
-                own = self._paths_of_masks(split)
-                paths |= {name: str(path) for name, path in own.items() if paths[name] is None and path is not None}
-        return paths
+    def _box_paths(self, split: SplitName) -> tuple[str | None, str | None]:
+        """Images and annotations of a split, as `CocoDataModule` takes them."""
+        beside = self._paths_of_masks(split) if self.layout == "both" else (None, None)
+        images, annotations = (
+            own if given is None else self.box_root / given
+            for given, own in zip(self.boxes.of(split), beside, strict=True)
+        )
+        return None if images is None else str(images), None if annotations is None else str(annotations)
 
-    def _paths_of_masks(self, split: SplitName) -> dict[str, Path | None]:
+    def _paths_of_masks(self, split: SplitName) -> tuple[Path | None, Path | None]:
         """Where the images with masks lie, and the annotations that `python -m joint boxes` makes of Cityscapes."""
         if self.masks.layout == "folder":
-            folder = getattr(self.masks.folder, f"{split}_images")
-            return {f"{split}_images": None if folder is None else self.mask_root / folder}
+            folder = self.masks.folder.of(split)[0]
+            return None if folder is None else self.mask_root / folder, None
         name = self._cityscapes_split(split)
         if name is None:
-            return {}
-        return {
-            f"{split}_images": self.mask_root / "leftImg8bit" / name,
-            f"{split}_annotations": self.box_root / "annotations" / f"instances_{name}.json",
-        }
+            return None, None
+        return (
+            self.mask_root / "leftImg8bit" / name,
+            self.box_root / "annotations" / f"instances_{name}.json",
+        )
 
     def _cityscapes_split(self, split: SplitName) -> str | None:
         parts = self.masks.cityscapes
@@ -342,20 +335,5 @@ class JointDataModule(LightningDataModule):
             raise InputError(msg)
         return next(iter(parts.train_splits), None)
 
-    @property
-    def _task(self) -> Any:
-        return None if self.trainer is None else self.trainer.lightning_module
-
-    def _fill_color(self) -> tuple[int, int, int]:
-        return IMAGENET_MEAN_COLOR if self._task is None else self._task.fill_color
-
     def _canvas_hw(self) -> tuple[int, int]:
-        if isinstance(self.canvas_size, int):
-            return (self.canvas_size, self.canvas_size)
-        if self.canvas_size is not None:
-            return self.canvas_size
-        if self._task is None:
-            msg = "without a model the data need a 'canvas_size'. Give the side of the canvas in pixels."
-            raise InputError(msg)
-        height, width = self._task.canvas_hw
-        return (height, width)
+        return canvas_of(self.canvas_size, self.task, "a 'canvas_size'")

@@ -16,7 +16,7 @@ from segmentation.data.augment import CropAugmenter
 from segmentation.data.batch import EvaluationBatch, SegmentationBatch
 from segmentation.data.cityscapes.files import read_instance_ids
 from segmentation.data.classes import IGNORED, MaskClasses
-from segmentation.data.pairs import LabelledFiles, Pair, read_image_of
+from segmentation.data.pairs import MaskSource, Pair, read_image_of
 
 
 class Crop(NamedTuple):
@@ -60,7 +60,7 @@ class TrainingCrops(Dataset[Crop]):
         InputError: the model has no row for a class.
     """
 
-    def __init__(self, files: LabelledFiles, classes: MaskClasses, augmenter: CropAugmenter, repeat: int = 1) -> None:
+    def __init__(self, files: MaskSource, classes: MaskClasses, augmenter: CropAugmenter, repeat: int = 1) -> None:
         self.files = files
         self.augmenter = augmenter
         self.repeat = repeat
@@ -87,7 +87,7 @@ class WholeImages(Dataset[WholeImage]):
         InputError: the model has no row for a class.
     """
 
-    def __init__(self, files: LabelledFiles, classes: MaskClasses) -> None:
+    def __init__(self, files: MaskSource, classes: MaskClasses) -> None:
         self.files = files
         self._rows = model_rows(files, classes)
 
@@ -128,7 +128,7 @@ def collate_images(samples: Sequence[WholeImage]) -> EvaluationBatch:
     )
 
 
-def model_rows(files: LabelledFiles, classes: MaskClasses) -> UInt8Array:
+def model_rows(files: MaskSource, classes: MaskClasses) -> UInt8Array:
     """(256,) the model's row by the files' row; `IGNORED` stays.
 
     Raises:
@@ -148,7 +148,7 @@ def model_rows(files: LabelledFiles, classes: MaskClasses) -> UInt8Array:
     return rows
 
 
-def _read(files: LabelledFiles, pair: Pair, rows: UInt8Array) -> tuple[UInt8Array, UInt8Array]:
+def _read(files: MaskSource, pair: Pair, rows: UInt8Array) -> tuple[UInt8Array, UInt8Array]:
     """Picture and model's rows of one pair."""
     try:
         class_ids = rows[files.read_mask(pair.mask)]

@@ -5,28 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
-
-import torch
-from lightning import LightningDataModule
-from torch.utils.data import DataLoader
+from typing import Literal
 
 from engine.checked import checked
+from engine.data.contracts import SplitName
+from engine.data.module import SplitData
 from engine.errors import InputError
 from engine.numbers import NonNegativeInt, PositiveInt
 from segmentation.data.augment import SegmentationAugmentation
-from segmentation.data.batch import EvaluationBatch, SegmentationBatch
 from segmentation.data.cityscapes.files import Annotations, CityscapesFiles
 from segmentation.data.cityscapes.labels import CITYSCAPES
 from segmentation.data.class_files import class_list, read_class_list
 from segmentation.data.classes import MaskClasses, Rgb
-from segmentation.data.dataset import TrainingCrops, WholeImages, collate_crops, collate_images
+from segmentation.data.contracts import SegmenterTask
+from segmentation.data.dataset import Crop, TrainingCrops, WholeImage, WholeImages, collate_crops, collate_images
 from segmentation.data.mask_folder import MaskFolder
 from segmentation.data.masks import MaskFormat, MaskReader
-from segmentation.data.pairs import LabelledFiles
+from segmentation.data.pairs import MaskSource
 
-SplitName = Literal["train", "val", "test"]
-IMAGENET_MEAN_COLOR = (124, 116, 104)  # round(255 * (0.485, 0.456, 0.406))
 _LEAST_SIDE = 33  # pixels of a crop, as of any picture that the network takes
 
 
@@ -79,20 +75,25 @@ class FolderData:
     test_images: str | None = None
     test_masks: str | None = None
     test_list: str | None = None
-    classes: str | list[str] | dict[str, Any] | None = None
+    classes: str | list[str] | dict[str, object] | None = None
     mask_format: MaskFormat = "index"
     ignore_values: tuple[int, ...] | None = None
     ignore_colors: tuple[Rgb, ...] = ()
     image_suffix: str = ""
     mask_suffix: str = ""
 
+    def of(self, split: SplitName) -> tuple[str | None, str | None, str | None]:
+        """Images, masks and list of a split."""
+        splits: dict[SplitName, tuple[str | None, str | None, str | None]] = {
+            "train": (self.train_images, self.train_masks, self.train_list),
+            "val": (self.val_images, self.val_masks, self.val_list),
+            "test": (self.test_images, self.test_masks, self.test_list),
+        }
+        return splits[split]
 
-class SegmentationDataModule(LightningDataModule):
+
+class SegmentationDataModule(SplitData[SegmenterTask, Crop, WholeImage]):
     """Cityscapes, or any folders of images and masks.
-
-    What the network sees is the task's to say. In `setup` these attributes of `trainer.lightning_module` are read:
-    `classes` (`MaskClasses`, whose rows the masks are given in) and `fill_color` (the mean colour, three numbers of 0
-    to 255).
 
     Args:
         layout: which of the two the data are.
@@ -106,6 +107,9 @@ class SegmentationDataModule(LightningDataModule):
         augmentation: what may happen to training images.
         repeat: how often each training image comes in one epoch; a small set loses less time between epochs.
     """
+
+    collate = staticmethod(collate_crops)
+    collate_whole = staticmethod(collate_images)
 
     @checked
     def __init__(
@@ -121,7 +125,7 @@ class SegmentationDataModule(LightningDataModule):
         augmentation: SegmentationAugmentation = SegmentationAugmentation(),
         repeat: PositiveInt = 1,
     ) -> None:
-        super().__init__()
+        super().__init__(batch_size, num_workers, eval_batch_size)
         height, width = (crop_size, crop_size) if isinstance(crop_size, int) else crop_size
         self.crop_hw = (height, width)
         if min(self.crop_hw) < _LEAST_SIDE:
@@ -131,13 +135,8 @@ class SegmentationDataModule(LightningDataModule):
         self.layout = layout
         self.cityscapes = cityscapes
         self.folder = folder
-        self.batch_size = batch_size
-        self.eval_batch_size = eval_batch_size
-        self.num_workers = num_workers
         self.augmentation = augmentation
         self.repeat = repeat
-        self._train: TrainingCrops | None = None
-        self._whole: dict[SplitName, WholeImages] = {}
 
     @property
     def cityscapes_scores(self) -> bool:
@@ -162,10 +161,11 @@ class SegmentationDataModule(LightningDataModule):
     def has(self, split: SplitName) -> bool:
         """Whether the split was given."""
         if self.layout == "folder":
-            return any(getattr(self.folder, f"{split}_{what}") is not None for what in ("images", "masks"))
+            images, masks, _ = self.folder.of(split)
+            return images is not None or masks is not None
         return bool(self._splits(split))
 
-    def files(self, split: SplitName) -> LabelledFiles:
+    def files(self, split: SplitName) -> MaskSource:
         """The pairs of a split.
 
         Raises:
@@ -174,10 +174,10 @@ class SegmentationDataModule(LightningDataModule):
         if self.layout == "folder":
             folder = self.folder
             reader = MaskReader(self.classes, folder.mask_format, folder.ignore_values, folder.ignore_colors)
-            names = getattr(folder, f"{split}_list")
+            images, masks, names = folder.of(split)
             return MaskFolder(
-                self._path(f"{split}_images"),
-                self._path(f"{split}_masks"),
+                self._path(images, f"{split}_images"),
+                self._path(masks, f"{split}_masks"),
                 reader,
                 image_suffix=folder.image_suffix,
                 mask_suffix=folder.mask_suffix,
@@ -191,52 +191,25 @@ class SegmentationDataModule(LightningDataModule):
             self.root, self._splits(split), self.cityscapes.annotations if split == "train" else "fine"
         )
 
-    def setup(self, stage: str) -> None:
-        """Find what the stage needs: train and, where given, val for "fit"; else the one split."""
-        task: Any = self.trainer.lightning_module if self.trainer is not None else None
-        classes = self.classes if task is None else task.classes
-        if stage == "fit":
-            fill_color = IMAGENET_MEAN_COLOR if task is None else task.fill_color
-            augmenter = self.augmentation.build(self.crop_hw, fill_color)
-            self._train = TrainingCrops(self.files("train"), classes, augmenter, self.repeat)
-            self._check_train(self._train)
-        needed: dict[str, list[SplitName]] = {
-            "fit": ["val"] if self.has("val") else [],
-            "validate": ["val"],
-            "test": ["test"],
-        }
-        for split in needed.get(stage, []):
-            self._whole[split] = WholeImages(self.files(split), classes)
+    def training_set(self) -> TrainingCrops:
+        """The augmented training crops.
 
-    def train_dataloader(self) -> DataLoader[SegmentationBatch]:
-        """Shuffled and augmented; a last batch that is not full is left to the next epoch's shuffle."""
-        assert self._train is not None
-        return self._loader(self._train, self.batch_size, collate_crops, train=True)
+        Raises:
+            InputError: the files cannot be used, or are fewer than a step takes.
+        """
+        augmenter = self.augmentation.build(self.crop_hw, self.fill_color)
+        crops = TrainingCrops(self.files("train"), self._rows, augmenter, self.repeat)
+        self.check_train_share(crops, crops.files.source, ", or --data.repeat")
+        return crops
 
-    def val_dataloader(self) -> DataLoader[EvaluationBatch] | list[Any]:
-        """Every image in file order; an empty list where the split was not given."""
-        return self._whole_loader("val") if "val" in self._whole else []
+    def whole_set(self, split: SplitName) -> WholeImages:
+        """The images and masks of a split at full size."""
+        return WholeImages(self.files(split), self._rows)
 
-    def test_dataloader(self) -> DataLoader[EvaluationBatch]:
-        """Every image in file order."""
-        return self._whole_loader("test")
-
-    def _whole_loader(self, split: SplitName) -> DataLoader[EvaluationBatch]:
-        return self._loader(self._whole[split], self.eval_batch_size, collate_images)
-
-    def _loader(self, dataset: Any, batch_size: int, collate: Any, *, train: bool = False) -> DataLoader[Any]:
-        return DataLoader(
-            dataset,
-            batch_size=batch_size,
-            shuffle=train,
-            drop_last=train,
-            num_workers=self.num_workers,
-            collate_fn=collate,
-            pin_memory=torch.cuda.is_available(),
-            persistent_workers=self.num_workers > 0,
-            # Workers' seeds of its own: an evaluation leaves the training's random numbers alone.
-            generator=None if train else torch.Generator(),
-        )
+    @property
+    def _rows(self) -> MaskClasses:
+        """What the rows of masks mean to the network."""
+        return self.classes if self.task is None else self.task.classes
 
     def _splits(self, split: SplitName) -> tuple[str, ...]:
         if split == "train":
@@ -244,19 +217,8 @@ class SegmentationDataModule(LightningDataModule):
         name = self.cityscapes.val_split if split == "val" else self.cityscapes.test_split
         return () if name is None else (name,)
 
-    def _path(self, option: str) -> Path:
-        given: str | None = getattr(self.folder, option)
+    def _path(self, given: str | None, option: str) -> Path:
         if given is None:
             msg = f"the data have no '{option}'. Give --data.folder.{option}."
             raise InputError(msg)
         return self.root / given
-
-    def _check_train(self, crops: TrainingCrops) -> None:
-        world = 1 if self.trainer is None else self.trainer.world_size
-        share = -(-len(crops) // world)  # as DistributedSampler deals them out
-        if share < self.batch_size:
-            msg = (
-                f"'{crops.files.source}' has {len(crops)} images, fewer than one step takes ({self.batch_size} on each "
-                f"of {world} devices). Give --data.batch_size of at most {max(1, share)}, or --data.repeat."
-            )
-            raise InputError(msg)

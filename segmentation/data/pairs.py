@@ -27,7 +27,7 @@ class Pair(NamedTuple):
     instances: Path | None = None
 
 
-class LabelledFiles(Protocol):
+class MaskSource(Protocol):
     """A set of pictures with masks, as `CityscapesFiles` and `MaskFolder` find them."""
 
     @property

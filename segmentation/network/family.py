@@ -8,13 +8,12 @@ google-research/deeplab2, g3doc/faq.md.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from engine.checked import Checked
 from engine.errors import InputError, check_choice
 from engine.numbers import AboveZeroToOne, OpenUnitInterval, PositiveInt, ZeroToBelowOne
+from engine.settings import NetworkSettings, Overrides, tuples
 
 MemberName = Literal[
     "b0", "b1", "b2", "b3", "b4", "b5", "b6", "b7",
@@ -42,7 +41,7 @@ _STRIDES: dict[str, tuple[int, ...]] = {"deeplabv3plus": (16, 8, 32), "pan": (16
 
 
 @dataclass(frozen=True)
-class SegmenterArchitecture(Checked):
+class SegmenterArchitecture(NetworkSettings):
     """Everything that shapes the network or what its numbers mean.
 
     Attributes:
@@ -101,21 +100,6 @@ class SegmenterArchitecture(Checked):
             msg = f"architecture.output_stride is {self.output_stride}; allowed: {listed} for {self.decoder}."
             raise InputError(msg)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, as a checkpoint stores them."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, stored: Mapping[str, Any]) -> SegmenterArchitecture:
-        """The inverse of `to_dict`; lists become tuples."""
-        known = {field.name for field in dataclasses.fields(cls)}
-        unknown = sorted(set(stored) - known)
-        if unknown:
-            msg = f"the architecture has no field '{unknown[0]}'. Was it written by a later version?"
-            raise InputError(msg)
-        values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in stored.items()}
-        return cls(**values)
-
     def at_stride(self, output_stride: OutputStride) -> SegmenterArchitecture:
         """The same weights at another output stride: the rates grow as the stride falls, so that ASPP sees as far."""
         if self.decoder != "deeplabv3plus":
@@ -126,32 +110,10 @@ class SegmenterArchitecture(Checked):
         return dataclasses.replace(self, output_stride=output_stride, atrous_rates=(first, second, third))
 
 
-@dataclass(frozen=True)
-class SegmenterOverrides:
-    """Values in place of the member's own; None leaves it. Each is described in `SegmenterArchitecture`."""
+class SegmenterOverrides(Overrides, of=SegmenterArchitecture):
+    """Values in place of the member's own; None leaves it."""
 
-    backbone: str | None = None
-    decoder: DecoderName | None = None
-    output_stride: OutputStride | None = None
-    exact_gates: bool | None = None
-    atrous_rates: Rates | None = None
-    decoder_channels: int | None = None
-    skip_channels: int | None = None
-    separable_aspp: bool | None = None
-    image_pooling: bool | None = None
-    dropout: float | None = None
-    aux_head: bool | None = None
-    alignment: Alignment | None = None
-    norm_eps: float | None = None
-    norm_momentum: float | None = None
-    drop_path: float | None = None
-    mean: PerChannel | None = None
-    std: PerChannel | None = None
-
-    def given(self) -> dict[str, Any]:
-        """Those that are not None."""
-        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {name: value for name, value in values.items() if value is not None}
+    output_stride: OutputStride | None
 
 
 def strides(decoder: str) -> tuple[int, ...]:
@@ -180,13 +142,13 @@ def architecture(member: str, **overrides: Any) -> SegmenterArchitecture:
     check_choice("member", member, FAMILY)
     given = {key: value for key, value in overrides.items() if value is not None}
     for key in given:
-        check_choice("field of the architecture", key, [field.name for field in dataclasses.fields(SegmenterOverrides)])
+        check_choice("field of the architecture", key, SegmenterOverrides.names())
     decoder = given.get("decoder", FAMILY[member].decoder)
     stride = given.get("output_stride", strides(decoder)[0])
     usual = FAMILY[member].to_dict() | {"output_stride": stride, "atrous_rates": RATES.get(stride, RATES[16])}
     config = SegmenterArchitecture.from_dict(usual | given)
     # A checkpoint says all fields, also those that mean nothing to its decoder.
-    misplaced = [key for key in _DEEPLAB_FIELDS if getattr(config, key) != usual[key]]
+    misplaced = [key for key in _DEEPLAB_FIELDS if getattr(config, key) != tuples(usual[key])]
     if decoder != "deeplabv3plus" and misplaced:
         msg = f"architecture.{misplaced[0]} is DeepLabv3+'s, but the decoder is {decoder}. Leave it out."
         raise InputError(msg)

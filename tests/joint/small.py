@@ -76,7 +76,7 @@ def write_parts(folder: Path, streets: Path) -> tuple[EfficientDet, Segmenter]:
     """`detector.ckpt` and `segmenter.ckpt`, as the single tasks write them for the scenes; each has seen an image."""
     torch.manual_seed(3)
     categories = json.loads((streets / "annotations/instances_train.json").read_text())["categories"]
-    detector = EfficientDet("lite0", classes=BoxClasses.from_categories(categories), **DETECTOR)
+    detector = EfficientDet("lite0", classes=BoxClasses.in_order((c["name"], c["id"]) for c in categories), **DETECTOR)
     segmenter = Segmenter("lite0", mean=detector.config.mean, std=detector.config.std, **SEGMENTER)
     for network, task in ((detector, "detection"), (segmenter, "segmentation")):
         network.train()(torch.randint(0, 256, (2, 3, *CANVAS_HW), dtype=torch.uint8))

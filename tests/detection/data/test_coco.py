@@ -115,7 +115,7 @@ class TestContent:
         read = CocoAnnotations.read(path)
         content = json.loads(path.read_text())
         assert len(read) == 80
-        assert len(read.boxes_xyxy) == len(content["annotations"])
+        assert len(read.boxes_xywh) == len(content["annotations"])
         assert read.classes.category_ids == tuple(sorted(c["id"] for c in content["categories"]))
         of_image = [a for a in content["annotations"] if a["image_id"] == content["images"][5]["id"]]
         np.testing.assert_allclose(read.boxes_of(5).boxes_xyxy[:, :2], [a["bbox"][:2] for a in of_image], rtol=1e-6)
@@ -134,7 +134,7 @@ class TestMemory:
         read = CocoAnnotations.read(file)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        assert len(read.boxes_xyxy) == 20000
+        assert len(read.boxes_xywh) == 20000
         assert file.stat().st_size > 20e6
         # 160 bytes of tensors and parser objects per box, a few hundred kB around them; the polygons cost nothing.
         assert peak < 20000 * 250
@@ -142,12 +142,21 @@ class TestMemory:
     def test_a_spawned_worker_gets_shared_memory(self, file: Path) -> None:
         read = CocoAnnotations.read(written(file, small_set()))
         sent = bytes(ForkingPickler.dumps(read))
-        tensors = [value for value in vars(read).values() if isinstance(value, torch.Tensor)]
-        assert len(tensors) == 8
-        assert all(tensor.is_shared() for tensor in tensors)
         received = pickle.loads(sent)
-        received.boxes_xyxy[0, 0] = 42.0
-        assert read.boxes_xyxy[0, 0] == 42.0
+        columns = [name for name, value in vars(read).items() if isinstance(value, np.ndarray)]
+        assert len(columns) == 9
+        for name in columns:
+            np.testing.assert_array_equal(getattr(received, name), getattr(read, name))
+            # Both look at the same memory, and at the tensor in it that torch shares.
+            getattr(received, name).flat[0] = 1
+            assert getattr(read, name).flat[0] == 1
+            assert torch.from_numpy(getattr(read, name)).untyped_storage().data_ptr() == getattr(read, name).ctypes.data
+        received.boxes_xywh[0, 0] = 42.0
+        assert read.boxes_xywh[0, 0] == 42.0
+
+    def test_an_empty_column_travels_too(self, file: Path) -> None:
+        read = CocoAnnotations.read(written(file, small_set() | {"annotations": []}))
+        assert pickle.loads(bytes(ForkingPickler.dumps(read))).boxes_of(0).boxes_xyxy.shape == (0, 4)
 
 
 def changed(**changes: Any) -> dict[str, Any]:
@@ -168,20 +177,22 @@ BAD = {
     "NaN": (changed(bbox=[1, 2, float("nan"), 4]), "annotation 2 has the box [1, 2, nan, 4]"),
     "infinity": (changed(bbox=[1, 2, float("-inf"), 4]), "annotation 2 has the box [1, 2, -inf, 4]"),
     "too large for float32": (changed(bbox=[1, 2, 1e300, 4]), "annotation 2 has the box [1.0, 2.0, 1e+300, 4.0]"),
-    "three numbers": (changed(bbox=[1, 2, 3]), "Expected `array` of length 4 - at `$.annotations[1].bbox`"),
-    "null box": (changed(bbox=None), "annotation 2 has no 'bbox' - at `$.annotations[1]`"),
-    "id as text": (changed(image_id="7"), "Expected `int`, got `str` - at `$.annotations[1].image_id`"),
+    "three numbers": (changed(bbox=[1, 2, 3]), "annotations[1].bbox: expected array of length 4"),
+    "null box": (changed(bbox=None), "annotations[1]: annotation 2 has no 'bbox'"),
+    "id as text": (changed(image_id="7"), "annotations[1].image_id: expected int, got str"),
     "id of 70 bits": (changed(image_id=2**70), "too large for 64 bits"),
-    "no images": ({k: v for k, v in small_set().items() if k != "images"}, "missing required field `images`"),
-    "no categories": ({"images": [], "annotations": []}, "missing required field `categories`"),
-    "no file name": (changed(images=[{"id": 1}]), "missing required field `file_name` - at `$.images[0]`"),
+    "no images": ({k: v for k, v in small_set().items() if k != "images"}, "it has no 'images'"),
+    "no categories": ({"images": [], "annotations": []}, "it has no 'categories'"),
+    "no file name": (changed(images=[{"id": 1}]), "image 1 has no 'file_name' (1 such)"),
     "empty images": (changed(images=[], annotations=[]), "'images' is empty"),
     "empty categories": (changed(categories=[]), "'categories' is empty"),
-    "a list": ([{"image_id": 1, "bbox": [1, 2, 3, 4]}], "Expected `object`, got `array`"),
+    "a list": ([{"image_id": 1, "bbox": [1, 2, 3, 4]}], "it: expected object, got array"),
     "not JSON": ("hello", "it is not valid JSON: JSON is malformed: invalid character (byte 0)"),
     "cut off": (json.dumps(small_set())[:-40], "it is not valid JSON: Input data was truncated"),
     "empty file": ("", "it cannot be read"),
-    "NaN elsewhere": (changed(area=float("nan")), "it is not valid JSON: JSON is malformed: invalid character"),
+    "NaN area": (changed(area=float("nan")), "annotation 2 has the area nan. Give a finite number"),
+    "infinite area": (json.dumps(small_set()).replace("12}", "1e999}"), "annotation 1 has the area inf"),
+    "NaN elsewhere": (changed(score=float("nan")), "it is not valid JSON: JSON is malformed: invalid character"),
 }
 
 

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from detection.data.augment import DetectionAugmentation
 from detection.data.classes import BoxClasses
 from detection.data.coco import CocoAnnotations
-from detection.data.dataset import CocoDetection, ImageFiles, collate
+from detection.data.dataset import BoxImages, ImageFiles, collate
 from detection.data.module import CocoDataModule
 from engine.data.images import Letterbox
 from engine.errors import InputError
@@ -57,9 +57,9 @@ def root(tmp_path: Path) -> Path:
     return write_set(tmp_path / "set")
 
 
-def detection(root: Path, **options: Any) -> CocoDetection:
+def detection(root: Path, **options: Any) -> BoxImages:
     options = {"classes": CLASSES, "canvas_hw": (64, 64), "fill_color": FILL} | options
-    return CocoDetection(CocoAnnotations.read(root / "gt.json"), root / "images", **options)
+    return BoxImages(CocoAnnotations.read(root / "gt.json", root / "images"), **options)
 
 
 def data_module(root: Path, **options: Any) -> CocoDataModule:
@@ -108,7 +108,7 @@ class TestSamples:
             torch.manual_seed(seed)
             sample = data[5]
             torch.manual_seed(seed)
-            found = data.annotations.boxes_of(5)
+            found = data.source.boxes_of(5)
             again = data.augmenter(np.asarray(Image.open(root / "images" / "5.png")), found.boxes_xyxy)
             assert sample.class_ids.tolist() == [(1, 0, 1, 0, 1)[i] for i in again.kept]
             lost += 5 - len(again.kept)
@@ -199,10 +199,9 @@ class TestErrors:
             detection(root)[0]
 
     def test_folders(self, root: Path) -> None:
-        annotations = CocoAnnotations.read(root / "gt.json")
         for folder, wording in (("nowhere", "does not exist"), (".", "does not hold '0.png', the first image of")):
             with pytest.raises(InputError, match=wording):
-                CocoDetection(annotations, root / folder, CLASSES, (64, 64), FILL)
+                BoxImages(CocoAnnotations.read(root / "gt.json", root / folder), CLASSES, (64, 64), FILL)
 
     def test_categories_the_model_does_not_know(self, root: Path) -> None:
         with pytest.raises(InputError, match=r"boxes of 1 categories that the model does not know, such as 'car'"):
@@ -248,7 +247,7 @@ class TestDataModule:
             ({"val_images": None}, "no 'val_images'"),
             ({"batch_size": 0}, "batch_size is 0"),
             ({"image_size": 0}, "image_size is 0"),
-            ({"image_size": None}, "without a model the data needs an 'image_size'"),
+            ({"image_size": None}, "without a model the data need an 'image_size'"),
             (
                 {"batch_size": 7},
                 "fewer than one step takes (7 on each of 1 devices). Give --data.batch_size of at most 6.",

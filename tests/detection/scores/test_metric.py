@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools.coco import COCO
 
-from detection.data.ground_truth import GroundTruth
 from detection.scores.metric import evaluate_boxes
 from detection.scores.records import DetectionTable
 from detection.scores.score import score
+from detection.scores.truth import GroundTruth
 from engine.errors import InputError
 from tests.detection.coco_oracle import NAMES, assert_equal, awkward_set, evaluate, run_pycocotools, twelve
 

@@ -34,19 +34,27 @@ BROKEN_RESULTS = [
     (b"[" + json.dumps(ENTRY).replace("0.5", "1e999").encode() + b"]", "entry [0] has the score inf"),
 ]
 BROKEN_TRUTH = [
-    (b"", "is not JSON"),
-    ([], "is not a COCO annotation file: it: expected object, got array"),
+    (b"", "it cannot be read: cannot mmap an empty file. Give a COCO detection file"),
+    (b"{", "it is not valid JSON"),
+    ([], "it: expected object, got array. Give a COCO detection file"),
     ({}, "has no 'images'"),
     ({"images": [], "annotations": []}, "has no 'categories'"),
     ({**TRUTH, "annotations": [{"image_id": 1, "category_id": 1}]}, "annotations[0] has no 'bbox'"),
     ({**TRUTH, "categories": [{"id": 1}]}, "categories[0] has no 'name'"),
-    ({**TRUTH, "categories": TRUTH["categories"] * 2}, "category id 1 more than once"),
-    ({**TRUTH, "images": [{"id": 2}]}, "1 image id that the annotation file does not list: 1."),
+    ({**TRUTH, "categories": TRUTH["categories"] * 2}, "category ids [1] stand more than once"),
+    ({"images": [], "categories": []}, "has no 'annotations'"),
+    (
+        {**TRUTH, "images": [{"id": 2}]},
+        "1 annotations whose image_id the file does not list, the first is",
+    ),
     (
         {**TRUTH, "annotations": [{**ENTRY, "category_id": 6}]},
-        "1 category id that the annotation file does not list: 6.",
+        "1 annotations whose category_id the file does not list, the first is annotations[0] with category_id 6.",
     ),
-    ({**TRUTH, "annotations": [{**ENTRY, "bbox": [0, 0, -1, 2]}]}, "annotations[0] has a negative width"),
+    (
+        {**TRUTH, "annotations": [{**ENTRY, "bbox": [0, 0, -1, 2]}]},
+        "annotations[0] has the box [0.0, 0.0, -1.0, 2.0]; ",
+    ),
     ({**TRUTH, "annotations": [{**ENTRY, "area": math.nan}]}, "annotations[0] has the area nan"),
 ]
 
@@ -85,8 +93,8 @@ def test_score_names_what_is_wrong_in_one_line(part, content, message, tmp_path,
         (["--annotations", "gt.json", "--results", "dt.json", "--resluts", "x"], "Did you mean 'results'?"),
         (["--annotations", "a", "--results", "b", "--backend", "fast"], "--backend is 'fast'; allowed: 'pycocotools'"),
         (["--annotations", "a", "--results", "b", "--per_class", "ja"], "--per_class is 'ja'; allowed: true, false"),
-        (["--annotations", "gone.json", "--results", "b"], "cannot read 'gone.json': No such file"),
-        (["--annotations", ".", "--results", "b"], "cannot read '.': Is a directory"),
+        (["--annotations", "gone.json", "--results", "b"], "annotation file 'gone.json' does not exist."),
+        (["--annotations", ".", "--results", "b"], "annotation file '.': it cannot be read: Is a directory"),
     ],
 )  # fmt: skip
 def test_command_line_faults(argv, message, capsys):

@@ -1,0 +1,34 @@
+"""What a detector's task and its data ask of each other."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from detection.data.boxes import BoxSource
+from detection.data.classes import BoxClasses
+from engine.data.contracts import CanvasTask, SplitName, TaskData
+
+
+class DetectorTask(CanvasTask, Protocol):
+    """What a data module with boxes asks of its task."""
+
+    @property
+    def classes(self) -> BoxClasses:
+        """The class list, in whose rows the boxes are given."""
+        ...
+
+
+class ScoredBoxes(TaskData, Protocol):
+    """What scoring boxes asks of a data module."""
+
+    def box_source(self, split: SplitName) -> BoxSource:
+        """The images and boxes of a split, which are scored against."""
+        ...
+
+
+class DetectionData(ScoredBoxes, Protocol):
+    """What a detector's task asks of its data module."""
+
+    def train_classes(self) -> BoxClasses:
+        """The class list of a model made for these data."""
+        ...

@@ -1,0 +1,92 @@
+"""What shapes a network as one frozen object: stored as plain values, read back, and overridden value by value.
+
+A task writes each field of its architecture once, with its type, its default and its line of documentation; the class
+of overrides is derived from it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self, get_type_hints
+
+from engine.checked import Checked
+from engine.errors import check_choice
+
+
+@dataclass(frozen=True)
+class NetworkSettings(Checked):
+    """Base of the frozen dataclasses that say what a network is; their values are plain, or tuples of such."""
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values and lists, as a checkpoint stores them."""
+        return {field.name: _lists(getattr(self, field.name)) for field in dataclasses.fields(self)}
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, object]) -> Self:
+        """The inverse of `to_dict`; what an older version did not store yet takes its default.
+
+        Raises:
+            InputError: a key is not known to this version.
+        """
+        cls.check_fields(stored)
+        make: Callable[..., Self] = cls
+        return make(**{key: tuples(value) for key, value in stored.items()})
+
+    @classmethod
+    def check_fields(cls, given: Collection[str]) -> None:
+        """Do nothing if every key is a field.
+
+        Raises:
+            InputError: one is not; the message names the nearest.
+        """
+        allowed = [field.name for field in dataclasses.fields(cls)]
+        for key in given:
+            check_choice("architecture value", key, allowed)
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """Values in place of a member's own; None leaves it.
+
+    `class DetectorOverrides(Overrides, of=DetectorArchitecture)` becomes a frozen dataclass with the fields of the
+    other class but for `name`, each of its type or None, and None by default, and with their documentation. A field
+    that the class itself annotates has that type.
+    """
+
+    if TYPE_CHECKING:
+
+        def __init__(self, **given: object) -> None: ...
+
+    def __init_subclass__(cls, of: type[NetworkSettings]) -> None:
+        super().__init_subclass__()
+        hints = get_type_hints(of, include_extras=True)
+        own = inspect.get_annotations(cls)
+        names = [field.name for field in dataclasses.fields(of) if field.name != "name"]
+        cls.__annotations__ = {name: own.get(name, hints[name] | None) for name in names}
+        for name in names:
+            setattr(cls, name, None)
+        described = inspect.cleandoc(of.__doc__ or "").partition("\nAttributes:\n")[2].partition("\n\n")[0]
+        cls.__doc__ = f"{inspect.cleandoc(cls.__doc__ or '')}\n\nAttributes:\n{described}\n"
+        dataclass(frozen=True)(cls)
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """The fields, in order."""
+        return list(cls.__annotations__)
+
+    def given(self) -> dict[str, Any]:
+        """Those that are not None."""
+        values = {name: getattr(self, name) for name in self.names()}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+def tuples(value: object) -> object:
+    """Lists, as JSON and checkpoints have them, as the tuples of a frozen object, to any depth."""
+    return tuple(tuples(item) for item in value) if isinstance(value, list | tuple) else value
+
+
+def _lists(value: object) -> object:
+    return [_lists(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,40 @@
+"""What a segmenter's task and its data ask of each other."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from engine.data.contracts import PictureTask, TaskData
+from segmentation.data.classes import MaskClasses
+
+
+class SegmenterTask(PictureTask, Protocol):
+    """What a data module with masks asks of its task."""
+
+    @property
+    def classes(self) -> MaskClasses:
+        """The class list, in whose rows the masks are given."""
+        ...
+
+
+class ScoredMasks(TaskData, Protocol):
+    """What scoring masks asks of a data module."""
+
+    @property
+    def cityscapes_scores(self) -> bool:
+        """Whether the official Cityscapes scores, categories and instances among them, can be had."""
+        ...
+
+
+class SegmentationData(ScoredMasks, Protocol):
+    """What a segmenter's task asks of its data module."""
+
+    @property
+    def classes(self) -> MaskClasses:
+        """The class list of a model made for these data."""
+        ...
+
+    @property
+    def crop_hw(self) -> tuple[int, int]:
+        """Height and width of the training crops in pixels."""
+        ...
