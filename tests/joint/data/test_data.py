@@ -276,7 +276,7 @@ class TestAugmentation:
 
     @pytest.mark.parametrize(
         ("options", "message"),
-        [({"vflip": 2}, "vflip is 2"), ({"hflip": -1}, "hflip is -1"), ({"scale_min": 3}, "scales are 3 to 2.0")],
+        [({"vflip": 2}, "vflip is 2"), ({"hflip": -1}, "hflip is -1"), ({"scale_min": 3}, "scales are 3.0 to 2.0")],
     )
     def test_refusals(self, options: dict[str, Any], message: str) -> None:
         with pytest.raises(InputError, match=message):
