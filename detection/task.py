@@ -18,8 +18,10 @@ from detection.network.model import EfficientDet
 from detection.network.postprocess import Postprocess
 from detection.scores.metric import Backend, BoxScores, evaluate_boxes
 from detection.scores.records import DetectionRecords
+from detection.spec import SPEC
 from engine.distributed import all_reduce_sum, run_on_main
 from engine.errors import InputError
+from engine.tasks import TaskSpec
 from engine.training.recipe import Optimizer, Schedule
 from engine.training.task import DenseTask
 
@@ -52,11 +54,8 @@ class DetectionTask(DenseTask):
         results: file for the detections of validation or test in COCO's results form.
     """
 
-    task: ClassVar[str] = "detection"
+    spec: ClassVar[TaskSpec] = SPEC
     part: ClassVar[str] = "detector"
-    monitor: ClassVar[str] = "val_ap"
-    in_progress_bar: ClassVar[tuple[str, ...]] = ("val_ap", "val_ap50")
-    checkpoint_args: ClassVar[tuple[str, ...]] = ("member", "architecture", "classes")
     detector: EfficientDet
 
     def __init__(

@@ -21,6 +21,7 @@ from detection.scores.metric import Backend, BoxScores, evaluate_boxes
 from engine.distributed import run_on_main
 from engine.errors import InputError
 from engine.outputs import write_json
+from engine.tasks import TaskSpec
 from engine.training.recipe import Optimizer, Schedule
 from engine.training.task import DenseTask
 from joint.answers import JointFound, found_in_batch
@@ -30,6 +31,7 @@ from joint.network.norms import Norms, network_type, shared_parameters
 from joint.network.parts import DetectorPart, SegmenterPart, make_parts
 from joint.scores.records import JointRecords
 from joint.scores.scores import JointScores
+from joint.spec import SPEC
 from joint.training.balance import Balance, Uncertainty, agreement, gradient_vector, pcgrad_backward
 from joint.training.losses import joint_losses
 from segmentation.data.classes import MaskClasses
@@ -70,13 +72,8 @@ class JointTask(DenseTask):
         results: JSON file for all scores of validation or test.
     """
 
-    task: ClassVar[str] = "joint"
+    spec: ClassVar[TaskSpec] = SPEC
     part: ClassVar[str] = "network"
-    monitor: ClassVar[str] = "val_joint"
-    in_progress_bar: ClassVar[tuple[str, ...]] = ("val_ap", "val_miou")
-    checkpoint_args: ClassVar[tuple[str, ...]] = ("detector", "segmenter", "norms")
-    resume_args: ClassVar[tuple[str, ...]] = (*DenseTask.resume_args, "train", "balance")
-    resumes_within_epochs: ClassVar[bool] = True
 
     def __init__(
         self,

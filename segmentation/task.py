@@ -10,6 +10,7 @@ from torch import Tensor
 from engine.distributed import all_reduce_sum
 from engine.errors import InputError
 from engine.outputs import write_json
+from engine.tasks import TaskSpec
 from engine.training.recipe import Optimizer, Schedule
 from engine.training.task import DenseTask
 from segmentation.data.batch import EvaluationBatch, SegmentationBatch
@@ -22,6 +23,7 @@ from segmentation.network.model import Segmenter
 from segmentation.prediction.writer import PredictionBatch
 from segmentation.scores.metric import SegmentationScores
 from segmentation.scores.records import SegmentationRecords
+from segmentation.spec import SPEC
 
 # DeepLab's: SGD 0.01 for 16 images, poly 0.9 without warm-up (detectron2 projects/DeepLab; tensorflow/models
 # research/deeplab/train.py).
@@ -56,11 +58,8 @@ class SegmentationTask(DenseTask):
         results: JSON file for all scores of validation or test.
     """
 
-    task: ClassVar[str] = "segmentation"
+    spec: ClassVar[TaskSpec] = SPEC
     part: ClassVar[str] = "segmenter"
-    monitor: ClassVar[str] = "val_miou"
-    in_progress_bar: ClassVar[tuple[str, ...]] = ("val_miou",)
-    checkpoint_args: ClassVar[tuple[str, ...]] = ("member", "architecture", "classes")
     segmenter: Segmenter
 
     def __init__(

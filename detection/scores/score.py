@@ -10,7 +10,7 @@ from pathlib import Path
 from detection.data.ground_truth import GroundTruth, check_known
 from detection.scores.metric import Backend, BoxScores, evaluate_boxes
 from detection.scores.records import DetectionTable
-from engine.cli.commands import parse_function, run_command
+from engine.cli.commands import parse_function, program, run_command
 from engine.outputs import make_folder, write_json
 
 
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line, print the table; returns 2 after one short line of error, else 0."""
 
     def act() -> None:
-        scores = score(**parse_function(score, "python -m detection score", argv, __doc__))
+        scores = score(**parse_function(score, f"{program('detection')} score", argv, __doc__))
         sys.stdout.write(scores.table() + "\n")
 
     return run_command(act)

@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
-from lightning.pytorch.cli import SaveConfigCallback
+from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -219,7 +220,7 @@ class RandomState(Callback):
 
 def _commit() -> str | None:
     """The commit of this source tree, with `-dirty` where it was changed; None outside a checkout."""
-    source = Path(__file__).parents[1]
+    source = Path(__file__).parents[2]
     git = shutil.which("git")
     if git is None or not (source / ".git").exists():
         return None
@@ -235,14 +236,16 @@ class SaveRun(SaveConfigCallback):
         parser: The parser that read the configuration.
         config: The configuration.
         folder: The run's folder.
-        task: The task's name.
+        program: How the program is called, such as `python -m detection`.
         arguments: The command line after the program's name.
     """
 
-    def __init__(self, parser: Any, config: Any, folder: Path, task: str, arguments: Sequence[str]) -> None:
+    def __init__(
+        self, parser: LightningArgumentParser, config: Namespace, folder: Path, program: str, arguments: Sequence[str]
+    ) -> None:
         super().__init__(parser, config, save_to_log_dir=False)
         self.folder = folder
-        self.task = task
+        self.program = program
         self.arguments = list(arguments)
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -250,7 +253,7 @@ class SaveRun(SaveConfigCallback):
         for name in ("config.yaml", "versions.json"):
             _set_aside(self.folder / name)
         write_text(self.folder / "config.yaml", self.parser.dump(self.config, skip_none=False))
-        own = sys.argv[1:] == self.arguments
-        command = sys.orig_argv if own else ["python", "-m", self.task, *self.arguments]
+        own = sys.argv[-len(self.arguments) :] == self.arguments
+        command = sys.orig_argv if own else [*self.program.split(), *self.arguments]
         record = {"command": shlex.join(command), "commit": _commit(), "versions": versions()}
         write_json(self.folder / "versions.json", record)

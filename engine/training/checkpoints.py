@@ -22,7 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.errors import InputError, did_you_mean
+from engine.errors import InputError
+from engine.training.checkpoint_files import require_checkpoint
 
 KEY = "effdense"
 FORMAT = 1
@@ -86,23 +87,8 @@ def save_metadata(checkpoint: dict[str, Any], task: str, model: Mapping[str, Any
     checkpoint[KEY] = {"format": FORMAT, "task": task, "model": plain, "versions": versions()}
 
 
-def _nearest_file(path: Path) -> str:
-    if not path.parent.is_dir():
-        return f" There is no folder '{path.parent}'."
-    names = sorted(p.name for p in path.parent.iterdir() if p.suffix == path.suffix and p.is_file())
-    hint = did_you_mean(path.name, names)
-    return hint or (f" In that folder: {', '.join(names[:5])}." if names else "")
-
-
 def _load(path: Path) -> Any:
-    if not path.exists():
-        msg = f"there is no checkpoint '{path}'.{_nearest_file(path)} Give the path of a .ckpt file."
-        raise InputError(msg)
-    if not path.is_file():
-        inside = sorted(p.name for p in path.glob("*.ckpt"))
-        held = f" It has {', '.join(inside[:5])}." if inside else ""
-        msg = f"'{path}' is a folder.{held} Give the path of a .ckpt file."
-        raise InputError(msg)
+    require_checkpoint(path)
     try:
         # Mapping needs the zip layout that torch.save has written since torch 1.6.
         return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))

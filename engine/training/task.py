@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from engine.errors import InputError
 from engine.outputs import make_folder
+from engine.tasks import TaskSpec
 from engine.training.checkpoints import save_metadata
 from engine.training.memory import keep_freed_memory
 from engine.training.recipe import Optimizer, Schedule, build_optimizer, build_scheduler
@@ -40,7 +41,7 @@ class Scores(Protocol):
 class DenseTask(LightningModule, ABC):
     """A network with its training recipe.
 
-    A task's class names itself in `task`, the attribute that holds its network in `part` (the prefix of the keys in
+    A task's class names its `spec`, the attribute that holds its network in `part` (the prefix of the keys in
     its checkpoints), and builds the network in `build`, which is called once the trainer knows the data.
 
     Validation and test share their steps: `validation_step` collects, `evaluate` scores all that was collected.
@@ -51,14 +52,8 @@ class DenseTask(LightningModule, ABC):
         results: file that `evaluate` writes, if it is given.
     """
 
-    task: ClassVar[str]
+    spec: ClassVar[TaskSpec]
     part: ClassVar[str]
-    monitor: ClassVar[str]
-    monitor_mode: ClassVar[str] = "max"
-    checkpoint_args: ClassVar[tuple[str, ...]]
-    resume_args: ClassVar[tuple[str, ...]] = ("optimizer", "schedule")
-    in_progress_bar: ClassVar[tuple[str, ...]]
-    resumes_within_epochs: ClassVar[bool] = False
 
     def __init__(self, optimizer: Optimizer, schedule: Schedule, results: str | None) -> None:
         super().__init__()
@@ -184,7 +179,7 @@ class DenseTask(LightningModule, ABC):
         if self.trainer.sanity_checking:
             return
         for name, value in scores.as_dict(f"{split}_").items():
-            self.log(name, value, prog_bar=name in self.in_progress_bar, rank_zero_only=False)
+            self.log(name, value, prog_bar=name in self.spec.in_progress_bar, rank_zero_only=False)
         self.scores = scores
 
     def on_validation_end(self) -> None:
@@ -222,4 +217,4 @@ class DenseTask(LightningModule, ABC):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store what the network is, so that it can be rebuilt from the file alone."""
         recipe = {"optimizer": asdict(self.optimizer), "schedule": asdict(self.schedule)}
-        save_metadata(checkpoint, self.task, self.network_settings() | recipe)
+        save_metadata(checkpoint, self.spec.name, self.network_settings() | recipe)
