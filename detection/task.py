@@ -21,6 +21,7 @@ from detection.scores.records import DetectionRecords
 from detection.spec import SPEC
 from engine.distributed import all_reduce_sum, run_on_main
 from engine.errors import InputError
+from engine.outputs import write_json
 from engine.tasks import TaskSpec
 from engine.training.recipe import Optimizer, Schedule
 from engine.training.task import DenseTask
@@ -51,7 +52,8 @@ class DetectionTask(DenseTask):
         optimizer: update rule, learning rate and decay.
         schedule: warm-up and course of the learning rate.
         evaluator: `pycocotools`, or `faster` for the same numbers sooner (extra `fast`).
-        results: file for the detections of validation or test in COCO's results form.
+        detections: file for the detections of validation or test in COCO's results form.
+        scores: JSON file for all scores of validation or test.
     """
 
     spec: ClassVar[TaskSpec] = SPEC
@@ -74,9 +76,11 @@ class DetectionTask(DenseTask):
         optimizer: Optimizer = Optimizer(),
         schedule: Schedule = Schedule(),
         evaluator: Backend = "pycocotools",
-        results: str | None = None,
+        detections: str | None = None,
+        scores: str | None = None,
     ) -> None:
-        super().__init__(optimizer, schedule, results)
+        super().__init__(optimizer, schedule, detections, scores)
+        self.detections_file, self.scores_file = detections, scores
         self.member = member
         self.architecture = architecture
         self.num_classes = num_classes
@@ -208,6 +212,11 @@ class DetectionTask(DenseTask):
         if split not in self._truth:
             data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
             self._truth[split] = GroundTruth.of(data.annotation_file(split))
-        if self.results is not None and not self.trainer.sanity_checking:
-            records.write_results(Path(self.results))
-        return evaluate_boxes(self._truth[split], records.table(), image_ids=records.image_ids, backend=self.evaluator)
+        writing = not self.trainer.sanity_checking
+        if self.detections_file is not None and writing:
+            records.write_results(Path(self.detections_file))
+        truth, table = self._truth[split], records.table()
+        scores = evaluate_boxes(truth, table, image_ids=records.image_ids, backend=self.evaluator)
+        if self.scores_file is not None and writing:
+            write_json(self.scores_file, scores.to_dict())
+        return scores

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -69,7 +70,8 @@ class JointTask(DenseTask):
         schedule: warm-up and course of the learning rate.
         evaluator: `pycocotools`, or `faster` for the same numbers sooner (extra `fast`).
         ap_share: weight of AP in `val_joint`, by which the best checkpoint is told; the rest is that of mIoU.
-        results: JSON file for all scores of validation or test.
+        detections: file for the detections of validation or test in COCO's results form.
+        scores: JSON file for all scores of validation or test.
     """
 
     spec: ClassVar[TaskSpec] = SPEC
@@ -95,9 +97,11 @@ class JointTask(DenseTask):
         schedule: Schedule = Schedule(),
         evaluator: Backend = "pycocotools",
         ap_share: float = 0.5,
-        results: str | None = None,
+        detections: str | None = None,
+        scores: str | None = None,
     ) -> None:
-        super().__init__(optimizer, schedule, results)
+        super().__init__(optimizer, schedule, detections, scores)
+        self.detections_file, self.scores_file = detections, scores
         if train != "both" and (balance.method != "fixed" or balance.measure):
             msg = (
                 f"model.train is {train}, and one loss needs no balance. Leave balance.method and balance.measure out."
@@ -319,13 +323,15 @@ class JointTask(DenseTask):
             boxes = run_on_main(lambda: self._evaluate_boxes(records, split))
         masks = records.masks.scores() if len(records.masks) else None
         scores = JointScores(boxes, masks, self.ap_share)
-        if self.results is not None and self.trainer.is_global_zero and not self.trainer.sanity_checking:
-            write_json(self.results, scores.to_dict())
+        if self.scores_file is not None and self.trainer.is_global_zero and not self.trainer.sanity_checking:
+            write_json(self.scores_file, scores.to_dict())
         return scores
 
     def _evaluate_boxes(self, records: JointRecords, split: str) -> BoxScores:
         if split not in self._truth:
             self._truth[split] = GroundTruth.of(self.data.annotation_file(split))
+        if self.detections_file is not None and not self.trainer.sanity_checking:
+            records.boxes.write_results(Path(self.detections_file))
         table, seen = records.boxes.table(), records.boxes.image_ids
         return evaluate_boxes(self._truth[split], table, image_ids=seen, backend=self.evaluator)
 

@@ -55,7 +55,7 @@ class SegmentationTask(DenseTask):
         schedule: warm-up and course of the learning rate.
         boundary: tolerance of the boundary F-score in validation and test, below 1 a share of the diagonal, such as
             0.0075, from 1 on pixels; null leaves it out, as it takes time.
-        results: JSON file for all scores of validation or test.
+        scores: JSON file for all scores of validation or test.
     """
 
     spec: ClassVar[TaskSpec] = SPEC
@@ -78,9 +78,10 @@ class SegmentationTask(DenseTask):
         optimizer: Optimizer = SGD,
         schedule: Schedule = POLY,
         boundary: float | None = None,
-        results: str | None = None,
+        scores: str | None = None,
     ) -> None:
-        super().__init__(optimizer, schedule, results)
+        super().__init__(optimizer, schedule, scores)
+        self.scores_file = scores
         self.member = member
         self.architecture = architecture
         self.given_classes = classes
@@ -210,6 +211,6 @@ class SegmentationTask(DenseTask):
         """The scores of all images, the same on every process."""
         assert self.records is not None
         scores = self.records.gather().scores()
-        if self.results is not None and self.trainer.is_global_zero and not self.trainer.sanity_checking:
-            write_json(self.results, scores.to_dict())
+        if self.scores_file is not None and self.trainer.is_global_zero and not self.trainer.sanity_checking:
+            write_json(self.scores_file, scores.to_dict())
         return scores

@@ -49,15 +49,15 @@ class DenseTask(LightningModule, ABC):
     Args:
         optimizer: update rule, learning rate and decay.
         schedule: warm-up and course of the learning rate.
-        results: file that `evaluate` writes, if it is given.
+        outputs: files that `evaluate` writes, None for those that are not asked for.
     """
 
     spec: ClassVar[TaskSpec]
     part: ClassVar[str]
 
-    def __init__(self, optimizer: Optimizer, schedule: Schedule, results: str | None) -> None:
+    def __init__(self, optimizer: Optimizer, schedule: Schedule, *outputs: str | None) -> None:
         super().__init__()
-        self.results = results
+        self.outputs = tuple(file for file in outputs if file is not None)
         self.scores: Scores | None = None
         self.optimizer = optimizer
         self.schedule = schedule
@@ -82,8 +82,8 @@ class DenseTask(LightningModule, ABC):
 
     def setup(self, stage: str) -> None:
         """Prove that the results can be written, before the time that finding them takes."""
-        if self.results is not None:
-            make_folder(Path(self.results).parent)
+        for file in self.outputs:
+            make_folder(Path(file).parent)
 
     def configure_model(self) -> None:
         """Build the network, once the trainer knows the data."""

@@ -33,7 +33,7 @@ IMAGENET_MEAN_COLOR = (124, 116, 104)  # round(255 * (0.485, 0.456, 0.406))
 class BoxFiles:
     """Where the annotations with boxes lie, and their images.
 
-    In layout `both` the images are those of the masks, and the annotations of Cityscapes are by default
+    In format `both` the images are those of the masks, and the annotations of Cityscapes are by default
     `annotations/instances_SPLIT.json`, which `python -m joint boxes` writes.
 
     Attributes:
@@ -63,13 +63,13 @@ class MaskFiles:
 
     Attributes:
         root: folder that the paths start from; without it data.root.
-        layout: whether they are Cityscapes or any folders of images and masks.
+        format: whether they are Cityscapes or any folders of images and masks.
         cityscapes: which parts of Cityscapes are used.
         folder: where one's own images and masks lie.
     """
 
     root: str | None = None
-    layout: Literal["cityscapes", "folder"] = "cityscapes"
+    format: Literal["cityscapes", "folder"] = "cityscapes"
     cityscapes: CityscapesData = CityscapesData()
     folder: FolderData = FolderData()
 
@@ -81,11 +81,11 @@ class JointDataModule(LightningDataModule):
     `canvas_hw` (where `canvas_size` is None), `classes` (the detector's), `segmentation_classes` and `fill_color`.
 
     Args:
-        layout: "both" for images that all have boxes and masks, "two" for one set with boxes and one with masks.
+        format: "both" for images that all have boxes and masks, "two" for one set with boxes and one with masks.
         root: folder that all paths start from; without it they start from the working folder.
         boxes: where the boxes lie.
         masks: where the masks lie.
-        ratio: parts of the images with boxes and of those with masks in layout `two`: 3 and 1 takes three images with
+        ratio: parts of the images with boxes and of those with masks in format `two`: 3 and 1 takes three images with
             boxes for each with a mask. What has part 0 is not trained on.
         steps_per_epoch: steps in an epoch; null is one pass of the set that takes longer.
         canvas_size: side of the canvas, or its height and width; null takes the model's own.
@@ -97,7 +97,7 @@ class JointDataModule(LightningDataModule):
 
     def __init__(
         self,
-        layout: Literal["both", "two"] = "both",
+        format: Literal["both", "two"] = "both",
         root: str | None = None,
         boxes: BoxFiles = BoxFiles(),
         masks: MaskFiles = MaskFiles(),
@@ -110,7 +110,7 @@ class JointDataModule(LightningDataModule):
         augmentation: JointAugmentation = JointAugmentation(),
     ) -> None:
         super().__init__()
-        check_choice("layout", layout, ("both", "two"))
+        check_choice("format", format, ("both", "two"))
         counts = {"batch_size": batch_size, "eval_batch_size": eval_batch_size, "steps_per_epoch": steps_per_epoch}
         for name, count in counts.items():
             if count is not None and count < 1:
@@ -125,7 +125,7 @@ class JointDataModule(LightningDataModule):
         if canvas_size is not None and min(canvas_size if isinstance(canvas_size, tuple) else (canvas_size,)) < 1:
             msg = f"canvas_size is {canvas_size}; allowed is at least 1 pixel."
             raise InputError(msg)
-        self.layout = layout
+        self.format = format
         self.boxes = boxes
         self.masks = masks
         self.box_root = Path(boxes.root or root or "")
@@ -138,7 +138,7 @@ class JointDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.augmentation = augmentation
         self._coco = CocoDataModule(**self._coco_paths(), class_rows=boxes.class_rows)
-        self._labelled = SegmentationDataModule(masks.layout, str(self.mask_root), masks.cityscapes, masks.folder)
+        self._labelled = SegmentationDataModule(masks.format, str(self.mask_root), masks.cityscapes, masks.folder)
         self._training: list[JointImages] = []
         self._whole: dict[SplitName, list[JointImages]] = {}
         self._loader: MixedLoader | None = None
@@ -164,16 +164,16 @@ class JointDataModule(LightningDataModule):
         """The class list of a segmenter made for these data.
 
         Raises:
-            InputError: the folder layout has none, or it cannot be used.
+            InputError: the folder format has none, or it cannot be used.
         """
-        if self.masks.layout == "folder" and self.masks.folder.classes is None:
+        if self.masks.format == "folder" and self.masks.folder.classes is None:
             msg = "the masks have no class list. Give --data.masks.folder.classes, such as '[background, nucleus]'."
             raise InputError(msg)
         return self._labelled.classes
 
     def has_boxes(self, split: SplitName) -> bool:
         """Whether boxes were given for the split."""
-        return self._coco.has(split) and (self.layout == "two" or self.has_masks(split))
+        return self._coco.has(split) and (self.format == "two" or self.has_masks(split))
 
     def has_masks(self, split: SplitName) -> bool:
         """Whether masks were given for the split."""
@@ -193,7 +193,7 @@ class JointDataModule(LightningDataModule):
         if file is None:
             msg = f"the data have no '{split}_annotations'. Give --data.boxes.{split}_annotations."
             raise InputError(msg)
-        if not Path(file).is_file() and self.layout == "both" and self.masks.layout == "cityscapes":
+        if not Path(file).is_file() and self.format == "both" and self.masks.format == "cityscapes":
             made = (
                 f"python -m joint boxes --root {self.mask_root} --split {self._cityscapes_split(split)} --output {file}"
             )
@@ -219,7 +219,7 @@ class JointDataModule(LightningDataModule):
         world, rank = (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
         mixture = Mixture(
             sizes=tuple(len(images) for images in self._training),
-            ratio=tuple(part for part in self.ratio if part) if self.layout == "two" else (1.0,),
+            ratio=tuple(part for part in self.ratio if part) if self.format == "two" else (1.0,),
             batch=self.batch_size * world,
             seed=int(os.environ.get("PL_GLOBAL_SEED", "0")),  # as Lightning's own samplers take it
         )
@@ -281,14 +281,14 @@ class JointDataModule(LightningDataModule):
         wanted = self._wanted(split)
         boxes = self._boxed(split) if wanted[0] else None
         masks = self._masked(split) if wanted[1] else None
-        if self.layout == "both":
+        if self.format == "both":
             return [JointImages(self._canvas_hw(), self._fill_color(), boxes=boxes, masks=masks, **options)]
         kinds: list[dict[str, Any]] = [{"boxes": boxes} if boxes else {}, {"masks": masks} if masks else {}]
         return [JointImages(self._canvas_hw(), self._fill_color(), **kind, **options) for kind in kinds if kind]
 
     def _wanted(self, split: SplitName) -> tuple[bool, bool]:
         """Whether images with boxes and images with masks are asked for."""
-        if self.layout == "both":
+        if self.format == "both":
             return True, True
         if split == "train":
             return self.ratio[0] > 0, self.ratio[1] > 0
@@ -320,7 +320,7 @@ class JointDataModule(LightningDataModule):
         """Images and annotations of each split, as `CocoDataModule` takes them."""
         given = {f"{split}_{what}": getattr(self.boxes, f"{split}_{what}") for split in SPLITS for what in _KINDS}
         paths = {name: None if path is None else str(self.box_root / path) for name, path in given.items()}
-        if self.layout == "both":
+        if self.format == "both":
             for split in SPLITS:
                 own = self._paths_of_masks(split)
                 paths |= {name: str(path) for name, path in own.items() if paths[name] is None and path is not None}
@@ -328,7 +328,7 @@ class JointDataModule(LightningDataModule):
 
     def _paths_of_masks(self, split: SplitName) -> dict[str, Path | None]:
         """Where the images with masks lie, and the annotations that `python -m joint boxes` makes of Cityscapes."""
-        if self.masks.layout == "folder":
+        if self.masks.format == "folder":
             folder = getattr(self.masks.folder, f"{split}_images")
             return {f"{split}_images": None if folder is None else self.mask_root / folder}
         name = self._cityscapes_split(split)
@@ -345,7 +345,7 @@ class JointDataModule(LightningDataModule):
             return parts.val_split if split == "val" else parts.test_split
         if len(parts.train_splits) > 1:
             msg = (
-                f"masks.cityscapes.train_splits is {list(parts.train_splits)}, but layout both trains on one split, "
+                f"masks.cityscapes.train_splits is {list(parts.train_splits)}, but format both trains on one split, "
                 "whose boxes one file holds. Give one."
             )
             raise InputError(msg)

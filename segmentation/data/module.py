@@ -93,7 +93,7 @@ class SegmentationDataModule(LightningDataModule):
     to 255).
 
     Args:
-        layout: which of the two the data are.
+        format: which of the two the data are.
         root: folder that the other paths start from; without it they start from the working folder.
         cityscapes: which parts of Cityscapes are used.
         folder: where one's own images and masks lie.
@@ -107,7 +107,7 @@ class SegmentationDataModule(LightningDataModule):
 
     def __init__(
         self,
-        layout: Literal["cityscapes", "folder"] = "cityscapes",
+        format: Literal["cityscapes", "folder"] = "cityscapes",
         root: str | None = None,
         cityscapes: CityscapesData = CityscapesData(),
         folder: FolderData = FolderData(),
@@ -119,7 +119,7 @@ class SegmentationDataModule(LightningDataModule):
         repeat: int = 1,
     ) -> None:
         super().__init__()
-        check_choice("layout", layout, ("cityscapes", "folder"))
+        check_choice("format", format, ("cityscapes", "folder"))
         counts = {"batch_size": batch_size, "eval_batch_size": eval_batch_size, "repeat": repeat}
         for name, count in counts.items():
             if count < 1:
@@ -134,7 +134,7 @@ class SegmentationDataModule(LightningDataModule):
             msg = f"crop_size is {crop_size}; allowed is at least {_LEAST_SIDE} pixels."
             raise InputError(msg)
         self.root = Path(root or "")
-        self.layout = layout
+        self.format = format
         self.cityscapes = cityscapes
         self.folder = folder
         self.batch_size = batch_size
@@ -148,16 +148,16 @@ class SegmentationDataModule(LightningDataModule):
     @property
     def cityscapes_scores(self) -> bool:
         """Whether the official Cityscapes scores, categories and instances among them, can be had."""
-        return self.layout == "cityscapes"
+        return self.format == "cityscapes"
 
     @cached_property
     def classes(self) -> MaskClasses:
         """The class list of a model made for these data.
 
         Raises:
-            InputError: the folder layout has none, or it cannot be used.
+            InputError: the folder format has none, or it cannot be used.
         """
-        if self.layout == "cityscapes":
+        if self.format == "cityscapes":
             return CITYSCAPES
         given = self.folder.classes
         if given is None:
@@ -167,7 +167,7 @@ class SegmentationDataModule(LightningDataModule):
 
     def has(self, split: SplitName) -> bool:
         """Whether the split was given."""
-        if self.layout == "folder":
+        if self.format == "folder":
             return any(getattr(self.folder, f"{split}_{what}") is not None for what in ("images", "masks"))
         return bool(self._splits(split))
 
@@ -177,7 +177,7 @@ class SegmentationDataModule(LightningDataModule):
         Raises:
             InputError: it was not given, or its files are missing or do not pair.
         """
-        if self.layout == "folder":
+        if self.format == "folder":
             folder = self.folder
             reader = MaskReader(self.classes, folder.mask_format, folder.ignore_values, folder.ignore_colors)
             names = getattr(folder, f"{split}_list")

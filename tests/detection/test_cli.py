@@ -100,7 +100,7 @@ def truth_near(results, annotations):
 def test_measures_are_pycocotools(here, trained, which, split):
     checkpoint = next((trained / "checkpoints").glob("best*"))
     annotations, results = f"scenes/annotations/instances_{split}.json", Path(f"found/{which}.json")
-    measure = f"{which} --config small.yaml --ckpt_path {checkpoint} --model.results {results}"
+    measure = f"{which} --config small.yaml --ckpt_path {checkpoint} --model.detections {results}"
     said = command(measure)
     assert said.code == 0, said.err
     first = pycocotools(annotations, results)
@@ -116,7 +116,7 @@ def test_measures_are_pycocotools(here, trained, which, split):
     numbers = pycocotools("near.json", results)
     assert 0.2 < numbers[1] < 0.99
     assert np.abs(np.array(twelve(said.out)) - numbers).max() <= 0.0005
-    scored = command(f"score --annotations near.json --results {results} --output numbers.json")
+    scored = command(f"score --ground-truth near.json --predictions {results} --output numbers.json")
     assert scored.out == said.out
     written = json.loads(Path("numbers.json").read_text())
     written.pop("per_class")
@@ -250,10 +250,11 @@ def test_published_weights_need_no_checkpoint(here, monkeypatch, tmp_path):
 def test_help_version_and_score_do_not_wait_for_torch():
     code = (
         "import sys\n"
-        "from detection.__main__ import main\n"
-        "for words in (['--help'], ['--version'], ['score', '--help']):\n"
+        "from engine.cli.commands import run_task\nfrom detection.spec import SPEC\n"
+        "for words in (['--help'], ['--version'], ['score', '--help'], ['fit', '--help'], ['predict', '--help'],\n"
+        "    ['fit', '--help', 'data'], ['fit', '--config', 'none'], ['fti'], ['fit', '--ckpt_path', 'none.ckpt']):\n"
         "    try:\n"
-        "        main(words)\n"
+        "        run_task(SPEC, words)\n"
         "    except SystemExit as leaving:\n"
         "        assert not leaving.code\n"
         "sys.exit(sorted({'torch', 'lightning', 'timm', 'albumentations'} & set(sys.modules)) or 0)\n"
@@ -262,4 +263,4 @@ def test_help_version_and_score_do_not_wait_for_torch():
     assert done.returncode == 0, done.stderr
     assert "fit        train" in done.stdout
     assert re.search(r"^(\d+\.\d+|unknown: .* not installed)", done.stdout, re.MULTILINE)
-    assert "--annotations" in done.stdout
+    assert "--ground_truth" in done.stdout
