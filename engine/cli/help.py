@@ -135,6 +135,7 @@ def _line(option: Option, width: int) -> str:
     """An option on one line: its name, the first sentence about it, its default."""
     text = _plain(option.text)
     sentence = re.split(r"(?<=\.)\s|; ", text, maxsplit=1)[0].rstrip(".")
+    sentence = f"{sentence[:1].upper()}{sentence[1:]}{f':{_values(option)}' if _values(option) else ''}"
     default = "" if option.default is None else f"  ({_shown(option.default)})"
     name = f"  --{option.name}"
     room = width - _NAME_WIDTH - len(default)
