@@ -17,7 +17,7 @@ from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_info
 
 from engine.cli.early import prepare
@@ -139,7 +139,7 @@ class EffDenseCLI(LightningCLI):
         """
         return command in ("validate", "test", "predict") and settings["model"].get("pretrained") is None
 
-    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse, find the checkpoint, and take the network's settings from it.
 
         Raises:
@@ -169,7 +169,7 @@ class EffDenseCLI(LightningCLI):
         if stored:
             self.config = parser.parse_object({command: {"model": stored}}, self.config)
 
-    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+    def instantiate_trainer(self, **kwargs: object) -> Trainer:
         """Build the trainer; a training gets its run folder, loggers, learning-rate log and checkpoints.
 
         Raises:
@@ -244,7 +244,7 @@ def _class(path: str, base: type[_Part]) -> type[_Part]:
     return found
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     if isinstance(value, Namespace):
         value = value.as_dict()
     if isinstance(value, dict):
@@ -252,7 +252,7 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _refuse_conflicts(asked: Any, stored: Any, path: Path, where: str = "model") -> None:
+def _refuse_conflicts(asked: object, stored: object, path: Path, where: str = "model") -> None:
     """Compare the settings that were given, and only those, with the checkpoint's."""
     asked, stored = _plain(asked), _plain(stored)
     if isinstance(asked, dict) and isinstance(stored, dict):
@@ -266,7 +266,7 @@ def _refuse_conflicts(asked: Any, stored: Any, path: Path, where: str = "model")
         raise InputError(msg)
 
 
-def _stands_for(asked: Any, stored: Any) -> bool:
+def _stands_for(asked: object, stored: object) -> bool:
     """Whether one number was given for a list of equal ones, as the side of a square is for height and width."""
     return isinstance(stored, list) and bool(stored) and all(item == asked for item in stored)
 

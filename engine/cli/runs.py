@@ -17,7 +17,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from jsonargparse import Namespace
@@ -26,6 +26,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
 
 from engine.errors import InputError, did_you_mean
 from engine.outputs import make_folder, write_json, write_text
@@ -153,12 +154,17 @@ def make_checkpointing(
         save_steps: Write the last checkpoint every so many steps too.
     """
     place = folder / _CHECKPOINTS
-    whens: list[dict[str, Any]] = [{"save_on_train_epoch_end": True}]
-    if save_steps is not None:
-        whens.append({"every_n_train_steps": save_steps, "save_on_train_epoch_end": False})
-    name = Path(_LAST).stem
+    # Steps, and whether at the end of an epoch.
+    whens = [(None, True)] if save_steps is None else [(None, True), (save_steps, False)]
     lasts: list[Callback] = [
-        ModelCheckpoint(place, filename=name, enable_version_counter=False, **when) for when in whens
+        ModelCheckpoint(
+            place,
+            filename=Path(_LAST).stem,
+            enable_version_counter=False,
+            every_n_train_steps=steps,
+            save_on_train_epoch_end=at_end,
+        )
+        for steps, at_end in whens
     ]
     if not validated:
         return lasts
@@ -181,14 +187,16 @@ class Progress(TQDMProgressBar):
     def __init__(self) -> None:
         super().__init__(leave=True)
 
-    def on_train_start(self, *_: Any) -> None:
+    def on_train_start(self, *_: object) -> None:
         """Begin with a bar that leaves no line, as every epoch brings its own."""
         super().on_train_start()
         self.train_progress_bar.leave = False
 
-    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+    def get_metrics(
+        self, trainer: Trainer, pl_module: LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
         """The measures to show."""
-        measures: dict[str, Any] = super().get_metrics(trainer, pl_module)
+        measures = super().get_metrics(trainer, pl_module)
         measures.pop("v_num", None)
         return measures
 
@@ -206,12 +214,12 @@ class RandomState(Callback):
     one's state, which is the one saved, is everyone's.
     """
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Tensor]:
         """The state of the CPU's generator and of this process's GPU."""
         state = {"cpu": torch.get_rng_state()}
         return state | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: dict[str, Tensor]) -> None:
         """Restore it: after the network is built, before the first epoch's data are drawn."""
         torch.set_rng_state(state_dict["cpu"].cpu())
         if "cuda" in state_dict and torch.cuda.is_available():

@@ -6,6 +6,7 @@ import copy
 import math
 import sys
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -73,7 +74,7 @@ class DenseTask(LightningModule, ABC):
         """What the network is and works on, for the line said when a training starts."""
 
     @abstractmethod
-    def network_settings(self) -> dict[str, Any]:
+    def network_settings(self) -> Mapping[str, object]:
         """Plain values from which a checkpoint's reader builds the network again."""
 
     @abstractmethod
@@ -214,7 +215,7 @@ class DenseTask(LightningModule, ABC):
             )
             raise InputError(msg)
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(self, checkpoint: dict[str, object]) -> None:
         """Store what the network is, so that it can be rebuilt from the file alone."""
         recipe = {"optimizer": asdict(self.optimizer), "schedule": asdict(self.schedule)}
-        save_metadata(checkpoint, self.spec.name, self.network_settings() | recipe)
+        save_metadata(checkpoint, self.spec.name, {**self.network_settings(), **recipe})
