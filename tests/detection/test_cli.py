@@ -101,10 +101,16 @@ def test_measures_are_pycocotools(here, trained, which, split):
     checkpoint = next((trained / "checkpoints").glob("best*"))
     annotations, results = f"scenes/annotations/instances_{split}.json", Path(f"found/{which}.json")
     measure = f"{which} --config small.yaml --ckpt_path {checkpoint} --model.detections {results}"
-    said = command(measure)
+    # A former name, and what it writes beside the new one.
+    said = command(f"{measure.replace('detections', 'results')} --model.scores found/scores.json")
     assert said.code == 0, said.err
+    assert "model.results is now called model.detections" in said.err
     first = pycocotools(annotations, results)
     assert np.abs(np.array(twelve(said.out)) - first).max() <= 0.0005
+    scores = json.loads(Path("found/scores.json").read_text())
+    twelve_scores = [-1 if value is None else value for name, value in scores.items() if name != "per_class"]
+    assert twelve_scores == pytest.approx(first, abs=1e-9)
+    assert "car" in scores["per_class"]
     assert len(said.out.strip().splitlines()) < 20  # the table of the twelve and of the classes, once
     if which == "validate":
         logged = [row["val_ap"] for row in csv.DictReader((trained / "metrics.csv").open()) if row["val_ap"]]
@@ -118,6 +124,9 @@ def test_measures_are_pycocotools(here, trained, which, split):
     assert np.abs(np.array(twelve(said.out)) - numbers).max() <= 0.0005
     scored = command(f"score --ground-truth near.json --predictions {results} --output numbers.json")
     assert scored.out == said.out
+    former = command(f"score --annotations near.json --results {results}")
+    assert former.out == said.out
+    assert former.err == "annotations is now called ground_truth\nresults is now called predictions\n"
     written = json.loads(Path("numbers.json").read_text())
     written.pop("per_class")
     assert list(written.values()) == pytest.approx(numbers, abs=1e-9)

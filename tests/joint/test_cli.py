@@ -20,7 +20,7 @@ from PIL import Image
 from detection.data.dataset import ImageFiles, collate
 from detection.network.postprocess import Postprocess
 from detection.scores.metric import evaluate_boxes
-from detection.scores.records import DetectionRecords
+from detection.scores.records import DetectionRecords, DetectionTable
 from engine.data.images import Letterbox
 from joint.answers import load
 from segmentation.data.cityscapes.labels import CITYSCAPES
@@ -97,7 +97,8 @@ def test_what_a_newcomer_sees(here):
 
 def test_both_tables_are_those_of_each_head_alone(here, streets):
     """Detections and masks of the two single networks, scored by pycocotools and pixel by pixel."""
-    said = command(f"validate --config both.yaml --ckpt_path {best()} --model.scores new/found.json")
+    files = "--model.scores new/found.json --model.detections new/boxes.json"
+    said = command(f"validate --config both.yaml --ckpt_path {best()} {files}")
     assert said.code == 0, said.err
     found = read_json("new/found.json")
     network = load(best(), fold=False)
@@ -112,6 +113,9 @@ def test_both_tables_are_those_of_each_head_alone(here, streets):
     valid = (detections.class_ids >= 0).numpy()
     records.add(ids, detections.boxes_xyxy.numpy(), detections.scores.numpy(), category_ids, valid)
     scores = evaluate_boxes(streets / "annotations/instances_val.json", records.table())
+    written = DetectionTable.read("new/boxes.json")
+    results = evaluate_boxes(streets / "annotations/instances_val.json", written)
+    assert results.as_dict("") == pytest.approx(scores.as_dict(""), abs=1e-6)
     for name, value in scores.as_dict("").items():
         assert found["boxes"][name] == (None if value < 0 else pytest.approx(value, abs=1e-6))
     truth = rows_of(streets / "gtFine/val", CITYSCAPES.label_ids)
