@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from engine.cli.commands import parse_function, run_command, run_task
+from engine.cli.commands import parse_function, program, run_command, show_basics
 from engine.errors import check_choice
 
 USAGE = """\
@@ -31,20 +31,19 @@ _FLAGS = ("--no-latency", "--search")  # may stand without true
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code: 0, or 2 for a mistake in what was given."""
     words = list(sys.argv[1:] if argv is None else argv)
-    if words and words[0] in _COMMANDS:
-        return run_command(lambda: _run(words[0], words[1:]))
-    if words and words[0] not in ("-h", "--help", "help", "--version"):
-        return run_command(lambda: check_choice("command", words[0], _COMMANDS))
-    return run_task(USAGE, {}, lambda _: None, words)
+    if show_basics(words, lambda: USAGE.replace("python -m backbones", program("backbones"))):
+        return 0
+    return run_command(lambda: _run(words[0], words[1:]))
 
 
 def _run(command: str, words: Sequence[str]) -> None:
-    program = f"python -m backbones {command}"
+    check_choice("command", command, _COMMANDS)
+    started = f"{program('backbones')} {command}"
     given = options(command, words)
     if command == "convert":
         from backbones.weights.convert import convert
 
-        written = convert(**parse_function(convert, program, given, "A checkpoint into this project's own layout."))
+        written = convert(**parse_function(convert, started, given, "A checkpoint into this project's own layout."))
         sys.stdout.write(f"{written}\n")
         return
     from backbones.study import commands
@@ -56,7 +55,7 @@ def _run(command: str, words: Sequence[str]) -> None:
     }
     function = functions[command]
     description = (function.__doc__ or "").partition("\n\n    Args:")[0]
-    function(**parse_function(function, program, given, description))
+    function(**parse_function(function, started, given, description))
 
 
 def options(command: str, words: Sequence[str]) -> list[str]:

@@ -20,11 +20,14 @@ from detection.recipe import OPTIMIZER, SCHEDULE
 from detection.scores.metric import Backend, BoxScores, evaluate_boxes
 from detection.scores.records import DetectionRecords
 from detection.scores.truth import GroundTruth
+from detection.spec import SPEC
 from engine.checked import checked
 from engine.data.contracts import SplitName
 from engine.distributed import all_reduce_sum, run_on_main
 from engine.errors import InputError
 from engine.numbers import AllOrCount, PositiveInt
+from engine.outputs import write_json
+from engine.tasks import TaskSpec
 from engine.training.recipe import Optimizer, Schedule
 from engine.training.task import DenseTask
 
@@ -54,14 +57,12 @@ class DetectionTask(DenseTask[DetectionData]):
         optimizer: update rule, learning rate and decay.
         schedule: warm-up and course of the learning rate.
         evaluator: `pycocotools`, or `faster` for the same numbers sooner (extra `fast`).
-        results: file for the detections of validation or test in COCO's results form.
+        detections: file for the detections of validation or test in COCO's results form.
+        scores: JSON file for all scores of validation or test.
     """
 
-    task: ClassVar[str] = "detection"
+    spec: ClassVar[TaskSpec] = SPEC
     part: ClassVar[str] = "detector"
-    monitor: ClassVar[str] = "val_ap"
-    in_progress_bar: ClassVar[tuple[str, ...]] = ("val_ap", "val_ap50")
-    checkpoint_args: ClassVar[tuple[str, ...]] = ("member", "architecture", "classes")
     detector: EfficientDet
 
     @checked
@@ -81,9 +82,11 @@ class DetectionTask(DenseTask[DetectionData]):
         optimizer: Optimizer = OPTIMIZER,
         schedule: Schedule = SCHEDULE,
         evaluator: Backend = "pycocotools",
-        results: str | None = None,
+        detections: str | None = None,
+        scores: str | None = None,
     ) -> None:
-        super().__init__(optimizer, schedule, results)
+        super().__init__(optimizer, schedule, detections, scores)
+        self.detections_file, self.scores_file = detections, scores
         self.member = member
         self.architecture = architecture
         self.num_classes = num_classes
@@ -215,6 +218,11 @@ class DetectionTask(DenseTask[DetectionData]):
         if split not in self._truth:
             assert self.data is not None
             self._truth[split] = GroundTruth.of(self.data.box_source(split))
-        if self.results is not None and not self.trainer.sanity_checking:
-            records.write_results(Path(self.results))
-        return evaluate_boxes(self._truth[split], records.table(), image_ids=records.image_ids, backend=self.evaluator)
+        writing = not self.trainer.sanity_checking
+        if self.detections_file is not None and writing:
+            records.write_results(Path(self.detections_file))
+        truth, table = self._truth[split], records.table()
+        scores = evaluate_boxes(truth, table, image_ids=records.image_ids, backend=self.evaluator)
+        if self.scores_file is not None and writing:
+            write_json(self.scores_file, scores.to_dict())
+        return scores

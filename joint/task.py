@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -26,6 +27,7 @@ from engine.distributed import run_on_main
 from engine.errors import InputError
 from engine.numbers import AllOrCount, ClosedUnitInterval
 from engine.outputs import write_json
+from engine.tasks import TaskSpec
 from engine.training.recipe import Optimizer, Schedule
 from engine.training.task import DenseTask
 from joint.answers import JointFound, found_in_batch
@@ -36,6 +38,7 @@ from joint.network.norms import Norms, network_type, shared_parameters
 from joint.network.parts import DetectorPart, SegmenterPart, make_parts
 from joint.scores.records import JointRecords
 from joint.scores.scores import JointScores
+from joint.spec import SPEC
 from joint.training.balance import Balance, Uncertainty, agreement, gradient_vector, pcgrad_backward
 from joint.training.losses import joint_losses
 from segmentation.data.classes import MaskClasses
@@ -73,16 +76,12 @@ class JointTask(DenseTask[JointData]):
         schedule: warm-up and course of the learning rate.
         evaluator: `pycocotools`, or `faster` for the same numbers sooner (extra `fast`).
         ap_share: weight of AP in `val_joint`, by which the best checkpoint is told; the rest is that of mIoU.
-        results: JSON file for all scores of validation or test.
+        detections: file for the detections of validation or test in COCO's results form.
+        scores: JSON file for all scores of validation or test.
     """
 
-    task: ClassVar[str] = "joint"
+    spec: ClassVar[TaskSpec] = SPEC
     part: ClassVar[str] = "network"
-    monitor: ClassVar[str] = "val_joint"
-    in_progress_bar: ClassVar[tuple[str, ...]] = ("val_ap", "val_miou")
-    checkpoint_args: ClassVar[tuple[str, ...]] = ("detector", "segmenter", "norms")
-    resume_args: ClassVar[tuple[str, ...]] = (*DenseTask.resume_args, "train", "balance")
-    resumes_within_epochs: ClassVar[bool] = True
 
     @checked
     def __init__(
@@ -105,9 +104,11 @@ class JointTask(DenseTask[JointData]):
         schedule: Schedule = SCHEDULE,
         evaluator: Backend = "pycocotools",
         ap_share: ClosedUnitInterval = 0.5,
-        results: str | None = None,
+        detections: str | None = None,
+        scores: str | None = None,
     ) -> None:
-        super().__init__(optimizer, schedule, results)
+        super().__init__(optimizer, schedule, detections, scores)
+        self.detections_file, self.scores_file = detections, scores
         if train != "both" and (balance.method != "fixed" or balance.measure):
             msg = (
                 f"model.train is {train}, and one loss needs no balance. Leave balance.method and balance.measure out."
@@ -322,14 +323,16 @@ class JointTask(DenseTask[JointData]):
             boxes = run_on_main(lambda: self._evaluate_boxes(records, split))
         masks = records.masks.scores() if len(records.masks) else None
         scores = JointScores(boxes, masks, self.ap_share)
-        if self.results is not None and self.trainer.is_global_zero and not self.trainer.sanity_checking:
-            write_json(self.results, scores.to_dict())
+        if self.scores_file is not None and self.trainer.is_global_zero and not self.trainer.sanity_checking:
+            write_json(self.scores_file, scores.to_dict())
         return scores
 
     def _evaluate_boxes(self, records: JointRecords, split: SplitName) -> BoxScores:
         if split not in self._truth:
             assert self.data is not None
             self._truth[split] = GroundTruth.of(self.data.box_source(split))
+        if self.detections_file is not None and not self.trainer.sanity_checking:
+            records.boxes.write_results(Path(self.detections_file))
         table, seen = records.boxes.table(), records.boxes.image_ids
         return evaluate_boxes(self._truth[split], table, image_ids=seen, backend=self.evaluator)
 

@@ -13,6 +13,7 @@ from engine.distributed import all_reduce_sum
 from engine.errors import InputError
 from engine.numbers import AllOrCount, PositiveFloat
 from engine.outputs import write_json
+from engine.tasks import TaskSpec
 from engine.training.recipe import Optimizer, Schedule
 from engine.training.task import DenseTask
 from segmentation.data.batch import EvaluationBatch, SegmentationBatch
@@ -26,6 +27,7 @@ from segmentation.network.model import Segmenter
 from segmentation.prediction.writer import PredictionBatch
 from segmentation.scores.metric import SegmentationScores
 from segmentation.scores.records import SegmentationRecords
+from segmentation.spec import SPEC
 
 # DeepLab's: SGD 0.01 for 16 images, poly 0.9 without warm-up (detectron2 projects/DeepLab; tensorflow/models
 # research/deeplab/train.py).
@@ -57,14 +59,11 @@ class SegmentationTask(DenseTask[SegmentationData]):
         schedule: warm-up and course of the learning rate.
         boundary: tolerance of the boundary F-score in validation and test, below 1 a share of the diagonal, such as
             0.0075, from 1 on pixels; null leaves it out, as it takes time.
-        results: JSON file for all scores of validation or test.
+        scores: JSON file for all scores of validation or test.
     """
 
-    task: ClassVar[str] = "segmentation"
+    spec: ClassVar[TaskSpec] = SPEC
     part: ClassVar[str] = "segmenter"
-    monitor: ClassVar[str] = "val_miou"
-    in_progress_bar: ClassVar[tuple[str, ...]] = ("val_miou",)
-    checkpoint_args: ClassVar[tuple[str, ...]] = ("member", "architecture", "classes")
     segmenter: Segmenter
 
     @checked
@@ -84,9 +83,10 @@ class SegmentationTask(DenseTask[SegmentationData]):
         optimizer: Optimizer = SGD,
         schedule: Schedule = POLY,
         boundary: PositiveFloat | None = None,
-        results: str | None = None,
+        scores: str | None = None,
     ) -> None:
-        super().__init__(optimizer, schedule, results)
+        super().__init__(optimizer, schedule, scores)
+        self.scores_file = scores
         self.member = member
         self.architecture = architecture
         self.given_classes = classes
@@ -215,6 +215,6 @@ class SegmentationTask(DenseTask[SegmentationData]):
         """The scores of all images, the same on every process."""
         assert self.records is not None
         scores = self.records.gather().scores()
-        if self.results is not None and self.trainer.is_global_zero and not self.trainer.sanity_checking:
-            write_json(self.results, scores.to_dict())
+        if self.scores_file is not None and self.trainer.is_global_zero and not self.trainer.sanity_checking:
+            write_json(self.scores_file, scores.to_dict())
         return scores

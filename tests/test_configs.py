@@ -12,13 +12,13 @@ import yaml
 
 from detection.network.family import FAMILY, architecture
 from detection.weights.load import PUBLISHED
+from engine.tasks import find_task, task_names
 from segmentation.network.family import architecture as segmentation_architecture
 from segmentation.network.model import Segmenter
 
 ROOT = Path(__file__).parents[1]
-DETECTION = sorted((ROOT / "configs/detection").glob("*.yaml"))
-SEGMENTATION = sorted((ROOT / "configs/segmentation").glob("*.yaml"))
-JOINT = sorted((ROOT / "configs/joint").glob("*.yaml"))
+CONFIGS = {task: sorted((ROOT / "configs" / task).glob("*.yaml")) for task in task_names()}
+DETECTION, SEGMENTATION, JOINT = (CONFIGS[task] for task in ("detection", "segmentation", "joint"))
 COCO = [path for path in DETECTION if path.stem.startswith("coco_")]
 CITYSCAPES = [path for path in SEGMENTATION if path.stem.startswith("cityscapes_")]
 
@@ -37,19 +37,6 @@ def parser(task):
     """The parser of `python -m TASK fit`."""
     from engine.cli.effdense_cli import EffDenseCLI
 
-    if task == "detection":
-        from detection.data.module import CocoDataModule as Data
-        from detection.prediction.trainer import DetectionTrainer as Trainer
-        from detection.task import DetectionTask as Task
-    elif task == "joint":
-        from joint.data.module import JointDataModule as Data
-        from joint.prediction.trainer import JointTrainer as Trainer
-        from joint.task import JointTask as Task
-    else:
-        from segmentation.data.module import SegmentationDataModule as Data
-        from segmentation.prediction.trainer import SegmentationTrainer as Trainer
-        from segmentation.task import SegmentationTask as Task
-
     class Built(Exception):  # noqa: N818
         pass
 
@@ -58,7 +45,7 @@ def parser(task):
             raise Built(parser.commands.choices["fit"])
 
     with pytest.raises(Built) as caught:
-        Halted(Task, Data, [], trainer_class=Trainer)
+        Halted(find_task(task), [], f"python -m {task}")
     return caught.value.args[0]
 
 
@@ -194,7 +181,7 @@ def test_every_member_has_a_config_with_the_same_recipe():
 
 
 @pytest.mark.parametrize(
-    "path", [*DETECTION, *SEGMENTATION, *JOINT], ids=lambda path: f"{path.parent.name}-{path.stem}"
+    "path", [path for paths in CONFIGS.values() for path in paths], ids=lambda path: f"{path.parent.name}-{path.stem}"
 )
 def test_the_commands_of_the_header_name_this_config_and_known_options(path):
     task = path.parent.name

@@ -10,8 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from engine.cli.help import command_options
+from engine.tasks import COMMANDS, find_task, task_names
+
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("backbones", "engine", "detection", "segmentation", "joint")
+TASKS = task_names()
+PACKAGES = ("backbones", "engine", *TASKS)
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md")] + sorted((ROOT / "docs").glob("*.md"))
@@ -38,11 +42,9 @@ WITH_LIGHTNING = {
     "segmentation/task.py",
 }
 # What a layer may import of the others.
-BELOW = {
+BELOW = {task: {"backbones", "engine", task} for task in TASKS} | {
     "backbones": {"backbones", "engine"},
     "engine": {"engine"},
-    "detection": {"backbones", "engine", "detection"},
-    "segmentation": {"backbones", "engine", "segmentation"},
     "joint": {"backbones", "engine", "detection", "segmentation", "joint"},
 }
 
@@ -134,7 +136,11 @@ def test_the_lock_holds_every_dependency():
     from setuptools import find_packages
 
     folders = {name_of(path.parent).replace("/", ".") for path in MODULES}
-    assert set(find_packages(str(ROOT), **project["tool"]["setuptools"]["packages"]["find"])) == folders
+    assert set(find_packages(str(ROOT), exclude=("tests*", "benchmarks*"))) == folders
+    assert 'find_packages(exclude=("tests*", "benchmarks*"))' in (ROOT / "setup.py").read_text()
+    # mypy reads every package.
+    assert set(project["tool"]["mypy"]["packages"]) == set(PACKAGES)
+    assert set(project["tool"]["mypy"]["overrides"][1]["module"]) == {f"{package}.*" for package in PACKAGES}
 
 
 def blocks(path, *kinds):
@@ -178,15 +184,15 @@ def shell_lines():
 
 def test_the_commands_of_the_documents_name_what_exists():
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    commands = {"fit", "validate", "test", "predict", "score", "check", "table", "scale", "facts", "convert"}
-    commands |= {"boxes", "ray"}
+    commands = {"backbones": {"table", "scale", "facts", "convert"}, "engine": set()}
+    commands |= {task: set(find_task(task).all_commands) for task in TASKS}
     seen = set()
     for line in shell_lines():
         if match := re.match(r"make ([\w-]+)", line):
             assert match[1] in targets, line
         if match := re.match(r"python -m (\w+) (\w+)", line):
             assert (ROOT / match[1] / "__main__.py").is_file()
-            assert match[2] in commands, line
+            assert match[2] in commands[match[1]], line
             seen.add(match[2])
         for path in re.findall(r"(configs/\S+\.yaml)", line):
             assert (ROOT / path).is_file(), line
@@ -196,63 +202,31 @@ def test_the_commands_of_the_documents_name_what_exists():
 def test_the_options_of_the_documents_exist():
     import inspect
 
-    from lightning.pytorch import Trainer
-
     from backbones.study import commands as backbone_commands
-    from detection.data.module import CocoDataModule
-    from detection.prediction.trainer import DetectionTrainer
     from detection.scores.score import score
-    from detection.task import DetectionTask
     from detection.weights.convert import convert as convert_detector
-    from engine.cli.runs import Run
-    from engine.training.averaging import EMA
-    from engine.training.recipe import Optimizer, Schedule
     from joint.data.instances import write_boxes
-    from joint.data.module import BoxFiles, JointDataModule, MaskFiles
-    from joint.network.parts import DetectorPart, SegmenterPart
     from joint.prediction.ray_predict import predict_folder
-    from joint.prediction.trainer import JointTrainer
-    from joint.task import JointTask
-    from joint.training.balance import Balance
-    from segmentation.data.module import FolderData, SegmentationDataModule
-    from segmentation.inference.inference import Inference
-    from segmentation.network.family import SegmenterOverrides
-    from segmentation.prediction.trainer import SegmentationTrainer
     from segmentation.scores.score import score as score_masks
     from segmentation.scores.submission import check
-    from segmentation.task import SegmentationTask
 
     def arguments(function):
         return set(inspect.signature(function).parameters)
 
-    groups = {
-        "model": arguments(DetectionTask) | arguments(SegmentationTask) | arguments(JointTask),
-        "data": arguments(CocoDataModule) | arguments(SegmentationDataModule) | arguments(JointDataModule),
-        "trainer": arguments(Trainer),
-        "ema": arguments(EMA), "run": arguments(Run),
-    }  # fmt: skip
-    nested = {
-        "optimizer": arguments(Optimizer), "schedule": arguments(Schedule), "folder": arguments(FolderData),
-        "architecture": arguments(SegmenterOverrides), "inference": arguments(Inference),
-        "balance": arguments(Balance), "boxes": arguments(BoxFiles), "masks": arguments(MaskFiles),
-        "detector": arguments(DetectorPart), "segmenter": arguments(SegmenterPart),
-    }  # fmt: skip
+    dotted = {o.name for task in TASKS for command in COMMANDS for o in command_options(find_task(task), command)}
     plain = {"config", "help", "version", "print_config"}
     backbone = (backbone_commands.table, backbone_commands.scale)
-    predict = (DetectionTrainer.predict, SegmentationTrainer.predict, JointTrainer.predict, predict_folder)
-    for function in (*predict, *backbone, convert_detector, score, score_masks, check, write_boxes):
+    for function in (predict_folder, *backbone, convert_detector, score, score_masks, check, write_boxes):
         # Underscores may be written as hyphens where a whole option is.
         plain |= arguments(function) | {name.replace("_", "-") for name in arguments(function)}
+    plain |= {name for name in dotted if "." not in name}
     seen = 0
     for line in shell_lines():
         if "python -m" not in line and not line.startswith("--"):
             continue
         ours = line[max(0, line.find("python -m")) :]  # without a launcher's own options
         for option in re.findall(r"(?<!\S)--([a-z_-]+(?:\.\w+)*)", ours):
-            group, _, rest = option.partition(".")
-            name, _, leaf = rest.partition(".")
-            known = name in groups[group] and (not leaf or leaf in nested[name]) if rest else group in plain
-            assert known, f"--{option}: {line}"
+            assert option in (dotted if "." in option else plain), f"--{option}: {line}"
             seen += 1
     assert seen > 8
 
@@ -273,6 +247,13 @@ def test_files_that_the_documents_name_exist():
     [
         "detection",
         "engine.cli.commands",
+        "engine.cli.early",
+        "engine.cli.help",
+        "engine.cli.main",
+        "engine.cli.messages",
+        "engine.tasks",
+        "engine.training.checkpoint_files",
+        *(f"{task}.spec" for task in TASKS),
         "engine.errors",
         "engine.outputs",
         "engine.data.images",

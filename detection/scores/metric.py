@@ -65,6 +65,11 @@ class BoxScores:
         """The twelve numbers by name, without `per_class`."""
         return {prefix + field.name: getattr(self, field.name) for field in fields(self)[:12]}
 
+    def to_dict(self) -> dict[str, object]:
+        """All numbers as JSON takes them; what does not exist is null."""
+        numbers = {name: value if value >= 0 else None for name, value in self.as_dict("").items()}
+        return {**numbers, "per_class": dict(self.per_class)}
+
     def table(self, per_class: bool = True) -> str:
         """The twelve lines that pycocotools prints, and below them the AP of each category."""
         lines = [

@@ -10,13 +10,14 @@ from pathlib import Path
 from detection.scores.metric import Backend, BoxScores, evaluate_boxes
 from detection.scores.records import DetectionTable
 from detection.scores.truth import GroundTruth, check_known
-from engine.cli.commands import parse_function, run_command
+from detection.spec import SPEC
+from engine.cli.commands import parse_function, program, run_command
 from engine.outputs import make_folder, write_json
 
 
 def score(
-    annotations: str | Path,
-    results: str | Path,
+    ground_truth: str | Path,
+    predictions: str | Path,
     per_class: bool = True,
     backend: Backend = "pycocotools",
     output: str | Path | None = None,
@@ -24,8 +25,8 @@ def score(
     """Score a COCO results file against a COCO annotation file over all its images.
 
     Args:
-        annotations: COCO annotation file.
-        results: list of entries with image_id, category_id, bbox [x, y, width, height] and score.
+        ground_truth: COCO annotation file.
+        predictions: list of entries with image_id, category_id, bbox [x, y, width, height] and score.
         per_class: whether to give the AP of each category beside the twelve numbers.
         backend: pycocotools, or faster for faster-coco-eval (the extra `fast`): the same numbers sooner.
         output: JSON file to write the numbers to; the AP of a category without objects is null.
@@ -35,10 +36,10 @@ def score(
     """
     if output is not None:
         make_folder(Path(output).parent)  # before the minutes that a large set takes
-    truth = GroundTruth.of(annotations)
-    table = DetectionTable.read(results)
-    check_known(table.image_ids, truth.image_ids, "image", f"the entries of '{results}'")
-    check_known(table.category_ids, truth.category_names, "category", f"the entries of '{results}'")
+    truth = GroundTruth.of(ground_truth)
+    table = DetectionTable.read(predictions)
+    check_known(table.image_ids, truth.image_ids, "image", f"the entries of '{predictions}'")
+    check_known(table.category_ids, truth.category_names, "category", f"the entries of '{predictions}'")
     scores = evaluate_boxes(truth, table, backend=backend)
     if not per_class:
         scores = dataclasses.replace(scores, per_class={})
@@ -52,7 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line, print the table; returns 2 after one short line of error, else 0."""
 
     def act() -> None:
-        scores = score(**parse_function(score, "python -m detection score", argv, __doc__))
+        command = f"{program('detection')} score"
+        scores = score(**parse_function(score, command, argv, __doc__, renamed=SPEC.renamed))
         sys.stdout.write(scores.table() + "\n")
 
     return run_command(act)

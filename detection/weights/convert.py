@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from engine.cli.commands import parse_function, run_command
+from engine.cli.commands import parse_function, program, run_command
 from engine.errors import InputError
 
 
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and convert; returns 2 after one short line of error, else 0."""
 
     def act() -> None:
-        given = parse_function(convert, "python -m detection convert", argv, __doc__, positional=True)
+        given = parse_function(convert, f"{program('detection')} convert", argv, __doc__, positional=True)
         sys.stdout.write(convert(**given) + "\n")
 
     return run_command(act)

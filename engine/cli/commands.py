@@ -1,6 +1,6 @@
 """`python -m TASK COMMAND`: which code a command is, and commands that are one plain function.
 
-Nothing heavy is imported before it is known to be needed: help, version and scores wait for no torch.
+Nothing heavy is imported before it is known to be needed: help, version, scores and most mistakes wait for no torch.
 """
 
 from __future__ import annotations
@@ -11,42 +11,98 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
-from engine.errors import InputError, did_you_mean
+from engine.cli.early import check_order, prepare, rename_words
+from engine.cli.help import first_page, group_page
+from engine.cli.messages import Known, reword
+from engine.errors import InputError
+from engine.tasks import TaskSpec
+
+CONSOLE = "effdense"
+HELP = ("-h", "--help", "help")
 
 
-def run_task(
-    usage: str,
-    plain: Mapping[str, str],
-    build: Callable[[list[str]], object],
-    argv: Sequence[str] | None = None,
-) -> int:
+def program(module: str) -> str:
+    """How the user started a package of ours: `python -m MODULE`, or `effdense NAME` by the console command."""
+    if Path(sys.argv[0]).stem == CONSOLE:
+        return f"{CONSOLE} {module.rpartition('.')[2]}"
+    return f"python -m {module}"
+
+
+def run_main(spec: TaskSpec) -> NoReturn:
+    """Run a task's command line as the whole program."""
+    sys.exit(run_task(spec))
+
+
+def run_task(spec: TaskSpec, argv: Sequence[str] | None = None) -> int:
     """Run a task's command line.
 
     Args:
-        usage: what help prints.
-        plain: commands that need no training library, each with the module whose `main` takes its arguments.
-        build: builds the LightningCLI of all other commands, and so runs it.
+        spec: the task.
         argv: the arguments; None takes the process's own.
 
     Returns:
         The exit status: 0, 2 after a wrong input, 130 after an interruption.
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
-        sys.stdout.write(usage)
+    words = list(sys.argv[1:] if argv is None else argv)
+    if show_basics(words, lambda: overview(spec)):
         return 0
-    if arguments[0] == "--version":
-        sys.stdout.write(f"{_version()}\n")
-        return 0
-    if arguments[0] in plain:
-        status: int = importlib.import_module(plain[arguments[0]]).main(arguments[1:])
+    if words[0] in spec.commands:
+        return run_module(spec.commands[words[0]], words[1:])
+    if status := run_command(lambda: check_order(spec, words)):
+        return status
+    asked = next((index for index, word in enumerate(words) if word in HELP[:2]), None)
+    if asked is not None and words[asked + 1 : asked + 2] != ["all"]:
+        return run_command(lambda: _show_help(spec, words[0], words[asked + 1 : asked + 2]))
+    if asked is not None:
+        words = [words[0], "--help"]
+    elif status := run_command(lambda: _check(spec, words)):
         return status
     from engine.cli.effdense_cli import run_cli
 
-    return run_cli(build, arguments)
+    return run_cli(spec, words, program(spec.name))
+
+
+def show_basics(words: Sequence[str], page: Callable[[], str]) -> bool:
+    """Print the page or the version where the command line asks for no more; returns whether it did."""
+    if not words or words[0] in HELP:
+        sys.stdout.write(page())
+    elif words[0] == "--version":
+        sys.stdout.write(f"{_version()}\n")
+    else:
+        return False
+    return True
+
+
+def run_module(module: str, argv: Sequence[str]) -> int:
+    """Run the `main` of a module with arguments; returns its exit status."""
+    status: int = importlib.import_module(module).main(argv)
+    return status
+
+
+def overview(spec: TaskSpec) -> str:
+    """The help of a task: examples, and its commands."""
+    started = program(spec.name)
+    examples = "".join(f"  {started} {line}\n" for line in spec.examples)
+    about = "".join(f"  {name:<10} {spec.about[name]}\n" for name in spec.about)
+    return (
+        f"{spec.title}\n\n{examples}\n{about}\n"
+        f"`{started} COMMAND --help` shows the options that people use; --version tells the version.\n"
+    )
+
+
+def _check(spec: TaskSpec, words: Sequence[str]) -> None:
+    prepare(spec, words)
+
+
+def _show_help(spec: TaskSpec, command: str, group: Sequence[str]) -> None:
+    started = program(spec.name)
+    page = group_page(spec, command, group[0], started) if group else first_page(spec, command, started)
+    sys.stdout.write(page)
 
 
 def _version() -> str:
@@ -56,26 +112,26 @@ def _version() -> str:
         return "unknown: effdense runs from its source folder and is not installed (make setup does that)"
 
 
-def run_command(act: Callable[[], None]) -> int:
-    """Act; returns the exit status: 0, 2 after one short line of error, 130 after an interruption."""
+def run_command(act: Callable[[], int | None]) -> int:
+    """Act; returns the exit status: its own or 0, 2 after one short line of error, 130 after an interruption."""
     try:
-        act()
+        return act() or 0
     except InputError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         return 130
-    return 0
 
 
 def parse_function(
-    function: Callable[..., Any],
+    function: Callable[..., object],
     command: str,
     argv: Sequence[str] | None,
     description: str | None = None,
     *,
     positional: bool = False,
+    renamed: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """The arguments of a typed function from a command line; `--help` prints them and leaves.
 
@@ -85,6 +141,7 @@ def parse_function(
         argv: what was given; None takes the process's own.
         description: the help's first line.
         positional: what has no default is given by its place, not as an option.
+        renamed: former names of options with today's.
 
     Raises:
         InputError: an option is unknown, missing or of another type.
@@ -93,12 +150,43 @@ def parse_function(
 
     parser = ArgumentParser(prog=command, description=description, exit_on_error=False, allow_abbrev=False)
     names = parser.add_function_arguments(function, as_positional=positional)
-    places = {name for name, p in inspect.signature(function).parameters.items() if p.default is p.empty}
-    shown = {name: name if positional and name in places else f"--{name}" for name in names}
+    parameters = inspect.signature(function).parameters
+    places = {name for name in parameters if positional and parameters[name].default is inspect.Parameter.empty}
+    words = with_underscores(argv)
+    known: Known = _FunctionOptions({name: name if name in places else f"--{name}" for name in names}, words)
+
+    def today(name: str) -> str | None:
+        new = (renamed or {}).get(name)
+        return new if new in names and name not in names else None
+
+    words = rename_words(words, today, lambda old, new: sys.stderr.write(f"{old} is now called {new}\n"))
     try:
-        return dict(vars(parser.parse_args(with_underscores(argv))))
+        return dict(vars(parser.parse_args(words)))
     except argparse.ArgumentError as error:
-        raise InputError(_short(" ".join(str(error).split()), shown)) from error
+        raise InputError(reword(known, str(error))) from error
+
+
+@dataclass(frozen=True)
+class _FunctionOptions:
+    """What a plain command takes: each option's name, and how it is written."""
+
+    shown: Mapping[str, str]
+    given: Sequence[str]
+
+    def option_keys(self) -> Sequence[str]:
+        return list(self.shown)
+
+    def inner(self) -> Mapping[str, Known]:
+        return {}
+
+    def words(self) -> Sequence[str]:
+        return self.given
+
+    def written(self, key: str) -> str:
+        return self.shown.get(key, key)
+
+    def class_names(self) -> Sequence[str]:
+        return ()
 
 
 def with_underscores(argv: Sequence[str] | None) -> list[str]:
@@ -110,17 +198,3 @@ def with_underscores(argv: Sequence[str] | None) -> list[str]:
 def _split_option(word: str) -> tuple[str, str]:
     match = re.match(r"--[\w-]+", word)
     return (match[0], word[match.end() :]) if match else ("", word)
-
-
-def _short(text: str, shown: Mapping[str, str]) -> str:
-    """The parser's message in the house's words; `shown` has how each argument is written, by its name."""
-    if match := re.match(r"unrecognized arguments: (?:--)?([^\s=]*)", text):
-        return f"unknown argument '{match[1]}'.{did_you_mean(match[1], shown)} Allowed: {', '.join(shown.values())}"
-    if match := re.fullmatch(r"the following arguments are required: (.*)", text):
-        return "give " + " and ".join(shown[name] for name in match[1].split(", "))
-    if match := re.fullmatch(r'Parser key "(\w+)": Expected an? (.*?)\. Got value: (.*)', text):
-        allowed = re.sub(r"typing\.Literal\[(.*)\]", r"\1", match[2].replace("<class 'bool'>", "true, false"))
-        return f"--{match[1]} is '{match[3]}'; allowed: {allowed}"
-    if match := re.match(r'Parser key "(\w+)":.*(?:Got value|Given value)[^:]*: ("?)([^"\s]*)\2', text):
-        return f"--{match[1]} is '{match[3]}', which is of another kind; --help tells what it takes"
-    return text

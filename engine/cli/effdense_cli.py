@@ -1,34 +1,26 @@
-"""The command line of a task: LightningCLI with short errors, own run folders and settings from checkpoints.
-
-A task's `__main__` calls `run_cli` with a function that builds an `EffDenseCLI`. The task's LightningModule tells
-the rest by class attributes:
-
-    task: the name that checkpoints and run folders carry, and the package run by `python -m`.
-    monitor, monitor_mode: the logged measure that tells the best checkpoint, and "max" or "min".
-    checkpoint_args: constructor arguments that a checkpoint decides, by their name in its metadata.
-    resume_args: the same for a resumed training only; say optimizer and schedule, whose state the checkpoint holds.
-    resumes_within_epochs: whether its data can go on within an epoch.
-"""
+"""The command line of a task: LightningCLI with short errors, own run folders and settings from checkpoints."""
 
 from __future__ import annotations
 
 import logging
 import os
+import pkgutil
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_info
 
+from engine.cli.early import prepare
 from engine.cli.parser import ShortErrorParser
 from engine.cli.runs import (
     Progress,
@@ -42,9 +34,12 @@ from engine.cli.runs import (
     run_folder,
 )
 from engine.errors import InputError
+from engine.tasks import TaskSpec
 from engine.training.averaging import EMA
 from engine.training.checkpoints import Checkpoint, read_checkpoint
 from engine.training.sync_norm import SyncBatchNorm
+
+_Part = TypeVar("_Part")
 
 # Said at every run, or about what this command line decides itself.
 _NOISE = re.compile(
@@ -75,45 +70,39 @@ class EffDenseCLI(LightningCLI):
     """LightningCLI for one task.
 
     Args:
-        model_class: The task's LightningModule, with the class attributes named above.
-        datamodule_class: Its data.
+        spec: The task.
         args: The command line after the program's name.
-        trainer_class: The trainer; its methods are the commands.
-        trainer_defaults: Trainer settings that differ from Lightning's defaults.
+        program: How the program is called, such as `python -m detection`.
     """
 
-    def __init__(
-        self,
-        model_class: type[LightningModule],
-        datamodule_class: type[LightningDataModule],
-        args: Sequence[str],
-        trainer_class: type[Trainer] = Trainer,
-        trainer_defaults: dict[str, Any] | None = None,
-    ) -> None:
-        task_class: Any = model_class
-        self.task_class = task_class
-        self.task: str = task_class.task
+    def __init__(self, spec: TaskSpec, args: Sequence[str], program: str) -> None:
+        self.spec = spec
         self.arguments = list(args)
         self.checkpoint: Checkpoint | None = None
         self.folder: Path | None = None
-        program = f"python -m {self.task}"
+        self.program = program
+        prepared = prepare(spec, self.arguments)
+        for note in prepared.notes:
+            rank_zero_info(note)
+        self.words = prepared.words
         # argparse's own usage would list a hundred options before the help.
-        usages = {name: {"usage": f"{program} {name} --config FILE --option value …"} for name in self.subcommands()}
+        usage = f"{program} {{}} --config FILE --option value …"
+        usages = {name: {"usage": usage.format(name)} for name in self.subcommands()}
         super().__init__(
-            model_class,
-            datamodule_class,
+            _class(spec.module, LightningModule),
+            _class(spec.data, LightningDataModule),
             save_config_callback=SaveRun,
-            trainer_class=trainer_class,
-            trainer_defaults=trainer_defaults,
+            trainer_class=_class(spec.trainer, Trainer),
+            trainer_defaults=dict(spec.trainer_defaults),
             seed_everything_default=0,
             parser_kwargs={
                 "allow_abbrev": False,
-                "prog": program,
-                "description": f"Train, measure and apply {self.task} networks.",
+                "prog": self.program,
+                "description": spec.title,
                 **usages,
             },
             parser_class=ShortErrorParser,
-            args=self.arguments,
+            args=self.words,
             auto_configure_optimizers=False,
             # Lightning's own metadata would override, silently, what the command line asks for.
             load_from_checkpoint_support=False,
@@ -150,7 +139,7 @@ class EffDenseCLI(LightningCLI):
         """
         return command in ("validate", "test", "predict") and settings["model"].get("pretrained") is None
 
-    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse, find the checkpoint, and take the network's settings from it.
 
         Raises:
@@ -170,17 +159,17 @@ class EffDenseCLI(LightningCLI):
                 raise InputError(msg)
             return
         if given in ("best", "last"):
-            given = find_checkpoint(Run(**settings["run"].as_dict()), self.task, given)
-        self.checkpoint = read_checkpoint(given, self.task)
+            given = find_checkpoint(Run(**settings["run"].as_dict()), self.spec.name, given)
+        self.checkpoint = read_checkpoint(given, self.spec.name)
         settings["ckpt_path"] = str(given)
-        asked = parser.parse_args(self.arguments, defaults=False)[command].get("model")
-        names = [*self.task_class.checkpoint_args, *(self.task_class.resume_args if command == "fit" else ())]
+        asked = parser.parse_args(self.words, defaults=False)[command].get("model")
+        names = [*self.spec.checkpoint_args, *(self.spec.resume_args if command == "fit" else ())]
         stored = {name: self.checkpoint.model[name] for name in names if name in self.checkpoint.model}
         _refuse_conflicts(asked, stored, self.checkpoint.path)
         if stored:
             self.config = parser.parse_object({command: {"model": stored}}, self.config)
 
-    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+    def instantiate_trainer(self, **kwargs: object) -> Trainer:
         """Build the trainer; a training gets its run folder, loggers, learning-rate log and checkpoints.
 
         Raises:
@@ -194,7 +183,7 @@ class EffDenseCLI(LightningCLI):
         if self.subcommand == "fit" and not settings["fast_dev_run"]:
             self.folder = folder = self._run_folder()
             keep_metrics(folder)
-            self.save_config_kwargs = {"folder": folder, "task": self.task, "arguments": self.arguments}
+            self.save_config_kwargs = {"folder": folder, "program": self.program, "arguments": self.arguments}
             callbacks.append(RandomState())
             if settings["logger"] in (None, True):
                 kwargs["logger"] = make_loggers(folder)
@@ -203,7 +192,7 @@ class EffDenseCLI(LightningCLI):
             own = any(isinstance(callback, ModelCheckpoint) for callback in callbacks)
             if settings["enable_checkpointing"] is not False and not own:
                 validated = settings["limit_val_batches"] != 0
-                monitor, mode = self.task_class.monitor, self.task_class.monitor_mode
+                monitor, mode = self.spec.monitor, self.spec.monitor_mode
                 callbacks += make_checkpointing(folder, monitor, mode, validated, self._save_steps())
         else:
             self.save_config_callback = None
@@ -234,19 +223,28 @@ class EffDenseCLI(LightningCLI):
 
     def _save_steps(self) -> int | None:
         steps = self._run().save_steps
-        if steps is not None and not self.task_class.resumes_within_epochs:
+        if steps is not None and not self.spec.resumes_within_epochs:
             msg = (
-                f"run.save_steps is {steps}, but a training of {self.task} goes on from the ends of epochs only. Leave "
-                "it out."
+                f"run.save_steps is {steps}, but a training of {self.spec.name} goes on from the ends of epochs only. "
+                "Leave it out."
             )
             raise InputError(msg)
         return steps
 
     def _run_folder(self) -> Path:
-        return run_folder(self._run(), self.task, self.checkpoint.path if self.checkpoint else None)
+        return run_folder(self._run(), self.spec.name, self.checkpoint.path if self.checkpoint else None)
 
 
-def _plain(value: Any) -> Any:
+def _class(path: str, base: type[_Part]) -> type[_Part]:
+    """The class that a spec names by its import path."""
+    found = pkgutil.resolve_name(path)
+    if not isinstance(found, type) or not issubclass(found, base):
+        msg = f"{path} is no {base.__name__}"
+        raise TypeError(msg)
+    return found
+
+
+def _plain(value: object) -> object:
     if isinstance(value, Namespace):
         value = value.as_dict()
     if isinstance(value, dict):
@@ -254,7 +252,7 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _refuse_conflicts(asked: Any, stored: Any, path: Path, where: str = "model") -> None:
+def _refuse_conflicts(asked: object, stored: object, path: Path, where: str = "model") -> None:
     """Compare the settings that were given, and only those, with the checkpoint's."""
     asked, stored = _plain(asked), _plain(stored)
     if isinstance(asked, dict) and isinstance(stored, dict):
@@ -268,7 +266,7 @@ def _refuse_conflicts(asked: Any, stored: Any, path: Path, where: str = "model")
         raise InputError(msg)
 
 
-def _stands_for(asked: Any, stored: Any) -> bool:
+def _stands_for(asked: object, stored: object) -> bool:
     """Whether one number was given for a list of equal ones, as the side of a square is for height and width."""
     return isinstance(stored, list) and bool(stored) and all(item == asked for item in stored)
 
@@ -319,20 +317,20 @@ def _handlers(logger: str) -> list[logging.Handler]:
     return logging.getLogger(logger).handlers
 
 
-def run_cli(build: Callable[[list[str]], object], argv: Sequence[str] | None = None) -> int:
-    """Run a command line and turn a user's error into one message on stderr.
+def run_cli(spec: TaskSpec, argv: Sequence[str], program: str) -> int:
+    """Run a command of a task's trainer and turn a user's error into one message on stderr.
 
     Args:
-        build: Builds the CLI from the arguments, and so runs it.
-        argv: The arguments; None takes the process's own.
+        spec: The task.
+        argv: The command and its options.
+        program: How the program is called, such as `python -m detection`.
 
     Returns:
         The exit status: 0, 2 after a wrong input, 130 after an interruption.
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         with quiet():
-            build(arguments)
+            EffDenseCLI(spec, argv, program)
     except SystemExit as leaving:
         # Lightning leaves so after an interrupted training.
         if isinstance(leaving.__context__, KeyboardInterrupt):

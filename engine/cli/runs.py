@@ -17,14 +17,16 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
+from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
-from lightning.pytorch.cli import SaveConfigCallback
+from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
 
 from engine.checked import Checked
 from engine.errors import InputError, did_you_mean
@@ -153,12 +155,17 @@ def make_checkpointing(
         save_steps: Write the last checkpoint every so many steps too.
     """
     place = folder / _CHECKPOINTS
-    whens: list[dict[str, Any]] = [{"save_on_train_epoch_end": True}]
-    if save_steps is not None:
-        whens.append({"every_n_train_steps": save_steps, "save_on_train_epoch_end": False})
-    name = Path(_LAST).stem
+    # Steps, and whether at the end of an epoch.
+    whens = [(None, True)] if save_steps is None else [(None, True), (save_steps, False)]
     lasts: list[Callback] = [
-        ModelCheckpoint(place, filename=name, enable_version_counter=False, **when) for when in whens
+        ModelCheckpoint(
+            place,
+            filename=Path(_LAST).stem,
+            enable_version_counter=False,
+            every_n_train_steps=steps,
+            save_on_train_epoch_end=at_end,
+        )
+        for steps, at_end in whens
     ]
     if not validated:
         return lasts
@@ -181,14 +188,16 @@ class Progress(TQDMProgressBar):
     def __init__(self) -> None:
         super().__init__(leave=True)
 
-    def on_train_start(self, *_: Any) -> None:
+    def on_train_start(self, *_: object) -> None:
         """Begin with a bar that leaves no line, as every epoch brings its own."""
         super().on_train_start()
         self.train_progress_bar.leave = False
 
-    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+    def get_metrics(
+        self, trainer: Trainer, pl_module: LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
         """The measures to show."""
-        measures: dict[str, Any] = super().get_metrics(trainer, pl_module)
+        measures = super().get_metrics(trainer, pl_module)
         measures.pop("v_num", None)
         return measures
 
@@ -206,12 +215,12 @@ class RandomState(Callback):
     one's state, which is the one saved, is everyone's.
     """
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Tensor]:
         """The state of the CPU's generator and of this process's GPU."""
         state = {"cpu": torch.get_rng_state()}
         return state | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: dict[str, Tensor]) -> None:
         """Restore it: after the network is built, before the first epoch's data are drawn."""
         torch.set_rng_state(state_dict["cpu"].cpu())
         if "cuda" in state_dict and torch.cuda.is_available():
@@ -220,7 +229,7 @@ class RandomState(Callback):
 
 def _commit() -> str | None:
     """The commit of this source tree, with `-dirty` where it was changed; None outside a checkout."""
-    source = Path(__file__).parents[1]
+    source = Path(__file__).parents[2]
     git = shutil.which("git")
     if git is None or not (source / ".git").exists():
         return None
@@ -236,14 +245,16 @@ class SaveRun(SaveConfigCallback):
         parser: The parser that read the configuration.
         config: The configuration.
         folder: The run's folder.
-        task: The task's name.
+        program: How the program is called, such as `python -m detection`.
         arguments: The command line after the program's name.
     """
 
-    def __init__(self, parser: Any, config: Any, folder: Path, task: str, arguments: Sequence[str]) -> None:
+    def __init__(
+        self, parser: LightningArgumentParser, config: Namespace, folder: Path, program: str, arguments: Sequence[str]
+    ) -> None:
         super().__init__(parser, config, save_to_log_dir=False)
         self.folder = folder
-        self.task = task
+        self.program = program
         self.arguments = list(arguments)
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -251,7 +262,7 @@ class SaveRun(SaveConfigCallback):
         for name in ("config.yaml", "versions.json"):
             _set_aside(self.folder / name)
         write_text(self.folder / "config.yaml", self.parser.dump(self.config, skip_none=False))
-        own = sys.argv[1:] == self.arguments
-        command = sys.orig_argv if own else ["python", "-m", self.task, *self.arguments]
+        own = sys.argv[-len(self.arguments) :] == self.arguments
+        command = sys.orig_argv if own else [*self.program.split(), *self.arguments]
         record = {"command": shlex.join(command), "commit": _commit(), "versions": versions()}
         write_json(self.folder / "versions.json", record)

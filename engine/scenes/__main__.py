@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from engine.cli.commands import parse_function, run_command
+from engine.cli.commands import parse_function, program, run_command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -17,7 +17,7 @@ def _run(argv: Sequence[str] | None) -> None:
     from engine.scenes.generate import generate
 
     about = "Write generated street scenes in COCO and Cityscapes form."
-    generate(**parse_function(generate, "python -m engine.scenes", argv, about, positional=True))
+    generate(**parse_function(generate, program("engine.scenes"), argv, about, positional=True))
 
 
 if __name__ == "__main__":

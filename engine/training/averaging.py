@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor
 
 from engine.checked import checked
@@ -69,7 +69,7 @@ class EMA(WeightAveraging):
             self._average_model.n_averaged = self._average_model.n_averaged.cpu()
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: object, batch_idx: int
     ) -> None:
         """Update the average after an optimiser step."""
         if self._average_model is not None:
@@ -99,18 +99,18 @@ class EMA(WeightAveraging):
         if self.updates:
             super().on_train_end(trainer, pl_module)
 
-    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, object]) -> None:
         """Put the average under `state_dict` and the weights under `current_model_state`."""
         if self.updates:
             super().on_save_checkpoint(trainer, pl_module, checkpoint)
 
-    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, object]) -> None:
         """Resume weights and average; a checkpoint without an average starts both from its weights."""
-        resumed = "current_model_state" in checkpoint
-        if self._average_model is not None and resumed:
+        weights = checkpoint.get("current_model_state")
+        if self._average_model is not None and weights is not None:
             super().on_load_checkpoint(trainer, pl_module, checkpoint)
         elif self._average_model is not None:
             self._average_model.module.load_state_dict(pl_module.state_dict())
-        elif resumed and trainer.training:
+        elif isinstance(weights, Mapping) and trainer.training:
             # The averaging was turned off: training goes on from the weights that the optimiser's state belongs to.
-            pl_module.load_state_dict(checkpoint["current_model_state"])
+            pl_module.load_state_dict(weights)

@@ -22,7 +22,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.errors import InputError, did_you_mean
+from engine.errors import InputError
+from engine.tasks import task_names
+from engine.training.checkpoint_files import require_checkpoint
 
 KEY = "effdense"
 FORMAT = 1
@@ -60,7 +62,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _plain(value: Any, where: str) -> Any:
+def _plain(value: object, where: str) -> object:
     if value is None or isinstance(value, bool):
         return value
     for kind in (int, float, str):
@@ -74,7 +76,7 @@ def _plain(value: Any, where: str) -> Any:
     raise TypeError(msg)
 
 
-def save_metadata(checkpoint: dict[str, Any], task: str, model: Mapping[str, Any]) -> None:
+def save_metadata(checkpoint: dict[str, object], task: str, model: Mapping[str, object]) -> None:
     """Store what rebuilds the network; a task calls it in `on_save_checkpoint`.
 
     Args:
@@ -89,26 +91,11 @@ def save_metadata(checkpoint: dict[str, Any], task: str, model: Mapping[str, Any
     checkpoint[KEY] = {"format": FORMAT, "task": task, "model": plain, "versions": versions()}
 
 
-def _nearest_file(path: Path) -> str:
-    if not path.parent.is_dir():
-        return f" There is no folder '{path.parent}'."
-    names = sorted(p.name for p in path.parent.iterdir() if p.suffix == path.suffix and p.is_file())
-    hint = did_you_mean(path.name, names)
-    return hint or (f" In that folder: {', '.join(names[:5])}." if names else "")
-
-
-def _load(path: Path) -> Any:
-    if not path.exists():
-        msg = f"there is no checkpoint '{path}'.{_nearest_file(path)} Give the path of a .ckpt file."
-        raise InputError(msg)
-    if not path.is_file():
-        inside = sorted(p.name for p in path.glob("*.ckpt"))
-        held = f" It has {', '.join(inside[:5])}." if inside else ""
-        msg = f"'{path}' is a folder.{held} Give the path of a .ckpt file."
-        raise InputError(msg)
+def _load(path: Path) -> object:
+    require_checkpoint(path)
     try:
         # Mapping needs the zip layout that torch.save has written since torch 1.6.
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        content: object = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         if "Unsupported" not in str(error) and "GLOBAL" not in str(error):
             msg = f"'{path}' is not a checkpoint, or is damaged. Give a .ckpt file written by `fit`."
@@ -124,9 +111,10 @@ def _load(path: Path) -> Any:
     except (RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
         msg = f"'{path}' is not a checkpoint, or is damaged. Give a .ckpt file written by `fit`."
         raise InputError(msg) from error
+    return content
 
 
-def _foreign(path: Path, content: Any) -> InputError:
+def _foreign(path: Path, content: object) -> InputError:
     if isinstance(content, dict) and "pytorch-lightning_version" in content:
         kind = "a Lightning checkpoint of another program"
     elif isinstance(content, dict) and content and all(isinstance(v, Tensor) for v in content.values()):
@@ -150,7 +138,7 @@ def read_checkpoint(path: str | Path, task: str) -> Checkpoint:
     path = Path(path)
     content = _load(path)
     own = content.get(KEY) if isinstance(content, dict) else None
-    if not isinstance(own, dict) or not isinstance(content.get("state_dict"), dict):
+    if not isinstance(content, dict) or not isinstance(own, dict) or not isinstance(content.get("state_dict"), dict):
         raise _foreign(path, content)
     if not isinstance(own.get("format"), int) or own["format"] > FORMAT:
         msg = (
@@ -159,6 +147,8 @@ def read_checkpoint(path: str | Path, task: str) -> Checkpoint:
         )
         raise InputError(msg)
     if own.get("task") != task:
-        msg = f"'{path}' is a {own.get('task')} checkpoint; {task} is asked for. Use `python -m {own.get('task')}`."
+        given = own.get("task")
+        remedy = f"Use `python -m {given}`." if given in task_names() else "No installed task is called so."
+        msg = f"'{path}' is a {given} checkpoint; {task} is asked for. {remedy}"
         raise InputError(msg)
     return Checkpoint(path, task, own["model"], own["versions"], content["state_dict"])

@@ -6,6 +6,7 @@ import copy
 import math
 import sys
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar, cast
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from engine.data.contracts import SplitName, TaskData
 from engine.errors import InputError
 from engine.outputs import make_folder
+from engine.tasks import TaskSpec
 from engine.training.checkpoints import save_metadata
 from engine.training.memory import keep_freed_memory
 from engine.training.recipe import Optimizer, Schedule, build_optimizer, build_scheduler
@@ -44,7 +46,7 @@ Data = TypeVar("Data", bound=TaskData)
 class DenseTask(LightningModule, ABC, Generic[Data]):
     """A network with its training recipe; its type parameter is what it asks of its data module.
 
-    A task's class names itself in `task`, the attribute that holds its network in `part` (the prefix of the keys in
+    A task's class names its `spec`, the attribute that holds its network in `part` (the prefix of the keys in
     its checkpoints), and builds the network in `build`, which is called once the trainer knows the data.
 
     Validation and test share their steps: `validation_step` collects, `evaluate` scores all that was collected.
@@ -52,21 +54,15 @@ class DenseTask(LightningModule, ABC, Generic[Data]):
     Args:
         optimizer: update rule, learning rate and decay.
         schedule: warm-up and course of the learning rate.
-        results: file that `evaluate` writes, if it is given.
+        outputs: files that `evaluate` writes, None for those that are not asked for.
     """
 
-    task: ClassVar[str]
+    spec: ClassVar[TaskSpec]
     part: ClassVar[str]
-    monitor: ClassVar[str]
-    monitor_mode: ClassVar[str] = "max"
-    checkpoint_args: ClassVar[tuple[str, ...]]
-    resume_args: ClassVar[tuple[str, ...]] = ("optimizer", "schedule")
-    in_progress_bar: ClassVar[tuple[str, ...]]
-    resumes_within_epochs: ClassVar[bool] = False
 
-    def __init__(self, optimizer: Optimizer, schedule: Schedule, results: str | None) -> None:
+    def __init__(self, optimizer: Optimizer, schedule: Schedule, *outputs: str | None) -> None:
         super().__init__()
-        self.results = results
+        self.outputs = tuple(file for file in outputs if file is not None)
         self.scores: Scores | None = None
         self.optimizer = optimizer
         self.schedule = schedule
@@ -82,7 +78,7 @@ class DenseTask(LightningModule, ABC, Generic[Data]):
         """What the network is and works on, for the line said when a training starts."""
 
     @abstractmethod
-    def network_settings(self) -> dict[str, Any]:
+    def network_settings(self) -> Mapping[str, object]:
         """Plain values from which a checkpoint's reader builds the network again."""
 
     @abstractmethod
@@ -91,8 +87,8 @@ class DenseTask(LightningModule, ABC, Generic[Data]):
 
     def setup(self, stage: str) -> None:
         """Prove that the results can be written, before the time that finding them takes."""
-        if self.results is not None:
-            make_folder(Path(self.results).parent)
+        for file in self.outputs:
+            make_folder(Path(file).parent)
 
     def configure_model(self) -> None:
         """Build the network, once the trainer knows the data."""
@@ -189,7 +185,7 @@ class DenseTask(LightningModule, ABC, Generic[Data]):
         if self.trainer.sanity_checking:
             return
         for name, value in scores.as_dict(f"{split}_").items():
-            self.log(name, value, prog_bar=name in self.in_progress_bar, rank_zero_only=False)
+            self.log(name, value, prog_bar=name in self.spec.in_progress_bar, rank_zero_only=False)
         self.scores = scores
 
     def on_validation_end(self) -> None:
@@ -224,7 +220,7 @@ class DenseTask(LightningModule, ABC, Generic[Data]):
             )
             raise InputError(msg)
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(self, checkpoint: dict[str, object]) -> None:
         """Store what the network is, so that it can be rebuilt from the file alone."""
         recipe = {"optimizer": asdict(self.optimizer), "schedule": asdict(self.schedule)}
-        save_metadata(checkpoint, self.task, self.network_settings() | recipe)
+        save_metadata(checkpoint, self.spec.name, {**self.network_settings(), **recipe})

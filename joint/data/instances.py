@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from engine.cli.commands import parse_function, run_command
+from engine.cli.commands import parse_function, program, run_command
 from engine.errors import InputError, check_choice
 from engine.outputs import write_json
 from segmentation.data.cityscapes.files import CityscapesFiles, read_instance_ids
@@ -196,7 +196,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and write; returns 2 after one short line of error, else 0."""
 
     def act() -> None:
-        given = parse_function(write_boxes, "python -m joint boxes", argv, __doc__)
+        given = parse_function(write_boxes, f"{program('joint')} boxes", argv, __doc__)
         sys.stdout.write(write_boxes(**given) + "\n")
 
     return run_command(act)

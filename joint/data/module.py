@@ -35,7 +35,7 @@ from segmentation.data.module import CityscapesData, FolderData, SegmentationDat
 class BoxFiles:
     """Where the annotations with boxes lie, and their images.
 
-    In layout `both` the images are those of the masks, and the annotations of Cityscapes are by default
+    In format `both` the images are those of the masks, and the annotations of Cityscapes are by default
     `annotations/instances_SPLIT.json`, which `python -m joint boxes` writes.
 
     Attributes:
@@ -74,13 +74,13 @@ class MaskFiles:
 
     Attributes:
         root: folder that the paths start from; without it data.root.
-        layout: whether they are Cityscapes or any folders of images and masks.
+        format: whether they are Cityscapes or any folders of images and masks.
         cityscapes: which parts of Cityscapes are used.
         folder: where one's own images and masks lie.
     """
 
     root: str | None = None
-    layout: Literal["cityscapes", "folder"] = "cityscapes"
+    format: Literal["cityscapes", "folder"] = "cityscapes"
     cityscapes: CityscapesData = CityscapesData()
     folder: FolderData = FolderData()
 
@@ -89,11 +89,11 @@ class JointDataModule(SplitData[JointNetworkTask, JointSample, JointSample]):
     """Images for a detector and a segmenter on one canvas.
 
     Args:
-        layout: "both" for images that all have boxes and masks, "two" for one set with boxes and one with masks.
+        format: "both" for images that all have boxes and masks, "two" for one set with boxes and one with masks.
         root: folder that all paths start from; without it they start from the working folder.
         boxes: where the boxes lie.
         masks: where the masks lie.
-        ratio: parts of the images with boxes and of those with masks in layout `two`: 3 and 1 takes three images with
+        ratio: parts of the images with boxes and of those with masks in format `two`: 3 and 1 takes three images with
             boxes for each with a mask. What has part 0 is not trained on.
         steps_per_epoch: steps in an epoch; null is one pass of the set that takes longer.
         canvas_size: side of the canvas, or its height and width; null takes the model's own.
@@ -109,7 +109,7 @@ class JointDataModule(SplitData[JointNetworkTask, JointSample, JointSample]):
     @checked
     def __init__(
         self,
-        layout: Literal["both", "two"] = "both",
+        format: Literal["both", "two"] = "both",
         root: str | None = None,
         boxes: BoxFiles = BoxFiles(),
         masks: MaskFiles = MaskFiles(),
@@ -125,7 +125,7 @@ class JointDataModule(SplitData[JointNetworkTask, JointSample, JointSample]):
         if not any(ratio):
             msg = f"ratio is {list(ratio)}; allowed are numbers of at least 0, not both of them 0."
             raise InputError(msg)
-        self.layout = layout
+        self.format = format
         self.boxes = boxes
         self.masks = masks
         self.box_root = Path(boxes.root or root or "")
@@ -136,7 +136,7 @@ class JointDataModule(SplitData[JointNetworkTask, JointSample, JointSample]):
         self.augmentation = augmentation
         train, val, test = (self._box_paths(split) for split in SPLITS)
         self._coco = CocoDataModule(None, *train, *val, *test, class_rows=boxes.class_rows)
-        self._labelled = SegmentationDataModule(masks.layout, str(self.mask_root), masks.cityscapes, masks.folder)
+        self._labelled = SegmentationDataModule(masks.format, str(self.mask_root), masks.cityscapes, masks.folder)
         self._to_mix: list[JointImages] = []
         self._mixed: MixedLoader[JointSample, JointBatch] | None = None
         self._saved: Mapping[str, object] = {}
@@ -161,16 +161,16 @@ class JointDataModule(SplitData[JointNetworkTask, JointSample, JointSample]):
         """The class list of a segmenter made for these data.
 
         Raises:
-            InputError: the folder layout has none, or it cannot be used.
+            InputError: the folder format has none, or it cannot be used.
         """
-        if self.masks.layout == "folder" and self.masks.folder.classes is None:
+        if self.masks.format == "folder" and self.masks.folder.classes is None:
             msg = "the masks have no class list. Give --data.masks.folder.classes, such as '[background, nucleus]'."
             raise InputError(msg)
         return self._labelled.classes
 
     def has_boxes(self, split: SplitName) -> bool:
         """Whether boxes were given for the split."""
-        return self._coco.has(split) and (self.layout == "two" or self.has_masks(split))
+        return self._coco.has(split) and (self.format == "two" or self.has_masks(split))
 
     def has_masks(self, split: SplitName) -> bool:
         """Whether masks were given for the split."""
@@ -190,7 +190,7 @@ class JointDataModule(SplitData[JointNetworkTask, JointSample, JointSample]):
         if file is None:
             msg = f"the data have no '{split}_annotations'. Give --data.boxes.{split}_annotations."
             raise InputError(msg)
-        if not Path(file).is_file() and self.layout == "both" and self.masks.layout == "cityscapes":
+        if not Path(file).is_file() and self.format == "both" and self.masks.format == "cityscapes":
             made = (
                 f"python -m joint boxes --root {self.mask_root} --split {self._cityscapes_split(split)} --output {file}"
             )
@@ -225,7 +225,7 @@ class JointDataModule(SplitData[JointNetworkTask, JointSample, JointSample]):
         world, rank = (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
         mixture = Mixture(
             sizes=tuple(len(images) for images in self._to_mix),
-            ratio=tuple(part for part in self.ratio if part) if self.layout == "two" else (1.0,),
+            ratio=tuple(part for part in self.ratio if part) if self.format == "two" else (1.0,),
             batch=self.batch_size * world,
             seed=int(os.environ.get("PL_GLOBAL_SEED", "0")),  # as Lightning's own samplers take it
         )
@@ -268,7 +268,7 @@ class JointDataModule(SplitData[JointNetworkTask, JointSample, JointSample]):
         boxes = self._boxed(split) if wanted[0] else None
         masks = self._masked(split) if wanted[1] else None
         kinds: list[tuple[BoxImages | None, Masks | None]] = [(boxes, masks)]
-        if self.layout == "two":
+        if self.format == "two":
             kinds = [kind for kind in ((boxes, None), (None, masks)) if kind != (None, None)]
         canvas_hw, color = self._canvas_hw(), self.fill_color
         return [
@@ -278,7 +278,7 @@ class JointDataModule(SplitData[JointNetworkTask, JointSample, JointSample]):
 
     def _wanted(self, split: SplitName) -> tuple[bool, bool]:
         """Whether images with boxes and images with masks are asked for."""
-        if self.layout == "both":
+        if self.format == "both":
             return True, True
         if split == "train":
             return self.ratio[0] > 0, self.ratio[1] > 0
@@ -303,7 +303,7 @@ class JointDataModule(SplitData[JointNetworkTask, JointSample, JointSample]):
 
     def _box_paths(self, split: SplitName) -> tuple[str | None, str | None]:
         """Images and annotations of a split, as `CocoDataModule` takes them."""
-        beside = self._paths_of_masks(split) if self.layout == "both" else (None, None)
+        beside = self._paths_of_masks(split) if self.format == "both" else (None, None)
         images, annotations = (
             own if given is None else self.box_root / given
             for given, own in zip(self.boxes.of(split), beside, strict=True)
@@ -312,7 +312,7 @@ class JointDataModule(SplitData[JointNetworkTask, JointSample, JointSample]):
 
     def _paths_of_masks(self, split: SplitName) -> tuple[Path | None, Path | None]:
         """Where the images with masks lie, and the annotations that `python -m joint boxes` makes of Cityscapes."""
-        if self.masks.layout == "folder":
+        if self.masks.format == "folder":
             folder = self.masks.folder.of(split)[0]
             return None if folder is None else self.mask_root / folder, None
         name = self._cityscapes_split(split)
@@ -329,7 +329,7 @@ class JointDataModule(SplitData[JointNetworkTask, JointSample, JointSample]):
             return parts.val_split if split == "val" else parts.test_split
         if len(parts.train_splits) > 1:
             msg = (
-                f"masks.cityscapes.train_splits is {list(parts.train_splits)}, but layout both trains on one split, "
+                f"masks.cityscapes.train_splits is {list(parts.train_splits)}, but format both trains on one split, "
                 "whose boxes one file holds. Give one."
             )
             raise InputError(msg)

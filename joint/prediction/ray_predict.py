@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from detection.network.postprocess import Postprocess
 from detection.prediction.predict import DEFAULT_SCORE
-from engine.cli.commands import parse_function, run_command
+from engine.cli.commands import parse_function, program, run_command
 from engine.data.images import read_image
 from engine.errors import InputError
 from engine.prediction.manifest import Manifest
@@ -361,7 +361,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and run; returns 2 after one short line of error, or where an image failed, else 0."""
 
     def act() -> None:
-        arguments = parse_function(predict_folder, "python -m joint ray", argv, __doc__)
+        arguments = parse_function(predict_folder, f"{program('joint')} ray", argv, __doc__)
         summary = predict_folder(**arguments)
         output, before = arguments["output"], summary.images - summary.done - len(summary.failed)
         sys.stdout.write(f"{summary.done} images done, {before} were finished before: {output}\n")

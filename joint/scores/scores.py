@@ -42,10 +42,7 @@ class JointScores:
 
     def to_dict(self) -> dict[str, Any]:
         """All numbers as JSON takes them; what does not exist is null."""
-        boxes = None
-        if self.boxes is not None:
-            numbers = {name: value if value >= 0 else None for name, value in self.boxes.as_dict("").items()}
-            boxes = {**numbers, "per_class": dict(self.boxes.per_class)}
+        boxes = None if self.boxes is None else self.boxes.to_dict()
         joint = None if math.isnan(self.joint) else self.joint
         return {"joint": joint, "boxes": boxes, "masks": None if self.masks is None else self.masks.to_dict()}
 

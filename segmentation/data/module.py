@@ -96,7 +96,7 @@ class SegmentationDataModule(SplitData[SegmenterTask, Crop, WholeImage]):
     """Cityscapes, or any folders of images and masks.
 
     Args:
-        layout: which of the two the data are.
+        format: which of the two the data are.
         root: folder that the other paths start from; without it they start from the working folder.
         cityscapes: which parts of Cityscapes are used.
         folder: where one's own images and masks lie.
@@ -114,7 +114,7 @@ class SegmentationDataModule(SplitData[SegmenterTask, Crop, WholeImage]):
     @checked
     def __init__(
         self,
-        layout: Literal["cityscapes", "folder"] = "cityscapes",
+        format: Literal["cityscapes", "folder"] = "cityscapes",
         root: str | None = None,
         cityscapes: CityscapesData = CityscapesData(),
         folder: FolderData = FolderData(),
@@ -132,7 +132,7 @@ class SegmentationDataModule(SplitData[SegmenterTask, Crop, WholeImage]):
             msg = f"crop_size is {crop_size}; allowed is at least {_LEAST_SIDE} pixels."
             raise InputError(msg)
         self.root = Path(root or "")
-        self.layout = layout
+        self.format = format
         self.cityscapes = cityscapes
         self.folder = folder
         self.augmentation = augmentation
@@ -141,16 +141,16 @@ class SegmentationDataModule(SplitData[SegmenterTask, Crop, WholeImage]):
     @property
     def cityscapes_scores(self) -> bool:
         """Whether the official Cityscapes scores, categories and instances among them, can be had."""
-        return self.layout == "cityscapes"
+        return self.format == "cityscapes"
 
     @cached_property
     def classes(self) -> MaskClasses:
         """The class list of a model made for these data.
 
         Raises:
-            InputError: the folder layout has none, or it cannot be used.
+            InputError: the folder format has none, or it cannot be used.
         """
-        if self.layout == "cityscapes":
+        if self.format == "cityscapes":
             return CITYSCAPES
         given = self.folder.classes
         if given is None:
@@ -160,7 +160,7 @@ class SegmentationDataModule(SplitData[SegmenterTask, Crop, WholeImage]):
 
     def has(self, split: SplitName) -> bool:
         """Whether the split was given."""
-        if self.layout == "folder":
+        if self.format == "folder":
             images, masks, _ = self.folder.of(split)
             return images is not None or masks is not None
         return bool(self._splits(split))
@@ -171,7 +171,7 @@ class SegmentationDataModule(SplitData[SegmenterTask, Crop, WholeImage]):
         Raises:
             InputError: it was not given, or its files are missing or do not pair.
         """
-        if self.layout == "folder":
+        if self.format == "folder":
             folder = self.folder
             reader = MaskReader(self.classes, folder.mask_format, folder.ignore_values, folder.ignore_colors)
             images, masks, names = folder.of(split)

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from engine.cli.commands import parse_function, run_command
+from engine.cli.commands import parse_function, program, run_command
 from engine.data.images import find_images
 from engine.errors import InputError, check_choice
 from engine.outputs import make_folder, write_json
@@ -270,7 +270,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line, print the table; returns 2 after one short line of error, else 0."""
 
     def act() -> None:
-        arguments = parse_function(score, "python -m segmentation score", argv, __doc__)
+        arguments = parse_function(score, f"{program('segmentation')} score", argv, __doc__)
         sys.stdout.write(score(**arguments).table(arguments["per_class"]) + "\n")
 
     return run_command(act)

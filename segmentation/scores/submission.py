@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from engine.cli.commands import parse_function, run_command
+from engine.cli.commands import parse_function, program, run_command
 from engine.data.images import find_images, image_size
 from engine.errors import MOST_LISTED, InputError
 from engine.outputs import atomic_path
@@ -256,7 +256,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and check; returns 2 after a short error that names what is wrong, else 0."""
 
     def act() -> None:
-        arguments = parse_function(check, "python -m segmentation check", argv, __doc__)
+        arguments = parse_function(check, f"{program('segmentation')} check", argv, __doc__)
         sys.stdout.write(f"'{arguments['submission']}' is in order: {check(**arguments)} label maps\n")
 
     return run_command(act)

@@ -6,7 +6,6 @@ import io
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,8 +17,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from detection.__main__ import main
+from detection.spec import SPEC
+from engine.cli.commands import run_task
 from engine.scenes.generate import write_scenes
+from engine.tasks import TaskSpec
 
 SIZE_HW = (64, 128)
 CANVAS_HW = (128, 128)  # a multiple of the coarsest stride
@@ -66,10 +67,10 @@ class Said(NamedTuple):
     err: str
 
 
-def command(line: str, main: Callable[[list[str]], int] = main) -> Said:
+def command(line: str, spec: TaskSpec = SPEC) -> Said:
     """Run `python -m detection LINE` in this process; Lightning's loggers write to the captured stderr.
 
-    With another task's `main` that one is run.
+    With another spec that task is run.
     """
     out, err = io.StringIO(), io.StringIO()
     handlers = [h for name in LOGGERS for h in logging.getLogger(name).handlers]
@@ -78,7 +79,7 @@ def command(line: str, main: Callable[[list[str]], int] = main) -> Said:
         for patch in patches:
             patch.start()
         try:
-            code = main(line.split())
+            code = run_task(spec, line.split())
         finally:
             for patch in patches:
                 patch.stop()

@@ -98,7 +98,7 @@ def results(**values: object) -> Callable[[], None]:
 
 
 OTHER = "validate --config small.yaml --ckpt_path other.ckpt"
-SCORE = "score --annotations scenes/annotations/instances_train.json --results found.json"
+SCORE = "score --ground_truth scenes/annotations/instances_train.json --predictions found.json"
 
 # Name, command, what its message must hold (the offender, then the remedy), what is prepared.
 BAD: list[tuple[str, str, list[str], Callable[[], None]]] = [
@@ -164,7 +164,7 @@ BAD: list[tuple[str, str, list[str], Callable[[], None]]] = [
     ("diverging", f"{FIT} --model.optimizer.name sgd --model.optimizer.lr 1e12 --trainer.gradient_clip_val null",
      ["the loss became", "Lower model.optimizer.lr"], nothing),
     # Outputs.
-    ("results blocked", f"{VALIDATE} --model.results small.yaml/found.json",
+    ("results blocked", f"{VALIDATE} --model.detections small.yaml/found.json",
      ["'small.yaml'", "Give a folder"], nothing),
     ("runs blocked", f"{FIT} --run.root small.yaml", ["'small.yaml/detection'", "Give a folder"], nothing),
     ("predictions blocked", f"{PREDICT} --output small.yaml --source scenes/leftImg8bit/val",

@@ -100,11 +100,17 @@ def truth_near(results, annotations):
 def test_measures_are_pycocotools(here, trained, which, split):
     checkpoint = next((trained / "checkpoints").glob("best*"))
     annotations, results = f"scenes/annotations/instances_{split}.json", Path(f"found/{which}.json")
-    measure = f"{which} --config small.yaml --ckpt_path {checkpoint} --model.results {results}"
-    said = command(measure)
+    measure = f"{which} --config small.yaml --ckpt_path {checkpoint} --model.detections {results}"
+    # A former name, and what it writes beside the new one.
+    said = command(f"{measure.replace('detections', 'results')} --model.scores found/scores.json")
     assert said.code == 0, said.err
+    assert "model.results is now called model.detections" in said.err
     first = pycocotools(annotations, results)
     assert np.abs(np.array(twelve(said.out)) - first).max() <= 0.0005
+    scores = json.loads(Path("found/scores.json").read_text())
+    twelve_scores = [-1 if value is None else value for name, value in scores.items() if name != "per_class"]
+    assert twelve_scores == pytest.approx(first, abs=1e-9)
+    assert "car" in scores["per_class"]
     assert len(said.out.strip().splitlines()) < 20  # the table of the twelve and of the classes, once
     if which == "validate":
         logged = [row["val_ap"] for row in csv.DictReader((trained / "metrics.csv").open()) if row["val_ap"]]
@@ -116,8 +122,11 @@ def test_measures_are_pycocotools(here, trained, which, split):
     numbers = pycocotools("near.json", results)
     assert 0.2 < numbers[1] < 0.99
     assert np.abs(np.array(twelve(said.out)) - numbers).max() <= 0.0005
-    scored = command(f"score --annotations near.json --results {results} --output numbers.json")
+    scored = command(f"score --ground-truth near.json --predictions {results} --output numbers.json")
     assert scored.out == said.out
+    former = command(f"score --annotations near.json --results {results}")
+    assert former.out == said.out
+    assert former.err == "annotations is now called ground_truth\nresults is now called predictions\n"
     written = json.loads(Path("numbers.json").read_text())
     written.pop("per_class")
     assert list(written.values()) == pytest.approx(numbers, abs=1e-9)
@@ -250,10 +259,11 @@ def test_published_weights_need_no_checkpoint(here, monkeypatch, tmp_path):
 def test_help_version_and_score_do_not_wait_for_torch():
     code = (
         "import sys\n"
-        "from detection.__main__ import main\n"
-        "for words in (['--help'], ['--version'], ['score', '--help']):\n"
+        "from engine.cli.commands import run_task\nfrom detection.spec import SPEC\n"
+        "for words in (['--help'], ['--version'], ['score', '--help'], ['fit', '--help'], ['predict', '--help'],\n"
+        "    ['fit', '--help', 'data'], ['fit', '--config', 'none'], ['fti'], ['fit', '--ckpt_path', 'none.ckpt']):\n"
         "    try:\n"
-        "        main(words)\n"
+        "        run_task(SPEC, words)\n"
         "    except SystemExit as leaving:\n"
         "        assert not leaving.code\n"
         "sys.exit(sorted({'torch', 'lightning', 'timm', 'albumentations'} & set(sys.modules)) or 0)\n"
@@ -262,4 +272,4 @@ def test_help_version_and_score_do_not_wait_for_torch():
     assert done.returncode == 0, done.stderr
     assert "fit        train" in done.stdout
     assert re.search(r"^(\d+\.\d+|unknown: .* not installed)", done.stdout, re.MULTILINE)
-    assert "--annotations" in done.stdout
+    assert "--ground_truth" in done.stdout

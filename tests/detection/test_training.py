@@ -146,7 +146,7 @@ def test_the_average_is_what_a_checkpoint_holds_and_validation_measures(here, tr
     assert torch.equal(detector.state_dict()[name.removeprefix("detector.")], average[name])
     # What `validate` measures is what the average detects.
     said = command(
-        f"validate --config small.yaml --ckpt_path {trained}/checkpoints/last.ckpt --model.results found.json"
+        f"validate --config small.yaml --ckpt_path {trained}/checkpoints/last.ckpt --model.detections found.json"
     )
     assert said.code == 0, said.err
     found = json.loads(Path("found.json").read_text())

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
-from engine.cli.effdense_cli import EffDenseCLI, run_cli
+from engine.cli.effdense_cli import run_cli
 from engine.errors import InputError
+from engine.tasks import TaskSpec
 from engine.training.checkpoints import save_metadata
 from engine.training.recipe import Optimizer, Schedule, build_optimizer, build_scheduler
 
@@ -21,13 +22,6 @@ _SCHEDULE = Schedule(warmup_epochs=0.5, warmup_start=0.1)
 
 
 class ToyTask(LightningModule):
-    task: ClassVar[str] = "toy"
-    monitor: ClassVar[str] = "val_score"
-    monitor_mode: ClassVar[str] = "max"
-    checkpoint_args: ClassVar[tuple[str, ...]] = ("size", "width")
-    resume_args: ClassVar[tuple[str, ...]] = ("optimizer",)
-    resumes_within_epochs: ClassVar[bool] = False
-
     def __init__(
         self,
         size: Literal["small", "large"] = "small",
@@ -69,7 +63,7 @@ class ToyTask(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         model = {"size": self.size, "width": self.width, "optimizer": asdict(self.optimizer)}
-        save_metadata(checkpoint, self.task, model)
+        save_metadata(checkpoint, "toy", model)
 
 
 class Broken(torch.utils.data.Dataset[Tensor]):
@@ -129,6 +123,26 @@ class ToyTrainer(Trainer):
         Path(output).write_text(f"{source} {model.size} {model.width} {ckpt_path}")
 
 
+SPEC = TaskSpec(
+    name="toy",
+    title="A toy.",
+    examples=("fit --model.width 3",),
+    about={"fit": "train", "validate": "score", "test": "score", "predict": "write", "shout": "shout"},
+    module="tests.engine.toy:ToyTask",
+    data="tests.engine.toy:ToyData",
+    trainer="tests.engine.toy:ToyTrainer",
+    predictor="tests.engine.toy:ToyTask",
+    commands={"shout": "tests.engine.toy_shout"},
+    monitor="val_score",
+    checkpoint_args=("size", "width"),
+    resume_args=("optimizer",),
+    demo="toy/demo",
+    first_page={"fit": ("model.size", "model.width", "model.optimizer.lr", "trainer.max_epochs")},
+    renamed={"model.wideness": "model.width", "data.pictures": "data.images", "origin": "source"},
+    trainer_defaults={"accelerator": "cpu", "devices": 1, "max_epochs": 2, "log_every_n_steps": 1},
+)
+
+
 def main(argv: list[str]) -> int:
-    defaults = {"accelerator": "cpu", "devices": 1, "max_epochs": 2, "log_every_n_steps": 1}
-    return run_cli(lambda args: EffDenseCLI(ToyTask, ToyData, args, ToyTrainer, defaults), argv)
+    """The trainer's commands, and errors as the parser words them."""
+    return run_cli(SPEC, argv, "python -m toy")

@@ -13,7 +13,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from detection.data.classes import BoxClasses
 from detection.network.model import EfficientDet
 from engine.training.checkpoints import save_metadata
-from joint.__main__ import main
+from joint.spec import SPEC
 from segmentation.network.model import Segmenter
 from tests.detection.small import Said
 from tests.detection.small import command as run_command
@@ -47,15 +47,15 @@ BOXES = {"train_images": "train", "train_annotations": "train.json", "val_images
 
 def write_configs(folder: Path, streets: Path, photos: Path) -> None:
     """`both.yaml` of scenes with boxes and masks, and `two.yaml` of photographs with boxes and scenes with masks."""
-    both = {"layout": "both", "root": str(streets)}
-    two = {"layout": "two", "boxes": {"root": str(photos), **BOXES}, "masks": {"root": str(streets)}}
+    both = {"format": "both", "root": str(streets)}
+    two = {"format": "two", "boxes": {"root": str(photos), **BOXES}, "masks": {"root": str(streets)}}
     for name, data in (("both", both), ("two", two)):
         (folder / f"{name}.yaml").write_text(yaml.safe_dump({**CONFIG, "data": {**CONFIG["data"], **data}}))
 
 
 def command(line: str) -> Said:
     """Run `python -m joint LINE` in this process."""
-    return run_command(line, main)
+    return run_command(line, SPEC)
 
 
 def fitted(line: str) -> None:

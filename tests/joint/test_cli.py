@@ -20,7 +20,7 @@ from PIL import Image
 from detection.data.dataset import ImageFiles, collate
 from detection.network.postprocess import Postprocess
 from detection.scores.metric import evaluate_boxes
-from detection.scores.records import DetectionRecords
+from detection.scores.records import DetectionRecords, DetectionTable
 from engine.data.images import Letterbox
 from joint.answers import load
 from segmentation.data.cityscapes.labels import CITYSCAPES
@@ -97,7 +97,8 @@ def test_what_a_newcomer_sees(here):
 
 def test_both_tables_are_those_of_each_head_alone(here, streets):
     """Detections and masks of the two single networks, scored by pycocotools and pixel by pixel."""
-    said = command(f"validate --config both.yaml --ckpt_path {best()} --model.results new/found.json")
+    files = "--model.scores new/found.json --model.detections new/boxes.json"
+    said = command(f"validate --config both.yaml --ckpt_path {best()} {files}")
     assert said.code == 0, said.err
     found = read_json("new/found.json")
     network = load(best(), fold=False)
@@ -112,6 +113,9 @@ def test_both_tables_are_those_of_each_head_alone(here, streets):
     valid = (detections.class_ids >= 0).numpy()
     records.add(ids, detections.boxes_xyxy.numpy(), detections.scores.numpy(), category_ids, valid)
     scores = evaluate_boxes(streets / "annotations/instances_val.json", records.table())
+    written = DetectionTable.read("new/boxes.json")
+    results = evaluate_boxes(streets / "annotations/instances_val.json", written)
+    assert results.as_dict("") == pytest.approx(scores.as_dict(""), abs=1e-6)
     for name, value in scores.as_dict("").items():
         assert found["boxes"][name] == (None if value < 0 else pytest.approx(value, abs=1e-6))
     truth = rows_of(streets / "gtFine/val", CITYSCAPES.label_ids)
@@ -130,7 +134,7 @@ def test_both_tables_are_those_of_each_head_alone(here, streets):
 def test_two_sets_are_each_scored_on_their_own_labels(here, photos, streets):
     said = command("fit --config two.yaml --run.name two --trainer.max_epochs 1 --data.eval_batch_size 5")
     assert said.code == 0, said.err
-    said = command("validate --config two.yaml --ckpt_path last --run.name two --model.results two.json")
+    said = command("validate --config two.yaml --ckpt_path last --run.name two --model.scores two.json")
     assert said.code == 0, said.err
     found = read_json("two.json")
     true = rows_of(streets / "gtFine/val", CITYSCAPES.label_ids)
@@ -219,10 +223,11 @@ def test_a_checkpoint_of_another_task_is_refused(here, streets, tmp_path):
 def test_help_version_and_boxes_do_not_wait_for_torch():
     code = (
         "import sys\n"
-        "from joint.__main__ import main\n"
-        "for words in (['--help'], ['--version'], ['boxes', '--help']):\n"
+        "from engine.cli.commands import run_task\nfrom joint.spec import SPEC\n"
+        "for words in (['--help'], ['--version'], ['boxes', '--help'], ['fit', '--help'], ['predict', '--help'],\n"
+        "    ['fit', '--help', 'data'], ['fit', '--config', 'none'], ['fti'], ['fit', '--ckpt_path', 'none.ckpt']):\n"
         "    try:\n"
-        "        main(words)\n"
+        "        run_task(SPEC, words)\n"
         "    except SystemExit as leaving:\n"
         "        assert not leaving.code\n"
         "sys.exit(sorted({'torch', 'lightning', 'timm', 'albumentations'} & set(sys.modules)) or 0)\n"

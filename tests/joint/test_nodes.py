@@ -65,7 +65,7 @@ def here(streets, photos, tmp_path_factory):
     write_configs(folder, streets, photos)
     finish([start(folder, f"{FIT} --run.name one --data.batch_size 2")])
     on_two_nodes(folder, f"{FIT} --run.name two --data.batch_size 1")
-    again = f"validate {SCENES} --run.name one --ckpt_path last --model.results"
+    again = f"validate {SCENES} --run.name one --ckpt_path last --model.scores"
     finish([start(folder, f"{again} one.json")])
     on_two_nodes(folder, f"{again} two.json")
     return folder

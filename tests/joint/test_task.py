@@ -229,7 +229,7 @@ def test_log_variances_are_learnt_saved_and_resumed(here):
     assert first.abs().min() > 1e-4
     fitted(f"{line} --trainer.max_epochs 2 --ckpt_path last")
     assert not torch.equal(stored("u")["current_model_state"]["uncertainty.log_variances"], first)
-    said = command("validate --config both.yaml --ckpt_path last --run.name u --model.results u.json")
+    said = command("validate --config both.yaml --ckpt_path last --run.name u --model.scores u.json")
     assert said.code == 0, said.err  # which needs no balance
     assert load("runs/joint/u/checkpoints/last.ckpt") is not None
     said = command(f"fit {line} --ckpt_path last --model.balance.method pcgrad".replace("uncertainty ", "fixed "))

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import nn
 
 from engine.scenes.generate import write_scenes
-from segmentation.__main__ import main
+from segmentation.spec import SPEC
 from tests.detection.small import Said, StillNorms
 from tests.detection.small import command as run_command
 
@@ -43,14 +43,14 @@ LOADING: dict[str, Any] = {"crop_size": list(CROP_HW), "batch_size": 4, "num_wor
 STREETS: dict[str, Any] = {
     "model": MODEL,
     "ema": {"decay": 0.9},
-    "data": {"layout": "cityscapes", "root": "scenes", "cityscapes": {"test_split": "train"}, **LOADING},
+    "data": {"format": "cityscapes", "root": "scenes", "cityscapes": {"test_split": "train"}, **LOADING},
     "trainer": TRAINER,
 }
 FOLDER: dict[str, Any] = {
     "model": MODEL,
     "ema": {"decay": 0},
     "data": {
-        "layout": "folder",
+        "format": "folder",
         "root": "things",
         "folder": {
             "train_images": "images/train",
@@ -69,7 +69,7 @@ FOLDER: dict[str, Any] = {
 
 def command(line: str) -> Said:
     """Run `python -m segmentation LINE` in this process."""
-    return run_command(line, main)
+    return run_command(line, SPEC)
 
 
 def write_set(folder: Path) -> None:

@@ -133,7 +133,7 @@ BAD: list[tuple[str, str, list[str], Callable[[], None]]] = [
      text("typo.yaml", "data: {crop_sise: 64}\n")),
     ("diverging", f"{FIT} --model.optimizer.name sgd --model.optimizer.lr 1e18 --trainer.gradient_clip_val null "
      "--data.repeat 4", ["the loss became", "Lower model.optimizer.lr"], nothing),
-    ("results blocked", f"{VALIDATE} --model.results things.yaml/found.json",
+    ("results blocked", f"{VALIDATE} --model.scores things.yaml/found.json",
      ["'things.yaml'", "Give a folder"], nothing),
     ("over the images", f"{PREDICT} --source mine --output mine --overwrite true",
      ["would write over", "Give another folder"], lambda: shutil.copytree("things/images/val", "mine")),
@@ -182,7 +182,7 @@ MORE: list[tuple[str, str, list[str], Callable[[], None]]] = [
     ("option", f"{FIT} --model.optimiser.lr 1", ["model.optimiser.lr", "Did you mean 'model.optimizer.lr'?"], nothing),
     ("key of a group", "fit --config typo.yaml", ["data.folder.train_mask", "Did you mean 'data.folder.train_masks'?"],
      text("typo.yaml", "data: {folder: {train_mask: masks}}\n")),
-    ("layout", f"{FIT} --data.layout folders", ["'folders'", "Did you mean 'folder'?"], nothing),
+    ("format", f"{FIT} --data.format folders", ["'folders'", "Did you mean 'folder'?"], nothing),
     ("loss", f"{FIT} --model.loss.hard_pixels 2", ["hard_pixels is 2", "at most 1"], nothing),
     ("runs blocked", f"{FIT} --run.root things.yaml", ["'things.yaml/segmentation'", "Give a folder"], nothing),
     ("predictions blocked", f"{PREDICT} --output things.yaml --source things/images/val",

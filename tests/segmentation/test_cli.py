@@ -91,7 +91,7 @@ def test_what_a_newcomer_sees(here):
 
 def test_validation_scores_as_training_did_and_as_the_written_masks_do(here, trained, predicted):
     measure = f"validate --config streets.yaml --ckpt_path {best_of(trained)}"
-    said = command(f"{measure} --model.boundary 0.0075 --model.results new/found.json")
+    said = command(f"{measure} --model.boundary 0.0075 --model.scores new/found.json")
     assert said.code == 0, said.err
     found = read_json("new/found.json")
     # As logged in training, by the average of the weights.
@@ -122,7 +122,7 @@ def triple(true, folder):
 
 @pytest.mark.slow
 def test_the_test_command_scores_the_test_split(here, trained):
-    said = command(f"test --config streets.yaml --ckpt_path {best_of(trained)} --model.results test.json")
+    said = command(f"test --config streets.yaml --ckpt_path {best_of(trained)} --model.scores test.json")
     assert said.code == 0, said.err
     assert said.out.splitlines()[0].split() == ["class", "IoU", "iIoU"]
     true = [np.asarray(Image.open(path)) for path in Path("scenes/gtFine/train").rglob("*_labelIds.png")]
@@ -209,7 +209,7 @@ def measured(street_set, trained_things, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(street_set)
         checkpoint = trained_things / "checkpoints/last.ckpt"
-        said = command(f"validate --config things.yaml --ckpt_path {checkpoint} --model.results {results}")
+        said = command(f"validate --config things.yaml --ckpt_path {checkpoint} --model.scores {results}")
     assert said.code == 0, said.err
     return read_json(results), said.out
 
@@ -254,7 +254,7 @@ def test_classes_are_those_of_the_checkpoint_by_name(here, trained_things, measu
     config = yaml.safe_load(Path("things.yaml").read_text())
     config["data"]["folder"] |= {"val_masks": str(Path("turned").resolve()), "classes": classes, "mask_format": "index"}
     Path("turned.yaml").write_text(yaml.safe_dump(config))
-    said = command(f"validate --config turned.yaml --ckpt_path {checkpoint} --model.results turned.json")
+    said = command(f"validate --config turned.yaml --ckpt_path {checkpoint} --model.scores turned.json")
     assert said.code == 0, said.err
     assert read_json("turned.json") == measured[0]
     assert list(read_json("turned.json")["class_ious"]) == list(FOLDER_CLASSES)
@@ -263,7 +263,7 @@ def test_classes_are_those_of_the_checkpoint_by_name(here, trained_things, measu
 @pytest.mark.slow
 def test_whole_images_and_tiles_are_chosen_in_validation_too(here, trained_things):
     checkpoint = trained_things / "checkpoints/last.ckpt"
-    line = f"validate --config things.yaml --ckpt_path {checkpoint} --model.results found.json"
+    line = f"validate --config things.yaml --ckpt_path {checkpoint} --model.scores found.json"
     said = command(f"{line} --model.inference.window 64 --model.inference.flip true --model.inference.scales [0.75,1]")
     assert said.code == 0, said.err
     segmenter = load(checkpoint)
@@ -278,10 +278,12 @@ def test_whole_images_and_tiles_are_chosen_in_validation_too(here, trained_thing
 def test_help_version_score_and_check_do_not_wait_for_torch():
     code = (
         "import sys\n"
-        "from segmentation.__main__ import main\n"
-        "for words in (['--help'], ['--version'], ['score', '--help'], ['check', '--help']):\n"
+        "from engine.cli.commands import run_task\nfrom segmentation.spec import SPEC\n"
+        "for words in (['--help'], ['--version'], ['score', '--help'], ['check', '--help'], ['fit', '--help'],\n"
+        "    ['predict', '--help'], ['fit', '--help', 'data'], ['fit', '--config', 'none'],\n"
+        "    ['fti'], ['fit', '--ckpt_path', 'none.ckpt']):\n"
         "    try:\n"
-        "        main(words)\n"
+        "        run_task(SPEC, words)\n"
         "    except SystemExit as leaving:\n"
         "        assert not leaving.code\n"
         "sys.exit(sorted({'torch', 'lightning', 'timm', 'albumentations'} & set(sys.modules)) or 0)\n"

@@ -51,7 +51,7 @@ def watched(name):
 def measured(name, devices):
     """Validate what the two processes have trained."""
     checkpoint = "runs/segmentation/two/checkpoints/last.ckpt"
-    return f"validate --config streets.yaml --ckpt_path {checkpoint} --model.results {name}.json {devices}"
+    return f"validate --config streets.yaml --ckpt_path {checkpoint} --model.scores {name}.json {devices}"
 
 
 def run_process(rank, world, port, folder):
@@ -190,7 +190,7 @@ def test_the_average_is_what_a_checkpoint_holds_and_validation_measures(here, tr
     segmenter = load(trained / "checkpoints/last.ckpt")
     assert torch.equal(segmenter.state_dict()[name.removeprefix("segmenter.")], average[name])
     said = command(
-        f"validate --config streets.yaml --ckpt_path {trained}/checkpoints/last.ckpt --model.results found.json"
+        f"validate --config streets.yaml --ckpt_path {trained}/checkpoints/last.ckpt --model.scores found.json"
     )
     assert said.code == 0, said.err
     assert measured_ious("found.json") == pytest.approx(own_ious(segmenter), abs=1e-12, nan_ok=True)
@@ -229,7 +229,7 @@ def test_validation_at_half_the_output_stride(here, trained):
     """The weights of stride 16 in a network built for stride 8, whose rates are twice as large."""
     best = next((trained / "checkpoints").glob("best*"))
     said = command(
-        f"validate --config streets.yaml --ckpt_path {best} --model.eval_output_stride 8 --model.results fine.json"
+        f"validate --config streets.yaml --ckpt_path {best} --model.eval_output_stride 8 --model.scores fine.json"
     )
     assert said.code == 0, said.err
     at_16 = load(best, fold=False)
@@ -297,7 +297,7 @@ def foreign(here):
 
 
 def test_weights_of_smp_score_as_in_smp(foreign):
-    said = command("validate --config streets_only.yaml --model.pretrained smp --model.results found.json")
+    said = command("validate --config streets_only.yaml --model.pretrained smp --model.scores found.json")
     assert said.code == 0, said.err
     mean, std = (255 * torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     ious = own_ious(lambda images: foreign((images - mean) / std))

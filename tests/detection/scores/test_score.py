@@ -76,7 +76,7 @@ def write(path, content):
 def test_score_names_what_is_wrong_in_one_line(part, content, message, tmp_path, capsys):
     files = {"annotations": write(tmp_path / "gt.json", TRUTH), "results": write(tmp_path / "dt.json", [ENTRY])}
     write(files[part], content)
-    code, out, err = run_main(capsys, "--annotations", files["annotations"], "--results", files["results"])
+    code, out, err = run_main(capsys, "--ground_truth", files["annotations"], "--predictions", files["results"])
     assert (code, out) == (2, "")
     assert message in err
     assert files[part].name in err
@@ -84,17 +84,20 @@ def test_score_names_what_is_wrong_in_one_line(part, content, message, tmp_path,
     assert len(err) < 300 + 2 * len(str(tmp_path))
 
 
+BOTH = ["--ground_truth", "a", "--predictions", "b"]
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ([], "give --annotations and --results"),
-        (["--annotations", "gt.json"], "give --results"),
-        (["--anotations", "gt.json", "--annotations", "a", "--results", "b"], "Did you mean 'annotations'?"),
-        (["--annotations", "gt.json", "--results", "dt.json", "--resluts", "x"], "Did you mean 'results'?"),
-        (["--annotations", "a", "--results", "b", "--backend", "fast"], "--backend is 'fast'; allowed: 'pycocotools'"),
-        (["--annotations", "a", "--results", "b", "--per_class", "ja"], "--per_class is 'ja'; allowed: true, false"),
-        (["--annotations", "gone.json", "--results", "b"], "annotation file 'gone.json' does not exist."),
-        (["--annotations", ".", "--results", "b"], "annotation file '.': it cannot be read: Is a directory"),
+        ([], "give --ground_truth and --predictions"),
+        (["--ground_truth", "gt.json"], "give --predictions"),
+        (["--ground_thruth", "gt.json", "--ground_truth", "a", "--predictions", "b"], "Did you mean 'ground_truth'?"),
+        (["--ground_truth", "gt", "--predictions", "dt", "--predicitons", "x"], "Did you mean 'predictions'?"),
+        ([*BOTH, "--backend", "fast"], "--backend is 'fast'; allowed: 'pycocotools'"),
+        ([*BOTH, "--per_class", "ja"], "--per_class is 'ja'; allowed: true or false"),
+        (["--ground_truth", "gone.json", "--predictions", "b"], "annotation file 'gone.json' does not exist."),
+        (["--ground_truth", ".", "--predictions", "b"], "annotation file '.': it cannot be read: Is a directory"),
     ],
 )  # fmt: skip
 def test_command_line_faults(argv, message, capsys):
@@ -109,16 +112,16 @@ def test_score_prints_the_table_and_writes_the_numbers(tmp_path, capsys):
     truth, found = write(tmp_path / "gt.json", dataset), write(tmp_path / "dt.json", results)
     expected, printed = run_pycocotools(dataset, results)
     output = tmp_path / "new" / "scores.json"
-    code, out, err = run_main(capsys, "--annotations", truth, "--results", found, "--output", output)
+    code, out, err = run_main(capsys, "--ground_truth", truth, "--predictions", found, "--output", output)
     assert (code, err) == (0, "")
     assert out.startswith(printed)
     written = json.loads(output.read_text())
     np.testing.assert_allclose([written[name] for name in NAMES], expected, rtol=0, atol=1e-9)
     assert written["per_class"] == evaluate(dataset, results).per_class
-    code, out, _ = run_main(capsys, "--annotations", truth, "--results", found, "--per_class", "false")
+    code, out, _ = run_main(capsys, "--ground_truth", truth, "--predictions", found, "--per_class", "false")
     assert (code, out) == (0, printed)
     blocked = write(tmp_path / "file", b"") / "scores.json"
-    code, _, err = run_main(capsys, "--annotations", truth, "--results", found, "--output", blocked)
+    code, _, err = run_main(capsys, "--ground_truth", truth, "--predictions", found, "--output", blocked)
     assert code == 2
     assert "cannot write into" in err
 

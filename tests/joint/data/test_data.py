@@ -1,4 +1,4 @@
-"""The data module: both layouts from disk to batches, augmentation, and interrupted trainings under Lightning."""
+"""The data module: both formats from disk to batches, augmentation, and interrupted trainings under Lightning."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ class TestBoth:
         folder = FolderData("images", "masks", classes=["dark", "bright"], mask_format="binary", mask_suffix="_mask")
         options: dict[str, Any] = {
             "boxes": BoxFiles(train_annotations="boxes.json"),
-            "masks": MaskFiles(layout="folder", folder=folder),
+            "masks": MaskFiles(format="folder", folder=folder),
         }
         data = both(tmp_path, augmentation=STILL, **options)
         assert not data.cityscapes_scores
@@ -287,13 +287,13 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"layout": "three"}, "layout 'three' is unknown"),
+            ({"format": "three"}, "format 'three' is unknown"),
             ({"batch_size": 0}, "batch_size is 0"),
             ({"steps_per_epoch": 0}, "steps_per_epoch is 0"),
             ({"eval_batch_size": 0}, "eval_batch_size is 0"),
             ({"num_workers": -1}, "num_workers is -1"),
             ({"canvas_size": 0}, "canvas_size is 0"),
-            ({"ratio": (0, 0)}, r"ratio is \[0, 0\]"),
+            ({"ratio": (0, 0)}, r"ratio is \[0.0, 0.0\]"),
             ({"ratio": (-1, 2)}, r"ratio is \[-1, 2\]"),
             ({"masks": MaskFiles(cityscapes=CityscapesData(("train", "val")))}, "trains on one split"),
         ],
@@ -307,7 +307,7 @@ class TestRefusals:
             (tmp_path / kind).symlink_to(streets / kind)
         bare = tmp_path / "annotations/instances_train.json"
         made = f"python -m joint boxes --root {tmp_path} --split train --output {bare}"
-        folder = MaskFiles(layout="folder", folder=FolderData("a", "b"))
+        folder = MaskFiles(format="folder", folder=FolderData("a", "b"))
         boxes = BoxFiles(str(photos), train_images="train", train_annotations="train.json")
         alone = BoxFiles(train_annotations=str(photos / "train.json"))
         nothing = MaskFiles(str(streets), cityscapes=CityscapesData((), None, None))
@@ -344,8 +344,8 @@ def test_yaml_sets_everything(streets: Path) -> None:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(JointDataModule, "data")
     given = parser.parse_string(
-        f"data: {{layout: two, root: {streets}, ratio: [3, 1], canvas_size: [64, 96], boxes: {{train_images: x, "
-        "train_annotations: y.json}, masks: {layout: folder, folder: {classes: [a, b]}}, augmentation: {vflip: 0.5, "
+        f"data: {{format: two, root: {streets}, ratio: [3, 1], canvas_size: [64, 96], boxes: {{train_images: x, "
+        "train_annotations: y.json}, masks: {format: folder, folder: {classes: [a, b]}}, augmentation: {vflip: 0.5, "
         "extra: [{name: GaussianBlur}]}}"
     )
     data = parser.instantiate_classes(given).data
@@ -366,7 +366,7 @@ def test_nuclei(real_data: Path) -> None:
     folder = FolderData(**split, classes=["background", "nucleus"], mask_format="binary")  # type: ignore[arg-type]
     boxes = BoxFiles(train_annotations="instances_train.json", val_annotations="instances_val.json")
     data = both(
-        real_data / "dsb2018_nuclei", boxes=boxes, masks=MaskFiles(layout="folder", folder=folder), canvas_size=256
+        real_data / "dsb2018_nuclei", boxes=boxes, masks=MaskFiles(format="folder", folder=folder), canvas_size=256
     )
     data.setup("fit")
     batch = next(iter(data.train_dataloader()))

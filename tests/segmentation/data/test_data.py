@@ -1,4 +1,4 @@
-"""The data module: both layouts from YAML to batches, what the task decides, and every refusal."""
+"""The data module: both formats from YAML to batches, what the task decides, and every refusal."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class TestConfig:
     def test_folder(self, tmp_path: Path) -> None:
         text = """
 data:
-  layout: folder
+  format: folder
   root: NUCLEI
   folder:
     train_images: images
@@ -149,7 +149,7 @@ data:
         ("given", "wanted"), [("[a, b]", ["a", "b"]), ("classes.yaml", "classes.yaml"), ("null", None)]
     )
     def test_classes_on_the_command_line(self, tmp_path: Path, given: str, wanted: Any) -> None:
-        data = self.parse("data: {layout: folder}", tmp_path, "--data.folder.classes", given)
+        data = self.parse("data: {format: folder}", tmp_path, "--data.folder.classes", given)
         assert data.folder.classes == wanted
 
     def test_cityscapes(self, tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ class TestRefusals:
             ({"repeat": 0}, "repeat is 0"),
             ({"num_workers": -1}, "num_workers is -1"),
             ({"crop_size": (512, 32)}, "crop_size is (512, 32); allowed is at least 33 pixels"),
-            ({"layout": "cityscape"}, "Did you mean 'cityscapes'"),
+            ({"format": "cityscape"}, "Did you mean 'cityscapes'"),
         ):
             with pytest.raises(InputError) as caught:
                 SegmentationDataModule(**options)  # type: ignore[arg-type]

@@ -1,0 +1,54 @@
+"""Detection as a task: its parts, its commands and what a checkpoint decides."""
+
+from __future__ import annotations
+
+from engine.tasks import TaskSpec
+
+_DATA = ("data.train_images", "data.train_annotations", "data.val_images", "data.val_annotations")
+_SCORED = ("model.postprocess.nms", "model.evaluator", "model.detections", "model.scores")
+
+SPEC = TaskSpec(
+    name="detection",
+    title="EfficientDet: train it, score it, find objects in images.",
+    examples=(
+        "fit --config detection/demo",
+        "validate --config detection/demo --ckpt_path best",
+        "predict --ckpt_path best --source IMAGE|FOLDER|GLOB --output predictions",
+        "score --ground_truth gt.json --predictions detections.json",
+        "convert tf_efficientdet_d0.pth d0.safetensors",
+    ),
+    about={
+        "fit": "train; a training goes on with --ckpt_path last",
+        "validate": "COCO numbers on the validation set",
+        "test": "COCO numbers on the test set",
+        "predict": "pictures with boxes and a JSON in COCO's format",
+        "score": "COCO numbers of detections that come from anywhere",
+        "convert": "weights of effdet or zylo117 to a file that says itself what network it holds",
+    },
+    module="detection.task:DetectionTask",
+    data="detection.data.module:CocoDataModule",
+    trainer="detection.prediction.trainer:DetectionTrainer",
+    predictor="detection.prediction.predict:load",
+    commands={"score": "detection.scores.score", "convert": "detection.weights.convert"},
+    monitor="val_ap",
+    in_progress_bar=("val_ap", "val_ap50"),
+    checkpoint_args=("member", "architecture", "classes"),
+    demo="detection/demo",
+    first_page={
+        "fit": (
+            *("model.member", "model.pretrained", "model.backbone_weights", "model.frozen_stages"),
+            *("model.optimizer.name", "model.optimizer.lr", "model.optimizer.lr_batch", "model.schedule.warmup_epochs"),
+            *(*_DATA, "data.batch_size", "data.num_workers"),
+            *("trainer.max_epochs", "trainer.accelerator", "trainer.devices", "trainer.precision"),
+            *("trainer.gradient_clip_val", "ema.decay", "run.name", "run.root"),
+        ),
+        "validate": ("model.pretrained", *_SCORED, "data.val_images", "data.val_annotations", "data.batch_size"),
+        "test": ("model.pretrained", *_SCORED, "data.test_images", "data.test_annotations", "data.batch_size"),
+        "predict": ("model.pretrained", "model.postprocess.nms", "trainer.accelerator", "trainer.devices"),
+    },
+    renamed={
+        "model.results": "model.detections",
+        "annotations": "ground_truth",
+        "results": "predictions",
+    },
+)

@@ -1,0 +1,186 @@
+"""What can be said of a command line before torch is imported, and today's names for what it gives.
+
+A wrong command, a missing config and a missing checkpoint are answered here within a second; the parser would say the
+same after the imports. Configs given by name become paths, and former names of options become today's, in the command
+line and in configs alike.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from engine.cli.configs import find_config, missing_config, read_config
+from engine.cli.help import command_options
+from engine.cli.messages import before_command, broken_config, no_mapping, options_first, wrong_command
+from engine.errors import InputError
+from engine.tasks import COMMANDS, TaskSpec
+from engine.training.checkpoint_files import require_checkpoint
+
+_CONFIG = ("--config", "-c")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A command line with paths for configs and today's names.
+
+    Args:
+        words: The command line.
+        notes: What is to be said of former names, a line for each.
+    """
+
+    words: list[str]
+    notes: list[str]
+
+
+def check_order(spec: TaskSpec, words: Sequence[str]) -> None:
+    """Check that a command comes first, and that it exists.
+
+    Raises:
+        InputError: it does not.
+    """
+    first = words[0]
+    if first in spec.all_commands:
+        return
+    if not first.startswith("-"):
+        raise InputError(wrong_command(first, spec.all_commands))
+    after = next((word for word in words if word in COMMANDS), None)
+    if first.partition("=")[0] in _CONFIG and after is not None:
+        for _, given in _given_configs(words):
+            path = find_config(given, spec.name)
+            content = read_config(path) if path is not None and path.is_file() else None
+            if isinstance(content, dict):
+                raise InputError(before_command(next(_leaves(content), "config"), after))
+    raise InputError(options_first(spec.all_commands))
+
+
+def prepare(spec: TaskSpec, words: Sequence[str]) -> Prepared:
+    """Find configs and checkpoints, and put today's names in the place of former ones.
+
+    Raises:
+        InputError: a config or a checkpoint does not exist, or is not one.
+    """
+    if not words or words[0] not in COMMANDS:
+        return Prepared(list(words), [])
+    known = _Names(spec, words[0])
+    notes: list[str] = []
+    written = rename_words(words, known.today, _say_renamed(notes))
+    for index, word in enumerate(written[:-1]):
+        if word.startswith("--") and written[index + 1].startswith("{"):  # a whole group
+            found: list[str] = []
+            content = _rename_keys(yaml.safe_load(written[index + 1]), f"{word[2:]}.", known, found)
+            if found:
+                written[index + 1] = yaml.safe_dump(content, default_flow_style=True).strip()
+                notes += found
+    for index, given in _given_configs(written):
+        text = _config_text(given, spec.name, known, notes)
+        name, equals, _ = written[index].partition("=")
+        written[index if equals else index + 1] = f"{name}={text}" if equals else text
+    for _, checkpoint in _values(written, ("--ckpt_path",)):
+        if checkpoint not in ("best", "last", "null", "None", ""):
+            require_checkpoint(Path(checkpoint))
+    return Prepared(written, list(dict.fromkeys(notes)))
+
+
+def rename_words(
+    words: Sequence[str], today: Callable[[str], str | None], say: Callable[[str, str], object]
+) -> list[str]:
+    """A command line with today's names of its options.
+
+    Args:
+        words: The command line.
+        today: Gives today's name of a former one, None for any other.
+        say: Is told of each former name, and of today's.
+    """
+    written = []
+    for word in words:
+        match = re.match(r"--([A-Za-z_][\w.]*)(?==|$)", word)
+        new = today(match[1]) if match else None
+        if match and new is not None:
+            say(match[1], new)
+            word = f"--{new}{word[match.end() :]}"
+        written.append(word)
+    return written
+
+
+class _Names:
+    """Former names of a command's options; one is former only where today's is an option and it is not."""
+
+    def __init__(self, spec: TaskSpec, command: str) -> None:
+        self.spec = spec
+        self.command = command
+
+    def today(self, name: str) -> str | None:
+        new = self.spec.renamed.get(name)
+        if new is None:
+            return None
+        known = {option.name for option in command_options(self.spec, self.command)}
+        return new if new in known and name not in known else None
+
+
+def _say_renamed(notes: list[str]) -> Callable[[str, str], object]:
+    return lambda old, new: notes.append(f"{old} is now called {new}")
+
+
+def _values(words: Sequence[str], names: tuple[str, ...]) -> Iterator[tuple[int, str]]:
+    """Where an option is given, and its value."""
+    for index, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        if name in names and (equals or index + 1 < len(words)):
+            yield index, value if equals else words[index + 1]
+
+
+def _given_configs(words: Sequence[str]) -> list[tuple[int, str]]:
+    return list(_values(words, _CONFIG))
+
+
+def _leaves(content: Mapping[object, object], prefix: str = "") -> Iterator[str]:
+    for name, value in content.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def _config_text(given: str, task: str, known: _Names, notes: list[str]) -> str:
+    """The path of a config, or its text with today's names where it has former ones.
+
+    Raises:
+        InputError: there is no such config, or it is not one.
+    """
+    path = None if "\n" in given else find_config(given, task)
+    if path is None or path.is_dir():
+        if ":" in given and isinstance(yaml.safe_load(given), dict):
+            return given  # the settings themselves
+        raise InputError(missing_config(given, task=task))
+    try:
+        content = read_config(path)
+    except yaml.YAMLError as error:
+        raise InputError(broken_config(path, str(error))) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(missing_config(given, getattr(error, "strerror", None) or "not UTF-8")) from error
+    if not isinstance(content, dict):
+        raise InputError(no_mapping(path))
+    found: list[str] = []
+    renamed = _rename_keys(content, "", known, found)
+    notes += [f"{path}: {note}" for note in found]
+    return yaml.safe_dump(renamed, sort_keys=False) if found else str(path)
+
+
+def _rename_keys(content: object, prefix: str, known: _Names, notes: list[str]) -> object:
+    """The content with today's names; a new name lies in the same group as the former one."""
+    if not isinstance(content, dict):
+        return content
+    renamed: dict[object, object] = {}
+    for key, value in content.items():
+        name = f"{prefix}{key}"
+        new = known.today(name)
+        if new is not None:
+            _say_renamed(notes)(name, new)
+            key = new.removeprefix(prefix)
+        renamed[key] = _rename_keys(value, f"{name}.", known, notes)
+    return renamed

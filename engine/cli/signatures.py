@@ -1,0 +1,261 @@
+"""The options of a class or function, read from its source: nothing is imported, so that help need not wait for torch.
+
+What a parser would find by importing (names, defaults, what docstrings say) is found here in the syntax tree. A test
+compares the two.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+_REQUIRED = object()
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option on the command line.
+
+    Args:
+        name: Its dotted name, without dashes.
+        text: What its docstring says, on one line.
+        default: Its default value.
+        required: Whether it has no default.
+        choices: The values it takes, where they are listed in its type.
+        group: Whether it stands for the options below it.
+    """
+
+    name: str
+    text: str = ""
+    default: object = None
+    required: bool = False
+    choices: tuple[str, ...] = ()
+    group: bool = False
+
+
+@dataclass(frozen=True)
+class _Argument:
+    name: str
+    annotation: ast.expr | None
+    default: ast.expr | None
+
+
+def package_folder(module: str) -> Path | None:
+    """The folder of a module's top-level package, found without importing it; None if there is none."""
+    found = importlib.util.find_spec(module.partition(".")[0])
+    places = list(found.submodule_search_locations or ()) if found else []
+    return Path(places[0]) if places else None
+
+
+def _file(module: str) -> Path | None:
+    top = package_folder(module)
+    if top is None:
+        return None
+    path = top.joinpath(*module.split(".")[1:])
+    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    return file if file.is_file() else None
+
+
+def summary(module: str) -> str:
+    """The first line of the docstring of a module's package."""
+    file = _file(module.removesuffix(".__main__"))
+    text = ast.get_docstring(ast.parse(file.read_text("utf-8"))) if file else None
+    return (text or "").partition("\n")[0]
+
+
+@cache
+def _module(name: str) -> Module | None:
+    file = _file(name)
+    return Module(file) if file else None
+
+
+class Module:
+    """The syntax tree of a file, and what its names stand for."""
+
+    def __init__(self, path: Path) -> None:
+        self.names: dict[str, ast.stmt] = {}
+        for node in _statements(ast.parse(path.read_text("utf-8")).body):
+            if isinstance(node, ast.ClassDef | ast.FunctionDef):
+                self.names[node.name] = node
+            elif isinstance(node, ast.ImportFrom):
+                self.names |= {alias.asname or alias.name: node for alias in node.names}
+            elif isinstance(node, ast.Assign):
+                self.names |= {target.id: node for target in node.targets if isinstance(target, ast.Name)}
+            elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                self.names[node.target.id] = node
+
+    def find(self, name: str) -> tuple[Module, ast.stmt] | None:
+        """Where a name is defined, through any number of imports, and its definition."""
+        node = self.names.get(name)
+        if not isinstance(node, ast.ImportFrom):
+            return None if node is None else (self, node)
+        source = next(alias.name for alias in node.names if (alias.asname or alias.name) == name)
+        origin = _module(node.module or "") if node.level == 0 else None
+        return origin.find(source) if origin else None
+
+    def value(self, node: ast.expr | None) -> object:
+        """A literal, or a name or a product of such; its source where it is neither.
+
+        Raises:
+            ValueError: it is something else.
+        """
+        if isinstance(node, ast.Name) and (found := self.find(node.id)):
+            module, definition = found
+            if isinstance(definition, ast.Assign | ast.AnnAssign):
+                return module.value(definition.value)
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+            left, right = self.value(node.left), self.value(node.right)
+            if isinstance(left, int | float) and isinstance(right, int | float):
+                return left / right
+        if node is None:
+            return None
+        return ast.literal_eval(node)
+
+
+def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """The statements of a module, those inside `if` and `try` too."""
+    for node in body:
+        yield node
+        if isinstance(node, ast.If | ast.Try):
+            yield from _statements([*node.body, *node.orelse])
+
+
+@cache
+def options(path: str, prefix: str = "") -> tuple[Option, ...]:
+    """The options of a class or of a method of one, with those of the settings inside it.
+
+    Args:
+        path: "package.module:Class" or "package.module:Class.method".
+        prefix: What their names begin with, with its dot.
+
+    Raises:
+        LookupError: its source was not found.
+    """
+    place, _, inside = path.partition(":")
+    name, _, method = inside.partition(".")
+    module = _module(place)
+    found = module.find(name) if module else None
+    if found is None or not isinstance(found[1], ast.ClassDef):
+        msg = f"no source of {path}"
+        raise LookupError(msg)
+    home, function = _method(found[0], found[1], method or "__init__")
+    texts = _texts(found[1]) | (_texts(function) if function else {})
+    arguments = _fields(found[0], found[1]) if function is None else _arguments(function)
+    return tuple(_options(home, arguments, texts, prefix, {}))
+
+
+def _method(module: Module, node: ast.ClassDef, name: str) -> tuple[Module, ast.FunctionDef | None]:
+    """A method of a class or of its bases, and where it is written."""
+    for item in node.body:
+        if isinstance(item, ast.FunctionDef) and item.name == name:
+            return module, item
+    for base in node.bases:
+        found = module.find(base.id) if isinstance(base, ast.Name) else None
+        if found and isinstance(found[1], ast.ClassDef):
+            inherited = _method(found[0], found[1], name)
+            if inherited[1] is not None:
+                return inherited
+    return module, None
+
+
+def _arguments(function: ast.FunctionDef) -> list[_Argument]:
+    given = function.args
+    positional = [*given.posonlyargs, *given.args]
+    defaults: list[ast.expr | None] = [*[None] * (len(positional) - len(given.defaults)), *given.defaults]
+    pairs = [*zip(positional, defaults, strict=True), *zip(given.kwonlyargs, given.kw_defaults, strict=True)]
+    return [_Argument(arg.arg, arg.annotation, default) for arg, default in pairs if arg.arg != "self"]
+
+
+def _fields(module: Module, node: ast.ClassDef) -> list[_Argument]:
+    """The fields of a dataclass, those of its bases first."""
+    fields: dict[str, _Argument] = {}
+    for base in node.bases:
+        found = module.find(base.id) if isinstance(base, ast.Name) else None
+        if found and isinstance(found[1], ast.ClassDef):
+            fields |= {argument.name: argument for argument in _fields(found[0], found[1])}
+    for item in node.body:
+        if not isinstance(item, ast.AnnAssign) or not isinstance(item.target, ast.Name):
+            continue
+        if "ClassVar" not in ast.unparse(item.annotation):
+            fields[item.target.id] = _Argument(item.target.id, item.annotation, item.value)
+    return list(fields.values())
+
+
+def _texts(node: ast.ClassDef | ast.FunctionDef) -> dict[str, str]:
+    """What a docstring says of each argument."""
+    lines = (ast.get_docstring(node) or "").splitlines()
+    texts: dict[str, str] = {}
+    name, inside, margin = "", False, 0
+    for line in lines:
+        if re.fullmatch(r"(Args|Attributes):", line):
+            inside = True
+        elif inside and line and not line.startswith(" "):
+            inside = False
+        elif inside and line.strip():
+            indent = len(line) - len(line.lstrip())
+            match = re.match(r"\s+(\w+)(?: \([^)]*\))?:\s*(.*)", line)
+            if match and (not margin or indent == margin):
+                margin, name = indent, match[1]
+                texts[name] = match[2]
+            elif name:
+                texts[name] += " " + line.strip()
+    return {name: text.strip() for name, text in texts.items()}
+
+
+def _is_dataclass(node: ast.stmt) -> bool:
+    return isinstance(node, ast.ClassDef) and any("dataclass" in ast.unparse(item) for item in node.decorator_list)
+
+
+def _options(
+    module: Module, arguments: list[_Argument], texts: dict[str, str], prefix: str, given: dict[str, ast.expr],
+    giver: Module | None = None,
+) -> Iterator[Option]:  # fmt: skip
+    """The options of arguments; `given` has defaults of the giver's that take the place of their own."""
+    for argument in arguments:
+        name = prefix + argument.name
+        text = texts.get(argument.name, "")
+        home, default = module, argument.default
+        if argument.name in given:
+            home, default = giver or module, given[argument.name]
+        kind = module.find(argument.annotation.id) if isinstance(argument.annotation, ast.Name) else None
+        if kind and isinstance(kind[1], ast.ClassDef) and _is_dataclass(kind[1]):
+            yield Option(name, text, group=True)
+            place, call = _call(home, default)
+            keywords = {word.arg: word.value for word in call.keywords if word.arg} if call else {}
+            inner = _fields(kind[0], kind[1])
+            yield from _options(kind[0], inner, _texts(kind[1]), f"{name}.", keywords, place)
+            continue
+        option = Option(name, text, required=default is None, choices=tuple(_choices(module, argument.annotation)))
+        yield option if default is None else replace(option, default=home.value(_field_default(default)))
+
+
+def _field_default(node: ast.expr) -> ast.expr:
+    if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("field"):
+        return next((word.value for word in node.keywords if word.arg == "default"), node)
+    return node
+
+
+def _call(module: Module, node: ast.expr | None) -> tuple[Module, ast.Call | None]:
+    """The call that a default is, directly or by name."""
+    if isinstance(node, ast.Name) and (found := module.find(node.id)) and isinstance(found[1], ast.Assign):
+        return _call(found[0], found[1].value)
+    return module, node if isinstance(node, ast.Call) else None
+
+
+def _choices(module: Module, node: ast.expr | None) -> Iterator[str]:
+    """The values that a type lists, through its names and unions."""
+    if isinstance(node, ast.Subscript) and ast.unparse(node.value).endswith("Literal"):
+        values = ast.literal_eval(node.slice)
+        yield from map(str, values if isinstance(values, tuple) else (values,))
+    elif isinstance(node, ast.BinOp):
+        yield from _choices(module, node.left)
+        yield from _choices(module, node.right)
+    elif isinstance(node, ast.Name):
+        home, definition = module.find(node.id) or (module, None)
+        if isinstance(definition, ast.Assign | ast.AnnAssign):
+            yield from _choices(home, definition.value)

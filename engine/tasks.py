@@ -1,0 +1,121 @@
+"""What a task is, and the one list of tasks that the command line, help, checkpoints and tests go through.
+
+A task is a folder with a light module that holds its `TaskSpec`, and one entry in the entry-point group
+`effdense.tasks`: NAME = "PACKAGE.spec:SPEC". A source checkout, which need not be installed, reads its own entries
+from its pyproject.toml. Nothing here imports what a task names before it is needed.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Literal
+
+from engine.errors import InputError, check_choice
+
+TASKS = "effdense.tasks"
+PROGRAMS = "effdense.programs"
+COMMANDS = ("fit", "validate", "test", "predict")  # what Lightning's trainer does for every task
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """A task: where its parts are, and what the command line decides by.
+
+    Parts are named by import path, "package.module:Name", so that a spec costs no import.
+
+    Args:
+        name: The name that checkpoints and run folders carry, and the package that `python -m` runs.
+        title: One line on what it is.
+        examples: Command lines without the program's name, for the help.
+        about: What each command does, in a line each; its order is that of the help.
+        module: The LightningModule.
+        data: The Lightning data module.
+        predictor: The function that loads a checkpoint for prediction.
+        monitor: The logged measure that tells the best checkpoint.
+        demo: Name of the config that trains on generated scenes.
+        trainer: The trainer; its `predict` has the options of `predict`.
+        monitor_mode: Whether more or less of the measure is better.
+        in_progress_bar: Measures that the progress bar shows.
+        commands: The plain commands, each with the module whose `main` takes its arguments.
+        checkpoint_args: Constructor arguments that a checkpoint decides, by their name in its metadata.
+        resume_args: The same for a resumed training only; say optimizer and schedule, whose state the checkpoint
+            holds.
+        resumes_within_epochs: Whether its data can go on within an epoch.
+        first_page: The options on the first page of each command's help.
+        renamed: Former option names with today's; the former ones still work.
+        trainer_defaults: Trainer settings that differ from Lightning's defaults.
+    """
+
+    name: str
+    title: str
+    examples: tuple[str, ...]
+    about: Mapping[str, str]
+    module: str
+    data: str
+    predictor: str
+    monitor: str
+    demo: str
+    trainer: str = "lightning.pytorch:Trainer"
+    monitor_mode: Literal["min", "max"] = "max"
+    in_progress_bar: tuple[str, ...] = ()
+    commands: Mapping[str, str] = field(default_factory=dict)
+    checkpoint_args: tuple[str, ...] = ()
+    resume_args: tuple[str, ...] = ("optimizer", "schedule")
+    resumes_within_epochs: bool = False
+    first_page: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    trainer_defaults: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def all_commands(self) -> tuple[str, ...]:
+        """Every command, Lightning's and the plain ones."""
+        return (*COMMANDS, *self.commands)
+
+
+@cache
+def _own(group: str) -> Mapping[str, str]:
+    """The entries of the source checkout that this file is part of; none where it is installed."""
+    project = Path(__file__).parents[1] / "pyproject.toml"
+    if not project.is_file():
+        return {}
+    entries: Mapping[str, str] = tomllib.loads(project.read_text("utf-8"))["project"]["entry-points"][group]
+    return entries
+
+
+def registered(group: str) -> dict[str, str]:
+    """The import path of everything in an entry-point group, by name; ours come before those of third parties."""
+    found = dict(_own(group))
+    others = sorted(entry_points(group=group), key=lambda entry: entry.dist is None or entry.dist.name != "effdense")
+    for entry in others:
+        found.setdefault(entry.name, entry.value)
+    return found
+
+
+def task_names() -> list[str]:
+    """The names of all tasks."""
+    return list(registered(TASKS))
+
+
+def find_task(name: str) -> TaskSpec:
+    """A task by its name.
+
+    Raises:
+        InputError: there is none of that name, or what it names cannot be imported.
+    """
+    known = registered(TASKS)
+    check_choice("task", name, known)
+    try:
+        spec = pkgutil.resolve_name(known[name])
+    except (ImportError, AttributeError) as error:
+        msg = f"the task '{name}' is registered as {known[name]}, which cannot be imported: {error}."
+        raise InputError(msg) from error
+    if not isinstance(spec, TaskSpec) or spec.name != name:
+        msg = f"the task '{name}' is registered as {known[name]}, which is not its TaskSpec. Correct its entry point."
+        raise InputError(msg)
+    return spec

@@ -1,0 +1,58 @@
+"""Detection and segmentation from one network as a task: its parts, its commands and what a checkpoint decides."""
+
+from __future__ import annotations
+
+from engine.tasks import TaskSpec
+
+_DATA = ("data.format", "data.root", "data.masks.format", "data.canvas_size")
+_SCORED = ("model.postprocess.nms", "model.evaluator", "model.ap_share", "model.detections", "model.scores", *_DATA)
+
+SPEC = TaskSpec(
+    name="joint",
+    title=(
+        "EfficientDet and DeepLabv3+ on one EfficientNet: train both, score both, find objects and classes of pixels."
+    ),
+    examples=(
+        "fit --config joint/demo",
+        "validate --config joint/demo --ckpt_path best",
+        "predict --ckpt_path best --source IMAGE|FOLDER|GLOB --output predictions",
+        "boxes --root CITYSCAPES --split train --output instances_train.json",
+    ),
+    about={
+        "fit": "train; a training goes on with --ckpt_path last",
+        "validate": "COCO's numbers and the benchmark's scores on the validation set",
+        "test": "COCO's numbers and the benchmark's scores on the test set",
+        "predict": "masks, boxes drawn over the classes' colours, and tables of objects and areas",
+        "boxes": "COCO annotations of Cityscapes' instance ids, so that one folder trains both",
+        "ray": "predict over millions of images on many machines, by Ray Data",
+    },
+    module="joint.task:JointTask",
+    data="joint.data.module:JointDataModule",
+    trainer="joint.prediction.trainer:JointTrainer",
+    predictor="joint.answers:load",
+    commands={"boxes": "joint.data.instances", "ray": "joint.prediction.ray_predict"},
+    monitor="val_joint",
+    in_progress_bar=("val_ap", "val_miou"),
+    checkpoint_args=("detector", "segmenter", "norms"),
+    resume_args=("optimizer", "schedule", "train", "balance"),
+    resumes_within_epochs=True,
+    demo="joint/demo",
+    first_page={
+        "fit": (
+            *("model.member", "model.detector_checkpoint", "model.segmenter_checkpoint", "model.train", "model.norms"),
+            *("model.balance.method", "model.optimizer.name", "model.optimizer.lr", "model.optimizer.lr_batch"),
+            *(*_DATA, "data.batch_size", "data.num_workers"),
+            *("trainer.max_epochs", "trainer.accelerator", "trainer.devices", "trainer.precision"),
+            *("trainer.gradient_clip_val", "ema.decay", "run.name", "run.root", "run.save_steps"),
+        ),
+        "validate": _SCORED,
+        "test": _SCORED,
+        "predict": ("model.postprocess.nms", "trainer.accelerator", "trainer.devices"),
+    },
+    renamed={
+        "model.results": "model.scores",
+        "data.layout": "data.format",
+        "data.masks.layout": "data.masks.format",
+        "overlay": "pictures",
+    },
+)

@@ -1,0 +1,50 @@
+"""Segmentation as a task: its parts, its commands and what a checkpoint decides."""
+
+from __future__ import annotations
+
+from engine.tasks import TaskSpec
+
+_SCORED = ("model.inference.scales", "model.inference.flip", "model.eval_output_stride", "model.boundary")
+_DATA = ("data.format", "data.root", "data.folder.classes", "data.folder.mask_format")
+
+SPEC = TaskSpec(
+    name="segmentation",
+    title="DeepLabv3+ on EfficientNet: train it, score it, segment images of any size.",
+    examples=(
+        "fit --config segmentation/demo",
+        "validate --config segmentation/demo --ckpt_path best",
+        "predict --ckpt_path best --source IMAGE|FOLDER|GLOB|VIDEO|RASTER --output predictions",
+        "score --ground_truth DIR --predictions DIR|ZIP",
+    ),
+    about={
+        "fit": "train; a training goes on with --ckpt_path last",
+        "validate": "the benchmark's scores on the validation set",
+        "test": "the benchmark's scores on the test set",
+        "predict": "index masks, pictures with a legend, and the area of each class",
+        "score": "the benchmark's scores of masks that come from anywhere",
+        "check": "what is wrong with a submission to the Cityscapes server",
+    },
+    module="segmentation.task:SegmentationTask",
+    data="segmentation.data.module:SegmentationDataModule",
+    trainer="segmentation.prediction.trainer:SegmentationTrainer",
+    predictor="segmentation.inference.segmented:load",
+    commands={"score": "segmentation.scores.score", "check": "segmentation.scores.submission"},
+    monitor="val_miou",
+    in_progress_bar=("val_miou",),
+    checkpoint_args=("member", "architecture", "classes"),
+    demo="segmentation/demo",
+    first_page={
+        "fit": (
+            *("model.member", "model.architecture.output_stride", "model.backbone_weights", "model.loss.hard_pixels"),
+            *("model.optimizer.name", "model.optimizer.lr", "model.optimizer.lr_batch", "model.schedule.name"),
+            *(*_DATA, "data.folder.train_images", "data.folder.train_masks"),
+            *("data.crop_size", "data.batch_size", "data.num_workers"),
+            *("trainer.max_epochs", "trainer.accelerator", "trainer.devices", "trainer.precision"),
+            *("ema.decay", "run.name", "run.root"),
+        ),
+        "validate": (*_SCORED, "model.scores", *_DATA, "data.folder.val_images", "data.folder.val_masks"),
+        "test": (*_SCORED, "model.scores", *_DATA, "data.folder.test_images", "data.folder.test_masks"),
+        "predict": ("model.eval_output_stride", "trainer.accelerator", "trainer.devices"),
+    },
+    renamed={"model.results": "model.scores", "data.layout": "data.format", "overlay": "pictures"},
+)
