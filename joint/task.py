@@ -11,7 +11,6 @@ from jsonargparse.typing import register_type
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from detection.data.batch import DetectionBatch
 from detection.data.classes import BoxClasses
 from detection.data.ground_truth import GroundTruth
 from detection.network.family import MemberName, PhiName
@@ -23,7 +22,6 @@ from engine.errors import InputError
 from engine.outputs import write_json
 from engine.training.recipe import Optimizer, Schedule
 from engine.training.task import DenseTask
-from joint.answers import JointFound, found_in_batch
 from joint.data.batch import JointBatch, JointEvaluationBatch
 from joint.network.model import JointNetwork
 from joint.network.norms import Norms, network_type, shared_parameters
@@ -130,7 +128,6 @@ class JointTask(DenseTask):
         self.ap_share = ap_share
         self.uncertainty: Uncertainty | None = None
         self.records: JointRecords | None = None
-        self.detect = self.segment = True  # what prediction is to find
         self._terms: tuple[Tensor, ...] = ()
         self._truth: dict[str, GroundTruth] = {}
 
@@ -308,10 +305,6 @@ class JointTask(DenseTask):
         detect, segment = torch.stack([batch.boxed, batch.masked]).any(1).tolist()
         outputs = self.network(batch.images, detect=detect, segment=segment)
         self.records.add(self.network, outputs, batch, self.postprocess)
-
-    def predict_step(self, batch: DetectionBatch, batch_idx: int) -> list[JointFound]:
-        """Both answers of a batch, in pixels of the original images."""
-        return found_in_batch(self.predictor, batch, self.postprocess, detect=self.detect, segment=self.segment)
 
     def evaluate(self, split: str) -> JointScores:
         """The scores of all images, the same on every process; COCO's numbers are computed by one for all."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import sys
 from abc import ABC, abstractmethod
@@ -11,13 +10,13 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import torch
-from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from engine.errors import InputError
 from engine.outputs import make_folder
+from engine.prediction.streaming import PredictingModule
 from engine.training.checkpoints import save_metadata
 from engine.training.memory import keep_freed_memory
 from engine.training.recipe import Optimizer, Schedule, build_optimizer, build_scheduler
@@ -37,7 +36,7 @@ class Scores(Protocol):
         ...
 
 
-class DenseTask(LightningModule, ABC):
+class DenseTask(PredictingModule, ABC):
     """A network with its training recipe.
 
     A task's class names itself in `task`, the attribute that holds its network in `part` (the prefix of the keys in
@@ -67,7 +66,6 @@ class DenseTask(LightningModule, ABC):
         self.optimizer = optimizer
         self.schedule = schedule
         self._last_loss: Tensor | None = None
-        self._predictor: tuple[Any, ...] = ()  # not a module of the task's own: its weights are no part of checkpoints
 
     @abstractmethod
     def build(self) -> nn.Module:
@@ -104,7 +102,7 @@ class DenseTask(LightningModule, ABC):
     @property
     def restoring(self) -> bool:
         """Whether a checkpoint's weights take the place of whatever the network starts with."""
-        return self._trainer is not None and self.trainer.ckpt_path is not None
+        return self.restores or (self._trainer is not None and self.trainer.ckpt_path is not None)
 
     @property
     def data(self) -> Any:
@@ -195,17 +193,6 @@ class DenseTask(LightningModule, ABC):
     def on_test_end(self) -> None:
         """As after a validation."""
         self.on_validation_end()
-
-    @property
-    def predictor(self) -> Any:
-        """A copy of the network folded for prediction, made for the first batch."""
-        if not self._predictor:
-            self._predictor = (copy.deepcopy(self._modules[self.part]).fold(),)  # type: ignore[union-attr, operator]
-        return self._predictor[0]
-
-    def on_predict_end(self) -> None:
-        """Let the copy go: the weights may change."""
-        self._predictor = ()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse weights that are not those of the network that the file itself describes."""
