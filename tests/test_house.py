@@ -155,8 +155,9 @@ def test_the_python_of_the_documents_uses_what_exists():
                     seen += 1
     assert seen
     # Attributes and calls that the text shows in passing.
-    from detection import EfficientDet
     from detection.prediction.predict import Found
+
+    from detection import EfficientDet
 
     text = (ROOT / "README.md").read_text()
     for name in re.findall(r"`(?:found|detector|model)\.(\w+)", text):

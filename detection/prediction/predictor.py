@@ -141,7 +141,7 @@ def load(source: str | Path, device: str | torch.device = "cpu", *, fold: bool =
     Raises:
         InputError: the file is missing, damaged or of another kind, or the name is unknown.
     """
-    detector = load_network(source).to(device).to(memory_format=torch.channels_last)
+    detector = load_network(source).to(device)
     return DetectionPredictor(detector.fold() if fold else detector)
 
 

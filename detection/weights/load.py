@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from backbones.weights.load import read_state_dict
@@ -72,7 +73,8 @@ def load_network(
     path = Path(source)
     name = not path.suffix and not path.exists()
     if name or layout_of is not None or (path.suffix in SUFFIXES and path.suffix != ".ckpt"):
-        return load_pretrained(source, layout_of=layout_of, freezing=freezing, **overrides)
+        pretrained = load_pretrained(source, layout_of=layout_of, freezing=freezing, **overrides)
+        return pretrained.to(memory_format=torch.channels_last)
     checkpoint = read_checkpoint(path, "detection")
     state = {key.removeprefix("detector."): value for key, value in checkpoint.state_dict.items()}
     settings = checkpoint.model
@@ -84,7 +86,7 @@ def load_network(
         check_keys(state, set(needed), set(), str(source), "the architecture that was asked for")
         check_shapes(state, needed, str(source), "the architecture that was asked for")
     model.load_state_dict(state)
-    return model.eval()
+    return model.eval().to(memory_format=torch.channels_last)
 
 
 def load_pretrained(

@@ -167,5 +167,5 @@ def load(source: str | Path, device: str | torch.device = "cpu", *, fold: bool =
     Raises:
         InputError: the file is missing, damaged or of another kind.
     """
-    network = load_network(source).to(device).to(memory_format=torch.channels_last)
+    network = load_network(source).to(device)
     return JointPredictor(network.fold() if fold else network)

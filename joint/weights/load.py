@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
 from engine.training.checkpoints import read_checkpoint
 from joint.network.model import JointNetwork
 from joint.network.norms import network_from
@@ -25,4 +27,4 @@ def load_network(source: str | Path) -> JointNetwork:
     # The training's own values, such as learned weights of the losses, are no part of the network.
     stored = checkpoint.state_dict.items()
     network.load_state_dict({key.removeprefix(_PREFIX): value for key, value in stored if key.startswith(_PREFIX)})
-    return network.eval()
+    return network.eval().to(memory_format=torch.channels_last)

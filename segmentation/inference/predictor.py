@@ -186,5 +186,5 @@ def load(source: str | Path, device: str | torch.device = "cpu", *, fold: bool =
     Raises:
         InputError: the file is missing, damaged or of another kind.
     """
-    segmenter = load_network(source).to(device).to(memory_format=torch.channels_last)
+    segmenter = load_network(source).to(device)
     return SegmentationPredictor(segmenter.fold() if fold else segmenter)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from engine.errors import InputError
 from engine.training.checkpoints import read_checkpoint
 from segmentation.data.classes import MaskClasses
@@ -29,7 +31,7 @@ def load_network(source: str | Path, *, freezing: Mapping[str, Any] | None = Non
     """
     path = Path(source)
     if path.is_dir() or "encoder" in overrides:
-        return load_smp(source, freezing=freezing, **overrides)
+        return load_smp(source, freezing=freezing, **overrides).to(memory_format=torch.channels_last)
     checkpoint = read_checkpoint(path, "segmentation")
     state = {key.removeprefix("segmenter."): value for key, value in checkpoint.state_dict.items()}
     settings = checkpoint.model
@@ -48,4 +50,4 @@ def load_network(source: str | Path, *, freezing: Mapping[str, Any] | None = Non
         )
         raise InputError(msg)
     network.load_state_dict(state)
-    return network.eval()
+    return network.eval().to(memory_format=torch.channels_last)

@@ -11,32 +11,37 @@ import cv2
 import numpy as np
 import pytest
 import rasterio
-from lightning.pytorch import LightningModule
 from PIL import Image
 from rasterio.transform import from_origin
 
 from engine.errors import InputError
 from segmentation.data.cityscapes.labels import CITYSCAPES
-from segmentation.inference.inference import Inference
-from segmentation.inference.segmented import segment_images
 from segmentation.prediction.trainer import SegmentationTrainer
+from segmentation.task import SegmentationTask
 from tests.segmentation.toys import CLASSES, ByColor
 
 
-class Task(LightningModule):
-    """As much of the task as predicting asks for."""
+class Task(SegmentationTask):
+    """The task with a network that knows classes by their colours."""
 
     def __init__(self, classes=CLASSES, stop_at=None):
         super().__init__()
-        self.network, self.classes, self.inference = ByColor(classes), classes, Inference()
+        self.toy = ByColor(classes)
         self.done, self.stop_at = [], stop_at
+
+    @property
+    def network(self):
+        return self.toy
+
+    def configure_model(self):
+        pass
 
     def predict_step(self, batch, batch_idx):
         if self.stop_at is not None and len(self.done) >= self.stop_at:
             msg = "power cut"
             raise RuntimeError(msg)
         self.done += batch.indices + batch.unread
-        return segment_images(self.network, batch.images, self.inference, keep=batch.keep)
+        return super().predict_step(batch, batch_idx)
 
 
 def run(task=None, **settings):
@@ -97,7 +102,7 @@ def test_masks_overlays_and_areas(images, tmp_path, monkeypatch):
 
 def test_what_is_finished_is_not_done_again(images, tmp_path):
     out = tmp_path / "out"
-    settings = {"source": str(images), "output": str(out), "overlay": False}
+    settings = {"source": str(images), "output": str(out), "pictures": False}
     with pytest.raises(RuntimeError, match="power cut"):
         run(Task(stop_at=1), **settings)
     assert files(out) == sorted([*BOOKS, "a.png"])  # the table of what was done is there
@@ -118,7 +123,7 @@ def test_what_is_finished_is_not_done_again(images, tmp_path):
     assert len(run(**settings).done) == 3
     assert len(areas(out)) == 12
     # So is what has no picture, now that pictures are asked for.
-    assert len(run(**settings | {"overlay": True}).done) == 4
+    assert len(run(**settings | {"pictures": True}).done) == 4
     assert len(run(**settings, overwrite=True).done) == 4
     assert len(areas(out)) == 12
 
