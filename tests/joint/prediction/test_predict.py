@@ -5,15 +5,24 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from joint.answers import JointFound, load, original_rows, predict, predict_many
 from PIL import Image
 
 from detection.data.dataset import collate, letterbox_sample
 from detection.network.postprocess import Postprocess
+from detection.prediction.found import Found
+from detection.prediction.predictor import DetectionPredictor, found_in
+from detection.prediction.predictor import load as load_detector
 from engine.data.images import Letterbox
 from engine.errors import InputError
-from joint import answers as module
+from engine.prediction.canvas import Canvas
 from joint.data.batch import JointEvaluationBatch
+from joint.network import original as module
+from joint.network.original import original_rows
+from joint.prediction.found import JointFound
+from joint.prediction.predictor import JointPredictor, load
+from joint.scores.records import JointRecords
+from segmentation.inference.predictor import SegmentationPredictor
+from segmentation.inference.segmented import Segmented
 from tests.joint.tiny_network import CANVAS_HW, OBJECTS, SURFACES, tiny_network, write_checkpoint
 
 LOW = {"score_threshold": 0.1}  # random weights are sure of nothing

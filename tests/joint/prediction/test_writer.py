@@ -10,14 +10,19 @@ import json
 import numpy as np
 import pytest
 import torch
-from detection.prediction.predict import Found
-from joint.answers import JointFound
 from PIL import Image
 from pycocotools.coco import COCO
 
 from detection.network.postprocess import Postprocess
+from detection.prediction.found import Found
 from engine.errors import InputError
-from joint.prediction.results import settings_of
+from engine.prediction.canvas import Canvas
+from engine.prediction.sources import find_sources
+from engine.prediction.streaming import PredictingModule
+from engine.prediction.trainer import PredictionTrainer, Work
+from joint.prediction.found import JointFound
+from joint.prediction.predictor import JointPredictor
+from joint.prediction.results import JointResults, settings_of
 from segmentation.inference.segmented import Segmented
 from tests.joint.tiny_network import OBJECTS, SURFACES
 

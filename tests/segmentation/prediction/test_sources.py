@@ -8,9 +8,14 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
-from segmentation.prediction.sources import JOURNAL_NAME, SourceFile, find_sources, kind_of, output_names, outputs_of
 
 from engine.errors import InputError
+from engine.prediction.journal import JOURNAL_NAME
+from engine.prediction.sources import SourceFile, output_names
+from engine.prediction.sources import find_sources as find_sources_of
+from segmentation.prediction.kinds import KINDS, kind_of
+from segmentation.prediction.results import SegmentationResults
+from tests.segmentation.toys import CLASSES
 
 
 def find_sources(source):
