@@ -19,21 +19,21 @@ DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md")] + sorted(
 WITH_LIGHTNING = {
     "detection/data/module.py",
     "detection/prediction/trainer.py",
-    "detection/prediction/writer.py",
     "detection/task.py",
     "engine/cli/effdense_cli.py",
     "engine/cli/parser.py",
     "engine/cli/runs.py",
+    "engine/prediction/streaming.py",
+    "engine/prediction/trainer.py",
+    "engine/prediction/writer.py",
     "engine/training/averaging.py",
     "engine/training/sync_norm.py",
     "engine/training/task.py",
     "joint/data/module.py",
     "joint/prediction/trainer.py",
-    "joint/prediction/writer.py",
     "joint/task.py",
     "segmentation/data/module.py",
     "segmentation/prediction/trainer.py",
-    "segmentation/prediction/writer.py",
     "segmentation/task.py",
 }
 # What a layer may import of the others.
@@ -155,9 +155,8 @@ def test_the_python_of_the_documents_uses_what_exists():
                     seen += 1
     assert seen
     # Attributes and calls that the text shows in passing.
-    from detection.prediction.predict import Found
-
     from detection import EfficientDet
+    from detection.prediction.found import Found
 
     text = (ROOT / "README.md").read_text()
     for name in re.findall(r"`(?:found|detector|model)\.(\w+)", text):
@@ -282,8 +281,13 @@ def test_files_that_the_documents_name_exist():
         "segmentation.scores.submission",
         "segmentation.inference.tiles",
         "segmentation.inference.pictures",
-        "segmentation.prediction.sources",
-        "segmentation.prediction.journal",
+        "detection.prediction.document",
+        "engine.prediction.sources",
+        "engine.prediction.journal",
+        "engine.prediction.results",
+        "segmentation.inference.segmented",
+        "segmentation.prediction.areas",
+        "segmentation.prediction.kinds",
     ],
 )
 def test_light_modules_do_not_import_torch(module):

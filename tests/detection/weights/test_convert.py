@@ -9,7 +9,6 @@ import pytest
 import safetensors
 import safetensors.torch
 import torch
-from tests.detection.test_weights import TINY
 
 from detection.network.model import EfficientDet
 from detection.prediction.predictor import load
@@ -20,6 +19,7 @@ from detection.weights.own_layout import ENTRY
 from engine.errors import InputError
 from engine.training.checkpoints import save_metadata
 from tests.detection.small import command
+from tests.detection.weights.test_weights import TINY
 
 QUAD = TINY | {"pyramid": "quad", "resampling": "bilinear", "padding": "symmetric", "backbone": "efficientnet_b0",
                "anchor_ratios": ((1.0, 1.0), (2**0.5, 0.5**0.5)), "drop_path": 0.1}  # fmt: skip

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.detection.test_weights import TINY, State, message_of, save, tiny
 
 from detection.weights.effdet_layout import export_effdet
 from detection.weights.load import load_pretrained
 from detection.weights.published import PUBLISHED, UNSUPPORTED, ZYLO, Published, name_of_file
+from tests.detection.weights.test_weights import TINY, State, message_of, save, tiny
 
 
 @pytest.fixture

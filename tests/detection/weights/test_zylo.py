@@ -13,7 +13,6 @@ from pathlib import Path
 import effdet
 import pytest
 import torch
-from tests.detection.test_effdet_parity import images, randomise, relative
 from torch import Tensor
 
 from detection.network.family import FAMILY
@@ -21,6 +20,7 @@ from detection.network.model import EfficientDet
 from detection.weights.load import load_pretrained
 from detection.weights.published import ZYLO
 from engine.errors import InputError
+from tests.detection.network.test_effdet_parity import images, randomise, relative
 
 # Blocks per stage of B0; its flat numbers run through the stages.
 B0_STAGES = (1, 2, 2, 3, 3, 4, 1)
