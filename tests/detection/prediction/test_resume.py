@@ -21,6 +21,7 @@ from detection.prediction.trainer import DetectionTrainer
 from detection.task import DetectionTask
 from engine.errors import InputError
 from engine.prediction.journal import Journal
+from engine.prediction.trainer import asked
 from tests.ports import free_port
 
 COUNT = 9  # odd, so that two processes do not share evenly
@@ -138,3 +139,12 @@ def test_other_settings_are_refused_and_overwritten_on_demand(images, tmp_path):
             predict(source, out, **settings)
     predict(source, out, canvas="tight", overwrite=True)
     assert json.loads((out / "settings.json").read_text())["canvas"] == "128 x 128, no larger than needed"
+
+
+def test_weights_that_a_checkpoint_replaces_are_not_read():
+    """The settings of a fine-tuning name published weights; `predict` with its checkpoint must not fetch them."""
+    task = DetectionTask("lite0", SHAPE, classes=BoxClasses.numbered(3), pretrained="none.pth", backbone_weights=None)
+    assert asked(task, DetectionTask, "best.ckpt").network.config.name == "lite0"
+    task = DetectionTask("lite0", SHAPE, classes=BoxClasses.numbered(3), pretrained="none.pth", backbone_weights=None)
+    with pytest.raises(InputError, match=r"none\.pth"):
+        _ = asked(task, DetectionTask, None).network
