@@ -42,6 +42,7 @@ def segment(given: argparse.Namespace, source: Path, output: Path) -> None:
     import torch
 
     from segmentation.inference.inference import Inference
+    from segmentation.inference.predictor import SegmentationPredictor
     from segmentation.large.rasters import segment_raster
     from segmentation.network.model import Segmenter
 
@@ -51,7 +52,8 @@ def segment(given: argparse.Namespace, source: Path, output: Path) -> None:
     print(f"resident with the network, before the raster: {_resident('VmRSS'):.2f} GB")
     start = time.perf_counter()
     config = Inference(window=given.window, overlap=given.overlap)
-    result = segment_raster(network, source, output, config, probabilities=given.probabilities)
+    predictor = SegmentationPredictor(network, config)
+    result = segment_raster(predictor, source, output, probabilities=given.probabilities)
     seconds = time.perf_counter() - start
     pixels = result.size_hw[0] * result.size_hw[1]
     print(f"{pixels / 1e6:.0f} megapixels in {seconds:.0f} s, {pixels / 1e6 / seconds:.2f} a second")

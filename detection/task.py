@@ -9,7 +9,7 @@ import torch
 from jsonargparse.typing import register_type
 from torch import Tensor
 
-from detection.data.batch import DetectionBatch, Detections
+from detection.data.batch import DetectionBatch
 from detection.data.classes import BoxClasses
 from detection.data.contracts import DetectionData
 from detection.network.family import DetectorOverrides, MemberName, PhiName
@@ -21,6 +21,7 @@ from detection.scores.metric import Backend, BoxScores, evaluate_boxes
 from detection.scores.records import DetectionRecords
 from detection.scores.truth import GroundTruth
 from detection.spec import SPEC
+from detection.weights.load import load_pretrained
 from engine.checked import checked
 from engine.data.contracts import SplitName
 from engine.distributed import all_reduce_sum, run_on_main
@@ -131,7 +132,7 @@ class DetectionTask(DenseTask[DetectionData]):
         wanted = self._wanted_classes(fitting)
         if self.pretrained is not None and not restoring:
             overrides = self.architecture.given()
-            detector = EfficientDet.from_pretrained(self.pretrained, freezing=self.freezing, **overrides)
+            detector = load_pretrained(self.pretrained, freezing=self.freezing, **overrides)
             if self.member not in (None, detector.config.name):
                 msg = (
                     f"model.member is {self.member}, but the weights '{self.pretrained}' are those of "
@@ -203,11 +204,6 @@ class DetectionTask(DenseTask[DetectionData]):
             torch.tensor(self.classes.category_ids)[rows].numpy(),
             valid=((found.class_ids >= 0).cpu() & named[rows]).numpy(),
         )
-
-    def predict_step(self, batch: DetectionBatch, batch_idx: int) -> Detections:
-        """Detections of a batch, in pixels of the original images."""
-        found: Detections = self.predictor.detect(batch, self.postprocess)
-        return found
 
     def evaluate(self, split: SplitName) -> BoxScores:
         """COCO's numbers, computed by one process for all."""

@@ -7,21 +7,27 @@ both = network.predict("street.jpg")
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from joint.answers import load as load
     from joint.network.model import JointNetwork as JointNetwork
+    from joint.prediction.predictor import load as load
+    from joint.weights.load import load_network as load_network
 
-_HOMES = {"JointNetwork": "joint.network.model", "load": "joint.answers"}
-__all__ = ["JointNetwork", "load"]
+_HOMES = {
+    "JointNetwork": "joint.network.model",
+    "load": "joint.prediction.predictor",
+    "load_network": "joint.weights.load",
+}
+__all__ = ["JointNetwork", "load", "load_network"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     # Imported on first use: `python -m joint --help` and `boxes` must not wait for torch.
     if name not in _HOMES:
         msg = f"module 'joint' has no attribute '{name}'"
         raise AttributeError(msg)
     import importlib
 
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    value: object = getattr(importlib.import_module(_HOMES[name]), name)
+    return value

@@ -12,7 +12,6 @@ from jsonargparse.typing import register_type
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from detection.data.batch import DetectionBatch
 from detection.data.classes import BoxClasses
 from detection.network.family import MemberName, PhiName
 from detection.network.losses import DetectionLoss
@@ -30,7 +29,6 @@ from engine.outputs import write_json
 from engine.tasks import TaskSpec
 from engine.training.recipe import Optimizer, Schedule
 from engine.training.task import DenseTask
-from joint.answers import JointFound, found_in_batch
 from joint.data.batch import JointBatch, JointEvaluationBatch
 from joint.data.contracts import JointData
 from joint.network.model import JointNetwork
@@ -135,7 +133,6 @@ class JointTask(DenseTask[JointData]):
         self.ap_share = ap_share
         self.uncertainty: Uncertainty | None = None
         self.records: JointRecords | None = None
-        self.detect = self.segment = True  # what prediction is to find
         self._terms: tuple[Tensor, ...] = ()
         self._truth: dict[str, GroundTruth] = {}
 
@@ -309,10 +306,6 @@ class JointTask(DenseTask[JointData]):
         detect, segment = torch.stack([batch.boxed, batch.masked]).any(1).tolist()
         outputs = self.network(batch.images, detect=detect, segment=segment)
         self.records.add(self.network, outputs, batch, self.postprocess)
-
-    def predict_step(self, batch: DetectionBatch, batch_idx: int) -> list[JointFound]:
-        """Both answers of a batch, in pixels of the original images."""
-        return found_in_batch(self.predictor, batch, self.postprocess, detect=self.detect, segment=self.segment)
 
     def evaluate(self, split: SplitName) -> JointScores:
         """The scores of all images, the same on every process; COCO's numbers are computed by one for all."""

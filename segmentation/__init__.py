@@ -7,21 +7,27 @@ found = segmenter.predict("street.jpg")
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from segmentation.inference.segmented import load as load
+    from segmentation.inference.predictor import load as load
     from segmentation.network.model import Segmenter as Segmenter
+    from segmentation.weights.load import load_network as load_network
 
-_HOMES = {"Segmenter": "segmentation.network.model", "load": "segmentation.inference.segmented"}
-__all__ = ["Segmenter", "load"]
+_HOMES = {
+    "Segmenter": "segmentation.network.model",
+    "load": "segmentation.inference.predictor",
+    "load_network": "segmentation.weights.load",
+}
+__all__ = ["Segmenter", "load", "load_network"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     # Imported on first use: `python -m segmentation --help` and `score` must not wait for torch.
     if name not in _HOMES:
         msg = f"module 'segmentation' has no attribute '{name}'"
         raise AttributeError(msg)
     import importlib
 
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    value: object = getattr(importlib.import_module(_HOMES[name]), name)
+    return value

@@ -20,14 +20,13 @@ from segmentation.data.batch import EvaluationBatch, SegmentationBatch
 from segmentation.data.classes import MaskClasses
 from segmentation.data.contracts import SegmentationData
 from segmentation.inference.inference import Inference, class_rows
-from segmentation.inference.segmented import Segmented, segment_images
 from segmentation.network.family import MemberName, SegmenterOverrides
 from segmentation.network.losses import SegmentationLoss, segmentation_losses
 from segmentation.network.model import Segmenter
-from segmentation.prediction.writer import PredictionBatch
 from segmentation.scores.metric import SegmentationScores
 from segmentation.scores.records import SegmentationRecords
 from segmentation.spec import SPEC
+from segmentation.weights.smp import load_smp
 
 # DeepLab's: SGD 0.01 for 16 images, poly 0.9 without warm-up (detectron2 projects/DeepLab; tensorflow/models
 # research/deeplab/train.py).
@@ -137,7 +136,7 @@ class SegmentationTask(DenseTask[SegmentationData]):
         wanted = self._wanted_classes()
         overrides = self.architecture.given()
         if self.pretrained is not None and not self.restoring:
-            segmenter = Segmenter.from_pretrained(self.pretrained, freezing=self.freezing, **overrides)
+            segmenter = load_smp(self.pretrained, freezing=self.freezing, **overrides)
             if self.member not in (None, segmenter.config.name):
                 msg = (
                     f"model.member is {self.member}, but the weights '{self.pretrained}' are on "
@@ -206,10 +205,6 @@ class SegmentationTask(DenseTask[SegmentationData]):
         for place, index in enumerate(batch.indices.tolist()):
             instance_ids = batch.instance_ids[place] if batch.instance_ids else None
             self.records.add(index, rows[place], batch.class_ids[place], instance_ids)
-
-    def predict_step(self, batch: PredictionBatch, batch_idx: int) -> list[Segmented]:
-        """The classes of whole images."""
-        return segment_images(self.predictor, batch.images, self.inference, keep=batch.keep)
 
     def evaluate(self, split: SplitName) -> SegmentationScores:
         """The scores of all images, the same on every process."""

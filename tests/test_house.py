@@ -23,22 +23,22 @@ DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md")] + sorted(
 WITH_LIGHTNING = {
     "detection/data/module.py",
     "detection/prediction/trainer.py",
-    "detection/prediction/writer.py",
     "detection/task.py",
     "engine/cli/effdense_cli.py",
     "engine/cli/parser.py",
     "engine/cli/runs.py",
     "engine/data/module.py",
+    "engine/prediction/streaming.py",
+    "engine/prediction/trainer.py",
+    "engine/prediction/writer.py",
     "engine/training/averaging.py",
     "engine/training/sync_norm.py",
     "engine/training/task.py",
     "joint/data/module.py",
     "joint/prediction/trainer.py",
-    "joint/prediction/writer.py",
     "joint/task.py",
     "segmentation/data/module.py",
     "segmentation/prediction/trainer.py",
-    "segmentation/prediction/writer.py",
     "segmentation/task.py",
 }
 # What a layer may import of the others.
@@ -163,7 +163,7 @@ def test_the_python_of_the_documents_uses_what_exists():
     assert seen
     # Attributes and calls that the text shows in passing.
     from detection import EfficientDet
-    from detection.prediction.predict import Found
+    from detection.prediction.found import Found
 
     text = (ROOT / "README.md").read_text()
     for name in re.findall(r"`(?:found|detector|model)\.(\w+)", text):
@@ -263,8 +263,13 @@ def test_files_that_the_documents_name_exist():
         "segmentation.scores.submission",
         "segmentation.inference.tiles",
         "segmentation.inference.pictures",
-        "segmentation.prediction.sources",
-        "segmentation.prediction.journal",
+        "detection.prediction.document",
+        "engine.prediction.sources",
+        "engine.prediction.journal",
+        "engine.prediction.results",
+        "segmentation.inference.segmented",
+        "segmentation.prediction.areas",
+        "segmentation.prediction.kinds",
     ],
 )
 def test_light_modules_do_not_import_torch(module):

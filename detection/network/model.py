@@ -1,4 +1,4 @@
-"""EfficientDet: images in, class logits and box deltas out; or images in, boxes out.
+"""EfficientDet: images in, class logits and box deltas out; or letter-boxed batches in, boxes out.
 
 Source: Tan, Pang, Le, "EfficientDet: Scalable and Efficient Object Detection" (arXiv 1911.09070), figure 3.
 """
@@ -6,9 +6,9 @@ Source: Tan, Pang, Le, "EfficientDet: Scalable and Efficient Object Detection" (
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -27,9 +27,6 @@ from detection.network.losses import DetectionLoss, Losses, detection_losses
 from detection.network.postprocess import Postprocess, postprocess, to_original_pixels
 from engine.distributed import is_main
 from engine.errors import InputError
-
-if TYPE_CHECKING:
-    from detection.prediction.predict import Found, Source
 
 _log = logging.getLogger(__name__)
 
@@ -116,25 +113,6 @@ class EfficientDet(Foldable):
         self.register_buffer("mean", 255 * torch.tensor(config.mean)[:, None, None], persistent=False)
         self.register_buffer("std", 255 * torch.tensor(config.std)[:, None, None], persistent=False)
 
-    @classmethod
-    def from_pretrained(cls, source: str | Path, **settings: Any) -> EfficientDet:
-        """A published checkpoint by name, such as `tf_efficientdet_d0`, or a local file in effdet's layout.
-
-        Downloads once, checks the hash in the file's name and prints the licence. Padding, epsilon, mean, std
-        and the class list travel with the weights.
-
-        Args:
-            source: see `detection.weights.load.PUBLISHED` for the names.
-            settings: `layout_of` and `freezing` of `detection.weights.load.load_pretrained`, and fields of
-                `DetectorArchitecture` that hold no weights, such as `image_size`.
-
-        Raises:
-            InputError: unknown name, no connection, a wrong hash, or a file that does not fit.
-        """
-        from detection.weights.load import load_pretrained
-
-        return load_pretrained(source, **settings)
-
     def forward(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Class logits and box deltas by level, finest first.
 
@@ -189,21 +167,6 @@ class EfficientDet(Foldable):
         limits_hw = batch.sizes_hw * batch.scales[:, None]
         found = postprocess(class_logits, box_deltas, anchors, config, limits_hw)
         return to_original_pixels(found, batch.scales, batch.sizes_hw)
-
-    def predict(self, image: Source, **settings: Any) -> Found:
-        """Objects in an image, a path or an (H, W, 3) uint8 RGB array: boxes in original pixels, labels, scores.
-
-        Settings are those of `detection.prediction.predict.predict_many`.
-        """
-        from detection.prediction.predict import predict
-
-        return predict(self, image, **settings)
-
-    def predict_many(self, images: Sequence[Source], **settings: Any) -> list[Found]:
-        """As `predict`, for several images, computed in batches."""
-        from detection.prediction.predict import predict_many
-
-        return predict_many(self, images, **settings)
 
     def set_classes(self, classes: BoxClasses) -> None:
         """Take another class list; only the class head's last layer starts anew when the rows differ."""

@@ -2,36 +2,109 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 from detection.data.classes import BoxClasses
-from detection.prediction.predict import Found
+from detection.prediction.found import Found
+from engine.outputs import atomic_path
+from engine.prediction.journal import shown_path
+
+JSON_NAME = "detections.json"
+Item = dict[str, object]
 
 
-def coco_document(found: dict[int, Found], paths: Sequence[Path], classes: BoxClasses) -> dict[str, Any]:
+class BoxEntry(msgspec.Struct, frozen=True):
+    """What a journal says of an image in which objects were looked for.
+
+    Attributes:
+        source: absolute path of the image.
+        size_hw: its height and width in pixels.
+        boxes_xyxy: left, top, right, bottom of its objects in its own pixels.
+        scores: of the objects.
+        category_ids: of the objects.
+    """
+
+    source: str
+    size_hw: tuple[int, int]
+    boxes_xyxy: list[tuple[float, float, float, float]]
+    scores: list[float]
+    category_ids: list[int]
+
+
+def box_values(found: Found) -> dict[str, object]:
+    """What a journal is to say of an image's objects: the fields of `BoxEntry` but the source."""
+    return {
+        "size_hw": list(found.size_hw),
+        "boxes_xyxy": found.boxes_xyxy.tolist(),
+        "scores": found.scores.tolist(),
+        "category_ids": found.category_ids.tolist(),
+    }
+
+
+def coco_document(found: dict[int, Found], paths: Sequence[Path], classes: BoxClasses) -> dict[str, list[Item]]:
     """Images, categories and annotations with scores, in COCO's format; boxes are [x, y, width, height]."""
-    images = []
-    annotations: list[dict[str, Any]] = []
-    for image_id in sorted(found):
-        one = found[image_id]
-        height, width = one.size_hw
-        images.append({"id": image_id, "file_name": paths[image_id].as_posix(), "width": width, "height": height})
-        columns = (one.boxes_xyxy.tolist(), one.scores.tolist(), one.category_ids.tolist())
-        for (left, top, right, bottom), score, category_id in zip(*columns, strict=True):
-            w, h = right - left, bottom - top
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": image_id,
-                    "category_id": category_id,
-                    "bbox": [left, top, w, h],
-                    "area": w * h,
-                    "iscrowd": 0,
-                    "score": score,
-                }
-            )
+    entries = {
+        image_id: msgspec.convert({"source": paths[image_id].as_posix(), **box_values(one)}, BoxEntry)
+        for image_id, one in sorted(found.items())
+    }
+    images = [_image(image_id, entry, entry.source) for image_id, entry in entries.items()]
+    annotations = list(_annotations(entries.items()))
+    return {"images": images, "categories": _categories(classes), "annotations": annotations}
+
+
+def write_detections(path: Path, entries: Callable[[], Iterator[BoxEntry]], classes: BoxClasses) -> None:
+    """Write the objects of all finished images in COCO's format, with one image in memory at a time.
+
+    Args:
+        path: of the JSON file.
+        entries: gives the images' entries, each time from the first on.
+        classes: the detector's class list.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    images = (_image(number, entry, shown_path(entry.source)) for number, entry in enumerate(entries()))
+    lists: dict[str, Iterable[Item]] = {"images": images, "annotations": _annotations(enumerate(entries()))}
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.write('{"categories": ' + json.dumps(_categories(classes)))
+        for part, items in lists.items():
+            file.write(f', "{part}": [')
+            separator = ""
+            for item in items:
+                file.write(separator + json.dumps(item, allow_nan=False))
+                separator = ",\n"
+            file.write("]")
+        file.write("}")
+
+
+def _image(image_id: int, entry: BoxEntry, name: str) -> Item:
+    height, width = entry.size_hw
+    return {"id": image_id, "file_name": name, "width": width, "height": height}
+
+
+def _annotations(entries: Iterable[tuple[int, BoxEntry]]) -> Iterator[Item]:
+    number = 0
+    for image_id, entry in entries:
+        for (left, top, right, bottom), score, category_id in zip(
+            entry.boxes_xyxy, entry.scores, entry.category_ids, strict=True
+        ):
+            number += 1
+            width, height = right - left, bottom - top
+            yield {
+                "id": number,
+                "image_id": image_id,
+                "category_id": category_id,
+                "bbox": [left, top, width, height],
+                "area": width * height,
+                "iscrowd": 0,
+                "score": score,
+            }
+
+
+def _categories(classes: BoxClasses) -> list[Item]:
     named = zip(classes.category_ids, classes.names, strict=True)
-    categories = [{"id": category_id, "name": name} for category_id, name in named if name]
-    return {"images": images, "categories": categories, "annotations": annotations}
+    return [{"id": category_id, "name": name} for category_id, name in named if name]

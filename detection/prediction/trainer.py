@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+from dataclasses import asdict, replace
 
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.utilities import rank_zero_info
-from torch.utils.data import DataLoader
+from lightning.pytorch import LightningModule
 
-from detection.data.dataset import ImageFiles, collate
-from detection.prediction.predict import DEFAULT_SCORE
-from detection.prediction.writer import JSON_NAME, PredictionWriter
+from detection.prediction.predictor import DEFAULT_SCORE, DetectionPredictor
+from detection.prediction.results import DetectionResults
 from detection.task import DetectionTask
-from engine.data.images import find_images
-from engine.errors import InputError
+from engine.prediction.canvas import CanvasPolicy
+from engine.prediction.journal import name_of_weights
+from engine.prediction.trainer import PredictionTrainer, Work, asked
 
 
-class DetectionTrainer(Trainer):
+class DetectionTrainer(PredictionTrainer):
     """The commands of `python -m detection`."""
 
     def predict(  # type: ignore[override]
@@ -27,36 +24,40 @@ class DetectionTrainer(Trainer):
         source: str | list[str] | None = None,
         output: str = "predictions",
         score_threshold: float = DEFAULT_SCORE,
+        canvas: CanvasPolicy = "full",
         pictures: bool = True,
+        overwrite: bool = False,
         batch_size: int = 4,
         num_workers: int = 2,
-        **_: Any,
+        **_: object,
     ) -> None:
         """Find objects in images: pictures with boxes, and their list in COCO's JSON format.
+
+        What is finished in the output folder is not done again.
 
         Args:
             model: the task.
             ckpt_path: checkpoint, or `best` / `last` of the latest run.
             source: image, folder or glob, or a list of them.
             output: folder for the pictures and the JSON.
-            score_threshold: surer objects are kept.
+            score_threshold: keep detections above this score.
+            canvas: `full` computes every image on the canvas of training and validation; `tight` on one no larger than
+                the image needs, which is faster.
             pictures: draw the boxes on the images.
+            overwrite: start over in a folder that holds results of other settings.
             batch_size: images computed together.
             num_workers: processes that read images.
         """
-        if source is None:
-            msg = "predict needs images. Give --source IMAGE, FOLDER or 'GLOB'."
-            raise InputError(msg)
-        if batch_size < 1 or num_workers < 0:
-            msg = f"batch_size is {batch_size} and num_workers {num_workers}; allowed are at least 1 and 0."
-            raise InputError(msg)
-        assert isinstance(model, DetectionTask)
-        paths = find_images(source)
-        writer = PredictionWriter(output, paths, pictures=pictures)
-        model.postprocess = replace(model.postprocess, score_threshold=score_threshold)
-        images = ImageFiles(paths, model.canvas_hw, model.fill_color)
-        loader = DataLoader(images, batch_size, num_workers=min(num_workers, len(paths) - 1), collate_fn=collate)
-        self.callbacks.append(writer)  # type: ignore[attr-defined]
-        super().predict(model, dataloaders=loader, ckpt_path=ckpt_path, return_predictions=False)
-        count = sum(len(found) for found in writer.found.values())
-        rank_zero_info(f"{len(writer.found)} images, {count} objects: {writer.output}/{JSON_NAME}")
+        work = Work(source, output, overwrite, batch_size, num_workers)
+        sources = work.sources()
+        task = asked(model, DetectionTask, ckpt_path)
+        postprocess = replace(task.postprocess, score_threshold=score_threshold)
+        predictor = DetectionPredictor(task.network, postprocess, canvas)
+        settings = {
+            "weights": name_of_weights(task.pretrained if ckpt_path is None else ckpt_path),
+            "canvas": str(predictor.canvas),
+            "postprocess": asdict(postprocess),
+            "categories": predictor.classes.to_dict(),
+        }
+        results = DetectionResults(predictor.classes, pictures)
+        self.stream(task, ckpt_path, work, sources, predictor, results, settings)

@@ -32,12 +32,11 @@ def convert(source: str | Path, destination: str | Path, layout_of: str | None =
         msg = f"'{target}' would be overwritten by itself. Give another destination."
         raise InputError(msg)
     # With torch they take seconds, which a wrong argument should not.
-    from detection.prediction.predict import load
-    from detection.weights.load import read_pretrained
+    from detection.weights.load import load_network, read_pretrained
     from detection.weights.own_layout import write_own
 
     if Path(source).suffix == ".ckpt" and layout_of is None:
-        model, origin = load(source, fold=False), {"file": Path(source).name, "layout": "checkpoint"}
+        model, origin = load_network(source), {"file": Path(source).name, "layout": "checkpoint"}
     else:
         model, origin = read_pretrained(source, layout_of=layout_of)
     write_own(model, target, origin)

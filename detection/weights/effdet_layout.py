@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from detection.network.model import EfficientDet
 from detection.weights.check import check_finite, check_keys, check_shapes
-
-if TYPE_CHECKING:
-    from detection.network.model import EfficientDet
 
 
 def has_level_first(state: Mapping[str, Tensor]) -> bool:

@@ -1,17 +1,23 @@
-"""A detector from a file of any known layout, or from a published one: recognised by its keys, loaded strictly."""
+"""A detector from a checkpoint, a published name or a file of any known layout: told by its keys, loaded strictly.
+
+`load_network` takes all of these; `load_pretrained` reads published weights and foreign files only.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from backbones.weights.load import read_state_dict
 from detection.data.classes import BoxClasses
-from detection.network.family import DetectorArchitecture, architecture
+from detection.network.family import DetectorArchitecture, architecture, replaced
+from detection.network.model import EfficientDet
+from detection.weights.check import check_keys, check_shapes
 from detection.weights.effdet_layout import export_effdet, load_effdet
 from detection.weights.own_layout import build_own, own_metadata
 from detection.weights.published import (
@@ -29,9 +35,7 @@ from detection.weights.recognise import Layout, layout_of_keys, published_alike,
 from detection.weights.zylo_layout import effdet_keys_from_zylo
 from engine.download import check_hash, fetch
 from engine.errors import InputError, check_choice
-
-if TYPE_CHECKING:
-    from detection.network.model import EfficientDet
+from engine.training.checkpoints import read_checkpoint
 
 __all__ = [
     "LICENCE",
@@ -40,6 +44,7 @@ __all__ = [
     "Published",
     "export_effdet",
     "load_effdet",
+    "load_network",
     "load_pretrained",
     "read_pretrained",
     "strip_wrappers",
@@ -47,6 +52,41 @@ __all__ = [
 
 SUFFIXES = (".pth", ".pt", ".safetensors", ".ckpt")
 _ZYLO_LICENCE = "of zylo117/Yet-Another-EfficientDet-Pytorch (LGPL-3.0), or of whoever trained it"
+
+
+def load_network(
+    source: str | Path, *, layout_of: str | None = None, freezing: Mapping[str, Any] | None = None, **overrides: Any
+) -> EfficientDet:
+    """The bare network, in evaluation mode on the CPU: to train it further, or as a part of another network.
+
+    Args:
+        source: a checkpoint written by `python -m detection fit`, or whatever `load_pretrained` reads: the name of a
+            published detector such as `tf_efficientdet_d0`, or a weight file.
+        layout_of: see `load_pretrained`; checkpoints of this project say themselves what they hold.
+        freezing: the constructor's `frozen_stages`, `freeze_norm` and `grad_checkpointing`.
+        overrides: fields of `DetectorArchitecture` that hold no weights, such as `image_size`.
+
+    Raises:
+        InputError: the file is missing, damaged or of another kind, the name is unknown, or the weights do not fit
+            what was asked for.
+    """
+    path = Path(source)
+    name = not path.suffix and not path.exists()
+    if name or layout_of is not None or (path.suffix in SUFFIXES and path.suffix != ".ckpt"):
+        pretrained = load_pretrained(source, layout_of=layout_of, freezing=freezing, **overrides)
+        return pretrained.to(memory_format=torch.channels_last)
+    checkpoint = read_checkpoint(path, "detection")
+    state = {key.removeprefix("detector."): value for key, value in checkpoint.state_dict.items()}
+    settings = checkpoint.model
+    config = DetectorArchitecture.from_dict({"name": settings["member"], **settings["architecture"]})
+    classes = BoxClasses.from_dict(settings["classes"])
+    model = EfficientDet(replaced(config, **overrides), classes=classes, **(freezing or {}))
+    if overrides:
+        needed = model.state_dict()
+        check_keys(state, set(needed), set(), str(source), "the architecture that was asked for")
+        check_shapes(state, needed, str(source), "the architecture that was asked for")
+    model.load_state_dict(state)
+    return model.eval().to(memory_format=torch.channels_last)
 
 
 def load_pretrained(
@@ -136,8 +176,6 @@ def _fetched(name: str, overrides: Mapping[str, Any]) -> Path:
 def _from_effdet(
     config: DetectorArchitecture, state: Mapping[str, Tensor], path: Path, freezing: Mapping[str, Any]
 ) -> EfficientDet:
-    from detection.network.model import EfficientDet
-
     rows = state["class_net.predict.conv_pw.bias"].numel()
     model = EfficientDet(config, classes=BoxClasses.numbered(max(rows // config.anchors_per_cell, 1)), **freezing)
     load_effdet(model, state, str(path))
@@ -147,8 +185,6 @@ def _from_effdet(
 def _from_zylo(
     config: DetectorArchitecture, state: Mapping[str, Tensor], path: Path, freezing: Mapping[str, Any]
 ) -> EfficientDet:
-    from detection.network.model import EfficientDet
-
     rows = state["classifier.header.pointwise_conv.conv.bias"].numel()
     model = EfficientDet(config, classes=BoxClasses.numbered(max(rows // config.anchors_per_cell, 1)), **freezing)
     weighted = config.fusion != "sum"

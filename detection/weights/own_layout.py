@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -21,13 +21,11 @@ from torch import Tensor
 
 from detection.data.classes import BoxClasses
 from detection.network.family import DetectorArchitecture, replaced
+from detection.network.model import EfficientDet
 from detection.weights.check import check_finite, check_keys, check_shapes
 from engine.errors import InputError
 from engine.outputs import atomic_path
 from engine.training.checkpoints import FORMAT, versions
-
-if TYPE_CHECKING:
-    from detection.network.model import EfficientDet
 
 ENTRY = "effdense_detector"  # a backbone's file of the project has another (`backbones.layouts.own`)
 
@@ -89,8 +87,6 @@ def build_own(
     Raises:
         InputError: metadata are incomplete, or do not fit the tensors.
     """
-    from detection.network.model import EfficientDet
-
     try:
         settings = about["model"]
         config = DetectorArchitecture.from_dict({"name": settings["member"], **settings["architecture"]})

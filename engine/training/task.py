@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import sys
 from abc import ABC, abstractmethod
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar, cast
 
 import torch
-from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
@@ -20,6 +18,7 @@ from torch import Tensor, nn
 from engine.data.contracts import SplitName, TaskData
 from engine.errors import InputError
 from engine.outputs import make_folder
+from engine.prediction.streaming import PredictingModule
 from engine.tasks import TaskSpec
 from engine.training.checkpoints import save_metadata
 from engine.training.memory import keep_freed_memory
@@ -43,7 +42,7 @@ class Scores(Protocol):
 Data = TypeVar("Data", bound=TaskData)
 
 
-class DenseTask(LightningModule, ABC, Generic[Data]):
+class DenseTask(PredictingModule, ABC, Generic[Data]):
     """A network with its training recipe; its type parameter is what it asks of its data module.
 
     A task's class names its `spec`, the attribute that holds its network in `part` (the prefix of the keys in
@@ -67,7 +66,6 @@ class DenseTask(LightningModule, ABC, Generic[Data]):
         self.optimizer = optimizer
         self.schedule = schedule
         self._last_loss: Tensor | None = None
-        self._predictor: tuple[Any, ...] = ()  # not a module of the task's own: its weights are no part of checkpoints
 
     @abstractmethod
     def build(self) -> nn.Module:
@@ -104,7 +102,7 @@ class DenseTask(LightningModule, ABC, Generic[Data]):
     @property
     def restoring(self) -> bool:
         """Whether a checkpoint's weights take the place of whatever the network starts with."""
-        return self._trainer is not None and self.trainer.ckpt_path is not None
+        return self.restores or (self._trainer is not None and self.trainer.ckpt_path is not None)
 
     @property
     def data(self) -> Data | None:
@@ -196,17 +194,6 @@ class DenseTask(LightningModule, ABC, Generic[Data]):
     def on_test_end(self) -> None:
         """As after a validation."""
         self.on_validation_end()
-
-    @property
-    def predictor(self) -> Any:
-        """A copy of the network folded for prediction, made for the first batch."""
-        if not self._predictor:
-            self._predictor = (copy.deepcopy(self._modules[self.part]).fold(),)  # type: ignore[union-attr, operator]
-        return self._predictor[0]
-
-    def on_predict_end(self) -> None:
-        """Let the copy go: the weights may change."""
-        self._predictor = ()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse weights that are not those of the network that the file itself describes."""

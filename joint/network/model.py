@@ -7,7 +7,7 @@ network of stride 32 has, where exact gates make it find that network's values (
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,10 +20,6 @@ from backbones.two_strides import TwoStrideFeatures
 from detection.network.model import EfficientDet
 from engine.errors import InputError
 from segmentation.network.model import Outputs, Segmenter
-
-if TYPE_CHECKING:
-    from engine.data.pixels import Source
-    from joint.answers import JointFound
 
 _LEVELS = (2, 3, 4, 5)
 
@@ -111,21 +107,6 @@ class JointNetwork(Foldable):
         assert isinstance(reader, SharedMaps)
         segmentation = self.segmenter.outputs_from(reader.pick(maps), reader.grids(canvas_hw), image_hw)
         return JointOutputs(predictions, segmentation)
-
-    def predict(self, image: Source, **settings: Any) -> JointFound:
-        """Objects and classes of pixels of an image, a path or an (H, W, 3) uint8 RGB array.
-
-        Settings are those of `joint.answers.predict_many`.
-        """
-        from joint.answers import predict
-
-        return predict(self, image, **settings)
-
-    def predict_many(self, images: Sequence[Source], **settings: Any) -> list[JointFound]:
-        """As `predict`, for several images, computed in batches."""
-        from joint.answers import predict_many
-
-        return predict_many(self, images, **settings)
 
     @property
     def stride(self) -> int:

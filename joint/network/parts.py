@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from detection.data.classes import BoxClasses
 from detection.network.family import FAMILY as DETECTORS
-from detection.network.family import DetectorArchitecture, DetectorOverrides, PhiName
+from detection.network.family import DetectorOverrides, PhiName
 from detection.network.family import MemberName as DetectorName
 from detection.network.model import EfficientDet
-from detection.weights.check import check_keys, check_shapes
+from detection.weights.load import load_network as load_detector
 from engine.errors import InputError
 from segmentation.data.classes import MaskClasses
 from segmentation.network.family import FAMILY as SEGMENTERS
 from segmentation.network.family import MemberName as SegmenterName
-from segmentation.network.family import SegmenterArchitecture, SegmenterOverrides
+from segmentation.network.family import SegmenterOverrides
 from segmentation.network.model import Segmenter
+from segmentation.weights.load import load_network as load_segmenter
 
 
 @dataclass(frozen=True)
@@ -91,15 +91,15 @@ def make_parts(
         )
         return made, _segmenter_beside(made, segmenter)
     if detector_checkpoint is not None:
-        loaded = _load_detector(detector_checkpoint, detector.architecture.given())
+        loaded = load_detector(detector_checkpoint, **detector.architecture.given())
         if name not in (None, loaded.config.name):
             msg = f"model.member is {name}, but '{detector_checkpoint}' is a {loaded.config.name}. Leave it out."
             raise InputError(msg)
         if segmenter_checkpoint is None:
             return loaded, _segmenter_beside(loaded, segmenter)
-        return loaded, _load_segmenter(segmenter_checkpoint, segmenter.architecture.given())
+        return loaded, load_segmenter(segmenter_checkpoint, **segmenter.architecture.given())
     assert segmenter_checkpoint is not None
-    other = _load_segmenter(segmenter_checkpoint, segmenter.architecture.given())
+    other = load_segmenter(segmenter_checkpoint, **segmenter.architecture.given())
     return _detector_beside(other, name, detector), other
 
 
@@ -119,37 +119,3 @@ def _detector_beside(segmenter: Segmenter, name: str | None, part: DetectorPart)
     if name is None and usual is None:
         overrides["backbone"] = backbone
     return EfficientDet(name or usual or "d0", classes=part.classes, **{**overrides, **part.architecture.given()})
-
-
-def _load_detector(source: str | Path, overrides: Mapping[str, Any]) -> EfficientDet:
-    from detection.prediction.predict import load
-
-    detector = load(source, fold=False)
-    if not overrides:
-        return detector
-    config = DetectorArchitecture.from_dict({**detector.config.to_dict(), **overrides})
-    other = EfficientDet(config, classes=detector.classes)
-    _move_weights(detector, other, source)
-    return other
-
-
-def _load_segmenter(source: str | Path, overrides: Mapping[str, Any]) -> Segmenter:
-    from segmentation.inference.segmented import load
-
-    segmenter = load(source, fold=False)
-    if not overrides:
-        return segmenter
-    config = segmenter.config
-    if "output_stride" in overrides:
-        config = config.at_stride(overrides["output_stride"])  # with the rates that go with it
-    config = SegmenterArchitecture.from_dict({**config.to_dict(), **overrides})
-    other = Segmenter(config, classes=segmenter.classes)
-    _move_weights(segmenter, other, source)
-    return other
-
-
-def _move_weights(trained: Any, other: Any, source: str | Path) -> None:
-    state, needed = trained.state_dict(), other.state_dict()
-    check_keys(state, set(needed), set(), str(source), "the architecture that was asked for")
-    check_shapes(state, needed, str(source), "the architecture that was asked for")
-    other.load_state_dict(state)

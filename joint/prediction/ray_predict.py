@@ -1,9 +1,9 @@
-"""Prediction over millions of images with Ray Data: the predictor of `joint.answers` in a pool of workers.
+"""Prediction over millions of images with Ray Data: `joint.prediction.predictor` in a pool of workers.
 
-Ray hands images out as fast as workers take them, starts a killed worker anew and does its images again. The process
-that was started notes what is finished, each image once, so that a rerun does what is left. Workers write masks and
-pictures themselves: all machines see images and output under the same paths. What failed is tried once more, image by
-image, so that one that kills its worker takes no other with it.
+Ray hands images out as fast as workers take them, starts a killed worker once more and does its images again. The
+process that was started notes what is finished, each image once, so that a rerun does what is left. Workers write masks
+and pictures themselves: all machines see images and output under the same paths. What failed is tried once more, image
+by image, so that one that kills its worker takes no other with it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -23,15 +23,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from detection.data.classes import BoxClasses
 from detection.network.postprocess import Postprocess
-from detection.prediction.predict import DEFAULT_SCORE
+from detection.prediction.predictor import DEFAULT_SCORE
 from engine.cli.commands import parse_function, program, run_command
 from engine.data.images import read_image
 from engine.errors import InputError
+from engine.prediction.canvas import CanvasPolicy, canvas_limit, canvas_words
 from engine.prediction.manifest import Manifest
+from engine.prediction.results import ResultFolder, write_source
+from engine.prediction.sources import IMAGE, SourceFile, find_sources
 from engine.training.checkpoints import read_checkpoint
-from joint.answers import canvas_limit, found_in_images, load
-from joint.prediction.results import ResultFolder, settings_of, write_image
+from joint.prediction.found import JointFound
+from joint.prediction.predictor import load
+from joint.prediction.results import JointResults, settings_of
 from segmentation.data.classes import MaskClasses
 
 FAILED_NAME = "failed.jsonl"
@@ -62,20 +67,20 @@ class Job:
     Attributes:
         checkpoint: path of the checkpoint.
         folder: the output folder.
-        limit_hw: longest sides of the canvas.
+        results: what is asked for, and which files it leaves.
+        limit_hw: height and width of the full canvas.
+        canvas: whether it is used in full.
         postprocess: the detector's settings.
-        detect: whether objects are asked for.
-        segment: whether classes of pixels are.
         device: where the network computes.
         torch_threads: threads of its computation on a CPU.
     """
 
     checkpoint: str
     folder: str
+    results: JointResults
     limit_hw: tuple[int, int]
+    canvas: CanvasPolicy
     postprocess: Postprocess
-    detect: bool
-    segment: bool
     device: str
     torch_threads: int
 
@@ -109,7 +114,10 @@ class Worker:
 
         torch.set_num_threads(job.torch_threads)
         self.job = job
-        self.network = load(job.checkpoint, job.device)
+        self.predictor = load(job.checkpoint, job.device).with_settings(
+            postprocess=job.postprocess, score_threshold=job.postprocess.score_threshold, canvas=job.canvas,
+            image_size=job.limit_hw, detect=job.results.detect, segment=job.results.segment,
+        )  # fmt: skip
         self._computing = Lock()
 
     def __call__(self, batch: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
@@ -130,9 +138,9 @@ class Worker:
             entries = [{"source": source, "error": reason} for source in sources]
         return {"line": np.array([json.dumps(entry) for entry in entries], dtype=object)}
 
-    def _entries(self, sources: Sequence[str], outputs: Sequence[Sequence[Path]]) -> list[dict[str, Any]]:
-        job = self.job
-        entries: list[dict[str, Any]] = []
+    def _entries(self, sources: Sequence[str], outputs: Sequence[Sequence[Path]]) -> list[dict[str, object]]:
+        folder, results = Path(self.job.folder), self.job.results
+        entries: list[dict[str, object]] = []
         images, places = [], []
         for place, source in enumerate(sources):
             try:
@@ -140,12 +148,12 @@ class Worker:
                 places.append(place)
             except InputError as error:
                 entries.append({"source": source, "error": str(error)})
+        samples = [self.predictor.prepare(image) for image in images]
         with self._computing:
-            found = found_in_images(
-                self.network, images, job.limit_hw, job.postprocess, detect=job.detect, segment=job.segment
-            )
-        for place, image, one in zip(places, images, found, strict=True):
-            entries.append(asdict(write_image(Path(job.folder), Path(sources[place]), outputs[place], image, one)))
+            answers = self.predictor.run(samples)
+        for place, image, answer in zip(places, images, answers, strict=True):
+            file = SourceFile(Path(sources[place]), IMAGE)
+            entries.append(write_source(folder, file, outputs[place], results, image, answer).entry())
         return entries
 
 
@@ -154,10 +162,11 @@ def predict_folder(
     source: str | list[str],
     output: str = "predictions",
     score_threshold: float = DEFAULT_SCORE,
+    canvas: CanvasPolicy = "full",
     image_size: int | None = None,
     detect: bool = True,
     segment: bool = True,
-    overlay: bool = True,
+    pictures: bool = True,
     overwrite: bool = False,
     workers: int | None = None,
     gpus: float | None = None,
@@ -175,12 +184,14 @@ def predict_folder(
         ckpt_path: checkpoint, or `best` / `last` of the latest run.
         source: image, folder or glob, or a list of them.
         output: folder for the results.
-        score_threshold: surer objects are kept.
-        image_size: longest side of the canvas in pixels; null is what the detector was made for.
+        score_threshold: keep detections above this score.
+        canvas: `full` computes every image on the canvas of training and validation; `tight` on one no larger than the
+            image needs, which is faster.
+        image_size: side of a square canvas in pixels; null is the canvas that the detector was made for.
         detect: find objects.
         segment: find the classes of pixels.
-        overlay: draw pictures with boxes over the classes' colours.
-        overwrite: begin anew in a folder that holds results of other settings.
+        pictures: draw pictures with boxes over the classes' colours.
+        overwrite: start over in a folder that holds results of other settings.
         workers: how many compute; null is one for each GPU of the cluster, or for each CPU where it has none.
         gpus: share of a GPU for each worker; null is 1 where the cluster has GPUs, else 0.
         cpus: CPUs for each worker.
@@ -195,26 +206,26 @@ def predict_folder(
     model = read_checkpoint(checkpoint_path, "joint").model
     limit_hw = canvas_limit(tuple(model["detector"]["architecture"]["image_size"]), image_size)
     postprocess = replace(Postprocess(), score_threshold=score_threshold)
-    canvas = "{} x {}, no larger than needed".format(*limit_hw)
-    categories = model["detector"]["classes"]
-    settings = settings_of(checkpoint_path, categories, canvas, postprocess, detect=detect, segment=segment)
-    results = ResultFolder(output, source, settings, overlay=overlay, overwrite=overwrite)
-    if not results.left:
-        if not results.has_tables:
-            results.write_tables()
-        return Summary(len(results.sources), 0, {})
-    results.begin(MaskClasses.from_dict(model["segmenter"]["classes"]))
+    boxes, masks = (model[part]["classes"] for part in ("detector", "segmenter"))
+    results = JointResults(BoxClasses.from_dict(boxes), MaskClasses.from_dict(masks), detect, segment, pictures)
+    settings = settings_of(checkpoint_path, canvas_words(limit_hw, canvas), postprocess, results)
+    folder = ResultFolder(output, find_sources(source), results, settings, overwrite=overwrite)
+    if not folder.left:
+        if not folder.has_tables:
+            folder.write_tables()
+        return Summary(len(folder.sources), 0, {})
+    folder.begin()
     ray = _start(address)
     gpus = float(ray.cluster_resources().get("GPU", 0) >= 1) if gpus is None else gpus
     job = Job(
-        os.path.abspath(checkpoint_path), os.path.abspath(results.path), limit_hw, postprocess, detect, segment,
+        os.path.abspath(checkpoint_path), os.path.abspath(folder.path), results, limit_hw, canvas, postprocess,
         "cuda" if gpus else "cpu", max(1, int(cpus)),
     )  # fmt: skip
     pool = Pool(workers or _workers(ray, gpus, cpus), gpus, cpus, threads, batch_size)
     try:
-        return _work(results, job, pool, progress=progress)
+        return _work(folder, job, pool, progress=progress)
     finally:
-        results.write_tables()
+        folder.write_tables()
 
 
 def _check(counts: dict[str, int | None], cpus: float, gpus: float | None, asked: bool) -> None:
@@ -267,13 +278,13 @@ def _workers(ray: Any, gpus: float, cpus: float) -> int:
     return max(1, int(resources.get("GPU", 0) / gpus if gpus else resources.get("CPU", 1) / cpus))
 
 
-def _work(results: ResultFolder, job: Job, pool: Pool, *, progress: bool) -> Summary:
+def _work(folder: ResultFolder[JointFound], job: Job, pool: Pool, *, progress: bool) -> Summary:
     """Do what is left, and once more, image by image, what failed; note each image once, as finished or as failed."""
     from tqdm import tqdm
 
     items = {
-        os.path.abspath(results.sources[index].path): json.dumps([path.as_posix() for path in results.outputs[index]])
-        for index in results.left
+        os.path.abspath(folder.sources[index].path): json.dumps([path.as_posix() for path in folder.outputs[index]])
+        for index in folder.left
     }
     reasons: dict[str, str] = {}
     with tqdm(total=len(items), unit="image", disable=None if progress else True) as bar:
@@ -285,15 +296,15 @@ def _work(results: ResultFolder, job: Job, pool: Pool, *, progress: bool) -> Sum
                 if "error" in entry:
                     reasons[source] = entry["error"]
                     continue
-                results.journal.manifest.add(entry)
+                folder.journal.manifest.add(entry)
                 del items[source]
                 bar.update()
     failed = {source: reasons.get(source, f"it killed its worker {_RETRIES + 1} times.") for source in sorted(items)}
-    failures = Manifest(results.path / FAILED_NAME)
+    failures = Manifest(folder.path / FAILED_NAME)
     failures.path.unlink(missing_ok=True)
     for source, reason in failed.items():
         failures.add({"source": source, "error": reason})
-    return Summary(len(results.sources), len(results.left) - len(failed), failed)
+    return Summary(len(folder.sources), len(folder.left) - len(failed), failed)
 
 
 def _entries(lines: Iterable[str]) -> Iterator[dict[str, Any]]:

@@ -9,9 +9,9 @@ from detection.data.classes import BoxClasses
 from detection.network.postprocess import Postprocess
 from detection.scores.records import DetectionRecords
 from engine.data.images import Letterbox
-from joint.answers import original_rows
 from joint.data.batch import JointEvaluationBatch
 from joint.network.model import JointNetwork, JointOutputs
+from joint.network.original import original_rows
 from segmentation.data.classes import MaskClasses
 from segmentation.scores.records import SegmentationRecords
 

@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from itertools import pairwise
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,19 +19,10 @@ import torch
 from torch import Tensor
 
 from engine.data.images import UInt8Array
-from segmentation.data.classes import IGNORED, MaskClasses
-from segmentation.inference.inference import Inference, Network, probabilities
+from segmentation.data.classes import IGNORED
+from segmentation.inference.predictor import SegmentationPredictor
 from segmentation.inference.tiles import Axis, Tile, Tiling
 from segmentation.large.raster_io import Pixels, PixelSource
-
-
-class ClassNetwork(Network, Protocol):
-    """What is asked of a network."""
-
-    @property
-    def classes(self) -> MaskClasses:
-        """Names, label ids and colours of its output's rows."""
-        ...
 
 
 class Strip(NamedTuple):
@@ -47,10 +38,9 @@ class Strip(NamedTuple):
 
 
 def blended_rows(
-    network: ClassNetwork,
+    predictor: SegmentationPredictor,
     pixels: PixelSource,
     tiling: Tiling,
-    config: Inference,
     *,
     keep: bool = False,
     workers: int = 2,
@@ -59,23 +49,22 @@ def blended_rows(
     """Finished rows from top to bottom, as many at a time as the tiles step.
 
     Args:
-        network: in eval mode.
+        predictor: how a tile is computed, apart from its window; the network is in eval mode.
         pixels: what is segmented.
         tiling: its tiles.
-        config: how a tile is computed.
         keep: whether to keep probabilities.
         workers: threads that read ahead of the network.
         on_tiles: told how many tiles have been computed since it was told last.
     """
-    device = next(network.parameters()).device
+    device, config = predictor.device, predictor.inference
     count = 1 if device.type == "cpu" else config.batch
-    whole = replace(config, window=None, overlap=None, margin=None)
-    seams = Seams(tiling, len(network.classes), device)
+    whole = predictor.with_inference(replace(config, window=None, overlap=None, margin=None))
+    seams = Seams(tiling, len(predictor.classes), device)
     class_ids: UInt8Array = np.empty((0, 0), dtype=np.uint8)
     kept: UInt8Array | None = None
     with closing(_read_ahead(pixels, tiling, workers, count + workers)) as parts:
         for group in _groups(parts, count):
-            found = _computed(network, [part for _, part in group], whole)
+            found = _computed(whole, [part for _, part in group])
             on_tiles(len(group))
             for (tile, part), one in zip(group, found, strict=True):
                 final, rows, columns = seams.add(tile, one)
@@ -205,14 +194,14 @@ def _groups(parts: Iterator[tuple[Tile, Pixels]], count: int) -> Iterator[list[t
         yield group
 
 
-def _computed(network: ClassNetwork, parts: Sequence[Pixels], config: Inference) -> list[Tensor | None]:
+def _computed(predictor: SegmentationPredictor, parts: Sequence[Pixels]) -> list[Tensor | None]:
     """(K, h, w) probabilities of each part; None of those without data, which are not computed."""
     there = [part.valid is None or bool(part.valid.any()) for part in parts]
-    images = [_filled(part, network.fill_color) for part, any_data in zip(parts, there, strict=True) if any_data]
+    images = [_filled(part, predictor.fill_color) for part, any_data in zip(parts, there, strict=True) if any_data]
     if not images:
         return [None] * len(parts)
     batch = torch.stack([torch.from_numpy(image) for image in images]).permute(0, 3, 1, 2)
-    found = iter(probabilities(network, batch, config))
+    found = iter(predictor.probabilities(batch))
     return [next(found) if any_data else None for any_data in there]
 
 

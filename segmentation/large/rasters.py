@@ -13,10 +13,10 @@ from tqdm import tqdm
 from engine.errors import InputError
 from engine.outputs import atomic_path
 from segmentation.data.classes import IGNORED, MaskClasses
-from segmentation.inference.inference import Inference
 from segmentation.inference.pictures import overlay as draw_overlay
+from segmentation.inference.predictor import SegmentationPredictor
 from segmentation.large.gdal import import_rasterio
-from segmentation.large.raster_blend import ClassNetwork, blended_rows
+from segmentation.large.raster_blend import blended_rows
 from segmentation.large.raster_io import PixelSource, RasterFile, preview_size
 from segmentation.large.raster_writer import RasterWriter, read_small
 from segmentation.large.slides import SLIDE_SUFFIXES, SlideFile
@@ -50,10 +50,9 @@ class RasterResult:
 
 
 def segment_raster(
-    network: ClassNetwork,
+    predictor: SegmentationPredictor,
     source: str | Path,
     output: str | Path,
-    inference: Inference | None = None,
     *,
     bands: Sequence[int] | None = None,
     value_range: tuple[float, float] | None = None,
@@ -72,11 +71,10 @@ def segment_raster(
     each class, where 255 stands for 1 and pixels without data are 0 in all.
 
     Args:
-        network: in eval mode.
+        predictor: as for images, but a window of None is one of 512 px, scales apply to each tile, and a CPU computes
+            one tile at a time; its network is in eval mode.
         source: a raster that GDAL reads or, by its suffix or where `mpp` is given, a slide that OpenSlide reads.
         output: the file to write, ending in .tif.
-        inference: as for images, but a window of None is one of 512 px, scales apply to each tile, and a CPU computes
-            one tile at a time.
         bands: see `RasterFile`; not for slides, nor are `value_range` and `nodata`.
         value_range: see `RasterFile`.
         nodata: see `RasterFile`.
@@ -97,16 +95,18 @@ def segment_raster(
     if workers < 1:
         msg = f"workers is {workers}; it must be at least 1."
         raise InputError(msg)
-    config = inference or Inference()
-    config = config if config.window is not None else replace(config, window=DEFAULT_WINDOW)
-    classes = network.classes
+    config = predictor.inference
+    if config.window is None:
+        config = replace(config, window=DEFAULT_WINDOW)
+        predictor = predictor.with_inference(config)
+    classes = predictor.classes
     empty = empty_value(classes)
     counts = np.zeros(256, dtype=np.int64)
     with ExitStack() as stack:
         pixels = stack.enter_context(
             closing(open_raster(source, bands=bands, value_range=value_range, nodata=nodata, mpp=mpp))
         )
-        tiling = config.tiling(pixels.size_hw, network.stride)
+        tiling = config.tiling(pixels.size_hw, predictor.stride)
         assert tiling is not None
         cache = pixels.cache_bytes(tiling.window) if isinstance(pixels, RasterFile) else _SLIDE_CACHE
         # GDAL's own limit is a share of the machine's memory.
@@ -125,9 +125,7 @@ def segment_raster(
             bar = stack.enter_context(
                 tqdm(total=len(tiling), desc=Path(source).name, unit="tile", disable=not progress)
             )
-            strips = blended_rows(
-                network, pixels, tiling, config, keep=probabilities, workers=workers, on_tiles=bar.update
-            )
+            strips = blended_rows(predictor, pixels, tiling, keep=probabilities, workers=workers, on_tiles=bar.update)
             with closing(strips):
                 for strip in strips:
                     counts += np.bincount(strip.class_ids.ravel(), minlength=256)

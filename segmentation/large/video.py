@@ -22,15 +22,13 @@ from tqdm import tqdm
 from engine.data.images import UInt8Array
 from engine.errors import InputError
 from engine.outputs import atomic_path
-from segmentation.inference.inference import Inference
+from segmentation.data.classes import MaskClasses
 from segmentation.inference.pictures import class_pixels, legend_image, tint, with_legend
-from segmentation.inference.segmented import Segmented, segment_images
+from segmentation.inference.predictor import SegmentationPredictor
+from segmentation.inference.segmented import Segmented
 
 if TYPE_CHECKING:
     import cv2
-
-    from segmentation.data.classes import MaskClasses
-    from segmentation.network.model import Segmenter
 
 AREA_COLUMNS = ("frame", "seconds", "class", "label_id", "pixels", "share")
 _USUAL_RATE = 25.0
@@ -147,30 +145,28 @@ def _overlays(path: Path, rate: float, classes: MaskClasses) -> Iterator[_Overla
 
 
 def segment_video(
-    segmenter: Segmenter,
+    predictor: SegmentationPredictor,
     source: str | Path,
     areas: str | Path,
     overlay: str | Path | None = None,
-    config: Inference | None = None,
     *,
     progress: bool = True,
 ) -> VideoResult:
     """Segment a video.
 
     Args:
-        segmenter: the network, in eval mode.
+        predictor: how a frame is computed; as many as its inference's `batch` are together. The network is in eval
+            mode.
         source: the video.
         areas: the table to write: a CSV with a row for each class of each frame.
         overlay: the video to write, MP4: the frames tinted with the classes' colours, above a legend.
-        config: how a frame is computed; as many as its `batch` are together.
         progress: whether to show a progress bar.
 
     Raises:
         InputError: the video cannot be read, or an output cannot be written.
     """
-    config = config or Inference()
     frames = VideoFrames(source)
-    classes = segmenter.classes
+    classes = predictor.classes
     totals = np.zeros(len(classes), dtype=np.int64)
     number = 0
     with ExitStack() as stack:
@@ -179,8 +175,9 @@ def segment_video(
         rows.writerow(AREA_COLUMNS)
         drawn = stack.enter_context(_overlays(Path(overlay), frames.rate, classes)) if overlay else None
         shown = iter(tqdm(frames, Path(source).name, frames.count or None, unit="frame", disable=not progress))
-        while some := list(islice(shown, config.batch)):
-            for frame, found in zip(some, segment_images(segmenter, some, config), strict=True):
+        while some := list(islice(shown, predictor.inference.batch)):
+            answers = predictor.run([predictor.prepare(frame) for frame in some])
+            for frame, found in zip(some, answers, strict=True):
                 pixels = class_pixels(found.class_ids, classes)
                 totals += pixels
                 rows.writerows(_area_rows(found, pixels.tolist(), number, frames.rate))

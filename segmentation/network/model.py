@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -27,9 +27,6 @@ from segmentation.data.classes import MaskClasses
 from segmentation.network.decoders import SmpHead
 from segmentation.network.deeplab import AuxiliaryHead, DeepLabHead
 from segmentation.network.family import OutputStride, SegmenterArchitecture, architecture
-
-if TYPE_CHECKING:
-    from segmentation.inference.segmented import Segmented, Source
 
 _log = logging.getLogger(__name__)
 
@@ -125,13 +122,6 @@ class Segmenter(Foldable):
         self.register_buffer("mean", 255 * torch.tensor(config.mean or norm.mean)[:, None, None], persistent=False)
         self.register_buffer("std", 255 * torch.tensor(config.std or norm.std)[:, None, None], persistent=False)
 
-    @classmethod
-    def from_pretrained(cls, source: str | Path, **settings: Any) -> Segmenter:
-        """A network of segmentation-models-pytorch with its weights; see `segmentation.weights.smp.load_smp`."""
-        from segmentation.weights.smp import load_smp
-
-        return load_smp(source, **settings)
-
     def forward(self, images: Tensor) -> Tensor:
         """Class logits of every pixel.
 
@@ -173,21 +163,6 @@ class Segmenter(Foldable):
             pads = [max(least - side, -side % 32) for side in (width, height)]
             normal = F.pad(normal, (0, pads[0], 0, pads[1]))
         return normal.contiguous(memory_format=torch.channels_last)
-
-    def predict(self, image: Source, **settings: Any) -> Segmented:
-        """The class of every pixel of an image, a path or an (H, W, 3) uint8 RGB array.
-
-        Settings are those of `segmentation.inference.segmented.predict_many`.
-        """
-        from segmentation.inference.segmented import predict
-
-        return predict(self, image, **settings)
-
-    def predict_many(self, images: Sequence[Source], **settings: Any) -> list[Segmented]:
-        """As `predict`, for several images; those of one size are computed together."""
-        from segmentation.inference.segmented import predict_many
-
-        return predict_many(self, images, **settings)
 
     def at_stride(self, output_stride: OutputStride) -> Segmenter:
         """A network with the same weights at another output stride, its rates adapted; nothing is shared.

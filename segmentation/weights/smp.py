@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,9 +21,7 @@ from backbones.weights.load import read_state_dict
 from engine.errors import InputError
 from segmentation.data.classes import MaskClasses
 from segmentation.network.family import FAMILY, OutputStride, SegmenterArchitecture
-
-if TYPE_CHECKING:
-    from segmentation.network.model import Segmenter
+from segmentation.network.model import Segmenter
 
 _PARTS = (
     (r"^(?:module\.|model\.)+(?=encoder\.|decoder\.|segmentation_head\.)", ""),  # DataParallel, Lightning modules
@@ -162,8 +160,6 @@ def _build(
     classes: MaskClasses | None,
     freezing: Mapping[str, Any],
 ) -> Segmenter:
-    from segmentation.network.model import Segmenter
-
     rows = len(state["head.classifier.weight"])
     model = Segmenter(config, None if classes else rows, classes=classes, **freezing)
     # smp has no auxiliary head; one that is asked for starts anew.

@@ -206,6 +206,9 @@ def test_bad_command(line, holds, prepare, here, trained):
     assert not list(here.glob("runs/**/*.ckpt"))
 
 
+BOOKS = ["detections.json", "finished.jsonl", "settings.json"]
+
+
 def test_a_corrupt_image_among_good_ones_loses_none_of_those(here, trained):
     """The pictures and the JSON of the batches before it are kept."""
     rng = np.random.default_rng(0)
@@ -218,8 +221,8 @@ def test_a_corrupt_image_among_good_ones_loses_none_of_those(here, trained):
     said = command(f"predict --ckpt_path {checkpoint} {options}")
     assert said.code == 2
     assert said.err.strip().splitlines()[-1].startswith("error: cannot read image 'in/3.png'")
-    assert sorted(path.name for path in Path("out").iterdir()) == ["0.png", "1.png", "predictions.json"]
-    document = json.loads(Path("out/predictions.json").read_text())
+    assert sorted(path.name for path in Path("out").iterdir()) == ["0.png", "1.png", *BOOKS]
+    document = json.loads(Path("out/detections.json").read_text())
     assert [image["file_name"] for image in document["images"]] == ["in/0.png", "in/1.png"]
 
 

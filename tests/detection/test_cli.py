@@ -160,9 +160,9 @@ def test_predictions_of_an_image_a_folder_and_a_pattern(here, trained, photograp
     said = command(f"predict --ckpt_path {checkpoint} --source {given} {options}")
     assert said.code == 0, said.err
     written = sorted(path.relative_to("found").as_posix() for path in Path("found").rglob("*.*"))
-    assert written == sorted([*pictures, "predictions.json"])
+    assert written == sorted([*pictures, "detections.json", "finished.jsonl", "settings.json"])
     with contextlib.redirect_stdout(io.StringIO()):
-        coco = COCO("found/predictions.json")
+        coco = COCO("found/detections.json")
     assert len(coco.imgs) == len(pictures)
     assert coco.anns
     for picture, image in zip(pictures, coco.loadImgs(coco.getImgIds()), strict=True):
@@ -182,8 +182,9 @@ def test_python_and_the_command_line_agree(here, trained):
     images = sorted(Path("scenes/leftImg8bit/train").rglob("*.png"))[:3]
     options = "--output found --pictures false --score_threshold 0.1 --trainer.accelerator cpu --num_workers 0"
     assert command(f"predict --ckpt_path {checkpoint} --source scenes/leftImg8bit/train {options}").code == 0
-    assert [path.name for path in Path("found").iterdir()] == ["predictions.json"]
-    document = json.loads(Path("found/predictions.json").read_text())
+    names = ["detections.json", "finished.jsonl", "settings.json"]
+    assert sorted(path.name for path in Path("found").iterdir()) == names
+    document = json.loads(Path("found/detections.json").read_text())
     detector = load(checkpoint)
     compared = 0
     for number, image in enumerate(images):

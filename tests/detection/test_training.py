@@ -16,7 +16,7 @@ import torch
 from timm.layers.norm_act import BatchNormAct2d
 from torch import nn
 
-from detection import EfficientDet, load
+from detection import EfficientDet, load, load_network
 from detection.data.classes import BoxClasses
 from detection.weights.load import export_effdet
 from engine.training.sync_norm import SyncBatchNorm
@@ -143,7 +143,7 @@ def test_the_average_is_what_a_checkpoint_holds_and_validation_measures(here, tr
     name = "detector.class_head.predict.pointwise.weight"
     assert not torch.equal(average[name], live[name])
     detector = load(trained / "checkpoints/last.ckpt")
-    assert torch.equal(detector.state_dict()[name.removeprefix("detector.")], average[name])
+    assert torch.equal(detector.network.state_dict()[name.removeprefix("detector.")], average[name])
     # What `validate` measures is what the average detects.
     said = command(
         f"validate --config small.yaml --ckpt_path {trained}/checkpoints/last.ckpt --model.detections found.json"
@@ -208,7 +208,7 @@ def test_fine_tuning_keeps_all_but_the_last_class_layer_and_says_so(published, c
     )
     assert said.code == 0, said.err
     assert "class list changed from 90 to 10 rows: all weights are kept but the last class layer" in caplog.text
-    tuned = load("runs/detection/tuned/checkpoints/last.ckpt", fold=False)
+    tuned = load_network("runs/detection/tuned/checkpoints/last.ckpt")
     assert len(tuned.classes) == 10
     before, after = dict(published.named_parameters()), dict(tuned.named_parameters())
     assert before.keys() == after.keys()
@@ -241,7 +241,7 @@ def test_frozen_stages_keep_weights_and_statistics(here):
     said = command(f"fit --config small.yaml --model.frozen_stages 3 --run.name frozen {quick}")
     assert said.code == 0, said.err
     assert "of them trained" in said.err
-    after = load("runs/detection/frozen/checkpoints/last.ckpt", fold=False).backbone
+    after = load("runs/detection/frozen/checkpoints/last.ckpt", fold=False).network.backbone
     assert int(after.bn1.num_batches_tracked) == 0
     frozen = [*norms(after.blocks[0]), *norms(after.blocks[1])]
     assert all(int(norm.num_batches_tracked) == 0 for norm in frozen)

@@ -22,7 +22,7 @@ from detection.network.postprocess import Postprocess
 from detection.scores.metric import evaluate_boxes
 from detection.scores.records import DetectionRecords, DetectionTable
 from engine.data.images import Letterbox
-from joint.answers import load
+from joint import load, load_network
 from segmentation.data.cityscapes.labels import CITYSCAPES
 from tests.joint.small import CANVAS_HW, command, write_configs
 from tests.segmentation.small import class_ious, logged, read_json, rows_of
@@ -101,7 +101,7 @@ def test_both_tables_are_those_of_each_head_alone(here, streets):
     said = command(f"validate --config both.yaml --ckpt_path {best()} {files}")
     assert said.code == 0, said.err
     found = read_json("new/found.json")
-    network = load(best(), fold=False)
+    network = load_network(best())
     annotations = json.loads((streets / "annotations/instances_val.json").read_text())
     paths = [streets / "leftImg8bit/val" / image["file_name"] for image in annotations["images"]]
     images = ImageFiles(paths, CANVAS_HW, network.fill_color)
@@ -150,7 +150,7 @@ def test_predictions_are_masks_pictures_and_tables(here, streets):
     assert said.code == 0, said.err
     pictures = sorted((streets / "leftImg8bit/val").rglob("*.png"))
     names = [path.relative_to(streets / "leftImg8bit/val").with_suffix("") for path in pictures]
-    network = load(best())
+    network = load(best()).network
     objects = json.loads(Path("out/detections.json").read_text())
     assert sorted(Path(image["file_name"]).stem for image in objects["images"]) == sorted(p.stem for p in pictures)
     for path, name in zip(pictures, names, strict=True):

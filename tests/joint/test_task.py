@@ -14,7 +14,7 @@ from lightning.pytorch import LightningModule
 from detection.data.batch import DetectionBatch
 from detection.network.losses import DetectionLoss
 from detection.network.postprocess import Postprocess
-from joint.answers import load
+from joint import load_network
 from joint.data.batch import JointBatch
 from joint.network.model import JointNetwork
 from joint.network.norms import PerTaskNetwork
@@ -135,9 +135,9 @@ def test_fifty_steps_of_segmentation_leave_the_detector_as_it_was(here, streets)
             inside = f"network.{key}" if key.startswith("backbone.") else f"network.detector.{key}"
             assert torch.equal(after.pop(inside), value), key
         assert all(key.startswith("network.segmenter.head") for key in after)
-    joint = load("runs/joint/s/checkpoints/last.ckpt", fold=False)
+    joint = load_network("runs/joint/s/checkpoints/last.ckpt")
     # As in a joint network that was made of this detector and learnt nothing.
-    untrained = load("runs/joint/s/checkpoints/last.ckpt", fold=False)
+    untrained = load_network("runs/joint/s/checkpoints/last.ckpt")
     untrained.segmenter.head.load_state_dict(
         type(untrained).from_settings(joint.settings()).segmenter.head.state_dict()
     )
@@ -200,7 +200,7 @@ def test_heads_are_attached_to_a_trained_network(here, streets, source):
         torch.testing.assert_close(after[inside], value, rtol=0, atol=1e-6)
     for key, value in kept.backbone.named_buffers():
         assert torch.equal(after[f"network.backbone.{key}"], value)
-    assert load("runs/joint/on/checkpoints/last.ckpt").detector.config.name == "lite0"
+    assert load_network("runs/joint/on/checkpoints/last.ckpt").detector.config.name == "lite0"
 
 
 SLOW = [pytest.param(method, marks=pytest.mark.slow) for method in ("uncertainty", "pcgrad")]
@@ -231,7 +231,7 @@ def test_log_variances_are_learnt_saved_and_resumed(here):
     assert not torch.equal(stored("u")["current_model_state"]["uncertainty.log_variances"], first)
     said = command("validate --config both.yaml --ckpt_path last --run.name u --model.scores u.json")
     assert said.code == 0, said.err  # which needs no balance
-    assert load("runs/joint/u/checkpoints/last.ckpt") is not None
+    assert load_network("runs/joint/u/checkpoints/last.ckpt") is not None
     said = command(f"fit {line} --ckpt_path last --model.balance.method pcgrad".replace("uncertainty ", "fixed "))
     assert (said.code, "model.balance.method is 'pcgrad', but the checkpoint" in said.err) == (2, True)
 

@@ -197,7 +197,7 @@ def test_what_is_finished_is_not_done_again_and_other_settings_are_refused(
     said = command(line.replace(str(best_of(trained)), str(trained / "checkpoints/last.ckpt")))
     assert (said.code, "weights was sha256" in said.err) == (2, True)
     assert files(out) == after
-    said = command(f"{line} --window 64 --overlap 32 --flip true --overlay false --overwrite true")
+    said = command(f"{line} --window 64 --overlap 32 --flip true --pictures false --overwrite true")
     assert said.code == 0, said.err
     assert any(after[name] != value for name, value in files(out).items() if name.endswith("8bit.png"))
 

@@ -17,8 +17,9 @@ import yaml
 from PIL import Image
 
 from engine.training.sync_norm import SyncBatchNorm
-from segmentation import Segmenter, load
+from segmentation import Segmenter, load_network
 from segmentation.data.cityscapes.labels import CITYSCAPES
+from segmentation.weights.smp import load_smp
 from tests.detection.small import norms
 from tests.ports import free_port
 from tests.segmentation.small import FOLDER_CLASSES, class_ious, command, logged, read_json, rows_of, write_few
@@ -187,7 +188,7 @@ def test_the_average_is_what_a_checkpoint_holds_and_validation_measures(here, tr
     average, live = content["state_dict"], content["current_model_state"]
     name = "segmenter.head.classifier.weight"
     assert not torch.equal(average[name], live[name])
-    segmenter = load(trained / "checkpoints/last.ckpt")
+    segmenter = load_network(trained / "checkpoints/last.ckpt")
     assert torch.equal(segmenter.state_dict()[name.removeprefix("segmenter.")], average[name])
     said = command(
         f"validate --config streets.yaml --ckpt_path {trained}/checkpoints/last.ckpt --model.scores found.json"
@@ -232,7 +233,7 @@ def test_validation_at_half_the_output_stride(here, trained):
         f"validate --config streets.yaml --ckpt_path {best} --model.eval_output_stride 8 --model.scores fine.json"
     )
     assert said.code == 0, said.err
-    at_16 = load(best, fold=False)
+    at_16 = load_network(best)
     settings = {"output_stride": 8, "atrous_rates": (12, 24, 36), "decoder_channels": 16, "skip_channels": 8}
     at_8 = Segmenter("lite0", classes=CITYSCAPES, **settings).eval()
     at_8.load_state_dict(at_16.state_dict())
@@ -256,7 +257,7 @@ def test_loss_terms_are_logged_and_add_up(here):
     assert all(len(term) == 1 and term[0] > 0 for term in terms)
     assert logged("runs/segmentation/terms", "train_loss") == [pytest.approx(sum(term[0] for term in terms), rel=1e-5)]
     # The auxiliary head is in the checkpoint, which is whole without it being asked.
-    kept = load("runs/segmentation/terms/checkpoints/last.ckpt")
+    kept = load_network("runs/segmentation/terms/checkpoints/last.ckpt")
     assert kept.aux_head is not None
     assert torch.is_tensor(kept(torch.zeros(1, 3, 33, 33, dtype=torch.uint8)))
 
@@ -275,7 +276,7 @@ def test_every_decoder_learns_from_one_image_on_a_device(here, decoder):
     assert f"{decoder} on tf_efficientnet_lite0 at output stride" in said.err
     (loss,) = logged("runs/segmentation/one", "train_loss")
     assert 0.5 < loss < 20
-    segmenter = load("runs/segmentation/one/checkpoints/last.ckpt")
+    segmenter = load_network("runs/segmentation/one/checkpoints/last.ckpt")
     assert segmenter.config.decoder == decoder
     assert segmenter(torch.zeros(1, 3, 45, 70, dtype=torch.uint8)).shape == (1, 19, 45, 70)
 
@@ -309,10 +310,10 @@ def test_fine_tuning_weights_of_smp_keeps_all_but_the_last_layer_and_says_so(for
     said = command(f"fit --config things_only.yaml --model.pretrained smp --run.name tuned {QUICK} {STILL}")
     assert said.code == 0, said.err
     assert "class list changed from 19 to 2 rows: all weights are kept but the last layer" in caplog.text
-    tuned = load("runs/segmentation/tuned/checkpoints/last.ckpt", fold=False)
+    tuned = load_network("runs/segmentation/tuned/checkpoints/last.ckpt")
     assert tuned.classes.names == FOLDER_CLASSES
     assert tuned.config.alignment == "corners"
-    before = dict(Segmenter.from_pretrained("smp").named_parameters())
+    before = dict(load_smp("smp").named_parameters())
     after = dict(tuned.named_parameters())
     assert before.keys() == after.keys()
     differ = {name for name, value in before.items() if value.shape != after[name].shape}

@@ -15,13 +15,23 @@ from detection.data.classes import BoxClasses
 from detection.network.anchors import encode_boxes
 from detection.network.model import EfficientDet
 from detection.network.postprocess import Postprocess
-from detection.prediction.predict import Found, load, predict, predict_many, tight_canvas
+from detection.prediction.found import Found
+from detection.prediction.predictor import DetectionPredictor, load
 from detection.weights.load import PUBLISHED, Published, export_effdet
 from engine.errors import InputError
+from engine.prediction.canvas import CanvasPolicy
 from engine.training.checkpoints import save_metadata
 
 TINY: dict[str, Any] = {"image_size": 128, "fpn_channels": 16, "fpn_cells": 1, "head_repeats": 1}
 CLASSES = BoxClasses(("car", "", "pole"), (7, 9, 3))
+
+
+def predict(network: EfficientDet, image: Any, **settings: Any) -> Found:
+    return DetectionPredictor(network).predict(image, **settings)
+
+
+def predict_many(network: EfficientDet, images: Any, **settings: Any) -> list[Found]:
+    return DetectionPredictor(network).predict_many(images, **settings)
 
 
 def tiny() -> EfficientDet:
@@ -87,10 +97,11 @@ def seeing(monkeypatch: pytest.MonkeyPatch) -> EfficientDet:
         ((1, 200), (50, 0, 150, 1)),  # flat
     ],
 )
+@pytest.mark.parametrize("canvas", ["full", "tight"])
 def test_boxes_come_back_where_they_are_in_the_original(
-    seeing: EfficientDet, size_hw: tuple[int, int], box: tuple[int, int, int, int]
+    seeing: EfficientDet, size_hw: tuple[int, int], box: tuple[int, int, int, int], canvas: CanvasPolicy
 ) -> None:
-    found = predict(seeing, marked(*size_hw, box))
+    found = predict(seeing, marked(*size_hw, box), canvas=canvas)
     assert len(found) == 1
     assert found.labels == ["pole"]
     assert (found.class_ids.tolist(), found.category_ids.tolist()) == ([2], [3])
@@ -113,28 +124,11 @@ def test_larger_canvas_is_as_much_more_exact(seeing: EfficientDet) -> None:
 
 def test_settings(seeing: EfficientDet) -> None:
     image = marked(100, 100, (20, 30, 70, 90))
-    assert len(seeing.predict(image, score_threshold=0.98)) == 1
-    empty = seeing.predict(image, score_threshold=0.99)
+    assert len(predict(seeing, image, score_threshold=0.98)) == 1
+    empty = predict(seeing, image, score_threshold=0.99)
     assert (len(empty), empty.boxes_xyxy.shape, empty.labels) == (0, (0, 4), [])
     soft = Postprocess(nms="soft", score_threshold=0.999)
-    assert len(seeing.predict(image, postprocess=soft)) == 1  # the threshold of `predict` counts
-
-
-@pytest.mark.parametrize(
-    ("image_hw", "limit_hw", "expected"),
-    [
-        ((100, 100), (512, 512), (512, 512)),
-        ((100, 400), (512, 512), (128, 512)),
-        ((400, 100), (512, 512), (512, 128)),
-        ((300, 400), (512, 512), (384, 512)),
-        ((301, 400), (512, 512), (512, 512)),  # 385 rows
-        ((1, 4000), (512, 512), (128, 512)),
-        ((480, 640), (320, 320), (256, 320)),  # 240 x 320; never beyond the limit
-        ((100, 400), (128, 512), (128, 512)),
-    ],
-)
-def test_tight_canvas(image_hw: tuple[int, int], limit_hw: tuple[int, int], expected: tuple[int, int]) -> None:
-    assert tight_canvas(image_hw, limit_hw, 128) == expected
+    assert len(predict(seeing, image, postprocess=soft)) == 1  # the threshold of `predict` counts
 
 
 def same(a: Found, b: Found) -> None:
@@ -146,11 +140,12 @@ def same(a: Found, b: Found) -> None:
     np.testing.assert_allclose(a.boxes_xyxy, b.boxes_xyxy, atol=1e-4 * max(a.size_hw))
 
 
+@pytest.mark.parametrize("canvas", ["full", "tight"])
 @pytest.mark.parametrize("batch_size", [1, 3, 8])
-def test_many_are_one_by_one(detector: EfficientDet, batch_size: int) -> None:
+def test_many_are_one_by_one(detector: EfficientDet, batch_size: int, canvas: CanvasPolicy) -> None:
     sizes = [(100, 100), (60, 240), (100, 100), (300, 75), (128, 128), (90, 100), (60, 240)]
     images = [picture(*size) for size in sizes]
-    settings = {"score_threshold": 0.005, "image_size": 256}
+    settings: dict[str, Any] = {"score_threshold": 0.005, "image_size": 256, "canvas": canvas}
     found = predict_many(detector, images, batch_size=batch_size, **settings)
     assert [one.size_hw for one in found] == sizes
     for one, image in zip(found, images, strict=True):
@@ -168,7 +163,7 @@ def test_arrays_are_files(detector: EfficientDet, tmp_path: Path) -> None:
     expected = predict(detector, image, score_threshold=0.005)
     assert len(expected) > 20
     for source in (path, str(path), reversed_view, read_only):
-        same(detector.predict(source, score_threshold=0.005), expected)
+        same(predict(detector, source, score_threshold=0.005), expected)
 
 
 def test_array_of_the_canvas_itself(detector: EfficientDet, recwarn: pytest.WarningsRecorder) -> None:
@@ -249,10 +244,10 @@ def test_what_is_no_image(detector: EfficientDet, image: Any, given: str) -> Non
 
 def test_files_that_are_no_image(detector: EfficientDet, tmp_path: Path) -> None:
     missing = tmp_path / "missing.jpg"
-    assert f"'{missing}' does not exist" in message_of(detector.predict, missing)
+    assert f"'{missing}' does not exist" in message_of(predict, detector, missing)
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"no image")
-    assert f"cannot read image '{broken}'" in message_of(detector.predict, str(broken))
+    assert f"cannot read image '{broken}'" in message_of(predict, detector, str(broken))
 
 
 @pytest.mark.parametrize("images", ["street.jpg", Path("street.jpg"), np.zeros((40, 50, 3), np.uint8)])
@@ -266,6 +261,7 @@ def test_one_image_where_a_list_is_asked(detector: EfficientDet, images: Any) ->
         ({"batch_size": 0}, "batch_size is 0; it must be at least 1"),
         ({"image_size": 0}, "image_size is 0; give at least 32 pixels"),
         ({"image_size": (512, -1)}, r"image_size is \(512, -1\)"),
+        ({"canvas": "tigth"}, "canvas 'tigth' is unknown; allowed: full, tight. Did you mean 'tight'?"),
         ({"score_threshold": 30}, "score_threshold is 30; allowed: a number, at least 0 and below 1"),
     ],
 )
@@ -280,11 +276,11 @@ def test_load_of_a_checkpoint(detector: EfficientDet, tmp_path: Path) -> None:
     save_metadata(content, "detection", detector.settings())
     torch.save(content, path)
     again = load(path)
-    assert not again.training
-    assert again.config == detector.config
+    assert not again.network.training
+    assert again.network.config == detector.config
     assert again.classes == CLASSES
     image = picture(70, 90)
-    same(again.predict(image, score_threshold=0.005), detector.predict(image, score_threshold=0.005))
+    same(again.predict(image, score_threshold=0.005), predict(detector, image, score_threshold=0.005))
 
 
 def test_load_of_effdets_layout(detector: EfficientDet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -292,7 +288,7 @@ def test_load_of_effdets_layout(detector: EfficientDet, tmp_path: Path, monkeypa
         PUBLISHED, "tf_efficientdet_tiny", Published("tf_efficientdet_tiny-00000000.pth", "lite0", TINY)
     )
     image = picture(70, 90)
-    expected = detector.predict(image, score_threshold=0.005)
+    expected = predict(detector, image, score_threshold=0.005)
     for name in ("tf_efficientdet_tiny.pth", "tf_efficientdet_tiny-0123abcd.pth"):
         torch.save(export_effdet(detector, redundant_bias=True), tmp_path / name)
         again = load(tmp_path / name)

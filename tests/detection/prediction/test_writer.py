@@ -1,12 +1,12 @@
-"""What `predict` writes: names that never clash, and JSON that COCO's own reader takes."""
+"""What `predict` writes: names that never clash, JSON that COCO's own reader takes, and little memory for it."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import json
+import tracemalloc
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,12 +14,18 @@ import torch
 from PIL import Image
 from pycocotools.coco import COCO
 
-from detection.data.batch import DetectionBatch, Detections
+from detection.data.batch import Detections
 from detection.data.classes import BoxClasses
-from detection.prediction.document import coco_document
-from detection.prediction.predict import Found
-from detection.prediction.writer import JSON_NAME, PredictionWriter, picture_names
+from detection.prediction.document import JSON_NAME, coco_document
+from detection.prediction.found import Found
+from detection.prediction.predictor import DetectionPredictor, found_in
+from detection.prediction.results import DetectionResults
+from engine.data.images import Letterbox
 from engine.errors import InputError
+from engine.prediction.results import ResultFolder
+from engine.prediction.sources import IMAGE, SourceFile, output_names
+from engine.prediction.streaming import PredictionBatch
+from engine.prediction.writer import PredictionWriter
 
 CLASSES = BoxClasses(("car", "", "person"), (7, 8, 30))
 
@@ -34,6 +40,18 @@ def found(boxes, class_ids, size_hw=(40, 60)):
         np.array([CLASSES.category_ids[row] for row in rows], dtype=np.int64),
         size_hw,
     )
+
+
+def picture_names(paths):
+    """Where the picture of each image goes, below the output folder."""
+    results, sources = DetectionResults(CLASSES), [SourceFile(path, IMAGE) for path in paths]
+    names = zip(sources, output_names(sources, results), strict=True)
+    return [path for file, name in names for path in results.outputs(file, name)]
+
+
+def folder_of(output, paths, *, pictures=True, settings=None):
+    sources = [SourceFile(path, IMAGE) for path in paths]
+    return ResultFolder(output, sources, DetectionResults(CLASSES, pictures), settings or {})
 
 
 def test_pictures_keep_the_tree_of_the_images():
@@ -83,54 +101,88 @@ def test_the_document_is_coco_and_holds_every_image(tmp_path):
 
 @pytest.fixture
 def half_done(tmp_path):
-    """A writer of two images that has seen the first."""
+    """A writer of two images that has seen the first, and the images."""
     paths = [tmp_path / "in/a.png", tmp_path / "in/b.png"]
     paths[0].parent.mkdir()
     for path in paths:
         Image.new("RGB", (60, 40), "grey").save(path)
-    writer = PredictionWriter(tmp_path / "out", paths)
-    task = SimpleNamespace(classes=CLASSES)
-    batch = DetectionBatch(*[None] * 3, torch.tensor([0]), None, torch.tensor([[40, 60]]))
+    predictor = DetectionPredictor.__new__(DetectionPredictor)  # only asked whether samples hold their pixels
+    writer = PredictionWriter(folder_of(tmp_path / "out", paths), predictor)
+    writer.folder.begin()
     boxes = torch.tensor([[[5.0, 6, 30, 20], [0, 0, 0, 0]]])
     detections = Detections(boxes, torch.tensor([[0.8, 0]]), torch.tensor([[2, -1]]))
-    writer.write_on_batch_end(None, task, detections, None, batch, 0, 0)
-    return writer, task
+    answers = found_in(detections, CLASSES, [Letterbox.fit((40, 60), (64, 64))])
+    writer.write_on_batch_end(None, None, answers, None, PredictionBatch([0], [None], []), 0, 0)
+    return writer, paths
+
+
+BOOKS = ["finished.jsonl", "settings.json"]
+
+
+def names_in(folder):
+    return sorted(path.name for path in folder.iterdir())
 
 
 def test_pictures_come_with_their_batch_and_the_json_at_the_end(half_done):
-    writer, task = half_done
-    assert [path.name for path in writer.output.iterdir()] == ["a.png"]
-    drawn = np.array(Image.open(writer.output / "a.png"))
+    writer, _ = half_done
+    output = writer.folder.path
+    assert names_in(output) == ["a.png", *BOOKS]
+    drawn = np.array(Image.open(output / "a.png"))
     assert drawn.shape == (40, 60, 3)
     assert (drawn != drawn[0, 0]).any()
-    writer.on_predict_end(None, task)
-    assert len(json.loads((writer.output / JSON_NAME).read_text())["annotations"]) == 1
+    writer.on_predict_end(None, None)
+    assert len(json.loads((output / JSON_NAME).read_text())["annotations"]) == 1
 
 
 def test_an_interruption_keeps_what_was_found(half_done):
-    writer, task = half_done
-    writer.on_exception(None, task, KeyboardInterrupt())
-    document = json.loads((writer.output / JSON_NAME).read_text())
-    assert [image["file_name"] for image in document["images"]] == [writer.paths[0].as_posix()]
+    writer, paths = half_done
+    writer.on_exception(None, None, KeyboardInterrupt())
+    document = json.loads((writer.folder.path / JSON_NAME).read_text())
+    assert [image["file_name"] for image in document["images"]] == [paths[0].as_posix()]
     assert document["annotations"][0]["bbox"] == [5, 6, 25, 14]
-    assert sorted(path.name for path in writer.output.iterdir()) == ["a.png", JSON_NAME]
+    assert names_in(writer.folder.path) == sorted(["a.png", JSON_NAME, *BOOKS])
 
 
 def test_an_interruption_before_the_first_image_writes_nothing(half_done):
-    writer, task = half_done
-    (writer.output / "a.png").unlink()
-    writer.found.clear()
-    writer.on_exception(None, task, KeyboardInterrupt())
-    assert list(writer.output.iterdir()) == []
+    writer, _ = half_done
+    writer.done = 0
+    writer.on_exception(None, None, KeyboardInterrupt())
+    assert names_in(writer.folder.path) == ["a.png", *BOOKS]
 
 
 def test_no_picture_is_written_over_an_image(tmp_path):
     image = tmp_path / "in/a.png"
     image.parent.mkdir()
     Image.new("RGB", (8, 8)).save(image)
-    with pytest.raises(InputError, match=r"would write over the image .*Give another folder"):
-        PredictionWriter(image.parent, [image])
+    with pytest.raises(InputError, match=r"would write over the source .*Give another folder"):
+        folder_of(image.parent, [image])
     with pytest.raises(InputError, match="would write over"):
-        PredictionWriter(tmp_path / "in/../in", [image])
-    PredictionWriter(image.parent, [image], pictures=False)
-    PredictionWriter(image.parent / "out", [image])
+        folder_of(tmp_path / "in/../in", [image])
+    folder_of(image.parent, [image], pictures=False)
+    folder_of(image.parent / "out", [image])
+
+
+def test_memory_does_not_grow_with_what_is_found(tmp_path):
+    """A hundred boxes an image: held until the end they would take more than ten kilobytes of each."""
+    paths = [tmp_path / f"in/{number:04}.png" for number in range(600)]
+    paths[0].parent.mkdir()
+    for path in paths:
+        path.touch()
+    answer = found(np.random.default_rng(0).uniform(0, 40, (100, 4)), np.zeros(100))
+    folder = folder_of(tmp_path / "out", paths, pictures=False)
+    folder.begin()
+    folder.write(0, paths[0], answer)
+    tracemalloc.start()
+    try:
+        for index in range(1, len(paths)):
+            folder.write(index, paths[index], answer)
+        held, _ = tracemalloc.get_traced_memory()
+        tracemalloc.reset_peak()
+        folder.write_tables()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 50_000
+    assert (peak - held) / len(paths) < 1000  # of each image its path and where its line begins
+    document = json.loads((tmp_path / "out" / JSON_NAME).read_text())
+    assert (len(document["images"]), len(document["annotations"])) == (600, 60_000)

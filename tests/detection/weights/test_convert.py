@@ -11,10 +11,10 @@ import safetensors.torch
 import torch
 
 from detection.network.model import EfficientDet
-from detection.prediction.predict import load
+from detection.prediction.predictor import load
 from detection.weights.convert import convert
 from detection.weights.effdet_layout import export_effdet
-from detection.weights.load import PUBLISHED, Published, load_pretrained
+from detection.weights.load import PUBLISHED, Published, load_network, load_pretrained
 from detection.weights.own_layout import ENTRY
 from engine.errors import InputError
 from engine.training.checkpoints import save_metadata
@@ -59,7 +59,7 @@ def test_round_trip_is_bit_identical(tmp_path: Path, name: str) -> None:
     convert(tmp_path / "own.safetensors", target)  # and once more, into a folder that does not exist yet
 
     images = torch.randint(0, 256, (1, 3, 128, 128), dtype=torch.uint8)
-    for again in (load(target, fold=False), load_pretrained(target), EfficientDet.from_pretrained(target)):
+    for again in (load(target, fold=False).network, load_pretrained(target), load_network(target)):
         assert again.config == model.config
         assert again.classes == model.classes
         assert not again.training

@@ -20,7 +20,15 @@ from torch import Tensor
 from detection.data.classes import BoxClasses
 from detection.network.model import EfficientDet
 from detection.weights.effdet_layout import redundant_biases
-from detection.weights.load import PUBLISHED, Published, export_effdet, load_effdet, load_pretrained, strip_wrappers
+from detection.weights.load import (
+    PUBLISHED,
+    Published,
+    export_effdet,
+    load_effdet,
+    load_network,
+    load_pretrained,
+    strip_wrappers,
+)
 from engine.errors import InputError
 
 TINY: dict[str, Any] = {"image_size": (128, 128), "fpn_channels": 16, "fpn_cells": 1, "head_repeats": 1}
@@ -205,7 +213,7 @@ def test_class_count_comes_from_the_file(tmp_path: Path, count: int, first: str,
 @pytest.mark.usefixtures("published")
 def test_settings_that_hold_no_weights(tmp_path: Path, state: State) -> None:
     path = save(state, tmp_path / "tf_efficientdet_tiny.pth")
-    model = EfficientDet.from_pretrained(path, image_size=(256, 384), freezing={"frozen_stages": -1})
+    model = load_network(path, image_size=(256, 384), freezing={"frozen_stages": -1})
     assert model.config.image_size == (256, 384)
     assert not any(p.requires_grad for p in model.backbone.parameters())
 
@@ -307,14 +315,14 @@ def test_download_once(
     file = publish(server, monkeypatch, tmp_path / "state.pth", state)
     expected = folded(state)
     for _ in range(2):
-        model = EfficientDet.from_pretrained("tf_efficientdet_tiny")
+        model = load_network("tf_efficientdet_tiny")
         assert all(torch.equal(model.state_dict()[key], value) for key, value in expected.items())
         assert "tf_efficientdet_tiny: Apache-2.0" in capsys.readouterr().out
         assert server.requests == [f"/mirror/{file}"]
         assert cached(tmp_path / "hub") == [file]
     # Found on the disk without any server.
     monkeypatch.setenv("EFFDENSE_WEIGHTS_URL", NOBODY)
-    assert len(EfficientDet.from_pretrained("tf_efficientdet_tiny").classes) == 3
+    assert len(load_network("tf_efficientdet_tiny").classes) == 3
 
 
 def test_wrong_override_costs_no_download(

@@ -7,18 +7,33 @@ import pytest
 import torch
 from PIL import Image
 
-import detection.prediction.predict
-import segmentation.inference.segmented
 from detection.data.dataset import collate, letterbox_sample
 from detection.network.postprocess import Postprocess
+from detection.prediction.found import Found
+from detection.prediction.predictor import DetectionPredictor, found_in
+from detection.prediction.predictor import load as load_detector
 from engine.data.images import Letterbox
 from engine.errors import InputError
-from joint import answers as module
-from joint.answers import JointFound, found_in_batch, load, original_rows, predict, predict_many
+from engine.prediction.canvas import Canvas
 from joint.data.batch import JointEvaluationBatch
+from joint.network import original as module
+from joint.network.original import original_rows
+from joint.prediction.found import JointFound
+from joint.prediction.predictor import JointPredictor, load
+from joint.scores.records import JointRecords
+from segmentation.inference.predictor import SegmentationPredictor
+from segmentation.inference.segmented import Segmented
 from tests.joint.tiny_network import CANVAS_HW, OBJECTS, SURFACES, tiny_network, write_checkpoint
 
 LOW = {"score_threshold": 0.1}  # random weights are sure of nothing
+
+
+def predict(network, image, **settings):
+    return JointPredictor(network).predict(image, **settings)
+
+
+def predict_many(network, images, **settings):
+    return JointPredictor(network).predict_many(images, **settings)
 
 
 @pytest.fixture(scope="module")
@@ -45,28 +60,29 @@ def assert_same_objects(ours, theirs):
 @pytest.mark.parametrize("size_hw", [(128, 256), (128, 128)])
 def test_the_answers_are_those_of_the_networks_taken_apart(network, size_hw):
     image = picture(size_hw)
-    both = predict(network, image, **LOW)
-    assert_same_objects(both.found, detection.prediction.predict.predict(network.detector, image, **LOW))
-    alone = segmentation.inference.segmented.predict(network.segmenter, image)
+    both = predict(network, image, canvas="tight", **LOW)  # so that the segmenter alone sees no more than it
+    assert_same_objects(both.found, DetectionPredictor(network.detector).predict(image, canvas="tight", **LOW))
+    alone = SegmentationPredictor(network.segmenter).predict(image)
     np.testing.assert_array_equal(both.segmented.class_ids, alone.class_ids)
     assert len(np.unique(alone.class_ids)) > 1
     assert both.segmented.classes == SURFACES
 
 
+@pytest.mark.parametrize("canvas", ["full", "tight"])
 @pytest.mark.parametrize("size_hw", [(90, 300), (200, 70), (31, 33), (128, 200)])
-def test_images_of_any_size(network, size_hw):
+def test_images_of_any_size(network, size_hw, canvas):
     image = picture(size_hw, seed=sum(size_hw))
-    both = predict(network, image, **LOW)
-    assert_same_objects(both.found, detection.prediction.predict.predict(network.detector, image, **LOW))
+    both = predict(network, image, canvas=canvas, **LOW)
+    assert_same_objects(both.found, DetectionPredictor(network.detector).predict(image, canvas=canvas, **LOW))
     # The mask by hand: the canvas that the detector's letter-box gives, the segmenter alone on it, NumPy back.
     box = Letterbox.fit(size_hw, CANVAS_HW)
-    canvas_hw = detection.prediction.predict.tight_canvas(size_hw, CANVAS_HW, 128)
-    canvas = np.empty((*canvas_hw, 3), dtype=np.uint8)
-    canvas[:] = network.fill_color
+    tight_hw = Canvas(CANVAS_HW, (0, 0, 0), 128, "tight").tight_hw(size_hw)
+    pixels = np.empty((*(CANVAS_HW if canvas == "full" else tight_hw), 3), dtype=np.uint8)
+    pixels[:] = network.fill_color
     height, width = box.scaled_hw
-    canvas[:height, :width] = np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+    pixels[:height, :width] = np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
     with torch.no_grad():
-        logits = network.segmenter(torch.from_numpy(canvas).permute(2, 0, 1)[None])[0, :, :height, :width].numpy()
+        logits = network.segmenter(torch.from_numpy(pixels).permute(2, 0, 1)[None])[0, :, :height, :width].numpy()
     resized = bilinear(logits, size_hw)
     sure = margin(resized) > 1e-4
     assert sure.mean() > 0.99
@@ -153,32 +169,43 @@ def test_many_images_come_back_in_order(network, tmp_path):
 
 
 def test_a_batch_on_whole_canvases(network):
+    """The predictor's answers are those that validation counts, from the loader's own batch."""
     sizes = [(60, 120), (100, 90)]
     images = [picture(size, seed) for seed, size in enumerate(sizes)]
-    samples = [letterbox_sample(i, Letterbox.fit(i.shape[:2], CANVAS_HW), network.fill_color) for i in images]
+    boxes = [Letterbox.fit(size, CANVAS_HW) for size in sizes]
+    samples = [letterbox_sample(i, box, network.fill_color) for i, box in zip(images, boxes, strict=True)]
     plain = collate(samples)
     config = Postprocess(**LOW)
-    found = found_in_batch(network, plain, config)
-    for row, size_hw in enumerate(sizes):
-        detections = network.detector.detect(plain, config)
-        assert_same_objects(found[row].found, detection.prediction.predict.found_in(detections, row, OBJECTS, size_hw))
-        assert found[row].segmented.size_hw == size_hw
-    none = torch.zeros(2, dtype=torch.bool)
+    predictor = JointPredictor(network, config)
+    found = predictor.run([predictor.prepare(image) for image in images])
+    detected = found_in(network.detector.detect(plain, config), OBJECTS, boxes)
+    for ours, theirs, size_hw in zip(found, detected, sizes, strict=True):
+        assert_same_objects(ours.found, theirs)
+        assert ours.segmented.size_hw == size_hw
+    # As labelled images whose truth is what was found: every pixel is right, and every box is counted.
+    all_of = torch.ones(2, dtype=torch.bool)
     masks = torch.full((2, *CANVAS_HW), 255, dtype=torch.uint8)
-    labelled = JointEvaluationBatch(*plain[:3], masks, none, none, *plain[3:], [], [])
-    for ours, theirs in zip(found_in_batch(network, labelled, config), found, strict=True):
-        assert_same_objects(ours.found, theirs.found)
-        np.testing.assert_array_equal(ours.segmented.class_ids, theirs.segmented.class_ids)
+    truth = [one.segmented.class_ids for one in found]
+    ids = torch.arange(2)
+    labelled = JointEvaluationBatch(*plain[:3], masks, all_of, all_of, ids, *plain[4:], truth, [None, None])
+    records = JointRecords(OBJECTS, SURFACES)
+    with torch.no_grad():
+        records.add(network, network(labelled.images), labelled, config)
+    present = np.unique(np.concatenate([rows.ravel() for rows in truth]))
+    ious = np.array(list(records.masks.scores().to_dict()["class_ious"].values()), dtype=float)
+    np.testing.assert_array_equal(ious[present], 1.0)
+    named = [np.isin(one.found.category_ids, [7, 30]).sum() for one in found]
+    assert len(records.boxes.table().scores) == sum(named)
 
 
 def test_boxes_are_drawn_over_the_overlay():
-    found = detection.prediction.predict.Found(
+    found = Found(
         np.array([[20, 30, 80, 70]], np.float32), np.array([0.9], np.float32), ["car"], np.array([0]), np.array([7]),
         (100, 200),
     )  # fmt: skip
     rows = np.zeros((100, 200), np.uint8)
     rows[:, 100:] = 2
-    segmented = segmentation.inference.segmented.Segmented(rows, SURFACES)
+    segmented = Segmented(rows, SURFACES)
     image = np.full((100, 200, 3), 90, np.uint8)
     drawn = np.array(JointFound(found, segmented).draw(image, opacity=0.4))
     tinted = np.array(segmented.draw(image, opacity=0.4))
@@ -197,15 +224,15 @@ def test_a_checkpoint_comes_back(network, tmp_path):
     path = write_checkpoint(tiny_network(), tmp_path / "joint.ckpt")
     loaded = load(path, fold=False)
     for key, value in network.state_dict().items():
-        assert torch.equal(loaded.state_dict()[key].to(value), value), key
+        assert torch.equal(loaded.network.state_dict()[key].to(value), value), key
     folded = load(path)
-    assert folded.folded
+    assert folded.network.folded
     image = picture((128, 256))
-    ours, theirs = predict(folded, image, **LOW), predict(loaded, image, **LOW)
+    ours, theirs = folded.predict(image, **LOW), loaded.predict(image, **LOW)
     assert len(ours.found) == pytest.approx(len(theirs.found), abs=2)
     assert (ours.segmented.class_ids == theirs.segmented.class_ids).mean() > 0.999
     with pytest.raises(InputError, match="is a joint checkpoint; detection is asked for"):
-        detection.prediction.predict.load(path)
+        load_detector(path)
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,10 @@ import pytest
 from PIL import Image
 
 from engine.errors import InputError
-from joint.answers import load, predict
 from joint.prediction import ray_predict
+from joint.prediction.predictor import JointPredictor, load
 from joint.prediction.ray_predict import Worker, main, predict_folder
-from tests.joint.tiny_network import tiny_network, write_checkpoint
+from tests.joint.tiny_network import OBJECTS, SURFACES, tiny_network, write_checkpoint
 
 THRESHOLD = 0.9
 
@@ -68,8 +68,8 @@ def test_a_worker_says_what_it_found_and_what_it_could_not_read(checkpoint, tmp_
     images = write_images(tmp_path / "in", 3)
     (images / "1/1.png").write_bytes(b"no picture")
     job = ray_predict.Job(
-        str(checkpoint), str(tmp_path / "out"), (128, 256), ray_predict.Postprocess(score_threshold=THRESHOLD), True,
-        True, "cpu", 1,
+        str(checkpoint), str(tmp_path / "out"), ray_predict.JointResults(OBJECTS, SURFACES), (128, 256), "full",
+        ray_predict.Postprocess(score_threshold=THRESHOLD), "cpu", 1,
     )  # fmt: skip
     paths = sorted(map(str, images.rglob("*.png")))
     outputs = [json.dumps([f"{number}.png", f"{number}_overlay.jpg"]) for number in range(3)]
@@ -79,7 +79,7 @@ def test_a_worker_says_what_it_found_and_what_it_could_not_read(checkpoint, tmp_
     assert "cannot read image" in entries[paths[1]]["error"]
     network = load(checkpoint)
     for number in (0, 2):
-        entry, both = entries[paths[number]], predict(network, paths[number], score_threshold=THRESHOLD)
+        entry, both = entries[paths[number]], network.predict(paths[number], score_threshold=THRESHOLD)
         np.testing.assert_allclose(entry["boxes_xyxy"], both.found.boxes_xyxy, atol=0.01)
         np.testing.assert_allclose(entry["scores"], both.found.scores, atol=1e-4)
         assert entry["size_hw"] == [24, 40]
@@ -137,7 +137,7 @@ def test_each_image_is_noted_once_and_a_rerun_does_nothing(checkpoint, tmp_path,
 
 def test_what_a_crash_left_undone_is_done(checkpoint, tmp_path, one_process):
     images, output = write_images(tmp_path / "in", 5), tmp_path / "out"
-    settings = {"score_threshold": THRESHOLD, "progress": False, "overlay": True}
+    settings = {"score_threshold": THRESHOLD, "progress": False, "pictures": True}
     predict_folder(str(checkpoint), str(images), str(output), **settings)
     whole = (output / "detections.json").read_bytes()
     book = output / "finished.jsonl"
@@ -185,15 +185,15 @@ def test_an_image_that_kills_its_worker_takes_no_other_with_it(checkpoint, tmp_p
 
 def test_a_fault_of_a_batch_is_tried_image_by_image(checkpoint, tmp_path, one_process, monkeypatch):
     images, output = write_images(tmp_path / "in", 4), tmp_path / "out"
-    whole = ray_predict.found_in_images
+    whole = JointPredictor.run
 
-    def short_of_memory(network, batch, *args, **options):
-        if len(batch) > 1:
+    def short_of_memory(predictor, samples):
+        if len(samples) > 1:
             msg = "CUDA out of memory.\nTried to allocate"
             raise RuntimeError(msg)
-        return whole(network, batch, *args, **options)
+        return whole(predictor, samples)
 
-    monkeypatch.setattr(ray_predict, "found_in_images", short_of_memory)
+    monkeypatch.setattr(JointPredictor, "run", short_of_memory)
     settings = {"score_threshold": THRESHOLD, "progress": False}
     assert predict_folder(str(checkpoint), str(images), str(output), **settings).failed == {}
     assert_complete(output, images, 4)
@@ -202,7 +202,7 @@ def test_a_fault_of_a_batch_is_tried_image_by_image(checkpoint, tmp_path, one_pr
         msg = "no kernel\nfor this"
         raise RuntimeError(msg)
 
-    monkeypatch.setattr(ray_predict, "found_in_images", broken)
+    monkeypatch.setattr(JointPredictor, "run", broken)
     summary = predict_folder(str(checkpoint), str(images), str(output), overwrite=True, **settings)
     assert summary.done == 0
     assert set(summary.failed.values()) == {"RuntimeError: no kernel"}
@@ -215,7 +215,7 @@ def test_a_full_disk_stops_all(checkpoint, tmp_path, one_process, monkeypatch):
         msg = "cannot write 'x.png': No space left on device."
         raise InputError(msg)
 
-    monkeypatch.setattr(ray_predict, "write_image", full)
+    monkeypatch.setattr(ray_predict, "write_source", full)
     with pytest.raises(InputError, match="No space left"):
         predict_folder(str(checkpoint), str(images), str(output), progress=False)
     assert manifest_sources(output) == []

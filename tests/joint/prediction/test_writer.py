@@ -9,18 +9,20 @@ import json
 
 import numpy as np
 import pytest
-from lightning.pytorch import LightningModule, Trainer
+import torch
 from PIL import Image
 from pycocotools.coco import COCO
-from torch.utils.data import DataLoader
 
-from detection.data.dataset import ImageFiles, collate
 from detection.network.postprocess import Postprocess
-from detection.prediction.predict import Found
+from detection.prediction.found import Found
 from engine.errors import InputError
-from joint.answers import JointFound
-from joint.prediction.results import ResultFolder, find_pictures, settings_of
-from joint.prediction.writer import JointWriter
+from engine.prediction.canvas import Canvas
+from engine.prediction.sources import find_sources
+from engine.prediction.streaming import PredictingModule
+from engine.prediction.trainer import PredictionTrainer, Work
+from joint.prediction.found import JointFound
+from joint.prediction.predictor import JointPredictor
+from joint.prediction.results import JointResults, settings_of
 from segmentation.inference.segmented import Segmented
 from tests.joint.tiny_network import OBJECTS, SURFACES
 
@@ -44,44 +46,44 @@ def answer(size_hw):
     return found, Segmented(rows, SURFACES)
 
 
-class Heads:
-    """As much of a network as the writer asks for."""
+class Toy(JointPredictor):
+    """A predictor that gives those answers."""
 
-    classes = SURFACES
+    def __init__(self, task):
+        self.network, self.task = torch.nn.Linear(1, 1), task
+
+    @property
+    def prepare(self):
+        return Canvas(CANVAS_HW, (1, 2, 3), 32)
+
+    def compute(self, images, samples):
+        task, answers = self.task, [answer(sample.letterbox.image_hw) for sample in samples]
+        return [JointFound(f if task.detect else None, s if task.segment else None) for f, s in answers]
 
 
-class Task(LightningModule):
+class Task(PredictingModule):
     """As much of the task as predicting asks for."""
 
     def __init__(self, detect=True, segment=True, stop_at=None):
         super().__init__()
-        self.network = type("Network", (), {"segmenter": Heads})
         self.detect, self.segment, self.stop_at, self.seen = detect, segment, stop_at, 0
 
     def predict_step(self, batch, batch_idx):
         if self.stop_at is not None and self.seen >= self.stop_at:
             msg = "power cut"
             raise RuntimeError(msg)
-        self.seen += len(batch.images)
-        answers = [answer((height, width)) for height, width in batch.sizes_hw.tolist()]
-        return [JointFound(f if self.detect else None, s if self.segment else None) for f, s in answers]
+        self.seen += len(batch.samples)
+        return super().predict_step(batch, batch_idx)
 
 
-def run(source, output, task=None, score_threshold=0.3, **options):
+def run(source, output, task=None, score_threshold=0.3, pictures=True, overwrite=False):
     task = task or Task()
-    categories = OBJECTS.to_dict()
-    config = Postprocess(score_threshold=score_threshold)
-    settings = settings_of(None, categories, "64 x 64", config, detect=task.detect, segment=task.segment)
-    results = ResultFolder(output, source, settings, **options)
-    if results.left:
-        files = ImageFiles([results.sources[index].path for index in results.left], CANVAS_HW, (1, 2, 3))
-        quiet = {"enable_progress_bar": False, "logger": False, "enable_checkpointing": False}
-        trainer = Trainer(
-            accelerator="cpu", devices=1, enable_model_summary=False, callbacks=[JointWriter(results, results.left)],
-            **quiet,
-        )  # fmt: skip
-        loader = DataLoader(files, 2, collate_fn=collate)
-        trainer.predict(task, dataloaders=loader, return_predictions=False)
+    results = JointResults(OBJECTS, SURFACES, task.detect, task.segment, pictures)
+    settings = settings_of(None, "64 x 64", Postprocess(score_threshold=score_threshold), results)
+    names = ("enable_progress_bar", "logger", "enable_checkpointing", "enable_model_summary")
+    trainer = PredictionTrainer(accelerator="cpu", devices=1, **dict.fromkeys(names, False))
+    work = Work(str(source), str(output), overwrite, 2, 0)
+    trainer.stream(task, None, work, work.sources(), Toy(task), results, settings)
     return task
 
 
@@ -183,29 +185,30 @@ def test_one_kind_alone(images, tmp_path):
     assert files(boxes) == sorted(["detections.json", *tables, *overlays])
     assert Image.open(boxes / "a_overlay.jpg").size == (60, 40)  # no legend of classes that were not asked for
     assert run(images, boxes, Task(segment=False)).seen == 0
-    run(images, masks, Task(detect=False), overlay=False)
+    run(images, masks, Task(detect=False), pictures=False)
     assert files(masks) == sorted(["areas.csv", *tables, "a.png", "b/c.png", "b/d.png"])
-    run(images, bare, Task(segment=False), overlay=False)
+    run(images, bare, Task(segment=False), pictures=False)
     assert files(bare) == sorted(["detections.json", *tables])
     assert (bare / "detections.json").read_bytes() == (boxes / "detections.json").read_bytes()
-    assert run(images, bare, Task(segment=False), overlay=False).seen == 0
+    assert run(images, bare, Task(segment=False), pictures=False).seen == 0
 
 
 def test_results_are_no_images_to_look_at(images, tmp_path):
     run(images, images / "out")
-    assert [file.path.name for file in find_pictures(images)] == ["a.png", "c.png", "d.bmp"]
-    assert [file.path.name for file in find_pictures([images, images / "b", str(images / "a.png")])] == [
+    assert [file.path.name for file in find_sources(images)] == ["a.png", "c.png", "d.bmp"]
+    assert [file.path.name for file in find_sources([images, images / "b", str(images / "a.png")])] == [
         "a.png", "c.png", "d.bmp",
     ]  # fmt: skip
     assert run(images, images / "out").seen == 0
     with pytest.raises(InputError, match="does not exist"):
-        find_pictures(tmp_path / "none")
+        find_sources(tmp_path / "none")
 
 
 def test_the_same_settings_are_those_of_the_same_weights(tmp_path):
     (tmp_path / "a.ckpt").write_bytes(b"weights")
     (tmp_path / "b.ckpt").write_bytes(b"weights")
     (tmp_path / "c.ckpt").write_bytes(b"others")
-    a, b, c = (settings_of(tmp_path / f"{name}.ckpt", {}, "", Postprocess()) for name in "abc")
+    results = JointResults(OBJECTS, SURFACES)
+    a, b, c = (settings_of(tmp_path / f"{name}.ckpt", "", Postprocess(), results) for name in "abc")
     assert a == b
     assert a != c

@@ -10,9 +10,17 @@ from PIL import Image
 from engine.errors import InputError
 from engine.training.checkpoints import save_metadata
 from segmentation.inference.inference import Inference, probabilities
-from segmentation.inference.segmented import load, predict, predict_many
+from segmentation.inference.predictor import SegmentationPredictor, load
 from segmentation.network.model import Segmenter
 from tests.segmentation.toys import CLASSES, ByColor, ToyNet
+
+
+def predict(network, image, **settings):
+    return SegmentationPredictor(network).predict(image, **settings)
+
+
+def predict_many(network, images, **settings):
+    return SegmentationPredictor(network).predict_many(images, **settings)
 
 
 def street(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
@@ -87,11 +95,11 @@ def checkpoint(tmp_path_factory):
 def test_a_loaded_network_is_the_trained_one(checkpoint):
     path, segmenter = checkpoint
     loaded = load(path)
-    assert not loaded.training
+    assert not loaded.network.training
     assert loaded.classes == CLASSES
     image = np.random.default_rng(0).integers(0, 256, (70, 101, 3), dtype=np.uint8)
     found = loaded.predict(image, probabilities=True)
-    np.testing.assert_array_equal(found.class_ids, segmenter.predict(image).class_ids)
+    np.testing.assert_array_equal(found.class_ids, predict(segmenter, image).class_ids)
     assert found.size_hw == (70, 101)
     tiled, flipped = loaded.predict_many([image, image[:20]], window=64, flip=True)
     assert (tiled.size_hw, flipped.size_hw) == ((70, 101), (20, 101))

@@ -16,10 +16,12 @@ from torch import nn
 from engine.errors import InputError
 from segmentation.data.classes import MaskClasses
 from segmentation.inference.inference import Inference, probabilities
+from segmentation.inference.predictor import SegmentationPredictor
 from segmentation.inference.tiles import Tiling
+from segmentation.large import rasters
 from segmentation.large.raster_blend import Seams, blended_rows
 from segmentation.large.raster_io import Georeference, Pixels
-from segmentation.large.rasters import DEFAULT_WINDOW, empty_value, segment_raster
+from segmentation.large.rasters import DEFAULT_WINDOW, empty_value
 
 rasterio = pytest.importorskip("rasterio")
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
@@ -45,6 +47,10 @@ class Toy(nn.Module):
     def forward(self, images):
         self.sizes.append(tuple(images.shape))
         return self.second(torch.relu(self.first(images.float() / 64 - 2))) * 3
+
+
+def segment_raster(network, source, output, inference=None, **options):
+    return rasters.segment_raster(SegmentationPredictor(network, inference or Inference()), source, output, **options)
 
 
 @pytest.fixture
@@ -179,7 +185,7 @@ def test_reading_runs_ahead_but_not_far(network):
     config = Inference(window=64, overlap=0, margin=0)
     done = []
     tiling = config.tiling((640, 640), 32)
-    strips = blended_rows(network, pixels, tiling, config, workers=2, on_tiles=done.append)
+    strips = blended_rows(SegmentationPredictor(network, config), pixels, tiling, workers=2, on_tiles=done.append)
     first = next(strips)
     assert first.class_ids.shape == (64, 640)
     assert sum(done) == 10

@@ -10,10 +10,15 @@ import pytest
 
 from engine.errors import InputError
 from segmentation.inference.inference import Inference
+from segmentation.inference.predictor import SegmentationPredictor
 from segmentation.large.video import VideoFrames, segment_video
 from tests.segmentation.toys import CLASSES, ByColor
 
 RATE = 10.0
+
+
+def by_color(batch: int = 4) -> SegmentationPredictor:
+    return SegmentationPredictor(ByColor(), Inference(batch=batch))
 
 
 def rows_of(number: int) -> np.ndarray:
@@ -35,7 +40,7 @@ def video(tmp_path):
 
 def test_every_frame_is_in_the_table_and_the_video(video, tmp_path):
     table, drawn = tmp_path / "out/areas.csv", tmp_path / "out/drawn.mp4"
-    found = segment_video(ByColor(), video, table, drawn, Inference(batch=2), progress=False)
+    found = segment_video(by_color(2), video, table, drawn, progress=False)
     assert found.frames == 5
     with table.open(newline="") as file:
         lines = list(csv.DictReader(file))
@@ -62,7 +67,7 @@ def test_every_frame_is_in_the_table_and_the_video(video, tmp_path):
 
 
 def test_without_a_picture(video, tmp_path):
-    assert segment_video(ByColor(), video, tmp_path / "a.csv", progress=False).frames == 5
+    assert segment_video(by_color(), video, tmp_path / "a.csv", progress=False).frames == 5
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "drive.avi"]
 
 
@@ -70,9 +75,11 @@ def test_what_is_no_video_leaves_nothing(video, tmp_path):
     (tmp_path / "broken.mp4").write_bytes(b"\0" * 100)
     (tmp_path / "empty.avi").write_bytes(video.read_bytes()[:3000])
     with pytest.raises(InputError, match=r"cannot read video .*Convert it"):
-        segment_video(ByColor(), tmp_path / "broken.mp4", tmp_path / "out/a.csv", tmp_path / "out/a.mp4")
+        segment_video(by_color(), tmp_path / "broken.mp4", tmp_path / "out/a.csv", tmp_path / "out/a.mp4")
     with pytest.raises(InputError, match="cannot read video"):
-        segment_video(ByColor(), tmp_path / "empty.avi", tmp_path / "out/a.csv", tmp_path / "out/a.mp4", progress=False)
+        segment_video(
+            by_color(), tmp_path / "empty.avi", tmp_path / "out/a.csv", tmp_path / "out/a.mp4", progress=False
+        )
     with pytest.raises(InputError, match="does not exist"):
         VideoFrames(tmp_path / "none.mp4")
     assert not (tmp_path / "out").exists() or list((tmp_path / "out").iterdir()) == []
@@ -88,7 +95,7 @@ def test_an_interruption_leaves_no_half_video(video, tmp_path):
                 raise KeyboardInterrupt
             return super().forward(images)
 
-    config = Inference(batch=1)
+    stopped = SegmentationPredictor(Stopped(), Inference(batch=1))
     with pytest.raises(KeyboardInterrupt):
-        segment_video(Stopped(), video, tmp_path / "out/a.csv", tmp_path / "out/a.mp4", config, progress=False)
+        segment_video(stopped, video, tmp_path / "out/a.csv", tmp_path / "out/a.mp4", progress=False)
     assert list((tmp_path / "out").iterdir()) == []

@@ -10,7 +10,20 @@ import tifffile
 from PIL import Image
 
 from engine.errors import InputError
-from segmentation.prediction.sources import JOURNAL_NAME, SourceFile, find_sources, kind_of, output_names, outputs_of
+from engine.prediction.journal import JOURNAL_NAME
+from engine.prediction.sources import SourceFile, output_names
+from engine.prediction.sources import find_sources as find_sources_of
+from segmentation.prediction.kinds import KINDS, kind_of
+from segmentation.prediction.results import SegmentationResults
+from tests.segmentation.toys import CLASSES
+
+
+def find_sources(source):
+    return find_sources_of(source, KINDS)
+
+
+def outputs_of(kind, name, *, pictures=True, probabilities=False):
+    return SegmentationResults(CLASSES, pictures, probabilities).outputs(SourceFile(Path("x"), kind), name)
 
 
 def make(folder: Path, *names: str) -> None:
@@ -59,14 +72,17 @@ def test_rasters_are_told_by_their_header(tmp_path, monkeypatch):
 
 
 def test_results_keep_the_tree_and_never_clash(tmp_path):
+    def names_of(sources):
+        return output_names(sources, SegmentationResults(CLASSES))
+
     def of(*paths):
         return [SourceFile(tmp_path / path, kind_of(Path(path))) for path in paths]
 
-    assert output_names(of("in/a/1.jpg", "in/b/1.x.png")) == [Path("a/1"), Path("b/1.x")]
-    assert output_names([]) == []
-    assert output_names(of("in/../v.mp4", "in/w.mp4")) == [Path("v"), Path("in/w")]
+    assert names_of(of("in/a/1.jpg", "in/b/1.x.png")) == [Path("a/1"), Path("b/1.x")]
+    assert names_of([]) == []
+    assert names_of(of("in/../v.mp4", "in/w.mp4")) == [Path("v"), Path("in/w")]
     sources = of("a.png", "a.bmp", "a_bmp.png", "a.mp4", "a.svs", "a.ndpi", "a_probabilities.svs", "a_overlay.png")
-    found = output_names(sources)
+    found = names_of(sources)
     written = [
         path
         for source, name in zip(sources, found, strict=True)
@@ -78,7 +94,7 @@ def test_results_keep_the_tree_and_never_clash(tmp_path):
 
 def test_what_a_source_leaves():
     assert [str(path) for path in outputs_of("image", Path("a/b.c"))] == ["a/b.c.png", "a/b.c_overlay.jpg"]
-    assert outputs_of("image", Path("a"), overlay=False, probabilities=True)[1] == Path("a_probabilities.npz")
+    assert outputs_of("image", Path("a"), pictures=False, probabilities=True)[1] == Path("a_probabilities.npz")
     assert [str(path) for path in outputs_of("video", Path("v"), probabilities=True)] == [
         "v_areas.csv",
         "v_overlay.mp4",

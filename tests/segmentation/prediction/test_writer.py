@@ -11,32 +11,38 @@ import cv2
 import numpy as np
 import pytest
 import rasterio
-from lightning.pytorch import LightningModule
+import torch
 from PIL import Image
 from rasterio.transform import from_origin
 
 from engine.errors import InputError
 from segmentation.data.cityscapes.labels import CITYSCAPES
-from segmentation.inference.inference import Inference
-from segmentation.inference.segmented import segment_images
 from segmentation.prediction.trainer import SegmentationTrainer
+from segmentation.task import SegmentationTask
 from tests.segmentation.toys import CLASSES, ByColor
 
 
-class Task(LightningModule):
-    """As much of the task as predicting asks for."""
+class Task(SegmentationTask):
+    """The task with a network that knows classes by their colours."""
 
     def __init__(self, classes=CLASSES, stop_at=None):
         super().__init__()
-        self.network, self.classes, self.inference = ByColor(classes), classes, Inference()
+        self.toy = ByColor(classes)
         self.done, self.stop_at = [], stop_at
+
+    @property
+    def network(self):
+        return self.toy
+
+    def configure_model(self):
+        pass
 
     def predict_step(self, batch, batch_idx):
         if self.stop_at is not None and len(self.done) >= self.stop_at:
             msg = "power cut"
             raise RuntimeError(msg)
         self.done += batch.indices + batch.unread
-        return segment_images(self.network, batch.images, self.inference, keep=batch.keep)
+        return super().predict_step(batch, batch_idx)
 
 
 def run(task=None, **settings):
@@ -97,7 +103,7 @@ def test_masks_overlays_and_areas(images, tmp_path, monkeypatch):
 
 def test_what_is_finished_is_not_done_again(images, tmp_path):
     out = tmp_path / "out"
-    settings = {"source": str(images), "output": str(out), "overlay": False}
+    settings = {"source": str(images), "output": str(out), "pictures": False}
     with pytest.raises(RuntimeError, match="power cut"):
         run(Task(stop_at=1), **settings)
     assert files(out) == sorted([*BOOKS, "a.png"])  # the table of what was done is there
@@ -118,7 +124,7 @@ def test_what_is_finished_is_not_done_again(images, tmp_path):
     assert len(run(**settings).done) == 3
     assert len(areas(out)) == 12
     # So is what has no picture, now that pictures are asked for.
-    assert len(run(**settings | {"overlay": True}).done) == 4
+    assert len(run(**settings | {"pictures": True}).done) == 4
     assert len(run(**settings, overwrite=True).done) == 4
     assert len(areas(out)) == 12
 
@@ -196,16 +202,25 @@ def test_a_broken_image_costs_only_itself(images, tmp_path):
     assert len(run(**settings).done) == 1
 
 
-def test_videos_and_rasters_beside_images(images, tmp_path):
-    writer = cv2.VideoWriter(str(images / "v.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 5, (60, 40))
+def write_video(path):
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 5, (60, 40))
     for _ in range(3):
         writer.write(pixels()[0][..., ::-1].copy())
     writer.release()
-    image, rows = pixels(height=150, width=120)
-    shape = {"height": 150, "width": 120, "count": 3, "dtype": "uint8"}
+
+
+def write_map(path, image):
+    height, width, count = image.shape
     place = {"crs": "EPSG:32633", "transform": from_origin(500_000, 5_000_000, 0.5, 0.5)}
-    with rasterio.open(images / "map.tif", "w", driver="GTiff", **shape, **place) as raster:
+    shape = {"height": height, "width": width, "count": count, "dtype": "uint8"}
+    with rasterio.open(path, "w", driver="GTiff", **shape, **place) as raster:
         raster.write(image.transpose(2, 0, 1))
+
+
+def test_videos_and_rasters_beside_images(images, tmp_path):
+    write_video(images / "v.avi")
+    image, rows = pixels(height=150, width=120)
+    write_map(images / "map.tif", image)
     out = tmp_path / "out"
     settings = {"source": str(images), "output": str(out), "window": 64}
     assert len(run(**settings).done) == 5
@@ -218,6 +233,27 @@ def test_videos_and_rasters_beside_images(images, tmp_path):
     assert by_source["a.png", "car"]["area_m2"] == ""
     assert int(by_source["v.avi", "car"]["pixels"]) == pytest.approx(3 * 40 * 20, rel=0.15)
     assert run(**settings).done == []
+
+
+def test_everything_is_computed_in_the_precision_of_the_trainer(images, tmp_path):
+    """Images, videos and rasters alike."""
+    seen = []
+
+    class Watched(ByColor):
+        def forward(self, batch):
+            seen.append((tuple(batch.shape[2:]), torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")))
+            return super().forward(batch)
+
+    write_video(images / "v.avi")
+    write_map(images / "map.tif", pixels(height=50, width=70)[0])
+    task = Task()
+    task.toy = Watched()
+    names = ("enable_progress_bar", "logger", "enable_checkpointing", "enable_model_summary")
+    trainer = SegmentationTrainer(accelerator="cpu", devices=1, precision="bf16-mixed", **dict.fromkeys(names, False))
+    trainer.predict(task, num_workers=0, source=str(images), output=str(tmp_path / "out"))
+    assert {size for size, _, _ in seen} == {(40, 60), (40, 90), (50, 70)}
+    assert len(seen) == 3 + 1 + 1
+    assert all(on and dtype == torch.bfloat16 for _, on, dtype in seen)
 
 
 def test_submissions_are_of_cityscapes(tmp_path):

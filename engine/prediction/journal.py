@@ -1,24 +1,43 @@
-"""What a prediction folder holds already: which sources are finished, made with which settings, and their areas."""
+"""What a prediction folder holds already: which sources are finished, made with which settings, and what was found.
+
+finished.jsonl  a line for each finished source
+settings.json   what decides how the results look; a folder holds those of one kind
+"""
 
 from __future__ import annotations
 
-import csv
+import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
+
+import msgspec
 
 from engine.errors import InputError
-from engine.outputs import atomic_path, make_folder, write_json
+from engine.outputs import make_folder, write_json
 from engine.prediction.manifest import Manifest
-from segmentation.data.classes import MaskClasses
-from segmentation.prediction.sources import JOURNAL_NAME
 
+JOURNAL_NAME = "finished.jsonl"  # marks a folder as one that `predict` wrote
 SETTINGS_NAME = "settings.json"
-AREAS_NAME = "areas.csv"
-AREA_COLUMNS = ("image", "class", "label_id", "pixels", "share", "area_m2")
+
+Entry = TypeVar("Entry", bound=msgspec.Struct)
+
+
+class Finished(msgspec.Struct, frozen=True):
+    """What the journal says of a source, whatever the task.
+
+    Attributes:
+        source: absolute path.
+        stamp: bytes and time of change (ns), by which a changed file is told.
+        outputs: its files, relative to the folder.
+    """
+
+    source: str
+    stamp: tuple[int, int]
+    outputs: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -26,24 +45,31 @@ class Record:
     """One finished source.
 
     Attributes:
-        source: absolute path.
-        stamp: bytes and time of change (ns), by which a changed file is told.
-        outputs: its files, relative to the folder.
-        pixels: of each class, in the order of its rows.
-        pixel_area_m2: square metres of a pixel, where a raster tells.
+        finished: what the journal says of any source.
+        values: the plain values that the task adds, from which it writes its tables.
     """
 
-    source: str
-    stamp: tuple[int, int]
-    outputs: tuple[str, ...]
-    pixels: tuple[int, ...]
-    pixel_area_m2: float | None = None
+    finished: Finished
+    values: Mapping[str, object]
+
+    def entry(self) -> dict[str, object]:
+        """The journal's line."""
+        about: dict[str, object] = msgspec.to_builtins(self.finished)
+        return {**about, **self.values}
 
 
 def stamp_of(path: Path) -> tuple[int, int]:
     """Bytes and time of change (ns) of a file."""
     status = path.stat()
     return status.st_size, status.st_mtime_ns
+
+
+def name_of_weights(weights: str | Path | None) -> str | None:
+    """How settings name weights: files by their content, published ones by their name."""
+    if weights is None or not Path(weights).is_file():
+        return None if weights is None else str(weights)
+    with Path(weights).open("rb") as file:
+        return f"sha256 {hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
 class Journal:
@@ -53,9 +79,9 @@ class Journal:
 
     Args:
         folder: made if it is missing.
-        settings: plain values that decide what masks look like.
+        settings: plain values that decide how the results look.
         outputs: files that will be written, relative to the folder.
-        overwrite: whether to begin anew where the settings are others, or files are in the way.
+        overwrite: whether to start over where the settings are others, or files are in the way.
 
     Raises:
         InputError: the folder cannot be written, has results of other settings, or files that `predict` did not
@@ -63,16 +89,15 @@ class Journal:
     """
 
     def __init__(
-        self, folder: str | Path, settings: Mapping[str, Any], outputs: Iterable[Path], *, overwrite: bool = False
+        self, folder: str | Path, settings: Mapping[str, object], outputs: Iterable[Path], *, overwrite: bool = False
     ) -> None:
         self.folder = make_folder(folder)
-        self.settings = json.loads(json.dumps(settings))
+        self.settings: dict[str, object] = json.loads(json.dumps(settings))
         self.manifest = Manifest(self.folder / JOURNAL_NAME)
-        self.classes: MaskClasses | None = None
         self._overwrite = overwrite
-        known = self._read_settings()
         if overwrite:
             return
+        known = self._read_settings()
         if known is not None:
             self._refuse_others(known)
             return
@@ -85,25 +110,11 @@ class Journal:
             raise InputError(msg)
 
     def begin(self) -> None:
-        """Write the settings, and the classes once they are known; one process does so, before any adds a line."""
+        """Write the settings; one process does so, before any adds a line."""
         if self._overwrite:
             self.manifest.path.unlink(missing_ok=True)
-        write_json(self.folder / SETTINGS_NAME, self.settings | {"classes": self.classes and self.classes.to_dict()})
+        write_json(self.folder / SETTINGS_NAME, self.settings)
         self.manifest.path.touch()
-
-    def records(self) -> dict[str, Record]:
-        """The finished sources, by absolute path."""
-        found = {}
-        for value in self.manifest.entries():
-            try:
-                record = Record(
-                    value["source"], tuple(value["stamp"]), tuple(value["outputs"]), tuple(value["pixels"]),
-                    value["pixel_area_m2"],
-                )  # fmt: skip
-            except (KeyError, TypeError):
-                continue
-            found[record.source] = record
-        return found
 
     def finished(self, sources: Mapping[Path, Iterable[Path]]) -> set[Path]:
         """Those of the sources that need not be done again.
@@ -117,7 +128,7 @@ class Journal:
         """
         if self._overwrite:
             return set()
-        records = self.records()
+        records = {one.source: one for one in converted(self.manifest.entries(), Finished)}
         owners = {output: record.source for record in records.values() for output in record.outputs}
         for path, wanted in sources.items():
             for output in (out.as_posix() for out in wanted):
@@ -129,7 +140,7 @@ class Journal:
                     raise InputError(msg)
         return {path for path, wanted in sources.items() if self._is_finished(records, path, wanted)}
 
-    def _is_finished(self, records: Mapping[str, Record], path: Path, wanted: Iterable[Path]) -> bool:
+    def _is_finished(self, records: Mapping[str, Finished], path: Path, wanted: Iterable[Path]) -> bool:
         record = records.get(os.path.abspath(path))
         if record is None or record.stamp != stamp_of(path):
             return False
@@ -137,45 +148,33 @@ class Journal:
 
     def add(self, record: Record) -> None:
         """Note a source as finished, after all of its files are written."""
-        self.manifest.add(asdict(record))
+        self.manifest.add(record.entry())
 
-    def write_areas(self) -> Path:
-        """Write the table of all finished sources: a row for each class of each; returns its path."""
-        assert self.classes is not None
-        path = self.folder / AREAS_NAME
-        with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-            rows = csv.writer(file)
-            rows.writerow(AREA_COLUMNS)
-            for _, record in sorted(self.records().items()):
-                total = max(1, sum(record.pixels))
-                named = zip(self.classes.names, self.classes.label_ids, record.pixels, strict=True)
-                area = record.pixel_area_m2
-                source = Path(record.source)
-                name = source.relative_to(Path.cwd()) if source.is_relative_to(Path.cwd()) else source
-                for label, label_id, count in named:
-                    square_metres = "" if area is None else f"{count * area:.2f}"
-                    rows.writerow((name.as_posix(), label, label_id, count, f"{count / total:.6f}", square_metres))
-        return path
+    def entries(self, kind: type[Entry]) -> Iterator[Entry]:
+        """What is known of the finished sources, in the order of their paths, one in memory at a time.
 
-    def _read_settings(self) -> dict[str, Any] | None:
+        Args:
+            kind: the values that are asked for; sources without them are left out.
+        """
+        return converted(self.manifest.latest("source"), kind)
+
+    def _read_settings(self) -> dict[str, object] | None:
         path = self.folder / SETTINGS_NAME
         if not path.exists():
             return None
         try:
-            known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            stored = known.pop("classes", None)
-            self.classes = MaskClasses.from_dict(stored) if stored else None
-        except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
-            if self._overwrite:
-                return None
+            known = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            known = None
+        if not isinstance(known, dict):
             msg = f"'{path}' is not what predict wrote. Give another --output, or --overwrite true."
-            raise InputError(msg) from error
+            raise InputError(msg)
         return known
 
-    def _refuse_others(self, known: dict[str, Any]) -> None:
+    def _refuse_others(self, known: dict[str, object]) -> None:
         own = self.settings
         other = [name for name in [*own, *known] if known.get(name) != own.get(name)]
-        if other and self.records():
+        if other and any(True for _ in converted(self.manifest.entries(), Finished)):
             name = other[0]
             given, there = (_shortened(values.get(name)) for values in (own, known))
             msg = (
@@ -185,6 +184,21 @@ class Journal:
             raise InputError(msg)
 
 
-def _shortened(value: Any) -> str:
+def shown_path(source: str) -> str:
+    """How tables name a source: from the working folder on, where it lies below it."""
+    path = Path(source)
+    return (path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path).as_posix()
+
+
+def converted(entries: Iterable[Mapping[str, object]], kind: type[Entry]) -> Iterator[Entry]:
+    """Lines of a journal as typed values; those of another kind are left out."""
+    for entry in entries:
+        try:
+            yield msgspec.convert(entry, kind)
+        except msgspec.ValidationError:
+            continue
+
+
+def _shortened(value: object) -> str:
     text = value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= 100 else f"{text[:97]}..."

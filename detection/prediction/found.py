@@ -1,0 +1,41 @@
+"""The answer of a detector for one image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from engine.data.pixels import Source, pixels_of
+from engine.prediction.pictures import draw_boxes
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """The objects of one image, surest first.
+
+    Attributes:
+        boxes_xyxy: (N, 4) float32 left, top, right, bottom in pixels of the original image.
+        scores: (N,) float32 in [0, 1].
+        labels: N class names.
+        class_ids: (N,) rows of the detector's class list.
+        category_ids: (N,) ids of the annotations it was trained on.
+        size_hw: height and width of the original image.
+    """
+
+    boxes_xyxy: npt.NDArray[np.float32]
+    scores: npt.NDArray[np.float32]
+    labels: list[str]
+    class_ids: npt.NDArray[np.int64]
+    category_ids: npt.NDArray[np.int64]
+    size_hw: tuple[int, int]
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def draw(self, image: Source) -> Image.Image:
+        """The image with the boxes drawn on it."""
+        captions = [f"{label} {score:.2f}" for label, score in zip(self.labels, self.scores, strict=True)]
+        return draw_boxes(pixels_of(image), self.boxes_xyxy, self.class_ids.tolist(), captions)

@@ -1,0 +1,156 @@
+"""From images to answers: the one path of Python, the command line, videos and clusters of machines.
+
+An image takes two steps. `Predictor.prepare` is what a loader's worker does to it, on the CPU and without the network;
+`Predictor.run` computes several prepared images and answers in pixels of the images as they were given.
+
+    predictor = detection.load("best.ckpt")
+    found = predictor.predict("street.jpg")
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Generic, Protocol, Self, TypeVar, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from engine.data.images import UInt8Array
+from engine.data.pixels import Source, pixels_of
+from engine.errors import InputError
+
+
+class PreparedImage(Protocol):
+    """What a worker made of an image."""
+
+    @property
+    def image(self) -> Tensor:
+        """(H, W, 3) uint8 RGB, as the network will see it."""
+        ...
+
+
+Prepared = TypeVar("Prepared", bound=PreparedImage)
+Prepared_co = TypeVar("Prepared_co", bound=PreparedImage, covariant=True)
+Answer = TypeVar("Answer")
+
+
+class Preparation(Protocol[Prepared_co]):
+    """The first step as plain values, which travel to the processes of a loader without the network."""
+
+    def __call__(self, image: UInt8Array) -> Prepared_co:
+        """Prepare an (H, W, 3) uint8 RGB image."""
+        ...
+
+
+@runtime_checkable
+class Folding(Protocol):
+    """A network that can be rewritten for prediction (`backbones.folding`)."""
+
+    def fold(self) -> object:
+        """Fold it in place."""
+        ...
+
+
+class Predictor(ABC, Generic[Prepared, Answer]):
+    """A network with all that prediction needs besides it; no module itself.
+
+    A task's predictor holds its settings, says how one image is prepared, and computes images of one shape.
+
+    Args:
+        network: the network.
+    """
+
+    network: nn.Module
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+
+    @property
+    @abstractmethod
+    def prepare(self) -> Preparation[Prepared]:
+        """What is done to each image before it is computed; it does not hold the network."""
+
+    @abstractmethod
+    def compute(self, images: Tensor, samples: Sequence[Prepared]) -> list[Answer]:
+        """The answers for images of one shape, without gradients.
+
+        Args:
+            images: (B, 3, H, W) uint8 RGB on the network's device.
+            samples: what the images were made of.
+        """
+
+    def original(self, sample: Prepared) -> UInt8Array | None:
+        """(H, W, 3) pixels of the image as it was given, where the sample still holds them."""
+        return None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network computes."""
+        return next(self.network.parameters()).device
+
+    def to(self, device: str | torch.device) -> Self:
+        """Move the network to another device; returns this predictor."""
+        self.network.to(device)
+        return self
+
+    def folded(self) -> Self:
+        """The same with a copy of the network that is folded for prediction; this one keeps its own."""
+        other = copy.copy(self)
+        other.network = copy.deepcopy(self.network)
+        if isinstance(other.network, Folding):
+            other.network.fold()
+        return other
+
+    @torch.no_grad()
+    def run(self, samples: Sequence[Prepared]) -> list[Answer]:
+        """The answers for prepared images in their order; images of one shape are computed together.
+
+        Args:
+            samples: as `prepare` made them; the network is in eval mode.
+        """
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for place, sample in enumerate(samples):
+            groups.setdefault(tuple(sample.image.shape), []).append(place)
+        answers: dict[int, Answer] = {}
+        for places in groups.values():
+            members = [samples[place] for place in places]
+            # A view: channels lie last in memory, as decoded, and as the convolutions want them.
+            images = torch.stack([sample.image for sample in members]).permute(0, 3, 1, 2)
+            answers |= zip(places, self.compute(images.to(self.device), members), strict=True)
+        return [answers[place] for place in range(len(samples))]
+
+    def predict(self, image: Source) -> Answer:
+        """The answer for one image: a path or an (H, W, 3) uint8 RGB array.
+
+        Raises:
+            InputError: the image is missing or cannot be read, or is no (H, W, 3) uint8 array.
+        """
+        return self.predict_many([image])[0]
+
+    def predict_many(self, images: Sequence[Source], *, batch_size: int = 8) -> list[Answer]:
+        """The answers for several images, in their order.
+
+        Args:
+            images: paths or (H, W, 3) uint8 RGB arrays, of any sizes.
+            batch_size: images that are read, prepared and computed at a time.
+
+        Raises:
+            InputError: an image is missing or cannot be read, or is no (H, W, 3) uint8 array; or `batch_size` is out
+                of range.
+        """
+        if isinstance(images, str | Path | np.ndarray):
+            msg = "predict_many takes a list of images; give [image], or call predict for one"
+            raise InputError(msg)
+        if batch_size < 1:
+            msg = f"batch_size is {batch_size}; it must be at least 1"
+            raise InputError(msg)
+        self.network.eval()
+        answers: list[Answer] = []
+        for start in range(0, len(images), batch_size):
+            pixels = (pixels_of(image) for image in images[start : start + batch_size])
+            answers += self.run([self.prepare(image) for image in pixels])
+        return answers

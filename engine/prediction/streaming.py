@@ -1,0 +1,87 @@
+"""Sources as a loader reads and prepares them, and the Lightning module that answers a batch of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Generic, TypeVar
+
+from lightning.pytorch import LightningModule
+from torch.utils.data import Dataset
+
+from engine.data.images import read_image
+from engine.errors import InputError, SampleError
+from engine.prediction.predictor import Predictor, Preparation, Prepared
+from engine.prediction.sources import IMAGE, SourceFile
+
+Item = TypeVar("Item")
+
+
+class PredictionBatch(Generic[Item]):
+    """Sources of one step.
+
+    No tuple and no dataclass: Lightning would look into these and move images to the device one by one; the predictor
+    moves them stacked.
+
+    Args:
+        indices: places of the images in the list of sources.
+        samples: the images, prepared; of any shapes.
+        unread: places of what is no image, which the task reads as it computes it.
+    """
+
+    def __init__(self, indices: list[int], samples: list[Item], unread: list[int]) -> None:
+        self.indices = indices
+        self.samples = samples
+        self.unread = unread
+
+
+class SourceImages(Dataset[tuple[int, Prepared | None]]):
+    """Sources that are left, by their places in the whole list; of what is no image only the place.
+
+    Args:
+        sources: all sources.
+        left: places of those that are left.
+        prepare: what is done to each image.
+    """
+
+    def __init__(self, sources: Sequence[SourceFile], left: Sequence[int], prepare: Preparation[Prepared]) -> None:
+        self.sources = list(sources)
+        self.left = list(left)
+        self.prepare = prepare
+
+    def __len__(self) -> int:
+        return len(self.left)
+
+    def __getitem__(self, number: int) -> tuple[int, Prepared | None]:
+        index = self.left[number]
+        source = self.sources[index]
+        if source.kind != IMAGE:
+            return index, None
+        try:
+            image = read_image(source.path)
+        except InputError as error:
+            raise SampleError(str(error)) from None
+        return index, self.prepare(image)
+
+
+def collate_sources(samples: Sequence[tuple[int, Item | None]]) -> PredictionBatch[Item]:
+    """Samples as they are, in lists."""
+    read = [(index, sample) for index, sample in samples if sample is not None]
+    unread = [index for index, sample in samples if sample is None]
+    return PredictionBatch([index for index, _ in read], [sample for _, sample in read], unread)
+
+
+class PredictingModule(LightningModule):
+    """A Lightning module that answers batches of sources with the predictor it was given.
+
+    Attributes:
+        predictor: set while a `predict` runs; its network is no part of the module's own weights.
+        restores: whether the weights of a checkpoint will take the place of whatever the network begins with.
+    """
+
+    predictor: Predictor[Any, Any] | None = None
+    restores: bool = False
+
+    def predict_step(self, batch: PredictionBatch[Any], batch_idx: int) -> list[object]:
+        """The answers for a batch's images, in pixels of the originals."""
+        assert self.predictor is not None
+        return self.predictor.run(batch.samples)

@@ -1,0 +1,130 @@
+"""Lightning's trainer, whose `predict` streams from a predictor to a folder. A task's subclass names its options."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
+from torch.utils.data import DataLoader
+
+from engine.errors import InputError
+from engine.prediction.predictor import Answer, Predictor, Prepared
+from engine.prediction.results import ResultFolder, Results
+from engine.prediction.sources import IMAGES, SourceFile, SourceKinds, find_sources
+from engine.prediction.streaming import PredictingModule, SourceImages, collate_sources
+from engine.prediction.writer import PredictionWriter
+
+Module = TypeVar("Module", bound=PredictingModule)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is asked of every task's `predict`.
+
+    Attributes:
+        source: file, folder or glob, or a list of them.
+        output: folder for the results.
+        overwrite: start over in a folder that holds results of other settings.
+        batch_size: images computed together.
+        num_workers: processes that read and prepare images.
+        kinds: the files that the task takes.
+
+    Raises:
+        InputError: there is no source, or a number is out of range.
+    """
+
+    source: str | list[str] | None
+    output: str
+    overwrite: bool
+    batch_size: int
+    num_workers: int
+    kinds: SourceKinds = IMAGES
+
+    def __post_init__(self) -> None:
+        if self.source is None:
+            msg = f"predict needs {self.kinds.options}"
+            raise InputError(msg)
+        if self.batch_size < 1 or self.num_workers < 0:
+            msg = f"batch_size is {self.batch_size} and num_workers {self.num_workers}; allowed are at least 1 and 0."
+            raise InputError(msg)
+
+    def sources(self) -> list[SourceFile]:
+        """The files that are named.
+
+        Raises:
+            InputError: a path does not exist, a folder holds no such file, or a pattern matches none.
+        """
+        assert self.source is not None
+        return find_sources(self.source, self.kinds)
+
+
+def asked(model: LightningModule | None, kind: type[Module], ckpt_path: str | None) -> Module:
+    """The task that is to predict, told whether a checkpoint's weights will take the place of its own."""
+    assert isinstance(model, kind)
+    model.restores = ckpt_path is not None
+    return model
+
+
+class PredictionTrainer(Trainer):
+    """Lightning's trainer with the one loop that all tasks predict in."""
+
+    def stream(
+        self,
+        task: PredictingModule,
+        ckpt_path: str | None,
+        work: Work,
+        sources: Sequence[SourceFile],
+        predictor: Predictor[Prepared, Answer],
+        results: Results[Answer],
+        settings: Mapping[str, object],
+    ) -> ResultFolder[Answer]:
+        """Do what is left of the sources, and write the tables of all; returns the folder.
+
+        Args:
+            task: the Lightning module whose network the predictor has.
+            ckpt_path: checkpoint whose weights are taken.
+            work: what is asked of any task.
+            sources: the files.
+            predictor: how they are computed.
+            results: what is written.
+            settings: plain values that decide how the results look; a folder holds those of one kind.
+
+        Raises:
+            InputError: the folder has results of other settings or files that would be replaced, or an image cannot be
+                read.
+        """
+        folder = ResultFolder(work.output, sources, results, settings, overwrite=work.overwrite)
+        finished = len(folder.sources) - len(folder.left)
+        if finished:
+            rank_zero_info(f"{finished} of {len(folder.sources)} are finished in {work.output}")
+        if folder.left:
+            self._do(task, ckpt_path, work, folder, predictor)
+        elif self.is_global_zero and not folder.has_tables:
+            folder.write_tables()
+        where = ", ".join(map(str, folder.tables)) or str(folder.path)
+        rank_zero_info(f"{len(folder.sources)} done: {where}")
+        return folder
+
+    def _do(
+        self,
+        task: PredictingModule,
+        ckpt_path: str | None,
+        work: Work,
+        folder: ResultFolder[Answer],
+        predictor: Predictor[Prepared, Answer],
+    ) -> None:
+        files = SourceImages(folder.sources, folder.left, predictor.prepare)
+        workers = min(work.num_workers, len(files) - 1)
+        loader = DataLoader(files, work.batch_size, num_workers=workers, collate_fn=collate_sources)
+        writer = PredictionWriter(folder, predictor, progress=self.progress_bar_callback is not None)
+        callbacks: list[object] = self.callbacks  # type: ignore[attr-defined]
+        callbacks.append(writer)
+        try:
+            super().predict(task, dataloaders=loader, ckpt_path=ckpt_path, return_predictions=False)
+        finally:
+            # Else the next call's results would be written over this one's.
+            callbacks.remove(writer)
+            task.predictor, task.restores = None, False  # the weights may change

@@ -1,0 +1,75 @@
+"""The Lightning callback that writes what `predict` finds: see `engine.prediction.results`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Generic
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import BasePredictionWriter
+
+from engine.distributed import barrier, is_main
+from engine.prediction.predictor import Answer, Predictor, Prepared
+from engine.prediction.results import ResultFolder
+from engine.prediction.streaming import PredictingModule, PredictionBatch
+
+
+class PredictionWriter(BasePredictionWriter, Generic[Prepared, Answer]):
+    """Writes each source's files as they come, and the tables at the end or when something stops the work.
+
+    It also hands the predictor to the module: once the weights are there, with a copy of the network that is folded.
+
+    Args:
+        folder: the output folder and what is left to be done.
+        predictor: with the module's network.
+        progress: whether what is no image shows a progress bar of its own.
+    """
+
+    def __init__(
+        self, folder: ResultFolder[Answer], predictor: Predictor[Prepared, Answer], *, progress: bool = True
+    ) -> None:
+        super().__init__(write_interval="batch")
+        self.folder = folder
+        self.predictor = predictor
+        self.progress = progress
+        self.done = 0
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin the journal before any process adds to it."""
+        assert isinstance(pl_module, PredictingModule)
+        pl_module.predictor = self.predictor = self.predictor.folded()
+        if is_main():
+            self.folder.begin()
+        barrier()
+
+    def write_on_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        prediction: Sequence[Answer],
+        batch_indices: Sequence[int] | None,
+        batch: PredictionBatch[Prepared],
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None:
+        """Write the images of a batch; compute and write what is no image."""
+        for index, sample, answer in zip(batch.indices, batch.samples, prediction, strict=True):
+            pixels = self.predictor.original(sample)
+            self.folder.write(index, self.folder.sources[index].path if pixels is None else pixels, answer)
+            self.done += 1
+        for index in batch.unread:
+            # What Lightning computes a step in: mixed precision, if it was asked for.
+            with trainer.precision_plugin.predict_step_context():
+                self.folder.stream(index, self.predictor, progress=self.progress)
+            self.done += 1
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the tables of all processes."""
+        barrier()
+        if is_main():
+            self.folder.write_tables()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Write the tables of what is finished."""
+        if self.done and is_main():
+            self.folder.write_tables()

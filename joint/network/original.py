@@ -1,0 +1,41 @@
+"""From logits on the canvas to classes of the original image's pixels."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from engine.data.images import Letterbox
+
+_MOST_VALUES = 2**26  # of logits at the original size that are in memory at a time: a quarter of a gigabyte
+
+
+def original_rows(logits: Tensor, letterbox: Letterbox) -> Tensor:
+    """The surest class of each pixel of the original image, from logits on the canvas.
+
+    Logits are resized bilinearly, some classes at a time: those of all classes of a large photograph would not fit
+    into memory.
+
+    Args:
+        logits: (K, H, W) on the canvas.
+        letterbox: where the image lies on it.
+
+    Returns:
+        Rows of the class list, uint8, at the original height and width.
+    """
+    inside = logits[:, : letterbox.scaled_hw[0], : letterbox.scaled_hw[1]].float()
+    if letterbox.scaled_hw == letterbox.image_hw:
+        return inside.argmax(0).to(torch.uint8)
+    height, width = letterbox.image_hw
+    best = inside.new_full((height, width), -torch.inf)
+    rows = torch.zeros((height, width), dtype=torch.uint8, device=logits.device)
+    first = 0
+    for part in torch.split(inside, max(1, _MOST_VALUES // (height * width))):
+        resized = F.interpolate(part[None], (height, width), mode="bilinear", align_corners=False)[0]
+        values, places = resized.max(0)
+        surer = values > best  # of equals the first class wins, as in an argmax over all
+        rows = torch.where(surer, (places + first).to(torch.uint8), rows)
+        best = torch.where(surer, values, best)
+        first += len(part)
+    return rows

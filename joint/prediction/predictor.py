@@ -1,0 +1,171 @@
+"""Objects and classes of pixels of images: load a network, hand it a picture, read both answers.
+
+    network = load("runs/joint/demo/checkpoints/last.ckpt")
+    both = network.predict("street.jpg")
+    both.draw("street.jpg").save("street_overlay.jpg")
+
+Both answers come from one pass over the image, letter-boxed on the detector's canvas, and are in the image's own
+pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Unpack
+
+import torch
+from torch import Tensor
+
+from detection.data.classes import BoxClasses
+from detection.network.postprocess import Postprocess
+from detection.prediction.found import Found
+from detection.prediction.predictor import (
+    DEFAULT_SCORE,
+    DetectorSettings,
+    asked_postprocess,
+    batch_on_canvas,
+    found_in,
+)
+from engine.data.pixels import Source
+from engine.prediction.canvas import Canvas, CanvasPolicy, OnCanvas, canvas_limit
+from engine.prediction.predictor import Predictor
+from joint.network.model import JointNetwork
+from joint.network.original import original_rows
+from joint.prediction.found import JointFound
+from joint.weights.load import load_network
+from segmentation.data.classes import MaskClasses
+from segmentation.inference.segmented import Segmented
+
+
+class JointSettings(DetectorSettings, total=False):
+    """What a call may ask for in place of the predictor's own settings, besides those of a detector.
+
+    Attributes:
+        detect: whether objects are asked for; without, the pass costs what the segmenter alone costs.
+        segment: whether classes of pixels are asked for; without, the pass costs what the detector alone costs.
+    """
+
+    detect: bool
+    segment: bool
+
+
+class JointPredictor(Predictor[OnCanvas, JointFound]):
+    """A joint network with what prediction needs.
+
+    Args:
+        network: the joint network.
+        postprocess: the detector's suppression settings.
+        canvas: see `DetectorSettings`.
+        image_size: see `DetectorSettings`.
+        detect: see `JointSettings`.
+        segment: see `JointSettings`.
+
+    Raises:
+        InputError: the canvas is too small, or its policy unknown.
+    """
+
+    network: JointNetwork
+
+    def __init__(
+        self,
+        network: JointNetwork,
+        postprocess: Postprocess = Postprocess(score_threshold=DEFAULT_SCORE),
+        canvas: CanvasPolicy = "full",
+        image_size: int | tuple[int, int] | None = None,
+        *,
+        detect: bool = True,
+        segment: bool = True,
+    ) -> None:
+        super().__init__(network)
+        self.postprocess = postprocess
+        limit_hw = canvas_limit(network.detector.config.image_size, image_size)
+        self.canvas = Canvas(limit_hw, network.fill_color, network.stride, canvas)
+        self.detect = detect
+        self.segment = segment
+
+    @property
+    def classes(self) -> BoxClasses:
+        """The detector's class list."""
+        return self.network.detector.classes
+
+    @property
+    def segmentation_classes(self) -> MaskClasses:
+        """The segmenter's class list."""
+        return self.network.segmenter.classes
+
+    @property
+    def prepare(self) -> Canvas:
+        """Lays an image on its canvas."""
+        return self.canvas
+
+    def with_settings(self, **settings: Unpack[JointSettings]) -> JointPredictor:
+        """A predictor of the same network with other settings.
+
+        Raises:
+            InputError: a setting is out of range.
+        """
+        size = settings.get("image_size")
+        return JointPredictor(
+            self.network,
+            asked_postprocess(self.postprocess, settings.get("postprocess"), settings.get("score_threshold")),
+            settings.get("canvas", self.canvas.policy),
+            self.canvas.limit_hw if size is None else size,
+            detect=settings.get("detect", self.detect),
+            segment=settings.get("segment", self.segment),
+        )
+
+    def compute(self, images: Tensor, samples: Sequence[OnCanvas]) -> list[JointFound]:
+        """Both answers for images on canvases of one size, in pixels of the originals."""
+        boxes = [sample.letterbox for sample in samples]
+        outputs = self.network(images, detect=self.detect, segment=self.segment)
+        found: list[Found | None] = [None] * len(boxes)
+        if outputs.predictions is not None:
+            batch = batch_on_canvas(images, boxes)
+            detections = self.network.detector.detections(outputs.predictions, batch, self.postprocess)
+            found = [*found_in(detections, self.classes, boxes)]
+        segmented: list[Segmented | None] = [None] * len(boxes)
+        if outputs.segmentation is not None:
+            rows = [original_rows(one, box) for one, box in zip(outputs.segmentation.logits, boxes, strict=True)]
+            segmented = [Segmented(one.cpu().numpy(), self.segmentation_classes) for one in rows]
+        return [JointFound(*both) for both in zip(found, segmented, strict=True)]
+
+    def predict(self, image: Source, **settings: Unpack[JointSettings]) -> JointFound:
+        """Both answers for one image: a path or an (H, W, 3) uint8 RGB array.
+
+        Raises:
+            InputError: the image is missing or cannot be read, or is no (H, W, 3) uint8 array; or a setting is out of
+                range.
+        """
+        return self.predict_many([image], **settings)[0]
+
+    def predict_many(
+        self, images: Sequence[Source], *, batch_size: int = 4, **settings: Unpack[JointSettings]
+    ) -> list[JointFound]:
+        """Both answers for each of several images.
+
+        Args:
+            images: paths or (H, W, 3) uint8 RGB arrays.
+            batch_size: images that are computed together.
+            settings: see `JointSettings`.
+
+        Raises:
+            InputError: as `predict`, or `images` is one image.
+        """
+        predictor = self.with_settings(**settings) if settings else self
+        return super(JointPredictor, predictor).predict_many(images, batch_size=batch_size)
+
+
+def load(source: str | Path, device: str | torch.device = "cpu", *, fold: bool = True) -> JointPredictor:
+    """A network ready to predict.
+
+    Args:
+        source: a checkpoint written by `python -m joint fit`.
+        device: where it computes.
+        fold: fold its batch norms, which is faster; not if it is to be trained further.
+
+    Raises:
+        InputError: the file is missing, damaged or of another kind.
+    """
+    network = load_network(source).to(device)
+    return JointPredictor(network.fold() if fold else network)

@@ -1,0 +1,1 @@
+"""A joint network from its checkpoint."""

@@ -1,0 +1,30 @@
+"""A joint network from a checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from engine.training.checkpoints import read_checkpoint
+from joint.network.model import JointNetwork
+from joint.network.norms import network_from
+
+_PREFIX = "network."
+
+
+def load_network(source: str | Path) -> JointNetwork:
+    """The bare network, in evaluation mode on the CPU: to train it further.
+
+    Args:
+        source: a checkpoint written by `python -m joint fit`.
+
+    Raises:
+        InputError: the file is missing, damaged or of another kind.
+    """
+    checkpoint = read_checkpoint(source, "joint")
+    network = network_from(checkpoint.model)
+    # The training's own values, such as learned weights of the losses, are no part of the network.
+    stored = checkpoint.state_dict.items()
+    network.load_state_dict({key.removeprefix(_PREFIX): value for key, value in stored if key.startswith(_PREFIX)})
+    return network.eval().to(memory_format=torch.channels_last)

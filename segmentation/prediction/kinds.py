@@ -1,0 +1,58 @@
+"""What `--source` may name for segmentation: images, videos, rasters and slides, and how they are told apart."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Literal
+
+from PIL import Image, UnidentifiedImageError
+
+from engine.data.images import IMAGE_SUFFIXES
+from engine.prediction.sources import SourceKinds
+from segmentation.large.slides import SLIDE_SUFFIXES
+
+VIDEO_SUFFIXES = frozenset((".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"))
+RASTER_SUFFIXES = frozenset((".vrt",))
+SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES | RASTER_SUFFIXES | SLIDE_SUFFIXES
+LARGEST_IMAGE = 64_000_000  # pixels; larger TIFF and JPEG 2000 files are read in windows
+
+Kind = Literal["image", "video", "raster"]  # images are read whole, videos by frames, rasters and slides by windows
+_MAY_BE_RASTERS = frozenset((".jp2", ".tif", ".tiff"))
+# GeoTIFF 1.1 (OGC 19-008r4), 7.1: the pixels' size, tie points, transformation, and the key directory.
+_GEO_TAGS = frozenset((33550, 33922, 34264, 34735))
+
+
+def kind_of(path: Path) -> Kind:
+    """How a file is read: by its suffix; a TIFF or JPEG 2000 file by its header.
+
+    A raster is one with a georeference, with more than 64 million pixels, or of a kind that Pillow does not read.
+    """
+    suffix = path.suffix.lower()
+    if suffix in VIDEO_SUFFIXES:
+        return "video"
+    if suffix in SLIDE_SUFFIXES or suffix in RASTER_SUFFIXES:
+        return "raster"
+    return "raster" if suffix in _MAY_BE_RASTERS and _is_raster(path) else "image"
+
+
+def _is_raster(path: Path) -> bool:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's of large images, which is what is looked for
+            with Image.open(path) as image:
+                georeferenced = not _GEO_TAGS.isdisjoint(getattr(image, "tag_v2", ()))
+                return georeferenced or image.width * image.height > LARGEST_IMAGE
+    except (Image.DecompressionBombError, UnidentifiedImageError):
+        return True
+    except Exception:
+        return False  # whoever reads the image says what is wrong with it
+
+
+KINDS = SourceKinds(
+    suffixes=SUFFIXES,
+    kind_of=kind_of,
+    what="image to segment",
+    listed=f"{', '.join(sorted(IMAGE_SUFFIXES))}, or videos, rasters or slides",
+    options="something to segment. Give --source IMAGE, FOLDER, 'GLOB', VIDEO, RASTER or SLIDE.",
+)

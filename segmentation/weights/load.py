@@ -1,0 +1,53 @@
+"""A segmenter from a checkpoint, or from a network of segmentation-models-pytorch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from engine.errors import InputError
+from engine.training.checkpoints import read_checkpoint
+from segmentation.data.classes import MaskClasses
+from segmentation.network.family import SegmenterArchitecture
+from segmentation.network.model import Segmenter
+from segmentation.weights.smp import load_smp
+
+
+def load_network(source: str | Path, *, freezing: Mapping[str, Any] | None = None, **overrides: Any) -> Segmenter:
+    """The bare network, in evaluation mode on the CPU: to train it further, or as a part of another network.
+
+    Args:
+        source: a checkpoint written by `python -m segmentation fit`, or a folder that smp's `save_pretrained` wrote,
+            or a file with such a network's state dict (see `segmentation.weights.smp.load_smp`).
+        freezing: the constructor's `frozen_stages`, `freeze_norm` and `grad_checkpointing`.
+        overrides: fields of `SegmenterArchitecture` that hold no weights; an `output_stride` changes the atrous rates
+            with it. For weights of smp, the arguments of `load_smp` as well.
+
+    Raises:
+        InputError: the file is missing, damaged or of another kind, or the weights do not fit what was asked for.
+    """
+    path = Path(source)
+    if path.is_dir() or "encoder" in overrides:
+        return load_smp(source, freezing=freezing, **overrides).to(memory_format=torch.channels_last)
+    checkpoint = read_checkpoint(path, "segmentation")
+    state = {key.removeprefix("segmenter."): value for key, value in checkpoint.state_dict.items()}
+    settings = checkpoint.model
+    config = SegmenterArchitecture.from_dict({"name": settings["member"], **settings["architecture"]})
+    if "output_stride" in overrides:
+        config = config.at_stride(overrides["output_stride"])  # with the rates that go with it
+    config = SegmenterArchitecture.from_dict({**config.to_dict(), **overrides})
+    network = Segmenter(config, classes=MaskClasses.from_dict(settings["classes"]), **(freezing or {}))
+    own = network.state_dict()
+    wrong = [key for key in own if key not in state or own[key].shape != state[key].shape]
+    wrong += [key for key in state if key not in own]
+    if wrong:
+        msg = (
+            f"'{source}' does not fit the architecture that was asked for: {len(wrong)} weights differ, such as "
+            f"'{wrong[0]}'. Leave out what changes them."
+        )
+        raise InputError(msg)
+    network.load_state_dict(state)
+    return network.eval().to(memory_format=torch.channels_last)
