@@ -186,6 +186,7 @@ def _allowed(types: str) -> tuple[str, list[str]]:
     names = [name for group in re.findall(r"Literal\[(.*?)\]", types) for name in re.findall(r"'([^']*)'", group)]
     text = re.sub(r"(?:typing\.)?Literal\[(.*?)\]", r"\1", types)
     text = re.sub(r"<class '(?:[\w.]*\.)?(\w+)'>", lambda m: _WORDS.get(m[1], m[1]), text)
+    text = re.sub(r"tuple\[(jsonargparse\.typing\.\w+)(?:, (?:\1|\.\.\.))*\]", r"a list, each \1", text)
     text = re.sub(r"jsonargparse\.typing\.(\w+)", lambda m: _WORDS.get(m[1], m[1]), text)
     return re.sub(r"\s+", " ", text.replace("typing.", "")), names
 
