@@ -80,6 +80,23 @@ def test_only_the_last_layer_knows_lightning():
     assert users == WITH_LIGHTNING
 
 
+# Where the engine may name a network or a data set: as the source of a formula. (The scenes write both data sets' files.)
+SOURCES = {
+    "engine/training/averaging.py": "TensorFlow's `ExponentialMovingAverage(num_updates=t)`, which the official",
+    "engine/training/recipe.py": "EfficientNet paper",
+    "engine/training/sync_norm.py": "every activation of an EfficientNet",
+}
+
+
+def test_the_engine_knows_no_task():
+    words = re.compile("EfficientDet|EfficientNet|BiFPN|COCO|Cityscapes|DeepLab|mIoU")
+    for path in (ROOT / "engine").rglob("*.py"):
+        if path.is_relative_to(ROOT / "engine/scenes"):
+            continue
+        named = [line for line in path.read_text().splitlines() if words.search(line)]
+        assert not named or all(SOURCES[name_of(path)] in line for line in named), (name_of(path), named)
+
+
 @pytest.mark.parametrize("path", MODULES + TESTS, ids=name_of)
 def test_every_file_is_one_room(path):
     text = path.read_text()

@@ -21,7 +21,7 @@ from engine.errors import InputError
 from engine.numbers import ClosedUnitInterval, NonNegativeFloat, NonNegativeInt, PositiveFloat, ZeroToBelowOne
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Optimizer(Checked):
     """The optimiser and its step size.
 
@@ -39,7 +39,7 @@ class Optimizer(Checked):
     """
 
     name: Literal["sgd", "rmsprop", "adamw"] = "sgd"
-    lr: PositiveFloat
+    lr: PositiveFloat = 0.01
     lr_batch: NonNegativeInt = 0
     momentum: ZeroToBelowOne = 0.9
     weight_decay: NonNegativeFloat = 0.0
