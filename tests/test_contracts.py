@@ -11,13 +11,13 @@ import pytest
 from tests import contracts
 
 ROOT = Path(__file__).parents[1]
-BREACH = '''
+BREACH = """
 from detection.data.contracts import DetectionData
 from segmentation.data.module import SegmentationDataModule
 
 def breach(masks: SegmentationDataModule) -> DetectionData:
     return masks
-'''
+"""
 
 
 def mypy(*arguments: str) -> str:

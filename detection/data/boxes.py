@@ -154,11 +154,12 @@ class BoxTable:
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, np.ndarray):
-                shared = value.base  # the tensor, where an earlier worker was sent it
-                if not isinstance(shared, torch.Tensor) or shared.shape != value.shape or not shared.is_shared():
-                    shared = torch.from_numpy(value).share_memory_()
-                    object.__setattr__(self, field.name, shared.numpy())  # else this process would hold both
-                value = shared
+                sent: object = value.base  # the tensor, where an earlier worker was sent it
+                if isinstance(sent, torch.Tensor) and sent.is_shared() and sent.shape == value.shape:
+                    value = sent
+                else:
+                    value = torch.from_numpy(value).share_memory_()
+                    object.__setattr__(self, field.name, value.numpy())  # else this process would hold both
             state[field.name] = value
         return state
 

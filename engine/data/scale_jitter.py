@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
 
 import albumentations
 import numpy as np
@@ -25,7 +25,9 @@ class ScaleJitter(albumentations.DualTransform):
         self.scale_min = scale_min
         self.scale_max = scale_max
 
-    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+    def get_params_dependent_on_data(
+        self, params: Mapping[str, tuple[int, ...]], data: Mapping[str, npt.NDArray[np.generic]]
+    ) -> dict[str, tuple[int, int]]:
         """Draw the scaled size and the offset of the crop, both in scaled pixels."""
         factor = self.py_random.uniform(self.scale_min, self.scale_max)
         target_h, target_w = (max(1, int(factor * side)) for side in self.canvas_hw)
@@ -46,7 +48,7 @@ class ScaleJitter(albumentations.DualTransform):
         scaled_hw: tuple[int, int],
         offset_yx: tuple[int, int],
         crop_hw: tuple[int, int],
-        **_: Any,
+        **_: object,
     ) -> UInt8Array:
         """Resize the part of the (H, W, 3) image that the crop shows."""
         if scaled_hw == crop_hw:
@@ -60,13 +62,13 @@ class ScaleJitter(albumentations.DualTransform):
 
     def apply_to_mask(
         self,
-        mask: npt.NDArray[Any],
+        mask: npt.NDArray[np.integer],
         *,
         scaled_hw: tuple[int, int],
         offset_yx: tuple[int, int],
         crop_hw: tuple[int, int],
-        **_: Any,
-    ) -> npt.NDArray[Any]:
+        **_: object,
+    ) -> npt.NDArray[np.integer]:
         """The same part of the (H, W) labels."""
         return resize_labels(mask, scaled_hw, crop_hw, offset_yx)
 
@@ -77,7 +79,7 @@ class ScaleJitter(albumentations.DualTransform):
         scaled_hw: tuple[int, int],
         offset_yx: tuple[int, int],
         crop_hw: tuple[int, int],
-        **_: Any,
+        **_: object,
     ) -> FloatArray:
         """Boxes (N, 4+) as fractions of the source become fractions of the crop; they may reach past it."""
         scaled, offset, crop = (np.array([y_x[1], y_x[0]] * 2) for y_x in (scaled_hw, offset_yx, crop_hw))

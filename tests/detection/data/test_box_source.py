@@ -127,7 +127,7 @@ def test_found_boxes_score_the_same_against_table_file_and_object(folder: Path, 
     file = as_coco(table, tmp_path / "boxes.json")
     truth = GroundTruth.of(table)
     found = np.column_stack(
-        [truth.annotation_image_ids, truth.boxes_xywh + [[3, 0, 4, 0]], np.linspace(0, 1, 6),
+        [truth.annotation_image_ids, truth.boxes_xywh + np.array([3, 0, 4, 0]), np.linspace(0, 1, 6),
          truth.annotation_category_ids]
     )  # fmt: skip
     scores = evaluate_boxes(table, found)
