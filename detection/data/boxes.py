@@ -154,11 +154,13 @@ class BoxTable:
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, np.ndarray):
-                tensor = torch.from_numpy(value).share_memory_()
-                object.__setattr__(self, field.name, tensor.numpy())  # else this process would hold both
-                state[field.name] = tensor
-            else:
-                state[field.name] = value
+                sent: object = value.base  # the tensor, where an earlier worker was sent it
+                if isinstance(sent, torch.Tensor) and sent.is_shared() and sent.shape == value.shape:
+                    value = sent
+                else:
+                    value = torch.from_numpy(value).share_memory_()
+                    object.__setattr__(self, field.name, value.numpy())  # else this process would hold both
+            state[field.name] = value
         return state
 
     def __setstate__(self, state: dict[str, object]) -> None:

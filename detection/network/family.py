@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from backbones.scaling import member_phi, round_channels, scaled_name
 from engine.errors import InputError, check_choice
@@ -150,20 +150,31 @@ class DetectorOverrides(Overrides, of=DetectorArchitecture):
 
 
 def _standard(
-    phi: int, backbone: int, size: int, channels: int, cells: int, repeats: int, **other: Any
+    phi: int,
+    backbone: int,
+    size: int,
+    channels: int,
+    cells: int,
+    repeats: int,
+    *,
+    fusion: Fusion = "fast_attention",
+    max_level: int = 7,
+    anchor_scale: float = 4.0,
+    name: str | None = None,
 ) -> DetectorArchitecture:
-    name = other.pop("name", f"d{phi}")
     # The official code drops no path in B0 (hparams_config.py: survival_prob is None for D0).
     drop_path = 0.0 if backbone == 0 else 0.2
     return DetectorArchitecture(
-        name,
+        name or f"d{phi}",
         f"tf_efficientnet_b{backbone}",
         (size, size),
         channels,
         cells,
         repeats,
+        fusion=fusion,
+        max_level=max_level,
+        anchor_scale=anchor_scale,
         drop_path=drop_path,
-        **other,
     )
 
 

@@ -203,6 +203,7 @@ def _allowed(types: str, restricted: Mapping[str, str] = {}) -> tuple[str, list[
     text = re.sub(r"(?:typing\.)?Literal\[(.*?)\]", r"\1", types)
     words = {**restricted, **_WORDS}
     text = re.sub(r"<class '(?:[\w.]*\.)?(\w+)'>", lambda match: words.get(match[1], match[1]), text)
+    text = re.sub(r"tuple\[(jsonargparse\.typing\.\w+)(?:, (?:\1|\.\.\.))*\]", r"a list, each \1", text)
     text = re.sub(r"jsonargparse\.typing\.(\w+)", lambda match: words.get(match[1], match[1]), text)
     return re.sub(r"\s+", " ", text.replace("typing.", "")), names
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
 
 import albumentations
 import numpy as np
@@ -25,7 +25,9 @@ class ScaleJitter(albumentations.DualTransform):
         self.scale_min = scale_min
         self.scale_max = scale_max
 
-    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+    def get_params_dependent_on_data(
+        self, params: Mapping[str, tuple[int, ...]], data: Mapping[str, npt.NDArray[np.uint8]]
+    ) -> dict[str, tuple[int, int]]:
         """Draw the scaled size and the offset of the crop, both in scaled pixels."""
         factor = self.py_random.uniform(self.scale_min, self.scale_max)
         target_h, target_w = (max(1, int(factor * side)) for side in self.canvas_hw)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from engine.data.augment import Augmentation, Augmenter, albumentations_library, build_transform
 from engine.numbers import ClosedUnitInterval, PositiveFloat
@@ -47,7 +46,7 @@ class JointAugmentation(Augmentation):
         from engine.data.scale_jitter import ScaleJitter
 
         # Turned before the crop, as a turned crop would not be the canvas's shape any more.
-        transforms: list[Any] = [library.RandomRotate90(p=1.0)] if self.rotate90 else []
+        transforms: list[object] = [library.RandomRotate90(p=1.0)] if self.rotate90 else []
         transforms.append(ScaleJitter(canvas_hw, self.scale_min, self.scale_max))
         transforms += [library.HorizontalFlip(p=self.hflip)] if self.hflip else []
         transforms += [library.VerticalFlip(p=self.vflip)] if self.vflip else []

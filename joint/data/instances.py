@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -41,7 +41,7 @@ class InstanceBoxes(NamedTuple):
     iscrowd: npt.NDArray[np.bool_]
 
 
-def boxes_of(instance_ids: npt.NDArray[np.integer[Any]], classes: Sequence[str] = CLASSES) -> InstanceBoxes:
+def boxes_of(instance_ids: npt.NDArray[np.integer], classes: Sequence[str] = CLASSES) -> InstanceBoxes:
     """The tight boxes of an instance map.
 
     Every connected part of a group gets a box of its own: a box around two groups at the ends of a street would excuse
@@ -78,7 +78,7 @@ class _Extents(NamedTuple):
 _PER_PARTS = 1 << 24  # more than an image has parts
 
 
-def _extents(ids: npt.NDArray[np.integer[Any]]) -> _Extents:
+def _extents(ids: npt.NDArray[np.integer]) -> _Extents:
     """Box and area of every id but 0 in an (H, W) map, in ascending order of id; from its runs along the rows."""
     width = ids.shape[1]
     flat = ids.ravel().astype(np.int64)
@@ -100,7 +100,7 @@ def _extents(ids: npt.NDArray[np.integer[Any]]) -> _Extents:
 
 
 def _parts(
-    instance_ids: npt.NDArray[np.integer[Any]], is_group: npt.NDArray[np.bool_], wanted: Sequence[int]
+    instance_ids: npt.NDArray[np.integer], is_group: npt.NDArray[np.bool_], wanted: Sequence[int]
 ) -> npt.NDArray[np.int64]:
     """The connected parts of groups, numbered from label id * `_PER_PARTS`; 0 elsewhere."""
     parts = np.zeros(instance_ids.shape, dtype=np.int64)
@@ -151,8 +151,8 @@ def write_boxes(
         msg = f"'{without[0].mask}' has no '_instanceIds.png' beside it. Give the gtFine folder as Cityscapes ships it."
         raise InputError(msg)
     folder = Path(root, "leftImg8bit", split)
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
+    images: list[dict[str, object]] = []
+    annotations: list[dict[str, object]] = []
     paths = [pair.instances for pair in files.pairs if pair.instances is not None]
     for pair, (size_hw, found) in zip(files.pairs, _read_all(paths, names, workers), strict=True):
         image_id = len(images) + 1
@@ -174,7 +174,7 @@ def write_boxes(
     description = f"boxes of Cityscapes' instance ids, {split}"
     content = {"images": images, "annotations": annotations, "categories": categories}
     write_json(target, {"info": {"description": description}, "licenses": [], **content})
-    crowds = sum(annotation["iscrowd"] for annotation in annotations)
+    crowds = sum(annotation["iscrowd"] == 1 for annotation in annotations)
     return f"{len(images)} images, {len(annotations) - crowds} things, {crowds} groups: {target}"
 
 

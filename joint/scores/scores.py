@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 from detection.scores.metric import BoxScores
 from segmentation.scores.metric import SegmentationScores
@@ -40,7 +39,7 @@ class JointScores:
             numbers |= {} if scores is None else scores.as_dict(prefix)
         return numbers
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """All numbers as JSON takes them; what does not exist is null."""
         boxes = None if self.boxes is None else self.boxes.to_dict()
         joint = None if math.isnan(self.joint) else self.joint

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from types import ModuleType
+from typing import ClassVar, Protocol
 
 import numpy as np
 
@@ -77,7 +79,7 @@ class SegmentationAugmentation(Checked):
         from segmentation.data.scale_crop import ScaleCrop
 
         # Turned before the crop, as a turned crop would not be the crop's shape any more.
-        transforms: list[Any] = [library.RandomRotate90(p=1.0)] if self.rotate90 else []
+        transforms: list[object] = [library.RandomRotate90(p=1.0)] if self.rotate90 else []
         transforms.append(ScaleCrop(crop_hw, self.scale_min, self.scale_max, self.max_class_ratio))
         if self.hflip:
             transforms.append(library.HorizontalFlip(p=self.hflip))
@@ -87,12 +89,12 @@ class SegmentationAugmentation(Checked):
         transforms.extend(build_transform(entry) for entry in self.extra)
         return _Crops(Augmenter(transforms, crop_hw, fill_color))
 
-    def _photometric(self, library: Any) -> list[Any]:
+    def _photometric(self, library: ModuleType) -> list[object]:
         still = {"brightness": (1.0, 1.0), "contrast": (1.0, 1.0), "saturation": (1.0, 1.0), "hue": (0.0, 0.0)}
         saturation = {**still, "saturation": (1.0 - self.saturation, 1.0 + self.saturation)}
         hue = {**still, "hue": (-self.hue, self.hue)}
         linear = library.RandomBrightnessContrast
-        changes: list[tuple[float, Any, dict[str, Any]]] = [
+        changes: list[tuple[float, Callable[..., object], Mapping[str, object]]] = [
             (self.brightness, linear, {"brightness_limit": self.brightness, "contrast_limit": 0.0}),
             (self.contrast, linear, {"brightness_limit": 0.0, "contrast_limit": self.contrast}),
             (self.saturation, library.ColorJitter, saturation),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -42,7 +41,7 @@ def class_list(given: object, what: str = "the class list") -> MaskClasses:
     Raises:
         InputError: it is neither, has another key, or its entries are no names, numbers or colours.
     """
-    content: Mapping[str, Any] = given if isinstance(given, Mapping) else {"names": given}
+    content: Mapping[str, object] = given if isinstance(given, Mapping) else {"names": given}
     for key in content:
         check_choice(f"{what}: key", key, _KEYS)
     names = _checked(content.get("names"), f"{what}: names")
@@ -57,10 +56,16 @@ def class_list(given: object, what: str = "the class list") -> MaskClasses:
     if any(type(number) is not int for number in numbers) or any(len(color) != 3 for color in colors):
         msg = f"{what}: label_ids are whole numbers and colors are three each, such as [220, 20, 60]."
         raise InputError(msg)
-    return MaskClasses(tuple(names), tuple(label_ids), tuple((r, g, b) for r, g, b in colors))
+    return MaskClasses.from_dict(
+        {
+            "names": [name for name in names if isinstance(name, str)],
+            "label_ids": [value for value in label_ids if isinstance(value, int)],
+            "colors": [[value for value in color if isinstance(value, int)] for color in colors],
+        }
+    )
 
 
-def _checked(given: object, what: str) -> list[Any]:
+def _checked(given: object, what: str) -> list[object]:
     if not isinstance(given, list | tuple):
         msg = f"{what} is {given!r}, no list. {_EXAMPLE}"
         raise InputError(msg)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,14 @@ from engine.prediction.pictures import Rgb as Rgb
 from engine.prediction.pictures import class_color
 
 MOST_CLASSES = 255
+
+
+class StoredMaskClasses(TypedDict):
+    """A class list as a checkpoint stores it; each colour is three numbers."""
+
+    names: Sequence[str]
+    label_ids: NotRequired[Sequence[int]]
+    colors: NotRequired[Sequence[Sequence[int]]]
 
 
 @dataclass(frozen=True)
@@ -89,13 +97,13 @@ class MaskClasses:
         table[: len(self)] = self.colors
         return table
 
-    def to_dict(self) -> dict[str, list[Any]]:
+    def to_dict(self) -> StoredMaskClasses:
         """Plain lists, as a checkpoint stores them."""
-        colors = [list(color) for color in self.colors]
+        colors: list[Sequence[int]] = [list(color) for color in self.colors]
         return {"names": list(self.names), "label_ids": list(self.label_ids), "colors": colors}
 
     @classmethod
-    def from_dict(cls, stored: Mapping[str, Sequence[Any]]) -> MaskClasses:
+    def from_dict(cls, stored: StoredMaskClasses) -> MaskClasses:
         """The inverse of `to_dict`."""
         colors = tuple((int(r), int(g), int(b)) for r, g, b in stored.get("colors", ()))
         return cls(tuple(stored["names"]), tuple(stored.get("label_ids", ())), colors)

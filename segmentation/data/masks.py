@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageFile
 
 from engine.data.images import UInt8Array, opened
 from engine.errors import MOST_LISTED, InputError, check_choice
@@ -53,14 +53,15 @@ class MaskReader:
                 "Give two: the background's and the object's."
             )
             raise InputError(msg)
-        taken: set[Any] = set()
+        taken: list[str] = []
         if self.mask_format == "index":
-            taken = set(self.classes.label_ids) & set(self.ignore_values or ())
+            taken = [str(value) for value in sorted(set(self.classes.label_ids) & set(self.ignore_values or ()))]
         elif self.mask_format == "color":
             _check_colors(self.classes)
-            taken = set(self.classes.colors) & {tuple(color) for color in self.ignore_colors}
+            ignored = {tuple(color) for color in self.ignore_colors}
+            taken = [str(color) for color in sorted(set(self.classes.colors) & ignored)]
         if taken:
-            msg = f"{min(taken)} is both ignored and a class's. Take it from the ignored values or from the class list."
+            msg = f"{taken[0]} is both ignored and a class's. Take it from the ignored values or from the class list."
             raise InputError(msg)
 
     def __call__(self, path: Path) -> UInt8Array:
@@ -91,7 +92,7 @@ class MaskReader:
             return self.ignore_values
         return () if IGNORED in self.classes.label_ids else (IGNORED,)
 
-    def _check_values(self, values: npt.NDArray[Any], path: Path) -> None:
+    def _check_values(self, values: npt.NDArray[np.integer], path: Path) -> None:
         known = {*self.classes.label_ids, *self._ignored}
         if values.dtype == np.uint8:
             counts = np.bincount(values.ravel(), minlength=256)
@@ -153,7 +154,7 @@ class MaskReader:
         return rows[places]
 
 
-def read_values(path: Path, mask_format: str = "index") -> npt.NDArray[Any]:
+def read_values(path: Path, mask_format: str = "index") -> npt.NDArray[np.integer]:
     """The (H, W) values of a mask with one value a pixel: uint8, or wider for masks of 16 bits.
 
     Raises:
@@ -201,8 +202,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 
 def _raw_mode(image: Image.Image) -> str:
     """How the file stores its pixels, such as "L;4" for grey of four bits."""
-    tiles: Any = getattr(image, "tile", None)
-    arguments = tiles[0][3] if tiles else ""
+    arguments = image.tile[0][3] if isinstance(image, ImageFile.ImageFile) and image.tile else ""
     return str(arguments if isinstance(arguments, str) else next(iter(arguments or ()), ""))
 
 

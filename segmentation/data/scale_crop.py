@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
+import numpy.typing as npt
 
 from engine.data.augment import IGNORED
 from engine.data.images import UInt8Array, resize_labels
@@ -26,7 +27,9 @@ class ScaleCrop(ScaleJitter):
         super().__init__(crop_hw, scale_min, scale_max)
         self.max_class_ratio = max_class_ratio
 
-    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+    def get_params_dependent_on_data(
+        self, params: Mapping[str, tuple[int, ...]], data: Mapping[str, npt.NDArray[np.uint8]]
+    ) -> dict[str, tuple[int, int]]:
         """Draw the scaled size and the offset of the crop, both in scaled pixels."""
         factor = self.py_random.uniform(self.scale_min, self.scale_max)
         height, width = (max(1, round(factor * side)) for side in params["shape"][:2])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from engine.errors import InputError, check_choice
 from engine.numbers import AboveZeroToOne, OpenUnitInterval, PositiveInt, ZeroToBelowOne
@@ -131,7 +131,7 @@ FAMILY: dict[str, SegmenterArchitecture] = {
 }
 
 
-def architecture(member: str, **overrides: Any) -> SegmenterArchitecture:
+def architecture(member: str, **overrides: object) -> SegmenterArchitecture:
     """The network of a member, with single values in place of its own.
 
     Output stride and rates follow the decoder where they are not given.
@@ -143,9 +143,10 @@ def architecture(member: str, **overrides: Any) -> SegmenterArchitecture:
     given = {key: value for key, value in overrides.items() if value is not None}
     for key in given:
         check_choice("field of the architecture", key, SegmenterOverrides.names())
-    decoder = given.get("decoder", FAMILY[member].decoder)
+    decoder = str(given.get("decoder", FAMILY[member].decoder))
     stride = given.get("output_stride", strides(decoder)[0])
-    usual = FAMILY[member].to_dict() | {"output_stride": stride, "atrous_rates": RATES.get(stride, RATES[16])}
+    rates = RATES.get(stride, RATES[16]) if isinstance(stride, int) else RATES[16]
+    usual = FAMILY[member].to_dict() | {"output_stride": stride, "atrous_rates": rates}
     config = SegmenterArchitecture.from_dict(usual | given)
     # A checkpoint says all fields, also those that mean nothing to its decoder.
     misplaced = [key for key in _DEEPLAB_FIELDS if getattr(config, key) != tuples(usual[key])]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import cv2
 import numpy as np
@@ -106,7 +105,7 @@ def _bounding_box(mask: BoolArray) -> tuple[slice, slice]:
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
-def _near(mask: BoolArray, reach: float) -> npt.NDArray[Any]:
+def _near(mask: BoolArray, reach: float) -> BoolArray:
     """Where a pixel of the mask lies within `reach` pixels."""
     apart = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     # Squares of distances are whole numbers; rounded, they no longer carry the float32 root's error.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -62,7 +61,7 @@ class SegmentationScores:
         numbers |= {name: _mean(values) for name, values in means.items() if values}
         return {prefix + name: value for name, value in numbers.items()}
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """All numbers as JSON takes them; what does not exist is null."""
         whole = {name: None if math.isnan(value) else value for name, value in self.as_dict("").items()}
         names = ("class_ious", "class_iious", "category_ious", "category_iious", "boundary_fs")

@@ -142,7 +142,8 @@ class TestMemory:
     def test_a_spawned_worker_gets_shared_memory(self, file: Path) -> None:
         read = CocoAnnotations.read(written(file, small_set()))
         sent = bytes(ForkingPickler.dumps(read))
-        received = pickle.loads(sent)
+        second = bytes(ForkingPickler.dumps(read))  # another worker gets the same memory, not a copy
+        received, other = pickle.loads(sent), pickle.loads(second)
         columns = [name for name, value in vars(read).items() if isinstance(value, np.ndarray)]
         assert len(columns) == 9
         for name in columns:
@@ -150,6 +151,7 @@ class TestMemory:
             # Both look at the same memory, and at the tensor in it that torch shares.
             getattr(received, name).flat[0] = 1
             assert getattr(read, name).flat[0] == 1
+            assert getattr(other, name).flat[0] == 1
             assert torch.from_numpy(getattr(read, name)).untyped_storage().data_ptr() == getattr(read, name).ctypes.data
         received.boxes_xywh[0, 0] = 42.0
         assert read.boxes_xywh[0, 0] == 42.0
