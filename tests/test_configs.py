@@ -42,8 +42,8 @@ def header(path):
 
 
 @functools.cache
-def parser(task):
-    """The parser of `python -m TASK fit`."""
+def parser(task, command="fit"):
+    """The parser of `python -m TASK COMMAND`, where the command is one of the trainer's."""
     from engine.cli.effdense_cli import EffDenseCLI
 
     if task == "detection":
@@ -64,7 +64,7 @@ def parser(task):
 
     class Halted(EffDenseCLI):
         def parse_arguments(self, parser, args):
-            raise Built(parser.commands.choices["fit"])
+            raise Built(parser.commands.choices[command])
 
     with pytest.raises(Built) as caught:
         Halted(Task, Data, [], trainer_class=Trainer)
