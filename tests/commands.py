@@ -6,6 +6,7 @@ import re
 import runpy
 import shlex
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -62,7 +63,9 @@ def commands(line: str) -> list[Command]:
 
 def run(command: Command) -> int:
     """Run `python -m PROGRAM ARGV` in this process and in the working folder; returns the exit status."""
-    with mock.patch.object(sys, "argv", [command.program, *command.argv]):
+    with mock.patch.object(sys, "argv", [command.program, *command.argv]), warnings.catch_warnings():
+        # Another test may have imported the program's `__main__`.
+        warnings.filterwarnings("ignore", message=".*found in sys.modules", category=RuntimeWarning)
         try:
             runpy.run_module(command.program, run_name="__main__")
         except SystemExit as leaving:

@@ -9,7 +9,7 @@ import re
 import pytest
 
 from tests.commands import Command, code_blocks, commands, exists, inline_code, lines, parses, run
-from tests.house.source import PACKAGES, ROOT, name_of
+from tests.house.source import ROOT, name_of
 from tests.test_configs import parser
 
 DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md")]
