@@ -52,12 +52,20 @@ class BoxClasses:
 
     @cached_property
     def class_id_by_category(self) -> Mapping[int, int]:
-        """Output row by COCO category id."""
+        """Output row by COCO category id.
+
+        >>> BoxClasses(("dog", "cat"), (3, 7)).class_id_by_category[7]
+        1
+        """
         return {category_id: row for row, category_id in enumerate(self.category_ids)}
 
     @classmethod
     def from_categories(cls, categories: Iterable[Mapping[str, Any]]) -> BoxClasses:
-        """One row per category in ascending order of id, however the ids start and whatever gaps they have."""
+        """One row per category in ascending order of id, however the ids start and whatever gaps they have.
+
+        >>> BoxClasses.from_categories([{"id": 7, "name": "cat"}, {"id": 3, "name": "dog"}])
+        BoxClasses(names=('dog', 'cat'), category_ids=(3, 7))
+        """
         ordered = sorted(categories, key=lambda category: int(category["id"]))
         return cls(tuple(str(c["name"]) for c in ordered), tuple(int(c["id"]) for c in ordered))
 
