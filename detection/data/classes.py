@@ -33,6 +33,9 @@ class BoxClasses:
 
     Raises:
         InputError: there is no class, the lengths differ, or a category id stands twice.
+
+    >>> BoxClasses(("dog", "cat"), (3, 7)).class_id_by_category[7]
+    1
     """
 
     names: tuple[str, ...]
@@ -52,11 +55,7 @@ class BoxClasses:
 
     @cached_property
     def class_id_by_category(self) -> Mapping[int, int]:
-        """Output row by COCO category id.
-
-        >>> BoxClasses(("dog", "cat"), (3, 7)).class_id_by_category[7]
-        1
-        """
+        """Output row by COCO category id."""
         return {category_id: row for row, category_id in enumerate(self.category_ids)}
 
     @classmethod
