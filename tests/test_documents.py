@@ -9,11 +9,12 @@ import re
 import pytest
 
 from tests.commands import Command, code_blocks, commands, exists, inline_code, lines, parses, run
-from tests.house.source import ROOT, name_of
+from tests.house.source import PACKAGES, ROOT, name_of
 from tests.test_configs import parser
 
-DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md")]
+DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")]
 DOCUMENTS += sorted((ROOT / "docs").glob("*.md"))
+RECORDS = ("CHANGELOG.md", "benchmarks/RESULTS.md")  # they name files and folders, and commands of their time
 TEXTS = {name_of(path): path.read_text() for path in DOCUMENTS}
 LINES = [line for text in TEXTS.values() for kind, block in code_blocks(text) if not kind for line in lines(block)]
 INLINE = [code for text in TEXTS.values() for code in inline_code(text)]
@@ -82,5 +83,9 @@ def test_files_that_the_documents_name_exist():
             assert (ROOT / target).exists(), target
         for folder in re.findall(r"^\| `(\w+/)` \|", text, re.MULTILINE):
             assert (ROOT / folder).is_dir(), folder
+    records = [code for name in RECORDS for code in inline_code((ROOT / name).read_text())]
+    for code in [*INLINE, *records]:
+        if re.fullmatch(rf"(?:{'|'.join([*PACKAGES, 'tests', 'benchmarks', 'configs', 'docs'])})/[\w./-]*", code):
+            assert (ROOT / code).exists(), code
     for name in re.findall(r"^\| `(\w+\.yaml)`", TEXTS["README.md"], re.MULTILINE):
         assert list((ROOT / "configs").glob(f"*/{name}")), name

@@ -19,7 +19,7 @@ ROOMS = {"network", "weights", "data", "scores", "prediction"}
 OWN_ROOMS = {"segmentation": {"inference", "large"}, "joint": {"training"}}
 TASKS = sorted(package for package in PACKAGES if (ROOT / package / "task.py").exists())
 # The thin last layer, by the names of its files and folders; everything else is usable without Lightning.
-SHELL_FILES = {"task.py", "module.py", "trainer.py", "writer.py"}
+SHELL_FILES = {"task.py", "module.py", "trainer.py", "streaming.py", "writer.py"}
 SHELL_FOLDERS = {"engine/cli", "engine/training"}
 
 
