@@ -28,9 +28,10 @@ def with_present_configs(
 ) -> tuple[list[str], list[str]]:
     """The command line with former config files in their present form.
 
-    A former file is recognised by its folder, which has the task's name, and its stem, given as a path or, where
-    configs are found by name, as `detection/coco_d4`. A file that still exists is left alone. The options stand in the
-    place of the file, so that what the command line gives after it still overrides them.
+    A former file is recognised by its stem and, where one is given, its folder, which has the task's name: a path that
+    ends in `detection/coco_d4.yaml`, or a name such as `detection/coco_d4` or `coco_d4`. A file that still exists is
+    left alone. The options stand in the place of the file, so that what the command line gives after it still
+    overrides them.
 
     Args:
         argv: the command line after the program's name.
@@ -49,8 +50,9 @@ def with_present_configs(
     for place, word in enumerate(given):
         joined = word.startswith("--config=")
         path = Path(word.removeprefix("--config=")) if joined else Path(word)
-        found = former.get(path.stem) if path.suffix in ("", ".yaml") and path.parent.name == task else None
-        if found is None or path.exists() or not (joined or (place and given[place - 1] == "--config")):
+        taken = path.suffix in ("", ".yaml") and path.parent.name in ("", task)
+        found = former.get(path.stem) if taken else None
+        if found is None or path.exists() or not (joined or (place and given[place - 1] in ("--config", "-c"))):
             words.append(word)
             continue
         present = path.with_name(found.stem + path.suffix)

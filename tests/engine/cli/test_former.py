@@ -16,12 +16,16 @@ def present(*argv):
     return with_present_configs(argv, "detection", TABLE)
 
 
-@pytest.mark.parametrize("place", ["configs/detection/", "detection/", "../configs/detection/", "/data/detection/"])
+@pytest.mark.parametrize("place", ["", "configs/detection/", "detection/", "../configs/detection/", "/data/detection/"])
 @pytest.mark.parametrize("end", ["", ".yaml"])
 def test_a_former_file_becomes_the_present_one_and_its_options(place, end):
     words, notes = present("fit", "--config", f"{place}coco_d4{end}", "--data.root", "COCO")
     assert words == ["fit", "--config", f"{place}coco{end}", *OPTIONS, "--data.root", "COCO"]
     assert notes == [f"{place}coco_d4{end} is now --config {place}coco{end} --model.member d4 --data.batch_size 8"]
+
+
+def test_the_short_option_is_taken_too():
+    assert present("fit", "-c", "coco_d4")[0] == ["fit", "-c", "coco", *OPTIONS]
 
 
 def test_one_word_with_an_equals_sign_is_taken_too():
