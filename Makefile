@@ -69,4 +69,4 @@ lock:
 	$(BIN)/uv pip compile --quiet --universal --no-emit-index-url --no-header --no-annotate --python-version 3.11 --extra demo --extra fast --extra geo --extra keras --extra ray --extra slides --group dev pyproject.toml --output-file requirements.lock
 
 clean:
-	rm -rf demo-data demo-output demo-segmentation-output demo-joint-output runs
+	rm -rf demo-data demo-output demo-segmentation-output demo-joint-output runs .coverage
