@@ -1,6 +1,8 @@
 # make demo: train, COCO table, pictures, on scenes it generates.   make test: the test suite.
 # make demo-segmentation: the same for segmentation, with the Cityscapes table and overlays.
 # make demo-joint: both from one network, with both tables and boxes over the overlays.
+# make lint: style, types and the rules of the house.   make hooks: the same before each commit.
+# make coverage: the tests, and the lines that they run; fails where the share falls below its floor.
 # Each sets up .venv by itself; all it needs is Python 3.11 or newer and make.
 PYTHON ?= python3
 VENV := .venv
@@ -9,7 +11,7 @@ RUN := demo
 SCENES = $(BIN)/python -m engine.scenes demo-data --train 800 --val 64 --height 256 --width 512 \
 	--classes '["person", "rider", "car", "truck", "bus", "bicycle", "traffic sign"]'
 
-.PHONY: help demo demo-segmentation demo-joint test lint setup lock clean
+.PHONY: help demo demo-segmentation demo-joint test coverage lint hooks setup lock clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -51,13 +53,20 @@ demo-joint: setup
 test: setup
 	$(BIN)/python -m pytest -q -n 2
 
+coverage: setup
+	$(BIN)/python -m pytest -q -n 2 --cov
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/house
+
+hooks: setup
+	$(BIN)/pre-commit install
 
 lock:
 	$(BIN)/uv pip compile --quiet --universal --no-emit-index-url --no-header --no-annotate --python-version 3.11 --extra demo --extra fast --extra geo --extra keras --extra ray --extra slides --group dev pyproject.toml --output-file requirements.lock
 
 clean:
-	rm -rf demo-data demo-output demo-segmentation-output demo-joint-output runs
+	rm -rf demo-data demo-output demo-segmentation-output demo-joint-output runs .coverage

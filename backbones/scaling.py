@@ -147,6 +147,9 @@ def round_channels(channels: int, width: float, divisor: int = 8) -> int:
     """`width` times the channels, to the nearest multiple of `divisor` that loses at most a tenth.
 
     Source: `round_filters` of the official `efficientnet_model.py`.
+
+    >>> [round_channels(channels, 1.4) for channels in (32, 16, 24)]  # stem and first stages of B4
+    [48, 24, 32]
     """
     wanted = channels * width
     rounded = max(divisor, int(wanted + divisor / 2) // divisor * divisor)
@@ -157,6 +160,9 @@ def round_repeats(repeats: int, depth: float, rounding: Rounding = "official") -
     """`depth` times the blocks of a stage, at least one: rounded up as the official `round_repeats`, or to the nearest.
 
     timm knows both, as `depth_trunc` of its `decode_arch_def`.
+
+    >>> round_repeats(3, 1.1), round_repeats(3, 1.1, "nearest")
+    (4, 3)
     """
     wanted = repeats * depth
     return max(1, math.ceil(wanted) if rounding == "official" else _half_up(wanted))
@@ -215,6 +221,9 @@ def scaled_name(
 
     Raises:
         InputError: there is no network at φ.
+
+    >>> scaled_name(1.5), scaled_name(1.5, padding="symmetric")
+    ('tf_efficientnet_phi1.5', 'efficientnet_phi1.5')
     """
     scaled = ScaledNetwork(phi, coefficients, padding, rounding)
     scaled.point  # noqa: B018 - a name is only given to what can be built

@@ -5,7 +5,7 @@
 Both networks are DeepLabv3+ on tf_efficientnet_b0 at output stride 16, and in both every convolution is set to copy
 the pixel under its centre. What is left is geometry: where the network believes that a pixel lies. A picture that is
 dark left of a column and bright from it on is given for each of 16 neighbouring columns, so that the rounding to cells
-averages out, at places all over the width; the drift is where the deep map's edge comes out, less where it is.
+averages out, at places all over the width; the drift is the place of the edge in the deep map minus its true place.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ compared with it: the norm of the difference over the norm of the map less its m
 maps give 1.41, and small ones less, as the borders leave the same trace in both. The weights are random, and the same
 on all strides of one network; gates are drawn wide enough to matter, and batch norms hold the statistics of random
 images, so that no activation vanishes or explodes. smp's cells may start anywhere: its smallest difference of all
-starts is printed. Behind the table stands what the option costs in time.
+starts is printed. After the table comes the time that the option costs.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Segment a raster that does not fit into memory and tell the peak of what it took.
+"""Segment a raster that does not fit into memory, and report the peak of the memory that this takes.
 
     python benchmarks/huge_raster.py --threads 2
 
 A generated GeoTIFF of 20,000 x 20,000 RGB pixels is segmented into Cityscapes' 19 classes by an untrained network, in
-a process of its own, whose largest resident memory the kernel keeps (VmHWM). With `--height` less is computed: memory
-depends on the width alone. `--gigabytes` makes it fail where the peak is above.
+a process of its own, whose largest resident memory the kernel keeps (VmHWM). A smaller `--height` takes less time and
+as much memory, which depends on the width alone. With `--gigabytes` the script fails if the peak is above that.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Train the joint network and each of its tasks alone on the same images, for as many steps, and compare the scores.
+"""Train the joint network and each task alone on the same images for equally many steps, and compare the scores.
 
     make demo-joint                                                    (makes the street scenes)
     python benchmarks/joint_beside_single.py streets demo-data --seeds 0 1 2

@@ -24,7 +24,11 @@ class SampleError(InputError):
 
 
 def did_you_mean(given: str, allowed: Iterable[str]) -> str:
-    """A hint with the nearest allowed name, e.g. `" Did you mean 'sgd'?"`, or an empty string."""
+    """A hint with the nearest allowed name, or an empty string.
+
+    >>> did_you_mean("sdg", ["sgd", "adamw"])
+    " Did you mean 'sgd'?"
+    """
     matches = difflib.get_close_matches(given, list(allowed), n=1, cutoff=0.6)
     return f" Did you mean '{matches[0]}'?" if matches else ""
 
@@ -34,6 +38,10 @@ def check_choice(what: str, given: object, allowed: Iterable[str]) -> None:
 
     Raises:
         InputError: it is not; the message lists what is allowed and the nearest of them.
+
+    >>> check_choice("optimizer", "sdg", ["sgd", "adamw"])
+    Traceback (most recent call last):
+    engine.errors.InputError: optimizer 'sdg' is unknown; allowed: sgd, adamw. Did you mean 'sgd'?
     """
     names = list(allowed)
     if given not in names:

@@ -40,6 +40,9 @@ class BoxClasses:
 
     Raises:
         InputError: there is no class, the lengths differ, or a category id stands twice.
+
+    >>> BoxClasses(("dog", "cat"), (3, 7)).class_id_by_category[7]
+    1
     """
 
     names: tuple[str, ...]
@@ -65,6 +68,9 @@ class BoxClasses:
     @classmethod
     def in_order(cls, categories: Iterable[tuple[str, int]]) -> BoxClasses:
         """One row per category, name and id, in ascending order of id, however they start and whatever gaps they have.
+
+        >>> BoxClasses.in_order([("cat", 7), ("dog", 3)])
+        BoxClasses(names=('dog', 'cat'), category_ids=(3, 7))
 
         Raises:
             InputError: there is none, or an id stands twice.

@@ -21,6 +21,13 @@ def make_anchors(canvas_hw: tuple[int, int], config: DetectorArchitecture) -> Te
     Args:
         canvas_hw: height and width, multiples of the coarsest stride.
         config: levels, scale, octaves and ratios.
+
+    >>> from detection.network.family import architecture
+    >>> anchors = make_anchors((512, 512), architecture("d0"))  # nine in each cell of strides 8 to 128
+    >>> len(anchors) == 9 * sum((512 // stride) ** 2 for stride in (8, 16, 32, 64, 128))
+    True
+    >>> anchors[0].tolist()  # a square of four strides around the middle of the first cell
+    [-12.0, -12.0, 20.0, 20.0]
     """
     exponents = torch.arange(config.anchor_octaves, dtype=torch.float64) / config.anchor_octaves
     shapes = torch.tensor(config.anchor_ratios, dtype=torch.float64)
@@ -70,6 +77,10 @@ def encode_boxes(boxes_xyxy: Tensor, anchors_xyxy: Tensor) -> Tensor:
     """Boxes relative to anchors: (..., 4) deltas in the order ty, tx, th, tw.
 
     Centres in anchor sizes, sizes as logarithms. Boxes must have positive width and height.
+
+    >>> anchor = torch.tensor([0.0, 0.0, 10.0, 10.0])
+    >>> encode_boxes(torch.tensor([5.0, 0.0, 15.0, 10.0]), anchor).tolist()  # half an anchor to the right
+    [0.0, 0.5, 0.0, 0.0]
     """
     centre, size = _centres_and_sizes(boxes_xyxy)
     anchor_centre, anchor_size = _centres_and_sizes(anchors_xyxy)

@@ -28,7 +28,12 @@ class Matches(NamedTuple):
 
 
 def pairwise_iou(boxes_xyxy: Tensor, anchors_xyxy: Tensor) -> Tensor:
-    """IoU of every box with every anchor: (B, N, 4) and (R, 4) to (B, N, R); boxes without area give 0."""
+    """IoU of every box with every anchor: (B, N, 4) and (R, 4) to (B, N, R); boxes without area give 0.
+
+    >>> box, half, beside = [0.0, 0.0, 2.0, 2.0], [0.0, 0.0, 1.0, 2.0], [2.0, 0.0, 4.0, 2.0]
+    >>> pairwise_iou(torch.tensor([[box]]), torch.tensor([box, half, beside])).tolist()
+    [[[1.0, 0.5, 0.0]]]
+    """
     # Side by side, as B * N * R pairs of numbers would be the largest tensors of a training step.
     left, top, right, bottom = boxes_xyxy[..., None, :].unbind(-1)
     anchor_left, anchor_top, anchor_right, anchor_bottom = anchors_xyxy.unbind(-1)

@@ -214,6 +214,12 @@ class Letterbox:
 
         Sides are truncated as in google/automl `dataloader.py` and effdet `ResizePad`, so that published
         weights see the pixels they were evaluated on.
+
+        >>> box = Letterbox.fit(image_hw=(100, 200), canvas_hw=(512, 512))
+        >>> box.scale, box.scaled_hw
+        (2.56, (256, 512))
+        >>> box.to_image([[0, 0, 256, 128]]).tolist()
+        [[0.0, 0.0, 100.0, 50.0]]
         """
         height, width = image_hw
         scale = min(canvas_hw[0] / height, canvas_hw[1] / width)

@@ -55,7 +55,11 @@ class Optimizer(Checked):
             raise InputError(msg)
 
     def scaled_lr(self, global_batch: int) -> float:
-        """The peak learning rate for a global batch (images per optimiser step over all devices)."""
+        """The peak learning rate for a global batch (images per optimiser step over all devices).
+
+        >>> Optimizer(lr=0.08, lr_batch=64).scaled_lr(128)
+        0.16
+        """
         return self.lr * global_batch / self.lr_batch if self.lr_batch else self.lr
 
 
@@ -139,6 +143,10 @@ def lr_factor(step: int, total_steps: int, warmup_steps: int, schedule: Schedule
         total_steps: Number of optimiser steps of the whole training.
         warmup_steps: Number of steps of the warm-up.
         schedule: The course.
+
+    >>> poly = Schedule("poly", warmup_start=0.1, power=0.9)
+    >>> [round(lr_factor(step, 110, 10, poly), 3) for step in (0, 5, 10, 60, 110)]
+    [0.1, 0.55, 1.0, 0.536, 0.0]
     """
     if step < warmup_steps:
         return schedule.warmup_start + (1 - schedule.warmup_start) * step / warmup_steps

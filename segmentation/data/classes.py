@@ -39,6 +39,9 @@ class MaskClasses:
     Raises:
         InputError: there is no class or more than 255; lengths differ; a name, value or colour is used twice or out
             of range.
+
+    >>> MaskClasses(("background", "thing")).label_ids
+    (0, 1)
     """
 
     names: tuple[str, ...]

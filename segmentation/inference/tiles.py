@@ -63,6 +63,9 @@ class Axis:
 
     Raises:
         InputError: a value is out of range.
+
+    >>> Axis(length=2500, window=1024, overlap=256, margin=64, align=32).origins
+    (0, 736, 1504)
     """
 
     length: int

@@ -1,0 +1,73 @@
+"""The source files as the house tests see them: which there are, and what each imports."""
+
+from __future__ import annotations
+
+import ast
+import tomllib
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PACKAGES: list[str] = PROJECT["tool"]["mypy"]["packages"]
+MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    """The path from the repository's root."""
+    return path.relative_to(ROOT).as_posix()
+
+
+def dotted(path: Path) -> str:
+    """The name by which a file is imported."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    """The syntax tree of a file."""
+    return ast.parse(path.read_text())
+
+
+@cache
+def imports(path: Path) -> frozenset[str]:
+    """Every module that a file imports anywhere: inside functions too, and for types only."""
+    names = {dotted(module) for module in MODULES}
+    found: set[str] = set()
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name_of(path)}: relative import"
+            assert node.module
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= inner & names or {node.module}
+    return frozenset(found)
+
+
+@cache
+def arrows() -> dict[str, frozenset[str]]:
+    """Every file of the packages, and the files of them that it imports, by their dotted names."""
+    names = {dotted(path): path for path in MODULES}
+    return {name: frozenset((imports(path) & names.keys()) - {name}) for name, path in names.items()}
+
+
+def circles(graph: dict[str, frozenset[str]]) -> list[list[str]]:
+    """Every set of two or more names of which each leads to each other.
+
+    Both directions are followed from every name, which is slow for large graphs and plain.
+    """
+    reached = {name: _reached(graph, name) for name in graph}
+    found = {frozenset({other for other in reached[name] if name in reached[other]} | {name}) for name in graph}
+    return sorted(sorted(circle) for circle in found if len(circle) > 1)
+
+
+def _reached(graph: dict[str, frozenset[str]], start: str) -> set[str]:
+    seen: set[str] = set()
+    waiting = [start]
+    while waiting:
+        new = graph[waiting.pop()] - seen
+        seen |= new
+        waiting += new
+    return seen

@@ -1,0 +1,92 @@
+"""The documents name what exists: imports, commands, options, files and folders."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+
+import pytest
+
+from tests.commands import Command, code_blocks, commands, exists, inline_code, lines, parses, run
+from tests.house.source import PACKAGES, ROOT, name_of
+from tests.test_configs import parser
+
+DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")]
+DOCUMENTS += sorted((ROOT / "docs").glob("*.md"))
+RECORDS = ("CHANGELOG.md", "benchmarks/RESULTS.md")  # they name files and folders, and commands of their time
+TEXTS = {name_of(path): path.read_text() for path in DOCUMENTS}
+LINES = [line for text in TEXTS.values() for kind, block in code_blocks(text) if not kind for line in lines(block)]
+INLINE = [code for text in TEXTS.values() for code in inline_code(text)]
+COMMANDS = sorted({command for line in [*LINES, *INLINE] for command in commands(line)})
+TASKS = ("detection", "segmentation", "joint")
+TRAINER = ("fit", "validate", "test", "predict")
+
+
+def test_the_python_of_the_documents_uses_what_exists():
+    seen = 0
+    for text in TEXTS.values():
+        for kind, block in code_blocks(text):
+            for node in ast.walk(ast.parse(block)) if kind == "python" else ():
+                if isinstance(node, ast.ImportFrom):
+                    module = importlib.import_module(node.module)
+                    assert all(hasattr(module, alias.name) for alias in node.names)
+                    seen += 1
+    assert seen
+    # Attributes and calls that the text shows in passing.
+    from detection.prediction.predict import Found
+
+    from detection import EfficientDet
+
+    for name in re.findall(r"`(?:found|detector|model)\.(\w+)", TEXTS["README.md"]):
+        known = {*Found.__dataclass_fields__, *dir(Found), *dir(EfficientDet)}
+        assert name in known, name
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: " ".join((command.program, *command.argv)))
+def test_the_real_parser_takes_a_command_of_the_documents(command, monkeypatch, capsys):
+    assert exists(command.program, ROOT)
+    monkeypatch.chdir(ROOT)  # the configs' paths start here
+    for word in command.argv:
+        assert not word.startswith("configs/") or (ROOT / word).is_file()
+    assert parses(command), capsys.readouterr().err
+
+
+def test_the_documents_show_the_main_commands():
+    assert {"fit", "validate", "predict", "score"} <= {command.key[1] for command in COMMANDS}
+
+
+def test_the_targets_of_make_that_the_documents_name_exist():
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = {found[1] for line in [*LINES, *INLINE] if (found := re.match(r"make ([\w-]+)", line))}
+    assert {"demo", "test", "lint"} <= named <= targets
+
+
+def test_the_options_that_the_documents_name_exist(capsys):
+    known = {"help", "version"}
+    for task in TASKS:
+        known |= {key for command in ("fit", "predict") for key in parser(task, command).option_keys()}
+    for program, name in {command.key for command in COMMANDS} - {(task, name) for task in TASKS for name in TRAINER}:
+        if name:
+            assert run(Command(program, (name, "--help"))) == 0
+            known |= set(re.findall(r"--([\w.-]+)", capsys.readouterr().out))
+    seen = 0
+    for code in INLINE:
+        if code.startswith("--") and (option := re.match(r"--([a-z_-]+(?:\.\w+)*)", code)):
+            assert {option[1], option[1].replace("-", "_")} & known, code
+            seen += 1
+    assert seen > 8
+
+
+def test_files_that_the_documents_name_exist():
+    for text in TEXTS.values():
+        for target in re.findall(r"\]\((?!http)([^)#]+)\)", text):
+            assert (ROOT / target).exists(), target
+        for folder in re.findall(r"^\| `(\w+/)` \|", text, re.MULTILINE):
+            assert (ROOT / folder).is_dir(), folder
+    records = [code for name in RECORDS for code in inline_code((ROOT / name).read_text())]
+    for code in [*INLINE, *records]:
+        if re.fullmatch(rf"(?:{'|'.join([*PACKAGES, 'tests', 'benchmarks', 'configs', 'docs'])})/[\w./-]*", code):
+            assert (ROOT / code).exists(), code
+    for name in re.findall(r"^\| `(\w+\.yaml)`", TEXTS["README.md"], re.MULTILINE):
+        assert list((ROOT / "configs").glob(f"*/{name}")), name
