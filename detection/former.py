@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from engine.cli.former import FormerConfig
+from engine.tasks import FormerConfig
 
 _TWO_A_DEVICE = "--data.batch_size 2 --trainer.max_epochs 600 --model.grad_checkpointing true"
 FORMER_CONFIGS: Final[Mapping[str, FormerConfig]] = {

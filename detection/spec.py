@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from detection.former import FORMER_CONFIGS
 from engine.tasks import TaskSpec
 
 _DATA = ("data.train_images", "data.train_annotations", "data.val_images", "data.val_annotations")
@@ -46,6 +47,7 @@ SPEC = TaskSpec(
         "test": ("model.pretrained", *_SCORED, "data.test_images", "data.test_annotations", "data.batch_size"),
         "predict": ("model.pretrained", "model.postprocess.nms", "trainer.accelerator", "trainer.devices"),
     },
+    former_configs=FORMER_CONFIGS,
     renamed={
         "model.results": "model.detections",
         "annotations": "ground_truth",

@@ -14,13 +14,25 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from engine.errors import InputError, check_choice
 
 TASKS = "effdense.tasks"
 PROGRAMS = "effdense.programs"
 COMMANDS = ("fit", "validate", "test", "predict")  # what Lightning's trainer does for every task
+
+
+class FormerConfig(NamedTuple):
+    """What took the place of a config file.
+
+    Attributes:
+        stem: name of the config in the same folder, without `.yaml`.
+        options: what that config needs to say the same as the former one, as on the command line.
+    """
+
+    stem: str
+    options: str
 
 
 @dataclass(frozen=True)
@@ -49,6 +61,7 @@ class TaskSpec:
         resumes_within_epochs: Whether its data can go on within an epoch.
         first_page: The options on the first page of each command's help.
         renamed: Former option names with today's; the former ones still work.
+        former_configs: Former config files, by name without folder and ending, with what took their place.
         trainer_defaults: Trainer settings that differ from Lightning's defaults.
     """
 
@@ -70,6 +83,7 @@ class TaskSpec:
     resumes_within_epochs: bool = False
     first_page: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     renamed: Mapping[str, str] = field(default_factory=dict)
+    former_configs: Mapping[str, FormerConfig] = field(default_factory=dict)
     trainer_defaults: Mapping[str, object] = field(default_factory=dict)
 
     @property

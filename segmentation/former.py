@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from engine.cli.former import FormerConfig
+from engine.tasks import FormerConfig
 
 FORMER_CONFIGS: Final[Mapping[str, FormerConfig]] = {
     f"cityscapes_{member}": FormerConfig("cityscapes", f"--model.member {member} {more}".rstrip())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from engine.tasks import TaskSpec
+from segmentation.former import FORMER_CONFIGS
 
 _SCORED = ("model.inference.scales", "model.inference.flip", "model.eval_output_stride", "model.boundary")
 _DATA = ("data.format", "data.root", "data.folder.classes", "data.folder.mask_format")
@@ -46,5 +47,6 @@ SPEC = TaskSpec(
         "test": (*_SCORED, "model.scores", *_DATA, "data.folder.test_images", "data.folder.test_masks"),
         "predict": ("model.eval_output_stride", "trainer.accelerator", "trainer.devices"),
     },
+    former_configs=FORMER_CONFIGS,
     renamed={"model.results": "model.scores", "data.layout": "data.format", "overlay": "pictures"},
 )

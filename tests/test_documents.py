@@ -34,12 +34,13 @@ def test_the_python_of_the_documents_uses_what_exists():
                     seen += 1
     assert seen
     # Attributes and calls that the text shows in passing.
-    from detection.prediction.predict import Found
+    from detection.prediction.found import Found
+    from detection.prediction.predictor import DetectionPredictor
 
     from detection import EfficientDet
 
     for name in re.findall(r"`(?:found|detector|model)\.(\w+)", TEXTS["README.md"]):
-        known = {*Found.__dataclass_fields__, *dir(Found), *dir(EfficientDet)}
+        known = {*Found.__dataclass_fields__, *dir(Found), *dir(EfficientDet), *dir(DetectionPredictor)}
         assert name in known, name
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import yaml
 
 from engine.cli.configs import find_config, missing_config, read_config
+from engine.cli.former import with_present_configs
 from engine.cli.help import command_options
 from engine.cli.messages import before_command, broken_config, no_mapping, options_first, wrong_command
 from engine.errors import InputError
@@ -67,8 +68,8 @@ def prepare(spec: TaskSpec, words: Sequence[str]) -> Prepared:
     if not words or words[0] not in COMMANDS:
         return Prepared(list(words), [])
     known = _Names(spec, words[0])
-    notes: list[str] = []
-    written = rename_words(words, known.today, _say_renamed(notes))
+    present, notes = with_present_configs(words, spec.name, spec.former_configs)
+    written = rename_words(present, known.today, _say_renamed(notes))
     for index, word in enumerate(written[:-1]):
         if word.startswith("--") and written[index + 1].startswith("{"):  # a whole group
             found: list[str] = []

@@ -8,19 +8,8 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
-
-class FormerConfig(NamedTuple):
-    """What took the place of a config file.
-
-    Attributes:
-        stem: name of the config in the same folder, without `.yaml`.
-        options: what that config needs to say the same as the former one, as on the command line.
-    """
-
-    stem: str
-    options: str
+from engine.tasks import FormerConfig
 
 
 def with_present_configs(
@@ -29,8 +18,8 @@ def with_present_configs(
     """The command line with former config files in their present form.
 
     A former file is recognised by its stem and, where one is given, its folder, which has the task's name: a path that
-    ends in `detection/coco_d4.yaml`, or a name such as `detection/coco_d4` or `coco_d4`. A file that still exists is
-    left alone. The options stand in the place of the file, so that what the command line gives after it still
+    ends in `TASK/street_large.yaml`, or a name such as `TASK/street_large` or `street_large`. A file that still exists
+    is left alone. The options stand in the place of the file, so that what the command line gives after it still
     overrides them.
 
     Args:
@@ -41,9 +30,9 @@ def with_present_configs(
     Returns:
         The new command line, and a line for each exchanged file, to be shown to the user.
 
-    >>> table = {"coco_d4": FormerConfig("coco", "--model.member d4")}
-    >>> with_present_configs(["fit", "--config", "detection/coco_d4", "--data.root", "COCO"], "detection", table)[0]
-    ['fit', '--config', 'detection/coco', '--model.member', 'd4', '--data.root', 'COCO']
+    >>> table = {"street_large": FormerConfig("street", "--model.member d4")}
+    >>> with_present_configs(["fit", "--config", "street_large", "--data.root", "SET"], "detection", table)[0]
+    ['fit', '--config', 'street', '--model.member', 'd4', '--data.root', 'SET']
     """
     given, notes = list(argv), []
     words: list[str] = []

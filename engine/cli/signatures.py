@@ -207,8 +207,23 @@ def _texts(node: ast.ClassDef | ast.FunctionDef) -> dict[str, str]:
     return {name: text.strip() for name, text in texts.items()}
 
 
-def _is_dataclass(node: ast.stmt) -> bool:
-    return isinstance(node, ast.ClassDef) and any("dataclass" in ast.unparse(item) for item in node.decorator_list)
+def _is_dataclass(node: ast.ClassDef) -> bool:
+    return any("dataclass" in ast.unparse(item) for item in node.decorator_list)
+
+
+def _settings(module: Module, node: ast.ClassDef) -> tuple[Module, list[_Argument], dict[str, str]] | None:
+    """The fields of a class of settings and what is said of them; None for any other class.
+
+    It is a dataclass, or derived from one as `engine.settings.Overrides` says: `class Other(Overrides, of=Settings)`.
+    """
+    if _is_dataclass(node):
+        return module, _fields(module, node), _texts(node)
+    base = next((word.value for word in node.keywords if word.arg == "of"), None)
+    found = module.find(base.id) if isinstance(base, ast.Name) else None
+    if found is None or not isinstance(found[1], ast.ClassDef):
+        return None
+    fields = [one for one in _fields(found[0], found[1]) if one.name != "name"]
+    return found[0], [replace(one, default=ast.Constant(None)) for one in fields], _texts(found[1])
 
 
 def _options(
@@ -223,12 +238,13 @@ def _options(
         if argument.name in given:
             home, default = giver or module, given[argument.name]
         kind = module.find(argument.annotation.id) if isinstance(argument.annotation, ast.Name) else None
-        if kind and isinstance(kind[1], ast.ClassDef) and _is_dataclass(kind[1]):
+        settings = _settings(kind[0], kind[1]) if kind and isinstance(kind[1], ast.ClassDef) else None
+        if settings is not None:
             yield Option(name, text, group=True)
             place, call = _call(home, default)
             keywords = {word.arg: word.value for word in call.keywords if word.arg} if call else {}
-            inner = _fields(kind[0], kind[1])
-            yield from _options(kind[0], inner, _texts(kind[1]), f"{name}.", keywords, place)
+            source, inner, said = settings
+            yield from _options(source, inner, said, f"{name}.", keywords, place)
             continue
         option = Option(name, text, required=default is None, choices=tuple(_choices(module, argument.annotation)))
         yield option if default is None else replace(option, default=home.value(_field_default(default)))

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.cli.former import FormerConfig, with_present_configs
+from engine.cli.former import with_present_configs
+from engine.tasks import FormerConfig
 
 TABLE = {"coco_d4": FormerConfig("coco", "--model.member d4 --data.batch_size 8")}
 OPTIONS = ["--model.member", "d4", "--data.batch_size", "8"]
