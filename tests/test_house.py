@@ -77,7 +77,7 @@ def test_only_the_last_layer_knows_lightning():
     assert users == WITH_LIGHTNING
 
 
-# Where the engine may name a network or a data set: as the source of a formula. (The scenes write both data sets' files.)
+# Where the engine may name a network or a data set: as the source of a formula. The scenes write data sets' files.
 SOURCES = {
     "engine/training/averaging.py": "TensorFlow's `ExponentialMovingAverage(num_updates=t)`, which the official",
     "engine/training/recipe.py": "EfficientNet paper",
