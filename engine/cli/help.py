@@ -137,6 +137,6 @@ def _line(option: Option, width: int) -> str:
     sentence = re.split(r"(?<=\.)\s|; ", text, maxsplit=1)[0].rstrip(".")
     sentence = f"{sentence[:1].upper()}{sentence[1:]}{f':{_values(option)}' if _values(option) else ''}"
     default = "" if option.default is None else f"  ({_shown(option.default)})"
-    name = f"  --{option.name}"
-    room = width - _NAME_WIDTH - len(default)
-    return f"{name:<{_NAME_WIDTH}}{textwrap.shorten(sentence, max(room, 20), placeholder=' …')}{default}".rstrip()
+    name = f"  --{option.name}  ".ljust(_NAME_WIDTH)
+    room = width - len(name) - len(default)
+    return f"{name}{textwrap.shorten(sentence, max(room, 20), placeholder=' …')}{default}".rstrip()

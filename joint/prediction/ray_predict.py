@@ -8,6 +8,7 @@ by image, so that one that kills its worker takes no other with it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
@@ -264,7 +265,9 @@ def _start(address: str | None) -> Any:
         raise InputError(msg) from error
     if not ray.is_initialized():
         try:
-            ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
+            # Ray puts the working folder first on its workers' path; the user's may hold a `detection/` of its own.
+            with contextlib.chdir(Path(__file__).parents[2]):
+                ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
         except (ConnectionError, ValueError, RuntimeError) as error:
             given = address or os.environ.get("RAY_ADDRESS") or "this machine"
             reason = " ".join(str(error).split())[:200]
