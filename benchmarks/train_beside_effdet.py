@@ -31,7 +31,7 @@ from backbones.weights.load import load_backbone_weights
 from detection.data.augment import DetectionAugmentation
 from detection.data.batch import DetectionBatch
 from detection.data.coco import CocoAnnotations
-from detection.data.dataset import CocoDetection, collate
+from detection.data.dataset import BoxImages, collate
 from detection.network.losses import DetectionLoss
 from detection.network.model import EfficientDet
 from detection.network.postprocess import Postprocess
@@ -153,12 +153,12 @@ def main() -> None:
 
     torch.manual_seed(0)
     torch.set_num_threads(given.threads)
-    train, test = (CocoAnnotations.read(given.folder / f"instances_{s}.json") for s in ("train", "test"))
+    images = given.folder / "images"
+    train, test = (CocoAnnotations.read(given.folder / f"instances_{s}.json", images) for s in ("train", "test"))
     fill = (128, 128, 128)
     augmenter = DetectionAugmentation(scale_min=0.6, scale_max=1.6).build(size, fill)
-    images = given.folder / "images"
-    train_set = CocoDetection(train, images, train.classes, size, fill, augmenter)
-    test_set = CocoDetection(test, images, train.classes, size, fill)
+    train_set = BoxImages(train, train.classes, size, fill, augmenter)
+    test_set = BoxImages(test, train.classes, size, fill)
     loader = DataLoader(train_set, given.batch, shuffle=True, drop_last=True, collate_fn=collate)
     test_loader = DataLoader(test_set, given.batch, collate_fn=collate)
 

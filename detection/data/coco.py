@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from detection.data.boxes import BoxTable, Floats, Ints, Rows, ends_of
 from detection.data.classes import BoxClasses
 from engine.errors import InputError
+from engine.training.memory import return_freed_memory
 
 Number = TypeVar("Number", bound=np.generic)
 
@@ -62,7 +63,11 @@ class CocoAnnotations(BoxTable):
                 _refuse(name, f"'{what}' is empty. {_REMEDY}")
         if columns.nameless:
             _refuse(name, f"image {columns.nameless[0]} has no 'file_name' ({len(columns.nameless)} such). {_REMEDY}")
-        return cls._of(columns, str(path), name, Path(path).parent if image_folder is None else Path(image_folder))
+        folder = Path(path).parent if image_folder is None else Path(image_folder)
+        read = cls._of(columns, str(path), name, folder)
+        del columns
+        return_freed_memory()
+        return read
 
     @classmethod
     def to_score(cls, given: str | Path | CocoObject) -> CocoAnnotations:

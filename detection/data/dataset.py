@@ -177,8 +177,9 @@ def _model_rows(source: BoxSource, classes: BoxClasses) -> npt.NDArray[np.int64]
 
 def _check_first_image(source: BoxSource) -> None:
     path = source.image_path(0)
-    if not path.parent.is_dir():
-        msg = f"image folder '{path.parent}' does not exist. Give the folder with the images of '{source.source}'."
+    missing = [folder for folder in path.parents if not folder.is_dir()]
+    if missing:
+        msg = f"image folder '{missing[-1]}' does not exist. Give the folder with the images of '{source.source}'."
         raise InputError(msg)
     if not path.is_file():
         msg = (

@@ -1,4 +1,4 @@
-"""Memory that a training step frees is kept for the next one, rather than handed back to the system."""
+"""Freed memory: kept for the next training step, or handed back to the system after the annotations were read."""
 
 from __future__ import annotations
 
@@ -24,3 +24,16 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, _LARGEST)
         mallopt(_M_TRIM_THRESHOLD, _LARGEST)
+
+
+def return_freed_memory() -> None:
+    """Hand freed memory back to the system; does nothing where the C library is not glibc.
+
+    A parser leaves room behind that its many small objects took, as much as the annotations themselves, which glibc
+    keeps for the process (`benchmarks/annotation_memory.py`).
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # absent in musl
+    if malloc_trim is not None:
+        malloc_trim(0)

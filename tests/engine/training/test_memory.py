@@ -1,4 +1,4 @@
-"""The allocator keeps what it is told to keep."""
+"""The allocator keeps what it is told to keep, and returns what it is told to return."""
 
 from __future__ import annotations
 
@@ -19,6 +19,18 @@ for _ in range(10): step()
 print(faults() - before)
 """
 
+RETURN = """
+import os
+from engine.training.memory import return_freed_memory
+def resident(): return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+blocks = [b"x" * (1000 + k % 2) for k in range(50_000)]
+kept = blocks.pop()  # at the end of the heap, so that nothing below it is returned by itself
+del blocks
+held = resident()
+return_freed_memory()
+print(held - resident())
+"""
+
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator")
 def test_a_freed_block_is_not_fetched_from_the_system_again():
@@ -30,9 +42,16 @@ def test_a_freed_block_is_not_fetched_from_the_system_again():
     assert kept < plain / 10
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator")
+def test_what_many_small_objects_took_goes_back_to_the_system():
+    returned = int(subprocess.run([sys.executable, "-c", RETURN], check=True, capture_output=True).stdout)
+    assert returned > 30e6  # of 50 MB
+
+
 def test_other_systems_are_left_alone(monkeypatch):
     from engine.training import memory
 
     monkeypatch.setattr(memory.sys, "platform", "darwin")
     monkeypatch.setattr(memory.ctypes, "CDLL", None)
     memory.keep_freed_memory()
+    memory.return_freed_memory()
