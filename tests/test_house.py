@@ -157,10 +157,11 @@ def test_the_python_of_the_documents_uses_what_exists():
     # Attributes and calls that the text shows in passing.
     from detection import EfficientDet
     from detection.prediction.found import Found
+    from detection.prediction.predictor import DetectionPredictor
 
     text = (ROOT / "README.md").read_text()
     for name in re.findall(r"`(?:found|detector|model)\.(\w+)", text):
-        known = {*Found.__dataclass_fields__, *dir(Found), *dir(EfficientDet)}
+        known = {*Found.__dataclass_fields__, *dir(Found), *dir(EfficientDet), *dir(DetectionPredictor)}
         assert name in known, name
 
 
