@@ -34,10 +34,9 @@ def test_the_python_of_the_documents_uses_what_exists():
                     seen += 1
     assert seen
     # Attributes and calls that the text shows in passing.
+    from detection import EfficientDet
     from detection.prediction.found import Found
     from detection.prediction.predictor import DetectionPredictor
-
-    from detection import EfficientDet
 
     for name in re.findall(r"`(?:found|detector|model)\.(\w+)", TEXTS["README.md"]):
         known = {*Found.__dataclass_fields__, *dir(Found), *dir(EfficientDet), *dir(DetectionPredictor)}

@@ -21,6 +21,7 @@ from engine.cli.help import first_page, group_page
 from engine.cli.messages import Known, reword
 from engine.errors import InputError
 from engine.tasks import TaskSpec
+from engine.threads import set_up_threads
 
 CONSOLE = "effdense"
 HELP = ("-h", "--help", "help")
@@ -113,7 +114,11 @@ def _version() -> str:
 
 
 def run_command(act: Callable[[], int | None]) -> int:
-    """Act; returns the exit status: its own or 0, 2 after one short line of error, 130 after an interruption."""
+    """Act; returns the exit status: its own or 0, 2 after one short line of error, 130 after an interruption.
+
+    Every command passes here before it imports torch.
+    """
+    set_up_threads()
     try:
         return act() or 0
     except InputError as error:

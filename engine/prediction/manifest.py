@@ -10,7 +10,6 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from engine.errors import InputError
 
@@ -25,7 +24,7 @@ class Manifest:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
 
-    def add(self, entry: Mapping[str, Any]) -> None:
+    def add(self, entry: Mapping[str, object]) -> None:
         """Add an entry at the end.
 
         Args:
@@ -49,16 +48,16 @@ class Manifest:
             msg = f"cannot write '{self.path}': the disk is full. Make room, and run the command again."
             raise InputError(msg)
 
-    def entries(self) -> Iterator[dict[str, Any]]:
+    def entries(self) -> Iterator[dict[str, object]]:
         """All entries in the order they were added, one in memory at a time."""
         return (entry for _, entry in self._lines())
 
-    def latest(self, key: str) -> Iterator[dict[str, Any]]:
+    def latest(self, key: str) -> Iterator[dict[str, object]]:
         """The last entry of each value of `key`, in the order of the values; entries without it are left out.
 
         Only the values and the places of their lines are held in memory.
         """
-        places = {entry[key]: place for place, entry in self._lines() if key in entry}
+        places = {str(entry[key]): place for place, entry in self._lines() if key in entry}
         if not places:
             return
         with self.path.open("rb") as file:
@@ -66,7 +65,7 @@ class Manifest:
                 file.seek(place)
                 yield json.loads(file.readline())
 
-    def _lines(self) -> Iterator[tuple[int, dict[str, Any]]]:
+    def _lines(self) -> Iterator[tuple[int, dict[str, object]]]:
         """Each entry with the place in bytes where its line begins."""
         if not self.path.exists():
             return

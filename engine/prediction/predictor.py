@@ -25,11 +25,15 @@ from engine.errors import InputError
 
 
 class PreparedImage(Protocol):
-    """What a worker made of an image."""
+    """What a worker made of an image: a named tuple with the image among its fields."""
 
     @property
     def image(self) -> Tensor:
         """(H, W, 3) uint8 RGB, as the network will see it."""
+        ...
+
+    def _replace(self, *, image: Tensor) -> Self:
+        """The same with another image."""
         ...
 
 
@@ -53,6 +57,14 @@ class Folding(Protocol):
     def fold(self) -> object:
         """Fold it in place."""
         ...
+
+
+def places_by_shape(samples: Sequence[PreparedImage]) -> list[list[int]]:
+    """Places of the samples whose images are of one shape, together."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for place, sample in enumerate(samples):
+        groups.setdefault(tuple(sample.image.shape), []).append(place)
+    return list(groups.values())
 
 
 class Predictor(ABC, Generic[Prepared, Answer]):
@@ -112,11 +124,8 @@ class Predictor(ABC, Generic[Prepared, Answer]):
         Args:
             samples: as `prepare` made them; the network is in eval mode.
         """
-        groups: dict[tuple[int, ...], list[int]] = {}
-        for place, sample in enumerate(samples):
-            groups.setdefault(tuple(sample.image.shape), []).append(place)
         answers: dict[int, Answer] = {}
-        for places in groups.values():
+        for places in places_by_shape(samples):
             members = [samples[place] for place in places]
             # A view: channels lie last in memory, as decoded, and as the convolutions want them.
             images = torch.stack([sample.image for sample in members]).permute(0, 3, 1, 2)

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic
 
+import torch
 from lightning.pytorch import LightningModule
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from engine.data.images import read_image
 from engine.errors import InputError, SampleError
-from engine.prediction.predictor import Predictor, Preparation, Prepared
+from engine.prediction.predictor import Predictor, Preparation, Prepared, places_by_shape
 from engine.prediction.sources import IMAGE, SourceFile
 
-Item = TypeVar("Item")
+_NOTHING = torch.empty(0)
 
 
-class PredictionBatch(Generic[Item]):
+class PredictionBatch(Generic[Prepared]):
     """Sources of one step.
 
     No tuple and no dataclass: Lightning would look into these and move images to the device one by one; the predictor
-    moves them stacked.
+    moves them stacked. From a worker it travels with the images of one shape in one tensor, as each tensor keeps a
+    file open.
 
     Args:
         indices: places of the images in the list of sources.
@@ -28,10 +31,27 @@ class PredictionBatch(Generic[Item]):
         unread: places of what is no image, which the task reads as it computes it.
     """
 
-    def __init__(self, indices: list[int], samples: list[Item], unread: list[int]) -> None:
+    def __init__(self, indices: list[int], samples: list[Prepared], unread: list[int]) -> None:
         self.indices = indices
         self.samples = samples
         self.unread = unread
+
+    def __reduce__(self) -> tuple[object, ...]:
+        groups = places_by_shape(self.samples)
+        stacks = [torch.stack([self.samples[place].image for place in places]) for places in groups]
+        bare = [sample._replace(image=_NOTHING) for sample in self.samples]
+        return _unpacked, (self.indices, bare, self.unread, groups, stacks)
+
+
+def _unpacked(
+    indices: list[int], bare: list[Prepared], unread: list[int], groups: list[list[int]], stacks: list[Tensor]
+) -> PredictionBatch[Prepared]:
+    """The batch that travelled."""
+    samples = list(bare)
+    for places, stack in zip(groups, stacks, strict=True):
+        for place, image in zip(places, stack, strict=True):
+            samples[place] = bare[place]._replace(image=image)
+    return PredictionBatch(indices, samples, unread)
 
 
 class SourceImages(Dataset[tuple[int, Prepared | None]]):
@@ -63,7 +83,7 @@ class SourceImages(Dataset[tuple[int, Prepared | None]]):
         return index, self.prepare(image)
 
 
-def collate_sources(samples: Sequence[tuple[int, Item | None]]) -> PredictionBatch[Item]:
+def collate_sources(samples: Sequence[tuple[int, Prepared | None]]) -> PredictionBatch[Prepared]:
     """Samples as they are, in lists."""
     read = [(index, sample) for index, sample in samples if sample is not None]
     unread = [index for index, sample in samples if sample is None]

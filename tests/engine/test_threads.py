@@ -67,12 +67,12 @@ def test_a_quota_below_the_cores_limits_the_threads(tmp_path: Path, monkeypatch:
 
 def test_commands_set_it_before_torch_is_imported() -> None:
     code = (
-        "import os, sys, engine.threads\n"
+        "import sys, engine.threads\n"
         "seen = []\n"
         "engine.threads.set_up_threads = lambda: seen.append('torch' in sys.modules)\n"
-        "from detection.__main__ import main\n"
-        "main(['validate'])\n"
-        "assert seen == [False] and 'torch' in sys.modules, seen\n"
+        "from engine.cli.main import main\n"
+        "assert main(['detection', 'validate']) == 2\n"
+        "assert seen and not seen[0] and 'torch' in sys.modules, seen\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
