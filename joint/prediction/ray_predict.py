@@ -121,7 +121,7 @@ class Worker:
         )  # fmt: skip
         self._computing = Lock()
 
-    def __call__(self, batch: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+    def __call__(self, batch: dict[str, npt.NDArray[np.object_]]) -> dict[str, npt.NDArray[np.object_]]:
         """A line of JSON for each image: its record, why it failed, or why all will fail.
 
         Args:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from engine.checked import Checked
 from engine.data.images import UInt8Array, resize
+from engine.data.pixels import pixels_of
 from engine.errors import InputError
 from engine.numbers import PositiveFloat, PositiveInt
 from segmentation.inference.tiles import Tile, Tiling
@@ -43,7 +44,7 @@ class Network(Protocol):
         """(B, 3, H, W) RGB, 0 to 255, to (B, K, H, W) logits."""
         ...
 
-    def parameters(self) -> Iterator[Any]:
+    def parameters(self) -> Iterator[Tensor]:
         """Tensors, which tell the device."""
         ...
 
@@ -168,11 +169,7 @@ def class_rows(network: Network, images: UInt8Array | Tensor, config: Inference 
 
 def _as_batch(images: UInt8Array | Tensor) -> Tensor:
     if isinstance(images, np.ndarray):
-        if images.ndim != 3 or images.shape[2] != 3 or images.dtype != np.uint8 or not images.size:
-            msg = f"an image array must be (H, W, 3) uint8 RGB; got {images.shape} {images.dtype}. Convert it first."
-            raise InputError(msg)
-        # torch takes neither a reversed view, such as bgr[..., ::-1], nor without a warning a read-only one.
-        return torch.from_numpy(np.require(images, requirements=("C", "W"))).permute(2, 0, 1)[None]
+        return torch.from_numpy(pixels_of(images)).permute(2, 0, 1)[None]
     if images.ndim not in (3, 4) or images.shape[-3] != 3 or images.dtype != torch.uint8 or not images.numel():
         shape = tuple(images.shape)
         msg = f"image tensors must be (3, H, W) or (B, 3, H, W) uint8 RGB; got {shape} {images.dtype}. Convert them."

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from backbones.contract import Freezing
 from backbones.networks import resolve_name
 from backbones.weights.load import read_state_dict
 from engine.errors import InputError
@@ -42,7 +43,7 @@ def load_smp(
     output_stride: OutputStride = 16,
     atrous_rates: tuple[int, int, int] = (12, 24, 36),
     classes: MaskClasses | None = None,
-    freezing: Mapping[str, Any] | None = None,
+    freezing: Freezing | None = None,
     **overrides: Any,
 ) -> Segmenter:
     """A `DeepLabV3Plus("tu-…efficientnet…")` of segmentation-models-pytorch with its weights, in evaluation mode.
@@ -158,7 +159,7 @@ def _build(
     state: dict[str, Tensor],
     path: Path,
     classes: MaskClasses | None,
-    freezing: Mapping[str, Any],
+    freezing: Freezing,
 ) -> Segmenter:
     rows = len(state["head.classifier.weight"])
     model = Segmenter(config, None if classes else rows, classes=classes, **freezing)
