@@ -20,7 +20,7 @@ from engine.errors import InputError
 from engine.outputs import make_folder
 from engine.prediction.streaming import PredictingModule
 from engine.tasks import TaskSpec
-from engine.training.checkpoints import save_metadata
+from engine.training.checkpoints import misfits, save_metadata
 from engine.training.memory import keep_freed_memory
 from engine.training.recipe import Optimizer, Schedule, build_optimizer, build_scheduler
 
@@ -202,9 +202,7 @@ class DenseTask(PredictingModule, ABC, Generic[Data]):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse weights that are not those of the network that the file itself describes."""
-        own, given = self.state_dict(), checkpoint["state_dict"]
-        wrong = [key for key in own if key not in given or given[key].shape != own[key].shape]
-        wrong += [key for key in given if key not in own]
+        wrong = misfits(self.state_dict(), checkpoint["state_dict"])
         if wrong:
             msg = (
                 f"the weights in '{self.trainer.ckpt_path}' do not fit the network that it describes: {len(wrong)} "

@@ -20,7 +20,7 @@ from engine.checked import Checked
 from engine.data.images import UInt8Array, resize
 from engine.data.pixels import pixels_of
 from engine.errors import InputError
-from engine.numbers import PositiveFloat, PositiveInt
+from engine.numbers import PositiveInt, TenthToTen
 from segmentation.inference.tiles import Tile, Tiling
 
 LARGEST_WHOLE = 3840 * 2160  # pixels; Lite0 takes some 3 GB for these, and four times as many four times that
@@ -69,14 +69,14 @@ class Inference(Checked):
     window: int | None = None
     overlap: int | None = None
     margin: int | None = None
-    scales: tuple[PositiveFloat, ...] = (1.0,)
+    scales: tuple[TenthToTen, ...] = (1.0,)
     flip: bool = False
     batch: PositiveInt = 4
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.scales or not all(0.1 <= scale <= 10 for scale in self.scales):
-            msg = f"scales is {list(self.scales)}; give at least one, each from 0.1 to 10."
+        if not self.scales:
+            msg = "scales is []; give at least one, each from 0.1 to 10."
             raise InputError(msg)
         if self.window is not None:
             self.tiling((1, 1), 1)  # checks the values

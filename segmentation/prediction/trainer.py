@@ -12,7 +12,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from engine.errors import InputError
-from engine.numbers import NonNegativeInt, PositiveInt
+from engine.numbers import NonNegativeInt, PositiveInt, TenthToTen
 from engine.prediction.journal import name_of_weights
 from engine.prediction.results import ResultFolder
 from engine.prediction.sources import SourceFile
@@ -44,7 +44,7 @@ class SegmentationTrainer(PredictionTrainer):
         window: int | None = None,
         overlap: int | None = None,
         margin: int | None = None,
-        scales: list[float] | None = None,
+        scales: list[TenthToTen] | None = None,
         flip: bool | None = None,
         submission: str | None = None,
         overwrite: bool = False,

@@ -9,7 +9,7 @@ import torch
 
 from backbones.contract import Freezing
 from engine.errors import InputError
-from engine.training.checkpoints import read_checkpoint
+from engine.training.checkpoints import misfits, read_checkpoint
 from segmentation.data.classes import MaskClasses
 from segmentation.network.family import SegmenterArchitecture
 from segmentation.network.model import Segmenter
@@ -40,9 +40,7 @@ def load_network(source: str | Path, *, freezing: Freezing | None = None, **over
         config = config.at_stride(overrides["output_stride"])  # with the rates that go with it
     config = SegmenterArchitecture.from_dict({**config.to_dict(), **overrides})
     network = Segmenter(config, classes=MaskClasses.from_dict(settings["classes"]), **(freezing or {}))
-    own = network.state_dict()
-    wrong = [key for key in own if key not in state or own[key].shape != state[key].shape]
-    wrong += [key for key in state if key not in own]
+    wrong = misfits(network.state_dict(), state)
     if wrong:
         msg = (
             f"'{source}' does not fit the architecture that was asked for: {len(wrong)} weights differ, such as "

@@ -20,6 +20,7 @@ from backbones.contract import Freezing
 from backbones.networks import resolve_name
 from backbones.weights.load import read_state_dict
 from engine.errors import InputError
+from engine.training.checkpoints import misfits
 from segmentation.data.classes import MaskClasses
 from segmentation.network.family import FAMILY, OutputStride, SegmenterArchitecture
 from segmentation.network.model import Segmenter
@@ -165,8 +166,7 @@ def _build(
     model = Segmenter(config, None if classes else rows, classes=classes, **freezing)
     # smp has no auxiliary head; one that is asked for starts anew.
     own = {key: value for key, value in model.state_dict().items() if not key.startswith("aux_head.")}
-    differ = [key for key in own if key not in state or own[key].shape != state[key].shape]
-    differ += [key for key in state if key not in own]
+    differ = misfits(own, state)
     if differ:
         msg = (
             f"'{path}' does not fit DeepLabv3+ on {config.backbone} with {len(model.classes)} classes: "
