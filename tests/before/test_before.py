@@ -19,10 +19,11 @@ from PIL import Image
 import detection
 import joint
 import segmentation
-from detection.__main__ import main as run_detection
-from joint.__main__ import main as run_joint
-from segmentation.__main__ import main as run_segmentation
+from detection.spec import SPEC as DETECTION
+from engine.tasks import TaskSpec
+from joint.spec import SPEC as JOINT
 from segmentation.data.cityscapes.labels import CITYSCAPES
+from segmentation.spec import SPEC as SEGMENTATION
 from tests.detection.small import command
 
 DATA = Path(__file__).parent / "data"
@@ -85,8 +86,8 @@ def by_picture(document: dict[str, Any]) -> dict[str, list[Any]]:
     return found
 
 
-def said(line: str, main: Any) -> None:
-    answer = command(line, main)
+def said(line: str, spec: TaskSpec) -> None:
+    answer = command(line, spec)
     assert answer.code == 0, answer.err
 
 
@@ -108,7 +109,7 @@ def test_objects_on_a_tight_canvas(task: str) -> None:
 
 def test_objects_by_the_command_line(tmp_path: Path) -> None:
     line = f"predict --ckpt_path {DATA}/detection.ckpt --source {DATA}/pictures --output {tmp_path}/out"
-    said(f"{line} --score_threshold {THRESHOLD} --pictures false {CPU}", run_detection)
+    said(f"{line} --score_threshold {THRESHOLD} --pictures false {CPU}", DETECTION)
     found = by_picture(json.loads((tmp_path / "out/detections.json").read_text()))
     assert_same(found, by_picture(ANSWERS["detection_full"]))
 
@@ -117,7 +118,7 @@ def test_validation_of_a_detector(tmp_path: Path) -> None:
     data = f"--data.val_images {DATA}/scenes/leftImg8bit/val"
     data += f" --data.val_annotations {DATA}/scenes/annotations/instances_val.json"
     line = f"validate --ckpt_path {DATA}/detection.ckpt --model.results {tmp_path}/found.json"
-    said(f"{line} {data} {LOADING} --data.batch_size 4 {CPU}", run_detection)
+    said(f"{line} {data} {LOADING} --data.batch_size 4 {CPU}", DETECTION)
     assert_same(json.loads((tmp_path / "found.json").read_text()), ANSWERS["detection_results"])
 
 
@@ -129,14 +130,14 @@ def test_masks_in_python(masks: dict[str, np.ndarray]) -> None:
 
 def test_masks_by_the_command_line(tmp_path: Path, masks: dict[str, np.ndarray]) -> None:
     line = f"predict --ckpt_path {DATA}/segmentation.ckpt --source {DATA}/pictures --output {tmp_path}/out"
-    said(f"{line} --overlay false {CPU}", run_segmentation)
+    said(f"{line} --overlay false {CPU}", SEGMENTATION)
     for path in PICTURES:
         assert_same_masks(rows_of(tmp_path / "out" / path.name), masks[f"segmentation/{path.name}"])
 
 
 def test_validation_of_a_segmenter(tmp_path: Path) -> None:
     line = f"validate --ckpt_path {DATA}/segmentation.ckpt --model.results {tmp_path}/scores.json"
-    said(f"{line} --data.layout cityscapes --data.root {DATA}/scenes {LOADING} {CPU}", run_segmentation)
+    said(f"{line} --data.layout cityscapes --data.root {DATA}/scenes {LOADING} {CPU}", SEGMENTATION)
     assert_same(json.loads((tmp_path / "scores.json").read_text()), ANSWERS["segmentation_scores"])
 
 
@@ -148,7 +149,7 @@ def test_both_in_python(masks: dict[str, np.ndarray]) -> None:
 
 def test_both_by_the_command_line(tmp_path: Path, masks: dict[str, np.ndarray]) -> None:
     line = f"predict --ckpt_path {DATA}/joint.ckpt --source {DATA}/pictures --output {tmp_path}/out"
-    said(f"{line} --score_threshold {THRESHOLD} --overlay false {CPU}", run_joint)
+    said(f"{line} --score_threshold {THRESHOLD} --overlay false {CPU}", JOINT)
     found = by_picture(json.loads((tmp_path / "out/detections.json").read_text()))
     assert_same(found, by_picture(ANSWERS["joint_full"]))
     for path in PICTURES:
@@ -157,5 +158,5 @@ def test_both_by_the_command_line(tmp_path: Path, masks: dict[str, np.ndarray]) 
 
 def test_validation_of_a_joint_network(tmp_path: Path) -> None:
     line = f"validate --ckpt_path {DATA}/joint.ckpt --model.results {tmp_path}/scores.json"
-    said(f"{line} --data.root {DATA}/scenes {LOADING} --data.batch_size 4 {CPU}", run_joint)
+    said(f"{line} --data.root {DATA}/scenes {LOADING} --data.batch_size 4 {CPU}", JOINT)
     assert_same(json.loads((tmp_path / "scores.json").read_text()), ANSWERS["joint_scores"])

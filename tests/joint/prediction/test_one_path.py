@@ -22,16 +22,16 @@ from torch import nn
 import detection
 import joint
 import segmentation
-from detection.__main__ import main as detection_main
 from detection.network.model import EfficientDet
+from detection.spec import SPEC as DETECTION
 from engine.training.checkpoints import save_metadata
-from joint.__main__ import main as joint_main
 from joint.network.model import JointNetwork
 from joint.prediction import ray_predict
 from joint.prediction.ray_predict import Worker, predict_folder
-from segmentation.__main__ import main as segmentation_main
+from joint.spec import SPEC as JOINT
 from segmentation.large.video import VideoFrames
 from segmentation.network.model import Segmenter
+from segmentation.spec import SPEC as SEGMENTATION
 from tests.detection.small import command
 from tests.joint.tiny_network import OBJECTS, SURFACES
 from tests.shaken import shaken
@@ -82,8 +82,8 @@ def folder(tmp_path_factory):
     return folder
 
 
-def run(main, line):
-    said = command(line, main)
+def run(spec, line):
+    said = command(line, spec)
     assert said.code == 0, said.err
 
 
@@ -111,7 +111,7 @@ def images(folder):
 @pytest.mark.parametrize("canvas", ["full", "tight"])
 def test_boxes(folder, tmp_path, canvas):
     line = f"predict --ckpt_path {folder}/detection.ckpt --source {folder}/in --output {tmp_path} --canvas {canvas}"
-    run(detection_main, f"{line} --score_threshold {THRESHOLD} --pictures false {OPTIONS}")
+    run(DETECTION, f"{line} --score_threshold {THRESHOLD} --pictures false {OPTIONS}")
     predictor = detection.load(folder / "detection.ckpt")
     settings = {"score_threshold": THRESHOLD, "canvas": canvas}
     commanded = boxes_of(tmp_path / "detections.json")
@@ -131,7 +131,7 @@ def test_boxes(folder, tmp_path, canvas):
 
 def test_masks_of_images_and_of_a_video(folder, tmp_path):
     line = f"predict --ckpt_path {folder}/segmentation.ckpt --output {tmp_path}/out {OPTIONS}"
-    run(segmentation_main, f"{line} --source {folder}/in")
+    run(SEGMENTATION, f"{line} --source {folder}/in")
     predictor = segmentation.load(folder / "segmentation.ckpt")
     for name, path in images(folder).items():
         found = predictor.predict(path)
@@ -143,7 +143,7 @@ def test_masks_of_images_and_of_a_video(folder, tmp_path):
         for frame in (pixels, pixels[:, ::-1]):
             writer.write(np.ascontiguousarray(frame))
         writer.release()
-    run(segmentation_main, f"{line.replace('/out', '/videos')} --source {tmp_path}/*.avi")
+    run(SEGMENTATION, f"{line.replace('/out', '/videos')} --source {tmp_path}/*.avi")
     for name in SIZES:
         with (tmp_path / f"videos/{name}_areas.csv").open(newline="") as file:
             rows = [int(row["pixels"]) for row in csv.DictReader(file)]
@@ -156,7 +156,7 @@ def test_masks_of_images_and_of_a_video(folder, tmp_path):
 def test_both_at_once_and_with_ray(folder, tmp_path, canvas, monkeypatch):
     checkpoint, settings = folder / "joint.ckpt", {"score_threshold": THRESHOLD, "canvas": canvas}
     line = f"predict --ckpt_path {checkpoint} --source {folder}/in --output {tmp_path}/out --canvas {canvas}"
-    run(joint_main, f"{line} --score_threshold {THRESHOLD} {OPTIONS}")
+    run(JOINT, f"{line} --score_threshold {THRESHOLD} {OPTIONS}")
 
     def lines(items, job, pool):
         worker = Worker(job)
