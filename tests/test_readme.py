@@ -109,6 +109,7 @@ def write_stand_ins(folder: Path) -> None:
         words = f"fit --config {config}.yaml --run.name demo --trainer.max_epochs 1 --trainer.limit_train_batches 1"
         assert run(Command(task, tuple(words.split()))) == 0
     Path("CITYSCAPES").symlink_to(scenes)
+    Path("demo-data").symlink_to(scenes)
     Path("gtFine").symlink_to(scenes / "gtFine")
     write_coco(scenes)
     write_own_set(scenes)
