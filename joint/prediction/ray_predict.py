@@ -38,6 +38,7 @@ from engine.training.checkpoints import read_checkpoint
 from joint.prediction.found import JointFound
 from joint.prediction.predictor import load
 from joint.prediction.results import JointResults, settings_of
+from joint.spec import SPEC
 from segmentation.data.classes import MaskClasses
 
 FAILED_NAME = "failed.jsonl"
@@ -375,7 +376,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and run; returns 2 after one short line of error, or where an image failed, else 0."""
 
     def act() -> None:
-        arguments = parse_function(predict_folder, f"{program('joint')} ray", argv, __doc__)
+        arguments = parse_function(predict_folder, f"{program('joint')} ray", argv, __doc__, renamed=SPEC.renamed)
         summary = predict_folder(**arguments)
         output, before = arguments["output"], summary.images - summary.done - len(summary.failed)
         sys.stdout.write(f"{summary.done} images done, {before} were finished before: {output}\n")

@@ -292,3 +292,10 @@ def test_two_thousand_images_with_a_worker_killed_half_way(checkpoint, tmp_path)
     finally:
         ray.shutdown()
     assert Counter(manifest_sources(output)).most_common(1)[0][1] == 1
+
+
+def test_the_former_name_of_an_option(capsys):
+    assert ray_predict.main(["--overlay", "perhaps"]) == 2
+    said = capsys.readouterr().err
+    assert "overlay is now called pictures" in said
+    assert "--pictures is 'perhaps'" in said
