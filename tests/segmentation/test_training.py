@@ -309,7 +309,7 @@ def test_weights_of_smp_score_as_in_smp(foreign):
 def test_fine_tuning_weights_of_smp_keeps_all_but_the_last_layer_and_says_so(foreign, caplog):
     said = command(f"fit --config things_only.yaml --model.pretrained smp --run.name tuned {QUICK} {STILL}")
     assert said.code == 0, said.err
-    assert "class list changed from 19 to 2 rows: all weights are kept but the last layer" in caplog.text
+    assert "class list changed from 19 to 2 rows: all weights are kept except the last layer" in caplog.text
     tuned = load_network("runs/segmentation/tuned/checkpoints/last.ckpt")
     assert tuned.classes.names == FOLDER_CLASSES
     assert tuned.config.alignment == "corners"

@@ -237,7 +237,7 @@ def test_faults_of_folders(nuclei, capsys):
     code, _, err = run_main(capsys, *argv, "--mask_suffix=_gt")
     assert (code, "holds no file that ends in '_gt'" in err, err.count("\n")) == (2, True, 1)
     code, _, err = run_main(capsys, *argv, f"--predictions={folder / 'classes.yaml'}")
-    assert (code, "is no folder" in err, err.count("\n")) == (2, True, 1)
+    assert (code, "is not a folder" in err, err.count("\n")) == (2, True, 1)
 
 
 def test_scoring_and_checking_do_without_torch():
