@@ -1,4 +1,4 @@
-"""Training is the same on one process and on two, learns, averages, and freezes what it is told to."""
+"""Training is the same on one process and on two, learns, averages, and freezes the stages that it should."""
 
 from __future__ import annotations
 
@@ -200,7 +200,7 @@ def published(here):
 
 
 def test_fine_tuning_keeps_all_but_the_last_class_layer_and_says_so(published, caplog):
-    # With a learning rate of almost nothing the checkpoint shows what the training started from.
+    # With a learning rate near zero the checkpoint shows the weights with which the training started.
     quick = "--trainer.max_epochs 1 --trainer.limit_train_batches 2 --trainer.limit_val_batches 0 --ema.decay 0"
     still = "--model.optimizer.name sgd --model.optimizer.lr 1e-12"
     said = command(

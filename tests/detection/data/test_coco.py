@@ -1,4 +1,4 @@
-"""Annotation files: the same content as pycocotools reads, little memory, and clear words for bad files."""
+"""Annotation files: the same content as pycocotools reads, little memory, and clear messages for bad files."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ class TestMemory:
         tracemalloc.stop()
         assert len(read.boxes_xywh) == 20000
         assert file.stat().st_size > 20e6
-        # 160 bytes of tensors and parser objects per box, a few hundred kB around them; the polygons cost nothing.
+        # 160 bytes of tensors and parser objects per box, and a few hundred kB besides; the polygons take no memory.
         assert peak < 20000 * 250
 
     def test_a_spawned_worker_gets_shared_memory(self, file: Path) -> None:

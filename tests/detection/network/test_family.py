@@ -1,4 +1,4 @@
-"""The family table, its one dial, and the values put in place of a member's own."""
+"""The family table, its names, and the values that replace a member's own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m detection score`: the numbers, and one short line for whatever is wrong with the files."""
+"""`python -m detection score`: the numbers, and one short line for anything wrong with the files."""
 
 import json
 import math

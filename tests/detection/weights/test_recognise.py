@@ -1,4 +1,4 @@
-"""Which network a file holds: told by its name, else by its keys; and what is refused."""
+"""Which network a file holds, recognised by its name or else by its keys; and the files that are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Submissions: what is written passes, and each way to spoil one is refused by name."""
+"""Submissions: a written one is accepted, and every kind of fault is refused by its name."""
 
 import io
 import shutil
