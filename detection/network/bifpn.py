@@ -86,7 +86,7 @@ class Node(nn.Module):
         return total
 
     def normalised_weights(self) -> Tensor:
-        """One weight per input, in float32 at least, whatever the precision of the maps."""
+        """One weight per input, in float32 or float64, for any precision of the maps."""
         weights = self.edge_weights.to(torch.promote_types(self.edge_weights.dtype, torch.float32))
         if self.fusion == "attention":
             return weights.softmax(0)

@@ -129,7 +129,7 @@ class _Columns(NamedTuple):
 
 
 class DetectionRecords:
-    """Collects what a detector finds during an evaluation, whatever the batches and the number of processes.
+    """Collects what a detector finds during an evaluation, for any batches and any number of processes.
 
     An image that comes again is dropped: the sampler of several processes repeats images to give each the
     same number, and repeats would count as false detections. An image without detections counts as seen.

@@ -60,8 +60,8 @@ def load_network(
     """The bare network, in evaluation mode on the CPU: to train it further, or as a part of another network.
 
     Args:
-        source: a checkpoint written by `python -m detection fit`, or whatever `load_pretrained` reads: the name of a
-            published detector such as `tf_efficientdet_d0`, or a weight file.
+        source: a checkpoint written by `python -m detection fit`, or a source that `load_pretrained` reads: the name of
+            a published detector such as `tf_efficientdet_d0`, or a weight file.
         layout_of: see `load_pretrained`; checkpoints of this project state what they hold.
         freezing: the constructor's `frozen_stages`, `freeze_norm` and `grad_checkpointing`.
         overrides: fields of `DetectorArchitecture` that hold no weights, such as `image_size`.

@@ -31,7 +31,7 @@ ENTRY = "effdense_detector"  # a backbone's file of the project has another (`ba
 
 
 def write_own(model: EfficientDet, path: str | Path, origin: Mapping[str, str]) -> None:
-    """Write a network; a reader never sees half of the file.
+    """Write a network; the file appears only when it is complete.
 
     Args:
         model: the network.

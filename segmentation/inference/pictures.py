@@ -29,7 +29,7 @@ def index_image(class_ids: UInt8Array, classes: MaskClasses) -> Image.Image:
     palette = np.zeros((256, 3), dtype=np.uint8)
     palette[list(classes.label_ids)] = classes.colors
     picture = Image.fromarray(classes.label_by_class[class_ids])
-    # On a grey image this changes what the values stand for, not the values.
+    # On a grey image this changes what the values mean, not the values.
     picture.putpalette(palette.tobytes())
     return picture
 

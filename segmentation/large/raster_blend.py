@@ -30,7 +30,7 @@ class Strip(NamedTuple):
 
     Attributes:
         class_ids: (h, W) uint8 rows of the class list; 255 where there is no data.
-        probabilities: (K, h, W) uint8, 255 stands for 1; None where they are not kept.
+        probabilities: (K, h, W) uint8, 255 means 1; None if they are not kept.
     """
 
     class_ids: UInt8Array

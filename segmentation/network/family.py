@@ -65,7 +65,7 @@ class SegmenterArchitecture(NetworkSettings):
         norm_eps: epsilon of the backbone's batch norms; None is the member's own.
         norm_momentum: weight of a new batch in the running statistics.
         drop_path: stochastic depth of the backbone.
-        mean: per channel for images in 0..1; None is the backbone's own.
+        mean: per channel for images in 0..1; None takes the backbone's own.
         std: likewise.
 
     Raises:

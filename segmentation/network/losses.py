@@ -1,8 +1,8 @@
 """What segmentation minimises: cross-entropy with hard-pixel mining, focal, Dice and Lovász, without ignored pixels.
 
-All work is done in float32 whatever the logits' precision, and nothing waits for the device. smp 0.6.0's losses are
+All work is done in float32 for any precision of the logits, and nothing waits for the device. smp 0.6.0's losses are
 not used: its cross-entropy divides by the ignored pixels too, its Dice counts an absent class as found, its Lovász
-fails in half precision and on an all-ignored batch (`tests/segmentation/test_smp_faults.py`).
+fails in half precision and on an all-ignored batch (`tests/segmentation/network/test_smp_faults.py`).
 """
 
 from __future__ import annotations

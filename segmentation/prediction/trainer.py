@@ -1,4 +1,4 @@
-"""Lightning's trainer, whose `predict` takes whatever is to be segmented rather than a loader."""
+"""Lightning's trainer, whose `predict` takes files to segment rather than a loader."""
 
 from __future__ import annotations
 

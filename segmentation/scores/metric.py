@@ -32,7 +32,7 @@ class SegmentationScores:
         category_ious: IoU by category name, of Cityscapes' seven; else empty.
         category_iious: instance-weighted IoU by category name, of Cityscapes' two; empty where not measured.
         boundary_fs: boundary F-score by class name, the mean over images; empty where it was not measured.
-        confusion: (K, K + 1) pixels by true class and predicted class; the last column is no class of the list.
+        confusion: (K, K + 1) pixels by true class and predicted class; the last column is for pixels given no class.
     """
 
     miou: float

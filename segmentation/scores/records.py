@@ -80,7 +80,7 @@ class ImageCounter:
         """Count an image given by rows of the class list.
 
         Args:
-            predicted_rows: (H, W); 255 stands for no class.
+            predicted_rows: (H, W); 255 means no class.
             true_rows: (H, W); 255 is not counted.
             instance_ids: (H, W) of Cityscapes, or None.
 
@@ -129,7 +129,7 @@ class ImageCounter:
 
 
 class SegmentationRecords:
-    """Collects the counts of an evaluation, whatever the batches and the number of processes.
+    """Collects the counts of an evaluation, for any batches and any number of processes.
 
     An image that comes again is dropped: the sampler of several processes repeats images to give each the same
     number. Sums are taken in the order of the images' indices, so that any number of processes gives the same bits.

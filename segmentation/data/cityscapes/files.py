@@ -63,7 +63,7 @@ class CityscapesFiles:
         """(H, W) training ids of a `_labelIds.png`; `IGNORED` for labels that are not evaluated.
 
         Raises:
-            InputError: the file cannot be read, or its values are no ids.
+            InputError: the file cannot be read, or its values are not ids.
         """
         return CITYSCAPES.class_by_label[read_label_ids(path)]
 
@@ -72,14 +72,14 @@ def read_label_ids(path: Path) -> UInt8Array:
     """(H, W) ids of a `_labelIds.png`.
 
     Raises:
-        InputError: the file cannot be read, or its values are no ids.
+        InputError: the file cannot be read, or its values are not ids.
     """
     values = read_values(path)
     highest = int(values.max())
     if highest > _HIGHEST_ID or values.min() < 0:
         strange = (values > _HIGHEST_ID) | (values < 0)
         msg = (
-            f"mask '{path}' has the value {int(values[strange][0])} and others that are no Cityscapes ids in "
+            f"mask '{path}' has the value {int(values[strange][0])} and others that are not Cityscapes ids in "
             f"{int(strange.sum())} pixels; ids are 0 to {_HIGHEST_ID}. Give '_labelIds.png', not training ids."
         )
         raise InputError(msg)
