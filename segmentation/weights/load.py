@@ -37,7 +37,7 @@ def load_network(source: str | Path, *, freezing: Mapping[str, Any] | None = Non
     settings = checkpoint.model
     config = SegmenterArchitecture.from_dict({"name": settings["member"], **settings["architecture"]})
     if "output_stride" in overrides:
-        config = config.at_stride(overrides["output_stride"])  # with the rates that go with it
+        config = config.at_stride(overrides["output_stride"])  # with the rates that belong to it
     config = SegmenterArchitecture.from_dict({**config.to_dict(), **overrides})
     network = Segmenter(config, classes=MaskClasses.from_dict(settings["classes"]), **(freezing or {}))
     own = network.state_dict()
