@@ -124,6 +124,9 @@ def _unrecognised(known: Known, rest: str) -> str:
         return f"'{first}' is given before the command. Write options after it: COMMAND --name value."
     if first.startswith("--"):
         return _unknown_option(known, first[2:].partition("=")[0])
+    keys = known.option_keys()
+    if 0 < len(keys) <= _MOST_SIBLINGS and not any("." in key for key in keys):
+        return f"there is no argument '{first}'. Allowed: {', '.join(map(known.written, keys))}"
     return f"'{first}' is not an option, or belongs to none. Options are written --name value; `--help` lists them."
 
 

@@ -158,7 +158,7 @@ def test_wrong_commands(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     lines = {
         "": "give source and destination",
         "best.pth": "give destination",
-        "best.pth a.safetensors b": "unknown argument 'b'. Allowed: source, destination, --layout_of",
+        "best.pth a.safetensors b": "there is no argument 'b'. Allowed: source, destination, --layout_of",
         "best.pth a.safetensors --layoutof x": "Did you mean 'layout_of'?",
         "best.pth a.pth": "the destination 'a.pth' must end with .safetensors",
         "none.pth a.safetensors": "'none.pth' does not exist",
