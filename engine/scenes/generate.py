@@ -2,7 +2,7 @@
 
     write_scenes("streets", counts={"train": 300, "val": 60}, size_hw=(320, 640))
 
-gives what the readers of real data read:
+writes what the readers of real data read:
 
     streets/annotations/instances_train.json                              COCO; file names below leftImg8bit/train
     streets/leftImg8bit/train/CITY/CITY_000000_000019_leftImg8bit.png     the pictures
@@ -34,7 +34,7 @@ from engine.scenes.write import ImageEntry, Scene, coco_annotations, coco_file, 
 
 __all__ = ["DEFAULT_CLASSES", "Scene", "SceneSet", "render_scene", "write_scenes"]
 
-# Poles are left out: a box of one to fifteen has no anchor, and a demo would only measure that.
+# Poles are left out: a box whose sides are as one to fifteen has no anchor, and a demo would only measure that.
 DEFAULT_CLASSES = (*INSTANCE_LABELS, "traffic light", "traffic sign")
 MIN_SIDE = 64
 _MAX_SIDE = 8192
