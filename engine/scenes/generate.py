@@ -57,13 +57,13 @@ class SceneSet:
     """The settings that determine every byte of a written set.
 
     Attributes:
-        counts: scenes by split.
+        counts: the number of scenes of each split.
         size_hw: height and width in pixels.
         seed: any whole number from 0.
-        classes: Cityscapes names of what the COCO files annotate.
+        classes: Cityscapes names of the classes that the COCO files annotate.
 
     Raises:
-        InputError: a split or class is unknown, a count or the seed is negative, nothing is asked for, or the
+        InputError: a split or class is unknown, a count or the seed is negative, no scene is asked for, or the
             size is out of bounds.
     """
 
@@ -103,12 +103,12 @@ class SceneSet:
         return {"generator": _GENERATOR, "settings": settings, "complete": complete}
 
     def scene_seed(self, split: str, index: int) -> int:
-        """Seed of one scene: of no other scene, split or set, and the same however many scenes are written."""
+        """The seed of one scene, which no other scene, split or set has. It does not depend on the number of scenes."""
         key = (list(_CITIES).index(split), index)
         return int(np.random.SeedSequence(self.seed, spawn_key=key).generate_state(1, np.uint64)[0])
 
     def names(self, split: str, index: int) -> tuple[str, str]:
-        """City and common start of the file names of one scene."""
+        """The city of one scene, and the common beginning of its file names."""
         city = _CITIES[split][index % len(_CITIES[split])]
         return city, f"{city}_{index:06d}_000019"
 
@@ -163,11 +163,11 @@ def write_scenes(
 
     Args:
         root: folder of the set; created if missing.
-        counts: scenes by split (`train`, `val`, `test`); without it 300 to train and 60 to validate.
+        counts: the number of scenes of each split (`train`, `val`, `test`); by default 300 for train and 60 for val.
         size_hw: height and width in pixels.
         seed: any whole number from 0.
-        classes: Cityscapes names of what the COCO files annotate.
-        workers: processes that draw; without it as many as there are free cores and the work is worth.
+        classes: Cityscapes names of the classes that the COCO files annotate.
+        workers: processes that draw; by default one for each free core, but no more than the work is worth.
 
     Returns:
         Whether scenes were written; False if the set was complete already.
@@ -196,7 +196,7 @@ def _is_written(scene_set: SceneSet, folder: Path) -> bool:
     """Whether the folder holds exactly this set, complete.
 
     Raises:
-        InputError: it holds scenes of other settings, or data that are not generated scenes.
+        InputError: the folder holds scenes of other settings, or data that are not generated scenes.
     """
     manifest = folder / "scenes.json"
     if not manifest.exists():
@@ -234,7 +234,7 @@ def _expected(scene_set: SceneSet, folder: Path) -> Iterator[Path]:
 def _draw_all(
     scene_set: SceneSet, folder: Path, tasks: list[tuple[str, int]], workers: int | None
 ) -> Iterator[ImageEntry]:
-    """Draw and write the scenes, and give their COCO entries in order."""
+    """Draw and write the scenes, and return their COCO entries in order."""
     from tqdm import tqdm
 
     if workers is None:
@@ -297,8 +297,8 @@ def generate(
         height: height of the pictures in pixels.
         width: width of the pictures in pixels.
         seed: any whole number from 0.
-        classes: Cityscapes names of what the COCO files annotate; without it all but poles.
-        workers: processes that draw; without it as many as there are free cores.
+        classes: Cityscapes names of the classes that the COCO files annotate; by default all but poles.
+        workers: processes that draw; by default one for each free core.
 
     Raises:
         InputError: as `write_scenes`.

@@ -1,8 +1,8 @@
 """The ground truth of a laid-out street: one outline per thing, painted in order.
 
-The outlines are the truth: they are traced once from a thing's parts, rasterised by Pillow in painting order (as the
-tools of Cityscapes do with its polygon files), and the picture of a thing is cut to the pixels that carry its number.
-What is seen of a thing and what is annotated of it are therefore the same pixels.
+The outlines are the truth: they are traced once from the parts of a thing and rasterised by Pillow in painting order
+(as the tools of Cityscapes do with its polygon files), and the picture of a thing is cut to the pixels that carry its
+number. The visible pixels of a thing and its annotated pixels are therefore the same.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LABEL_IDS: dict[str, int] = {
 # The classes whose instances Cityscapes tells apart.
 INSTANCE_LABELS = ("person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle")
 COUNTABLE_LABELS = (*INSTANCE_LABELS, "pole", "traffic light", "traffic sign")
-# A countable thing of which fewer pixels, or a smaller share, can be seen is taken out of the scene altogether.
+# A countable thing of which fewer pixels, or a smaller share, can be seen is removed from the scene.
 MIN_VISIBLE_PIXELS = 20
 MIN_VISIBLE_SHARE = 0.12
 

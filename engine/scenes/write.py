@@ -39,7 +39,7 @@ Record = dict[str, object]  # an entry of a JSON file
 
 
 class ImageEntry(TypedDict):
-    """What a COCO file says of an image and its annotations, ids apart."""
+    """The entries of a COCO file for an image and its annotations, without ids."""
 
     file_name: str
     height: int
@@ -70,7 +70,7 @@ def write_cityscapes(scene: Scene, root: Path, split: str, city: str, name: str)
 
 
 def _write_png(pixels: NDArray[np.uint8] | NDArray[np.uint16], path: Path) -> None:
-    # OpenCV's encoder takes half of Pillow's time; noise gains nothing from a search for repeats, maps do.
+    # OpenCV's encoder takes half of Pillow's time; a search for repeats helps with maps, but not with noise.
     if pixels.ndim == 3:
         options = [cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY]
         _, encoded = cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), options)
@@ -81,14 +81,14 @@ def _write_png(pixels: NDArray[np.uint8] | NDArray[np.uint16], path: Path) -> No
 
 
 def coco_annotations(scene: Scene, categories: Sequence[str]) -> list[Record]:
-    """What a COCO file says of a scene; image and annotation ids are left to the caller.
+    """The annotations of a scene in a COCO file; the caller sets image and annotation ids.
 
     Boxes are [x, y, width, height] of the visible pixels with half-open edges, areas count those pixels, and the
     segmentation is their run-length code. Groups are crowds.
 
     Args:
         scene: the scene.
-        categories: Cityscapes names of the classes to annotate; the category ids are Cityscapes'.
+        categories: Cityscapes names of the classes to annotate; the category ids are those of Cityscapes.
     """
     from pycocotools import mask as coco_mask
 
@@ -98,7 +98,7 @@ def coco_annotations(scene: Scene, categories: Sequence[str]) -> list[Record]:
     annotations: list[Record] = []
     for number in wanted:
         thing, (starts, ends) = scene.objects[number - 1], runs[number]
-        # COCO's code alternates between lengths of background and of object, column by column.
+        # The code of COCO alternates between lengths of background and of object, column by column.
         counts = np.diff(np.stack([starts, ends], axis=1).ravel(), prepend=0, append=height * width)
         code = coco_mask.frPyObjects({"counts": counts.tolist(), "size": [height, width]}, height, width)
         annotations.append(
@@ -133,7 +133,7 @@ def coco_file(split: str, entries: Sequence[ImageEntry], categories: Sequence[st
 
     Args:
         split: name of the part, for the description.
-        entries: per image its `file_name`, `height`, `width` and `annotations`; ids are given out in this order.
+        entries: for each image its `file_name`, `height`, `width` and `annotations`; ids are numbered in this order.
         categories: Cityscapes names of the annotated classes.
     """
     images: list[Record] = []

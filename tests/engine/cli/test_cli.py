@@ -120,7 +120,8 @@ def test_fast_dev_run_and_no_logger_and_own_callbacks(here):
 
 
 def test_saving_within_epochs_needs_data_that_can_go_on_there(here, capsys):
-    fails(capsys, "fit --run.save_steps 3", "run.save_steps is 3", "can only be resumed from the end of an epoch", "Leave it")
+    said = ("run.save_steps is 3", "can only be resumed from the end of an epoch", "Leave it")
+    fails(capsys, "fit --run.save_steps 3", *said)
     fails(capsys, "fit --run.save_steps 0", "run.save_steps is '0'; allowed: a whole number, at least 1")
 
 
