@@ -177,7 +177,7 @@ class EfficientNetFeatures(nn.Module):
         for stage in self._stages()[: self.frozen_stages]:
             yield from stage
         if self.freeze_norm:
-            # timm names every normalisation layer bn1, bn2 or bn3, whatever its type.
+            # timm names every normalisation layer bn1, bn2 or bn3, for any type.
             yield from (module for name, module in self.named_modules() if re.search(r"(^|\.)bn\d$", name))
 
     def _freeze_parameters(self) -> None:

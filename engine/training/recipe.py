@@ -28,7 +28,7 @@ class Optimizer(Checked):
     Args:
         name: The update rule.
         lr: Learning rate for `lr_batch` images; a step over the global batch B uses lr * B / lr_batch.
-        lr_batch: Number of images that `lr` is meant for; 0 takes `lr` as it is, whatever the batch.
+        lr_batch: Number of images that `lr` is meant for; 0 takes `lr` as it is, for any batch.
         momentum: Momentum of sgd and rmsprop; the first moment's decay (beta 1) of adamw.
         weight_decay: Decay of kernels towards zero; norms, biases and scalars have none. It is L2 for sgd and
             rmsprop (the official loss adds wd/2 * ||w||², whose gradient is wd * w), decoupled for adamw.

@@ -113,7 +113,7 @@ def labelled_outputs(network: JointNetwork, images: Tensor, boxed: list[int], ma
 
 
 def no_gradient(parameters: Iterable[nn.Parameter]) -> Tensor:
-    """0, whose gradient is 0 for every one of the parameters, whatever their values."""
+    """0, whose gradient is 0 for every parameter, even if values are not finite."""
     return torch.stack([parameter.reshape(-1)[:0].sum().float() for parameter in parameters]).sum()
 
 
