@@ -40,7 +40,7 @@ def root(tmp_path_factory):
 
 
 def each_scene(root, split):
-    """Per image: its COCO record, annotations, and the three files of its Cityscapes truth."""
+    """For each image: its COCO record, its annotations, and the three files of its Cityscapes truth."""
     content = json.loads((root / "annotations" / f"instances_{split}.json").read_text())
     for image in content["images"]:
         stem = root / "gtFine" / split / image["file_name"].replace("_leftImg8bit.png", "_gtFine")
