@@ -1,1 +1,1 @@
-"""The multi-scale EfficientNet feature extractor. Knows no task."""
+"""The multi-scale EfficientNet feature extractor. It knows no task."""

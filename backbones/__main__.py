@@ -9,7 +9,7 @@ from engine.cli.commands import parse_function, program, run_command, show_basic
 from engine.errors import check_choice
 
 USAGE = """\
-EfficientNets: what they cost, any size of them, and the weights you already have.
+EfficientNets: their cost, networks of any size, and the weights that you already have.
 
   python -m backbones table [NAMES] [--csv FILE] [--picture FILE] [--no-latency]
   python -m backbones scale --phi 1.5
@@ -20,16 +20,16 @@ EfficientNets: what they cost, any size of them, and the weights you already hav
   table    parameters, multiply-accumulates, published top-1, latency on this device
   scale    the network at any φ, or the paper's grid search over α, β, γ
   convert  a checkpoint of another library into this project's own layout
-  facts    the numbers of docs/efficientnet-facts.md, computed anew
+  facts    the numbers of docs/efficientnet-facts.md, computed again
 
-`python -m backbones COMMAND --help` lists every option; --version tells the version.
+`python -m backbones COMMAND --help` lists every option; --version shows the version.
 """
 _COMMANDS = ("table", "scale", "convert", "facts")
-_FLAGS = ("--no-latency", "--search")  # may stand without true
+_FLAGS = ("--no-latency", "--search")  # may be given without the word true
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code: 0, or 2 for a mistake in what was given."""
+    """Run a command; returns the exit code: 0, or 2 after a wrong input."""
     words = list(sys.argv[1:] if argv is None else argv)
     if show_basics(words, lambda: USAGE.replace("python -m backbones", program("backbones"))):
         return 0
@@ -43,7 +43,7 @@ def _run(command: str, words: Sequence[str]) -> None:
     if command == "convert":
         from backbones.weights.convert import convert
 
-        written = convert(**parse_function(convert, started, given, "A checkpoint into this project's own layout."))
+        written = convert(**parse_function(convert, started, given, "Convert a checkpoint to this project's layout."))
         sys.stdout.write(f"{written}\n")
         return
     from backbones.study import commands
@@ -59,7 +59,7 @@ def _run(command: str, words: Sequence[str]) -> None:
 
 
 def options(command: str, words: Sequence[str]) -> list[str]:
-    """The words of a command with their options written out: names in front get theirs, and flags their `true`."""
+    """The words of a command with all options written out: first values get their option, and flags get `true`."""
     front = 0
     while front < len(words) and not words[front].startswith("-"):
         front += 1

@@ -1,8 +1,8 @@
-"""What detectors and segmenters ask of a backbone, whoever wrote it; EfficientNet is one answer.
+"""What detectors and segmenters need of any backbone; EfficientNet is one such backbone.
 
-A backbone is a `torch.nn.Module` with the attributes of `Features`. Freezing and recomputing are its own affair: parts
+A backbone is a `torch.nn.Module` with the attributes of `Features`. It does its own freezing and recomputing: parts
 that shall not learn have `requires_grad=False`, and stay in evaluation mode through `train()`. Folding for prediction
-(`backbones.folding`) sees which convolution feeds which norm while the network runs, and asks for nothing.
+(`backbones.folding`) sees which convolution feeds which norm while the network runs, and needs nothing more.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from torch import Tensor, nn
 from backbones.grid import Grid
 from engine.errors import InputError
 
-GIVEN = "given:"  # before the class of a backbone that was given as an object, in settings and checkpoints
+GIVEN = "given:"  # in settings and checkpoints, stands before the class of a backbone that was given as an object
 
 
 @dataclass(frozen=True)
 class ImageNorm:
-    """Mean and standard deviation per channel, for images in [0, 1], that the weights were trained with."""
+    """Mean and standard deviation of each channel, for images in [0, 1], that the weights were trained with."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
 
 class Features(Protocol):
-    """A backbone: normalised images in, one map per pyramid level out, finest first.
+    """A backbone: it takes normalised images and returns one map per pyramid level, finest first.
 
-    `nn.Module` itself is no protocol, so that `check_features` asks for it at run time.
+    `nn.Module` itself is no protocol, so `check_features` checks at run time that a backbone is one.
     """
 
     @property
@@ -47,17 +47,17 @@ class Features(Protocol):
 
     @property
     def image_norm(self) -> ImageNorm:
-        """What images are to be normalised with."""
+        """The mean and deviation that images are normalised with."""
 
     def __call__(self, images: Tensor) -> list[Tensor]:
         """One map (B, channels[i], ceil(H / strides[i]), ceil(W / strides[i])) per level of images (B, 3, H, W)."""
 
     def grids(self, image_hw: tuple[int, int]) -> list[Grid]:
-        """Where the cells of each map lie on an image of this height and width, in pixels."""
+        """The places of each map's cells on an image of this height and width, in pixels."""
 
 
 class Freezing(TypedDict, total=False):
-    """Arguments of `backbones.features.EfficientNetFeatures` that say what learns, and at what price."""
+    """Arguments of `backbones.features.EfficientNetFeatures` that say which parts learn, and at what cost."""
 
     frozen_stages: int
     freeze_norm: bool
@@ -68,12 +68,12 @@ def check_features(backbone: Features, levels: Sequence[int], coarsest: int = 32
     """Do nothing if an object can be the backbone of a network that reads these levels.
 
     Args:
-        backbone: what was given.
-        levels: those that the network reads, finest first.
-        coarsest: the largest stride that the network wants; coarser levels have to be made dense.
+        backbone: the object that was given.
+        levels: the levels that the network reads, finest first.
+        coarsest: the largest stride that the network takes; coarser levels have to be made dense.
 
     Raises:
-        InputError: it is no module, lacks an attribute of `Features`, or has other levels or strides.
+        InputError: the object is no module, lacks an attribute of `Features`, or has other levels or strides.
     """
     given: object = backbone
     name = type(given).__name__
@@ -97,10 +97,10 @@ def check_features(backbone: Features, levels: Sequence[int], coarsest: int = 32
 
 
 def check_untouched(weights: object, freezing: Freezing) -> None:
-    """Do nothing if nothing is asked for that only a backbone built by name can do.
+    """Do nothing if no weights and no freezing are asked for, which only a backbone built by name can take.
 
     Raises:
-        InputError: weights or freezing are.
+        InputError: weights or freezing are asked for.
     """
     asked = [name for name, value in freezing.items() if value] + (["backbone_weights"] if weights is not None else [])
     if asked:
@@ -109,7 +109,7 @@ def check_untouched(weights: object, freezing: Freezing) -> None:
 
 
 def given_name(backbone: object) -> str:
-    """What settings and checkpoints call a backbone that was given as an object."""
+    """The name, in settings and checkpoints, of a backbone that was given as an object."""
     return f"{GIVEN}{type(backbone).__module__}.{type(backbone).__qualname__}"
 
 
@@ -117,11 +117,11 @@ def check_named(name: str) -> None:
     """Do nothing if a backbone can be built from its name.
 
     Raises:
-        InputError: it was given as an object, of which only the class's name was kept.
+        InputError: the backbone was given as an object, of which only the name of the class was kept.
     """
     if name.startswith(GIVEN):
         msg = (
             f"the backbone of this network, {name.removeprefix(GIVEN)}, was given as an object, which no file "
-            "holds. Give one like it once more: from_settings(settings, backbone=...)."
+            "holds. Give the same kind of backbone again: from_settings(settings, backbone=...)."
         )
         raise InputError(msg)

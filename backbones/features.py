@@ -1,4 +1,4 @@
-"""EfficientNet as a multi-scale feature extractor: any member timm has, at output stride 32, 16 or 8.
+"""EfficientNet as a multi-scale feature extractor: any member that timm has, at output stride 32, 16 or 8.
 
 Architectures, channel counts and strides are timm's (`timm.models.efficientnet`, `feature_info`); papers:
 EfficientNet (arXiv:1905.11946) and EfficientNetV2 (arXiv:2104.00298).
@@ -32,8 +32,8 @@ class EfficientNetFeatures(nn.Module):
     """The stem and block stages of an EfficientNet, giving one map per requested level.
 
     The map of level l has stride `min(2 ** l, output_stride)`. `channels` and `strides` describe the maps,
-    finest first, as timm's feature info gives them; `image_norm` is what images are to be normalised with.
-    Stages behind the deepest level asked are left out, so every trainable parameter takes part in the output.
+    finest first, as timm's feature info gives them; images are to be normalised with `image_norm`.
+    Stages behind the deepest requested level are left out, so every trainable parameter takes part in the output.
     State-dict keys are timm's: `conv_stem.weight`, `bn1.*`, `blocks.{stage}.{block}.*`.
 
     Args:
@@ -42,25 +42,25 @@ class EfficientNetFeatures(nn.Module):
             `tf_efficientnet_phi1.5`.
         levels: Increasing pyramid levels out of 1 to 5.
         output_stride: Coarsest stride. Below 32, later strides become dilations: the convolution that lost
-            its stride keeps its taps and only those behind it are spread, so that without
-            squeeze-and-excitation the coarse grid's features are found unchanged in the finer grid.
-        exact_gates: Find them unchanged with squeeze-and-excitation too: at output strides 16 and 8 its averages
+            its stride keeps its kernel, and only the kernels behind it are spread. So, without
+            squeeze-and-excitation, the finer grid holds the features of the coarse grid unchanged.
+        exact_gates: Keep them unchanged with squeeze-and-excitation too: at output strides 16 and 8 its averages
             run over the cells that the network of stride 32 has. Keys and parameters stay the same. In training
-            it holds where batch norms are frozen; others take their statistics from the finer grid.
+            this holds if batch norms are frozen; other norms take their statistics from the finer grid.
         in_channels: Image channels. Three-channel weights are adapted by timm's rule: summed for one channel,
             otherwise repeated and rescaled.
-        drop_path: Stochastic-depth rate, growing linearly from 0 at the first block to this behind the last.
+        drop_path: Stochastic-depth rate, which grows linearly from 0 at the first block to this value after the last.
         grad_checkpointing: Recompute each block in the backward pass instead of keeping its activations.
-        frozen_stages: 0 freezes nothing, 1 the stem, k the stem and the first k - 1 block stages, -1 all:
-            parameters and running statistics, also after `.train()`.
+        frozen_stages: 0 freezes nothing, 1 the stem, k the stem and the first k - 1 block stages, -1 all of them.
+            Their parameters and running statistics stay fixed, also after `.train()`.
         freeze_norm: Freeze the statistics and the affine parameters of every normalisation layer.
         norm_momentum: Weight of a new batch in the running statistics. The official EfficientDet uses 0.99 as
             TensorFlow counts it, which is 0.01 here (google/automl `efficientdet/hparams_config.py`).
         norm_eps: Replaces timm's epsilon of the member (1e-3 for `tf_`, else 1e-5).
-        weights: What `backbones.weights.load.load_backbone_weights` takes; None leaves timm's initialisation.
+        weights: A source for `backbones.weights.load.load_backbone_weights`; None leaves timm's initialisation.
 
     Raises:
-        InputError: For a name that is no EfficientNet or a value outside its range.
+        InputError: a name is no EfficientNet, or a value is out of range.
     """
 
     def __init__(
@@ -134,19 +134,19 @@ class EfficientNetFeatures(nn.Module):
         return maps
 
     def grids(self, image_hw: tuple[int, int]) -> list[Grid]:
-        """Where the cells of each map lie on an image of this height and width, in pixels."""
+        """The places of each map's cells on an image of this height and width, in pixels."""
         return [feature_grid(image_hw, stride, same_padding=self.same_padding) for stride in self.strides]
 
     def without_dilation(self, maps: Sequence[Tensor], image_hw: tuple[int, int]) -> list[Tensor]:
-        """The maps that the network of output stride 32 has, read out of this one's.
+        """The maps of the network of output stride 32, read from the maps of this network.
 
         Args:
-            maps: As `forward` gives them, of images of this height and width.
+            maps: Maps that `forward` returned for images of this height and width.
             image_hw: Height and width of the images, in pixels.
 
         Returns:
-            One map of stride `2 ** level` per level, finest first; views. Equal to the coarser network's in
-            evaluation mode if there is no squeeze-and-excitation or `exact_gates` is set.
+            One map of stride `2 ** level` per level, finest first; these are views. They equal those of the coarser
+            network in evaluation mode if there is no squeeze-and-excitation or `exact_gates` is set.
         """
         coarse = [feature_grid(image_hw, 2**level, same_padding=self.same_padding) for level in self.levels]
         return [subsample(*group) for group in zip(maps, self.grids(image_hw), coarse, strict=True)]
@@ -159,8 +159,8 @@ class EfficientNetFeatures(nn.Module):
         return self
 
     def _run(self, block: nn.Module, x: Tensor) -> Tensor:
-        # Per block, not per stage as timm does: a block's output is several times narrower than its inside,
-        # so keeping every output costs little, and only one block's inside lives at a time.
+        # Per block, not per stage as in timm: the output of a block is several times narrower than its inside,
+        # so keeping every output costs little, and the inside of only one block is in memory at a time.
         if self.grad_checkpointing and torch.is_grad_enabled():
             contexts = functools.partial(_first_and_repeated_pass, block)
             output: Tensor = checkpoint(block, x, use_reentrant=False, context_fn=contexts)
@@ -169,7 +169,7 @@ class EfficientNetFeatures(nn.Module):
         return output
 
     def _stages(self) -> list[list[nn.Module]]:
-        """The stem and the block stages, in the order `frozen_stages` counts them."""
+        """The stem and the block stages, in the order in which `frozen_stages` counts them."""
         return [[self.conv_stem, self.bn1], *([stage] for stage in self.blocks)]
 
     def _frozen_modules(self) -> Iterator[nn.Module]:
@@ -177,7 +177,7 @@ class EfficientNetFeatures(nn.Module):
         for stage in self._stages()[: self.frozen_stages]:
             yield from stage
         if self.freeze_norm:
-            # timm names every normalisation layer bn1, bn2 or bn3, whatever its type.
+            # timm names every normalisation layer bn1, bn2 or bn3, for any type.
             yield from (module for name, module in self.named_modules() if re.search(r"(^|\.)bn\d$", name))
 
     def _freeze_parameters(self) -> None:
@@ -225,7 +225,7 @@ def _check_ranges(
 
 
 def _image_norm(pretrained_cfg: ImageConfig, in_channels: int) -> ImageNorm:
-    """The member's mean and deviation, averaged or repeated over the channels as timm adapts the weights."""
+    """The member's mean and deviation, averaged or repeated over the channels, as timm adapts the weights."""
     mean, std = pretrained_cfg["mean"], pretrained_cfg["std"]
     if in_channels == 1:
         return ImageNorm((sum(mean) / 3,), (sum(std) / 3,))
@@ -233,7 +233,7 @@ def _image_norm(pretrained_cfg: ImageConfig, in_channels: int) -> ImageNorm:
 
 
 def _lost_strides(info: FeatureInfo) -> list[int]:
-    """For the stem and each block stage, the stride that its map would have over the one it has."""
+    """For the stem and each block stage, the stride that its map would have, divided by the one that it has."""
     depths, strides = (info.get(key, list(range(5))) for key in ("stage", "reduction"))
     lost: list[int] = []
     for level, (stage, stride) in enumerate(zip(depths, strides, strict=True), start=1):

@@ -1,8 +1,8 @@
 """A network rewritten for prediction: the same outputs with fewer passes over memory. It cannot be trained further.
 
 In evaluation a batch norm is a fixed scale and shift of each channel, which the convolution in front of it can take up
-(`torch.nn.utils.fusion`). And a strided convolution with TensorFlow's padding, which lays one row and column below and
-right of an even-sized map, need not copy the map for it: its kernel is padded instead.
+(`torch.nn.utils.fusion`). A strided convolution with TensorFlow's padding, which adds one row below and one column to
+the right of an even-sized map, need not copy the map for this: its kernel is padded instead.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ class Foldable(nn.Module, ABC):
     @property
     @abstractmethod
     def stride(self) -> int:
-        """Pixels that the height and width of images had best be multiples of."""
+        """The number of pixels that the height and width of images should be multiples of."""
 
     def fold(self) -> Self:
-        """Fold the network in place, see `fold`. Its state dict is another one then."""
+        """Fold the network in place, see `fold`. Its state dict then has other entries."""
         if not self.folded:
             device = next(self.parameters()).device
             fold(self.eval(), torch.zeros((1, 3, 2 * self.stride, 2 * self.stride), dtype=torch.uint8, device=device))
@@ -55,12 +55,12 @@ class Foldable(nn.Module, ABC):
 def fold(network: nn.Module, images: Tensor) -> None:
     """Fold batch norms and paddings of a network into its convolutions, in place.
 
-    Which convolution feeds which norm is seen in one pass, so a convolution that several norms share, as in
-    EfficientDet's heads, is left alone.
+    One pass shows which convolution feeds which norm, so a convolution that several norms share, as in the heads of
+    EfficientDet, is left alone.
 
     Args:
-        network: in evaluation mode, on any device.
-        images: what the network takes, as small as it likes, on its device.
+        network: a network in evaluation mode, on any device.
+        images: an input of the network on its device, which may be as small as the network accepts.
     """
     assert not network.training, "running statistics are only fixed in evaluation mode"
     pairs = _norms_behind_convolutions(network, images)
@@ -68,14 +68,14 @@ def fold(network: nn.Module, images: Tensor) -> None:
         _take_up(conv, norm)
     for name, module in list(network.named_modules()):
         if module in pairs:
-            # timm's norm holds its activation; any other is followed by one.
+            # A norm of timm holds its activation; any other norm is followed by its activation.
             network.set_submodule(name, getattr(module, "act", None) or nn.Identity())
         elif type(module) is Conv2dSame and module.dilation == (1, 1):
             network.set_submodule(name, _KernelPaddedConv2d(module))
 
 
 class _KernelPaddedConv2d(nn.Module):
-    """A convolution with TensorFlow's padding; where that is uneven, a row of zeros in front of the kernel evens it."""
+    """A convolution with TensorFlow's padding; where it is uneven, zeros in front of the kernel make it even."""
 
     def __init__(self, conv: Conv2dSame) -> None:
         super().__init__()
@@ -94,8 +94,8 @@ class _KernelPaddedConv2d(nn.Module):
 
 
 def _norms_behind_convolutions(network: nn.Module, images: Tensor) -> dict[nn.BatchNorm2d, nn.Conv2d]:
-    """Batch norms whose input is nothing but the output of a convolution that runs once."""
-    outputs: list[tuple[Tensor, int, nn.Conv2d]] = []  # holds the tensors, so that no other takes their place
+    """Batch norms whose input is exactly the output of a convolution that runs only once."""
+    outputs: list[tuple[Tensor, int, nn.Conv2d]] = []  # keeps the tensors, so that no other gets their id
     fed_by: dict[nn.BatchNorm2d, nn.Conv2d] = {}
     calls: Counter[nn.Module] = Counter()
 

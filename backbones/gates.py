@@ -1,9 +1,9 @@
-"""Squeeze-and-excitation that sees, in a network made dense by dilation, no more cells than before.
+"""Squeeze-and-excitation that, in a network made dense by dilation, averages over no more cells than before.
 
-Where a stride became a dilation, every convolution still finds at the cells of the coarser grid what it found there
-with the stride. A gate does not: it averages over the whole map (Hu et al., "Squeeze-and-Excitation Networks",
-arXiv:1709.01507, equation 2), which now has four or sixteen times as many cells. If the average runs over the coarser
-grid's cells alone, the coarser network's maps lie unchanged within the dense ones.
+Where a stride became a dilation, every convolution still has at the cells of the coarser grid the values that it had
+there with the stride. A gate does not: it averages over the whole map (Hu et al., "Squeeze-and-Excitation Networks",
+arXiv:1709.01507, equation 2), which now has four or sixteen times as many cells. If the average runs only over the
+cells of the coarser grid, the dense maps hold those of the coarser network unchanged.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from backbones.grid import Grid, feature_grid, subsample
 from backbones.networks import SqueezeExcite
 from engine.errors import InputError
 
-# They average over the map as well, or (blur) are left out by timm together with the stride.
+# These layers average over the map as well, or (blur) are left out by timm together with the stride.
 _INEXACT = (GlobalContext, CondConv2d, nn.GroupNorm, BlurPool2d)
 
 
@@ -25,9 +25,10 @@ class CoarseSqueezeExcite(nn.Module):
     """timm's `SqueezeExcite`, with the same parameters and keys, averaging over every `step`-th cell.
 
     Args:
-        gates: the layer to take the parameters of.
+        gates: the layer whose parameters are taken.
         step: cells of the map per cell of the coarser grid, along either axis; a power of two.
-        same_padding: of the network's strided convolutions: decides at which cell the coarser grid starts.
+        same_padding: whether the network's strided convolutions have TensorFlow's padding, which decides at which cell
+            the coarser grid starts.
     """
 
     def __init__(self, gates: SqueezeExcite, step: int, *, same_padding: bool) -> None:
@@ -41,14 +42,14 @@ class CoarseSqueezeExcite(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Scale the channels of (B, C, h, w), each by a factor in 0..1."""
-        # The lost layers of stride 2 would have started from this very map, so its size alone decides where.
+        # The lost layers of stride 2 would have started from this map, so its size alone decides where the grid starts.
         coarse = feature_grid((x.shape[-2], x.shape[-1]), self.step, same_padding=self.same_padding)
         mean = subsample(x, Grid(1, (0, 0)), coarse).mean((2, 3), keepdim=True)
         scale: Tensor = self.gate(self.conv_expand(self.act1(self.conv_reduce(mean))))
         return x * scale
 
     def extra_repr(self) -> str:
-        """What the children do not show."""
+        """The settings that the children do not show."""
         return f"step={self.step}, same_padding={self.same_padding}"
 
 
@@ -58,7 +59,7 @@ def make_gates_exact(stages: Iterable[nn.Module], steps: Sequence[int], *, same_
     Args:
         stages: the block stages from the first one on.
         steps: for each, its stride in the network of stride 32 over its stride here; 1 leaves a stage as it is.
-        same_padding: of the network's strided convolutions.
+        same_padding: whether the network's strided convolutions have TensorFlow's padding.
 
     Raises:
         InputError: a stride was lost, and the network has layers that no such gate makes exact.

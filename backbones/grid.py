@@ -1,8 +1,8 @@
-"""Where the cells of a feature map lie on the image, and reading it at another grid's cells.
+"""The places of a feature map's cells on the image, and reading a map at the cells of another grid.
 
-A strided convolution with symmetric padding centres its cell i on pixel 2 i of its input; TensorFlow's SAME padding
-does so at odd sizes, and at even sizes centres it on pixel 2 i + 1, as the one row that it adds lies below. Through
-the strided layers of a network this makes cell i of a map lie at pixel `stride * i + offset`. Upsampling that
+A strided convolution with symmetric padding centres its cell i on pixel 2 i of its input. TensorFlow's SAME padding
+does so at odd sizes, and at even sizes centres it on pixel 2 i + 1, because the one row that it adds lies below.
+Through the strided layers of a network, cell i of a map so comes to lie at pixel `stride * i + offset`. Upsampling that
 assumes anything else shifts the classes against the image: `align_corners=True` at even sizes by up to 12 pixels.
 """
 
@@ -32,22 +32,22 @@ def feature_grid(image_hw: tuple[int, int], stride: int, *, same_padding: bool) 
 
     Args:
         image_hw: height and width of the image, in pixels.
-        stride: of the map, a power of two.
-        same_padding: TensorFlow's padding rather than the symmetric one.
+        stride: stride of the map, a power of two.
+        same_padding: whether the padding is TensorFlow's rather than the symmetric one.
     """
     return Grid(stride, (_offset(image_hw[0], stride, same_padding), _offset(image_hw[1], stride, same_padding)))
 
 
 def _offset(length: int, stride: int, same_padding: bool) -> int:
-    # SAME padding keeps the odd rows of an even size and the even ones of an odd size: always the last.
+    # SAME padding keeps the odd rows of an even size and the even rows of an odd size, always with the last one.
     return (length - 1) % stride if same_padding else 0
 
 
 def subsample(maps: Tensor, grid: Grid, onto: Grid) -> Tensor:
-    """Read a map at the cells of a coarser grid, each of which is one of its own cells.
+    """Read a map at the cells of a coarser grid, each of which is also a cell of the map.
 
-    Of a network whose strides became dilations this gives the map of the network that kept them: exactly without
-    squeeze-and-excitation or with `EfficientNetFeatures(exact_gates=True)`, else nearly.
+    For a network whose strides became dilations this gives the map of the network that kept them: exactly without
+    squeeze-and-excitation or with `EfficientNetFeatures(exact_gates=True)`, otherwise approximately.
 
     Args:
         maps: (B, C, h, w) on `grid`.
@@ -63,13 +63,13 @@ def subsample(maps: Tensor, grid: Grid, onto: Grid) -> Tensor:
 
 
 def resample(maps: Tensor, grid: Grid, onto: Grid, size_hw: tuple[int, int]) -> Tensor:
-    """Read a map bilinearly at the cells of a finer grid; beyond its outermost cells it goes on unchanged.
+    """Read a map bilinearly at the cells of a finer grid; beyond its outermost cells their values are repeated.
 
     Args:
         maps: (B, C, h, w) on `grid`.
         grid: its grid.
         onto: the finer grid of the same network and image, or the image's own, `Grid(1, (0, 0))`.
-        size_hw: cells of the finer grid.
+        size_hw: number of rows and columns of the finer grid.
 
     Returns:
         (B, C, *size_hw), a view of a slightly larger tensor where that saves a copy.

@@ -3,9 +3,9 @@
 The blocks of B0 (paper, table 1) are written in timm's notation as in its `_gen_efficientnet`; everything else of a
 scaled network, from the squeeze-and-excitation to the initialisation, is timm's own class.
 
-What is used of timm stands in its public modules. Two names in `timm.models.efficientnet` are not in its `__all__`, as
-it imports them from private modules, and nothing public takes their place: `decode_arch_def`, which reads the notation
-of the blocks, and `SqueezeExcite`, the class of their gates (`timm.layers.SqueezeExcite` is another).
+All that is used of timm is in its public modules. Two names in `timm.models.efficientnet` are not in its `__all__`,
+because it imports them from private modules, and no public name can replace them: `decode_arch_def`, which reads the
+notation of the blocks, and `SqueezeExcite`, the class of their gates (`timm.layers.SqueezeExcite` is another class).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = [
     "scaled_config",
 ]
 
-# timm's own norms with an activation are among their subclasses.
+# timm's norms with an activation are among their subclasses.
 BATCH_NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
 
 # TensorFlow's epsilon of batch norms, which timm's `tf_` members have (tensorflow/tpu `efficientnet_builder.py`,
@@ -45,7 +45,7 @@ _TF_EPSILON = 1e-3
 # timm's efficientnet module also holds MNASNet, MixNet, TinyNet and others; these are the EfficientNets.
 _FAMILY = ("efficientnet", "tf_efficientnet", "gc_efficientnet")
 
-# By stage: the kind of block, then kernel, stride and expansion (paper, table 1).
+# For each stage: the kind of block, then kernel, stride and expansion (paper, table 1).
 _STAGES = (
     ("ds", "k3_s1_e1"),
     ("ir", "k3_s2_e6"),
@@ -67,13 +67,13 @@ class ImageConfig(TypedDict):
 
 
 class _Configured(Protocol):
-    """A network of timm's."""
+    """A network of timm."""
 
     pretrained_cfg: ImageConfig
 
 
 class FeatureNetwork(_Configured, Protocol):
-    """What is read of timm's feature network."""
+    """The attributes that are read from timm's feature network."""
 
     feature_info: FeatureInfo
     conv_stem: nn.Module
@@ -92,14 +92,14 @@ def create_features(
     in_chans: int = 3,
     drop_path_rate: float = 0.0,
 ) -> FeatureNetwork:
-    """The feature network of that name, of timm's class, with random weights.
+    """The feature network of a name, an object of timm's class, with random weights.
 
     Args:
         name: a timm name, or that of a scaled network (`backbones.scaling.ScaledNetwork`).
-        out_indices: pyramid levels less one.
+        out_indices: the pyramid levels, each less one.
         output_stride: the coarsest stride.
         in_chans: image channels.
-        drop_path_rate: stochastic depth of the last block.
+        drop_path_rate: stochastic-depth rate of the last block.
 
     Raises:
         InputError: there is no scaled network of that name.
@@ -122,8 +122,8 @@ def create_classifier(network: str | Point, padding: Padding = "same") -> nn.Mod
     """The whole ImageNet classifier of 1000 classes, with random weights.
 
     Args:
-        network: a timm name, that of a scaled network, or the network's multiples of B0.
-        padding: of a `Point`; a name says its own.
+        network: a timm name, the name of a scaled network, or the network's multiples of B0.
+        padding: padding of a `Point`; a name decides its own.
 
     Raises:
         InputError: there is no scaled network of that name.
@@ -140,7 +140,7 @@ def create_classifier(network: str | Point, padding: Padding = "same") -> nn.Mod
 
 
 def scaled_config(point: Point) -> ImageConfig:
-    """What a scaled network would say of its images, had timm a configuration of it: B0's normalisation."""
+    """The image configuration of a scaled network, as timm has it for its own: with the normalisation of B0."""
     size = (3, point.resolution, point.resolution)
     return {"input_size": size, "mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD}
 
@@ -148,7 +148,7 @@ def scaled_config(point: Point) -> ImageConfig:
 def _built(kind: Callable[..., _Network], point: Point, padding: Padding, options: Mapping[str, object]) -> _Network:
     """A network of timm's class."""
     stages = zip(_STAGES, point.repeats, BASE_CHANNELS, strict=True)
-    # The repeats are scaled already; the channels are scaled by the builder, with the function given below.
+    # The repeats are scaled already; the builder scales the channels with the function given below.
     blocks = [[f"{block}_r{count}_{shape}_c{width}_se0.25"] for (block, shape), count, width in stages]
     same = padding == "same"
     network = kind(
@@ -165,12 +165,12 @@ def _built(kind: Callable[..., _Network], point: Point, padding: Padding, option
 
 
 def resolve_name(name: str) -> str:
-    """The current timm name, tag included where one was given, of an EfficientNet in any spelling.
+    """The current timm name of an EfficientNet in any spelling, with its tag if one was given.
 
     Names of scaled networks, such as `efficientnet_phi1.5`, are brought to one spelling too.
 
     Raises:
-        InputError: If timm has no such model, the model is no EfficientNet, or there is no network at that φ.
+        InputError: timm has no such model, the model is no EfficientNet, or there is no network at that φ.
     """
     scaled = read_scaled_name(name)
     if scaled is not None:

@@ -1,6 +1,6 @@
-"""What was published about the EfficientNets: image size, size, work and top-1 on ImageNet, each with its source.
+"""Published figures of the EfficientNets: image size, parameters, MACs and top-1 on ImageNet, each with its source.
 
-Sources, as the figures name them:
+The sources, by their short names:
   paper      B0-B7: Tan and Le, "EfficientNet" (arXiv:1905.11946v5), table 2; V2: Tan and Le, "EfficientNetV2"
              (arXiv:2104.00298), table 7, for top-1.
   automl     google/automl, efficientnetv2/README.md, "Pretrained EfficientNetV2 Checkpoints".
@@ -20,9 +20,9 @@ class Figure:
     """A published number.
 
     Attributes:
-        value: as it stands in the source: top-1 in percent, or multiply-accumulates in billions.
-        image_size: pixels of the side it holds for.
-        source: the source's short name; the file's docstring has its address.
+        value: the number as it stands in the source: top-1 in percent, or multiply-accumulates in billions.
+        image_size: side in pixels of the images that it holds for.
+        source: short name of the source; the docstring of this file has its address.
     """
 
     value: float
@@ -32,14 +32,15 @@ class Figure:
 
 @dataclass(frozen=True)
 class Published:
-    """What was published about one network.
+    """The published figures of one network.
 
     Attributes:
-        name: timm's name of the network the authors trained.
+        name: timm's name of the network that the authors trained.
         image_size: side of its images in pixels.
-        parameters_millions: as the authors rounded them.
-        top1: percent of ImageNet's validation set, the authors' figure first; trained on ImageNet-1k alone.
-        macs_billions: the authors' figures first.
+        parameters_millions: millions of parameters, as the authors rounded them.
+        top1: top-1 in percent on ImageNet's validation set after training on ImageNet-1k alone; the authors' figure
+            comes first.
+        macs_billions: billions of multiply-accumulates; the authors' figures come first.
     """
 
     name: str
@@ -50,7 +51,7 @@ class Published:
 
     @property
     def family(self) -> str:
-        """`B`, `Lite` or `V2`: what one dial made."""
+        """The family of the network: `B`, `Lite` or `V2`."""
         return "Lite" if "lite" in self.name else "V2" if "v2" in self.name else "B"
 
 
@@ -111,5 +112,5 @@ PUBLISHED: dict[str, Published] = {
 
 
 def find(name: str) -> Published | None:
-    """What was published about a network, given as `b0` or by timm's name without a weight tag; None if nothing."""
+    """The published figures of a network, named as `b0` or as by timm without a weight tag; None if there are none."""
     return PUBLISHED.get(name) or next((entry for entry in PUBLISHED.values() if entry.name == name), None)

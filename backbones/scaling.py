@@ -51,10 +51,10 @@ class Point:
     """A network of the family, as multiples of B0.
 
     Attributes:
-        width: of the channels of every layer.
-        depth: of the blocks of every stage.
+        width: multiple of the channels of every layer.
+        depth: multiple of the blocks of every stage.
         resolution: height and width of the images it is meant for, in pixels.
-        rounding: how repeats become whole numbers: to the nearest, or up as the official code does.
+        rounding: how repeats become whole numbers: rounded to the nearest, or up as the official code does.
     """
 
     width: float
@@ -92,7 +92,7 @@ class Coefficients:
     """α, β and γ: how much deeper, wider and larger a network becomes when φ grows by 1.
 
     Raises:
-        InputError: one of them is below 1 or no finite number.
+        InputError: a coefficient is below 1 or is no finite number.
     """
 
     alpha: float = 1.2
@@ -108,17 +108,17 @@ class Coefficients:
 
     @property
     def cost(self) -> float:
-        """α·β²·γ², by which cost grows when φ grows by 1 and nothing is rounded; the paper asks for about 2."""
+        """α·β²·γ², the factor of the cost when φ grows by 1 and nothing is rounded; the paper asks for about 2."""
         return self.alpha * self.beta**2 * self.gamma**2
 
     def at(self, phi: float, rounding: Rounding = "nearest") -> Point:
         """The network at φ (equation 3).
 
         Raises:
-            InputError: φ is no number from -4 to 10, or with these coefficients gives a network without use.
+            InputError: φ is no number from -4 to 10, or gives a useless network with these coefficients.
         """
         low, high = PHI_RANGE
-        if not low <= phi <= high:  # NaN is not either
+        if not low <= phi <= high:  # also true of NaN
             msg = f"phi is {phi:g}; give a number from {low:g} to {high:g}. B0 is 0 and B7 lies near 7."
             raise InputError(msg)
         width, depth = self.beta**phi, self.alpha**phi
@@ -157,9 +157,10 @@ def round_channels(channels: int, width: float, divisor: int = 8) -> int:
 
 
 def round_repeats(repeats: int, depth: float, rounding: Rounding = "official") -> int:
-    """`depth` times the blocks of a stage, at least one: rounded up as the official `round_repeats`, or to the nearest.
+    """`depth` times the blocks of a stage, at least one: rounded up as by the official code, or to the nearest.
 
-    timm knows both, as `depth_trunc` of its `decode_arch_def`.
+    The official code is `round_repeats` of `efficientnet_model.py`; timm has both ways, as `depth_trunc` of its
+    `decode_arch_def`.
 
     >>> round_repeats(3, 1.1), round_repeats(3, 1.1, "nearest")
     (4, 3)
@@ -173,9 +174,9 @@ def member_phi(index: float) -> float:
 
     The MACs are those of the paper's table 2.
 
-    The paper gives no φ for its members, and as their repeats are rounded up, each costs more than the φ of its
+    The paper gives no φ for its members, and because their repeats are rounded up, each costs more than the φ of its
     multipliers. For B1 to B7 this gives 0.9, 1.4, 2.3, 3.6, 5.0, 6.0 and 7.0. Between two members φ is interpolated;
-    below the first and above the last it goes on as between the nearest two.
+    below the first and above the last it is extrapolated from the nearest two.
     """
     costs = [PUBLISHED[name].macs_billions[0].value for name in MEMBERS]
     phis = [math.log(cost / costs[0]) / math.log(PAPER.cost) for cost in costs]
@@ -185,11 +186,11 @@ def member_phi(index: float) -> float:
 
 @dataclass(frozen=True)
 class ScaledNetwork:
-    """A scaled EfficientNet that goes by a name, wherever timm's names go.
+    """A scaled EfficientNet with a name, which can be used wherever a timm name can.
 
-    `tf_efficientnet_phi1.5` has TensorFlow's padding and epsilon as timm's `tf_` members, `efficientnet_phi1.5` has
-    symmetric padding, `efficientnet_phi1_a1.4_b1.05_g1.1` other coefficients than the paper's, and
-    `efficientnet_phi1_official` the official rounding.
+    `tf_efficientnet_phi1.5` has TensorFlow's padding and epsilon, like timm's `tf_` members. `efficientnet_phi1.5` has
+    symmetric padding, `efficientnet_phi1_a1.4_b1.05_g1.1` has other coefficients than the paper's, and
+    `efficientnet_phi1_official` has the official rounding.
     """
 
     phi: float
@@ -199,7 +200,7 @@ class ScaledNetwork:
 
     @property
     def name(self) -> str:
-        """Its name, with numbers to six decimals."""
+        """The name, with numbers of up to six decimals."""
         parts = ["tf_efficientnet" if self.padding == "same" else "efficientnet", f"phi{_written(self.phi)}"]
         given = self.coefficients
         if given != PAPER:
@@ -210,7 +211,7 @@ class ScaledNetwork:
 
     @property
     def point(self) -> Point:
-        """Its multiples of B0."""
+        """The multiples of B0 that it is built with."""
         return self.coefficients.at(self.phi, self.rounding)
 
 
@@ -226,7 +227,7 @@ def scaled_name(
     ('tf_efficientnet_phi1.5', 'efficientnet_phi1.5')
     """
     scaled = ScaledNetwork(phi, coefficients, padding, rounding)
-    scaled.point  # noqa: B018 - a name is only given to what can be built
+    scaled.point  # noqa: B018 - raises where there is no network to name
     return scaled.name
 
 
@@ -235,10 +236,10 @@ _NAME = re.compile(rf"(tf_)?efficientnet_phi{_NUMBER}(?:_a{_NUMBER}_b{_NUMBER}_g
 
 
 def read_scaled_name(name: str) -> ScaledNetwork | None:
-    """The inverse of `scaled_name`; None if the name is not one of a scaled network.
+    """The inverse of `scaled_name`; None if the name is not that of a scaled network.
 
     Raises:
-        InputError: it begins as one and is none, or there is no network at its φ.
+        InputError: the name begins like one of a scaled network but is none, or there is no network at its φ.
     """
     if not name.startswith(("efficientnet_phi", "tf_efficientnet_phi")):
         return None
@@ -259,7 +260,7 @@ def read_scaled_name(name: str) -> ScaledNetwork | None:
 
 
 def _half_up(value: float) -> int:
-    """To the nearest whole number, halves up; Python's own rounding takes halves to the even neighbour."""
+    """Round to the nearest whole number, halves up; Python's own rounding takes halves to the even neighbour."""
     return math.floor(value + 0.5)
 
 

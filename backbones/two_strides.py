@@ -1,7 +1,7 @@
 """One extractor that runs at its dense output stride or at stride 32, with the same weights and no second copy.
 
-Which convolutions differ between the two is seen by comparing with a network that timm builds at stride 32, so timm
-alone decides what a lost stride turns into.
+The convolutions that differ between the two are found by a comparison with a network that timm builds at stride 32, so
+timm alone decides what becomes of a lost stride.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from backbones.grid import Grid, feature_grid
 
 
 class TwoStrideFeatures(EfficientNetFeatures):
-    """An extractor whose dense maps hold those of stride 32, which can also be computed alone, for less.
+    """An extractor whose dense maps hold those of stride 32, which can also be computed alone at a lower cost.
 
     Args:
-        name: as `EfficientNetFeatures`.
-        levels: as there.
-        output_stride: 16 or 8, of the dense pass.
+        name: see `EfficientNetFeatures`.
+        levels: see `EfficientNetFeatures`.
+        output_stride: output stride of the dense pass, 16 or 8.
         options: the other arguments of `EfficientNetFeatures`; gates are exact.
     """
 
@@ -57,12 +57,12 @@ class TwoStrideFeatures(EfficientNetFeatures):
         return maps
 
     def coarse_grids(self, image_hw: tuple[int, int]) -> list[Grid]:
-        """Where the cells of each map of `coarse` lie on an image of this height and width, in pixels."""
+        """The places of the cells of each map of `coarse` on an image of this height and width, in pixels."""
         return [feature_grid(image_hw, 2**level, same_padding=self.same_padding) for level in self.levels]
 
     @contextmanager
     def _at_stride_32(self) -> Iterator[None]:
-        # Looked up anew at each pass: folding and SyncBatchNorm conversion replace modules around these.
+        # Looked up again at each pass: folding and SyncBatchNorm conversion replace modules around these.
         switched = [module for module in self.modules() if isinstance(module, _TwoStrideConv2d)]
         gates = [(module, module.step) for module in self.modules() if isinstance(module, CoarseSqueezeExcite)]
         for conv in switched:
@@ -79,11 +79,11 @@ class TwoStrideFeatures(EfficientNetFeatures):
 
 
 class _TwoStrideConv2d(nn.Conv2d):
-    """A convolution that lost a stride, or was spread behind one, and can work as it did before."""
+    """A convolution that lost a stride or became dilated behind one, and that can still work as before."""
 
     def __init__(self, dense: nn.Conv2d, coarse: nn.Conv2d) -> None:
         nn.Module.__init__(self)
-        # All that nn.Conv2d has, its parameters included, without a second initialisation.
+        # All attributes of the nn.Conv2d with its parameters, without a second initialisation.
         self.__dict__.update(dense.__dict__)
         self.at_stride_32 = False
         self.coarse_stride = coarse.stride
@@ -91,7 +91,7 @@ class _TwoStrideConv2d(nn.Conv2d):
         self.coarse_padding = None if isinstance(coarse, Conv2dSame) else coarse.padding
 
     def forward(self, input: Tensor) -> Tensor:
-        """From (B, C, h, w) to (B, C', h, w), or at stride 32 to what the stride leaves of it."""
+        """From (B, C, h, w) to (B, C', h, w), or at stride 32 to the smaller size that the stride gives."""
         if not self.at_stride_32:
             return super().forward(input)
         if self.coarse_padding is None:

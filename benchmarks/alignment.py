@@ -1,9 +1,9 @@
-"""How far classes drift against the image: ours beside segmentation-models-pytorch, measured on step edges.
+"""How far classes drift from the image: our network and segmentation-models-pytorch's, measured on step edges.
 
     python benchmarks/alignment.py [--width 1024]
 
 Both networks are DeepLabv3+ on tf_efficientnet_b0 at output stride 16, and in both every convolution is set to copy
-the pixel under its centre. What is left is geometry: where the network believes that a pixel lies. A picture that is
+the pixel under its centre. What is left is geometry: where the network places a pixel. A picture that is
 dark left of a column and bright from it on is given for each of 16 neighbouring columns, so that the rounding to cells
 averages out, at places all over the width; the drift is the place of the edge in the deep map minus its true place.
 """
@@ -22,7 +22,7 @@ BRIGHT = 200.0
 
 
 def copy_pixels(network: nn.Module) -> None:
-    """Make every convolution hand on what lies under its centre; batch norms are left as they start: identities."""
+    """Make every convolution copy the pixel under its centre; batch norms keep their initial state, the identity."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             out_channels, in_channels, height, width = module.weight.shape
@@ -59,7 +59,7 @@ def drift(network: nn.Module, width: int, height: int, places: int = 9, *, centr
 
 
 def build_ours() -> Segmenter:
-    """Our network, copying."""
+    """Our network, set to copy pixels."""
     torch.manual_seed(0)
     network = Segmenter("b0", num_classes=2, mean=(0.25, 0.25, 0.25), std=(1.0, 1.0, 1.0)).eval()
     copy_pixels(network)
@@ -67,7 +67,7 @@ def build_ours() -> Segmenter:
 
 
 def build_smp() -> nn.Module:
-    """smp's, copying."""
+    """The network of smp, set to copy pixels."""
     torch.manual_seed(0)
     network = smp.DeepLabV3Plus("tu-tf_efficientnet_b0", encoder_weights=None, classes=2).eval()
     copy_pixels(network)
@@ -75,7 +75,7 @@ def build_smp() -> nn.Module:
 
 
 def main() -> None:
-    """Print both."""
+    """Print the drift of both."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--width", type=int, default=1024)
     width = parser.parse_args().width

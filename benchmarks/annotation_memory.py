@@ -1,4 +1,4 @@
-"""What annotations cost in memory: a file of the size of COCO train2017, read by EffDense and by pycocotools.
+"""The memory that annotations take: a file of the size of COCO train2017, read by EffDense and by pycocotools.
 
     python benchmarks/annotation_memory.py
 
@@ -83,7 +83,7 @@ def touch_effdense(annotations: Any, index: int) -> Any:
 
 
 def touch_pycocotools(coco: Any, index: int) -> Any:
-    """File name, size and boxes of one image, by torchvision's `CocoDetection` way."""
+    """File name, size and boxes of one image, read as torchvision's `CocoDetection` does."""
     image_id = coco.dataset["images"][index]["id"]
     image = coco.loadImgs(image_id)[0]
     annotations = coco.loadAnns(coco.getAnnIds(imgIds=image_id))
@@ -98,12 +98,12 @@ def touch_nothing(_: Any, index: int) -> int:
 def worker_memory(dataset: Touch, start_method: str) -> float:
     """Mean over two workers of their own memory at the end of one pass, bytes."""
     loader = DataLoader(dataset, batch_size=None, num_workers=2, multiprocessing_context=start_method)
-    last = dict(iter(loader))  # a worker answers often; its last answer stays
+    last = dict(iter(loader))  # a worker answers often; its last answer is kept
     return float(np.mean(list(last.values())))
 
 
 def measure(tool: str, start_method: str, path: Path) -> dict[str, Any]:
-    """One tool in this process: growth of the main process and of a worker, megabytes."""
+    """Measure one tool in this process: growth of the main process and of a worker in megabytes."""
     if tool == "effdense":
         from detection.data.coco import CocoAnnotations
 

@@ -4,8 +4,8 @@
 
 For each network the maps of level 5 at output strides 16 and 8 are read at the cells of the map of stride 32 and
 compared with it: the norm of the difference over the norm of the map less its mean in each channel, so that unrelated
-maps give 1.41, and small ones less, as the borders leave the same trace in both. The weights are random, and the same
-on all strides of one network; gates are drawn wide enough to matter, and batch norms hold the statistics of random
+maps give 1.41, and small maps less, as borders have the same effect in both. The weights are random, and the same
+at all strides of one network; gates vary enough to have an effect, and batch norms hold the statistics of random
 images, so that no activation vanishes or explodes. smp's cells may start anywhere: its smallest difference of all
 starts is printed. After the table comes the time that the option costs.
 """
@@ -33,8 +33,8 @@ _GATES = ("conv_reduce", "conv_expand", "_se_reduce", "_se_expand")
 def trained(network: nn.Module, side: int = 160, *, seed: int = 0) -> nn.Module:
     """The network in evaluation mode, with gates and batch norms as a training might leave them.
 
-    The statistics are of four images of `side`: from many fewer cells than it is used on, they would be so far off
-    that the activations grow from layer to layer, and with them every rounding error.
+    The statistics are those of four images of `side`: from far fewer cells than the network is used on, they would be
+    so wrong that the activations grow from layer to layer, and every rounding error with them.
     """
     torch.manual_seed(seed)
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
@@ -55,18 +55,18 @@ def trained(network: nn.Module, side: int = 160, *, seed: int = 0) -> nn.Module:
 
 
 def difference(found: Tensor, expected: Tensor) -> float:
-    """Norm of the difference over that of what was expected less its mean in each channel."""
+    """Norm of the difference, divided by the norm of the expected map less its mean in each channel."""
     return float((found - expected).norm() / (expected - expected.mean((2, 3), keepdim=True)).norm())
 
 
 def largest(sizes: list[tuple[int, int]]) -> int:
-    """The side of the images of which the statistics are taken."""
+    """The side of the images from which the statistics are taken."""
     return max(160, *(side for size_hw in sizes for side in size_hw))
 
 
 @torch.no_grad()
 def our_differences(name: str, sizes: list[tuple[int, int]]) -> dict[tuple[tuple[int, int], int, bool], float]:
-    """By size, output stride and `exact_gates`."""
+    """Our differences by size, output stride and `exact_gates`."""
     coarse = trained(EfficientNetFeatures(name, levels=(5,)), largest(sizes))
     results = {}
     for stride, exact_gates in product(STRIDES, (True, False)):
@@ -81,7 +81,7 @@ def our_differences(name: str, sizes: list[tuple[int, int]]) -> dict[tuple[tuple
 
 @torch.no_grad()
 def smp_differences(encoder: str, sizes: list[tuple[int, int]]) -> dict[tuple[tuple[int, int], int], float]:
-    """By size and output stride, the smallest of all places where the coarse cells might start; {} without encoder."""
+    """By size and output stride, smp's smallest difference of all starts of the coarse cells; {} without encoder."""
     if not encoder.startswith("tu-") and encoder not in smp.encoders.encoders:
         return {}
     coarse = trained(smp.encoders.get_encoder(encoder, weights=None), largest(sizes))
@@ -103,7 +103,7 @@ def smp_differences(encoder: str, sizes: list[tuple[int, int]]) -> dict[tuple[tu
 
 
 def native_encoder(member: str) -> str:
-    """The name of a member that is not timm's in smp; of V2 it has none."""
+    """The name of smp's own encoder for a member; it has none for V2."""
     return f"efficientnet-{member}" if member.startswith("b") else f"timm-tf_efficientnet_{member}"
 
 
@@ -123,7 +123,7 @@ def rows(members: list[str], sizes: list[tuple[int, int]]) -> Iterator[str]:
 
 
 def times(name: str, size_hw: tuple[int, int], rounds: int) -> Iterator[str]:
-    """Lines of milliseconds with and without the option, in turn."""
+    """Lines with milliseconds with and without the option, measured in turn."""
     images = torch.randn(1, 3, *size_hw).contiguous(memory_format=torch.channels_last)
 
     def infer(network: nn.Module) -> None:
@@ -145,7 +145,7 @@ def times(name: str, size_hw: tuple[int, int], rounds: int) -> Iterator[str]:
             for side, network in enumerate(networks):
                 start = time.perf_counter()
                 call(network)
-                if turn:  # the first round warms up
+                if turn:  # the first round is for warming up
                     seconds[side].append(time.perf_counter() - start)
         low, mid = ([1e3 * figure(side) for side in seconds] for figure in (min, statistics.median))
         yield (
@@ -155,7 +155,7 @@ def times(name: str, size_hw: tuple[int, int], rounds: int) -> Iterator[str]:
 
 
 def size(text: str) -> tuple[int, int]:
-    """`96x64` as height and width."""
+    """Height and width from a text such as `96x64`."""
     height, _, width = text.partition("x")
     return int(height), int(width)
 

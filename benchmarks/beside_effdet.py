@@ -2,8 +2,8 @@
 
     python benchmarks/beside_effdet.py --member d0 --threads 2
 
-Each round runs every measurement once on either side, ours and effdet's in turn, so that noise meets both alike.
-Printed are the minimum and the median of all rounds and the ratio effdet / ours (above 1: ours is faster).
+Each round runs every measurement once on either side, ours and effdet's in turn, so that noise affects both equally.
+The output is the minimum and the median of all rounds, and the ratio effdet / ours (above 1: ours is faster).
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def main() -> None:
             for side, call in enumerate(sides):
                 start = time.perf_counter()
                 call()
-                if turn:  # the first round warms up
+                if turn:  # the first round is for warming up
                     seconds[name, side].append(time.perf_counter() - start)
     print(f"{given.member} at {given.size} px, {given.threads} threads, {given.rounds} rounds; milliseconds")
     print(f"{'':32}{'ours min':>10}{'median':>9}{'effdet min':>12}{'median':>9}{'ratio min':>11}{'median':>8}")

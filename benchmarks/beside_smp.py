@@ -2,11 +2,11 @@
 
     python benchmarks/beside_smp.py --threads 2
 
-Each round runs every measurement once on either side, ours and smp's in turn, so that noise meets both alike. Printed
-are the minimum and the median of all rounds, the ratio ours / smp (below 1: ours is faster), and the peak memory of
-each measurement in a process of its own. Ours predicts folded, as `segmentation.load` gives it. smp runs as it comes,
-in PyTorch's default memory format; `--channels-last` gives it ours. The training step has two images: smp's fails with
-one.
+Each round runs every measurement once on either side, ours and smp's in turn, so that noise affects both equally. The
+output is the minimum and the median of all rounds, the ratio ours / smp (below 1: ours is faster), and the peak memory
+of each measurement in a process of its own. Our network predicts folded, as `segmentation.load` gives it. smp's runs
+with its defaults, in PyTorch's default memory format; `--channels-last` gives it ours. The training step has two
+images, because smp's fails with one.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Call = Callable[[], object]
 
 
 def networks(encoder: str) -> tuple[Segmenter, nn.Module]:
-    """Ours and smp's with the same weights; ours aligned as it is by default."""
+    """Our network and smp's with the same weights; ours has its default alignment."""
     torch.manual_seed(0)
     theirs = smp.DeepLabV3Plus(f"tu-{encoder}", encoder_weights=None, classes=CLASSES).eval()
     with tempfile.TemporaryDirectory() as folder:
@@ -98,8 +98,8 @@ def resident_mib(field: str) -> float:
 
 
 def peaks(measure: str, side: str) -> tuple[float, float]:
-    """Resident MiB before, and at most during two runs of one measurement in a fresh process."""
-    # The options that the table is made with, and the one measurement.
+    """Resident MiB before two runs of one measurement in a new process, and the peak during them."""
+    # The options with which the table is made, and the name of the one measurement.
     command = [sys.executable, __file__, "--peak", measure, side, *sys.argv[1:]]
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     before, peak = json.loads(printed.splitlines()[-1])
@@ -148,7 +148,7 @@ def main() -> None:
             for side, call in enumerate(sides):
                 start = time.perf_counter()
                 call()
-                if turn:  # the first round warms up
+                if turn:  # the first round is for warming up
                     seconds[name, side].append(time.perf_counter() - start)
     print_table(given, seconds)
     print(f"\n{'resident MiB':24}{'ours peak':>10}{'above start':>13}{'smp peak':>10}{'above start':>13}")

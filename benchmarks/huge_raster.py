@@ -1,10 +1,10 @@
-"""Segment a raster that does not fit into memory, and report the peak of the memory that this takes.
+"""Segment a raster that does not fit into memory, and report the peak of the memory used.
 
     python benchmarks/huge_raster.py --threads 2
 
 A generated GeoTIFF of 20,000 x 20,000 RGB pixels is segmented into Cityscapes' 19 classes by an untrained network, in
-a process of its own, whose largest resident memory the kernel keeps (VmHWM). A smaller `--height` takes less time and
-as much memory, which depends on the width alone. With `--gigabytes` the script fails if the peak is above that.
+a process of its own, whose largest resident memory the kernel records (VmHWM). A smaller `--height` takes less time and
+equally much memory, which depends only on the width. With `--gigabytes` the script fails if the peak is above that.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from rasterio.windows import Window
 
 
 def write_raster(path: Path, height: int, width: int, layout: str) -> None:
-    """Coloured fields with noise, a row of blocks at a time."""
+    """Write coloured fields with noise, one row of blocks at a time."""
     rng = np.random.default_rng(0)
     blocks = {"tiled": True, "blockxsize": 256, "blockysize": 256} if layout == "tiles" else {"blockysize": 64}
     georeference = {"crs": "EPSG:32632", "transform": rasterio.transform.from_origin(500000, 5300000, 0.5, 0.5)}
@@ -38,7 +38,7 @@ def write_raster(path: Path, height: int, width: int, layout: str) -> None:
 
 
 def segment(given: argparse.Namespace, source: Path, output: Path) -> None:
-    """What the child process does."""
+    """Segment the raster; this runs in the child process."""
     import torch
 
     from segmentation.inference.inference import Inference

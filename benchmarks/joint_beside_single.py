@@ -1,13 +1,14 @@
-"""Train the joint network and each task alone on the same images for equally many steps, and compare the scores.
+"""Train the joint network and each task alone on the same images for the same number of steps, and compare the scores.
 
     make demo-joint                                                    (makes the street scenes)
     python benchmarks/joint_beside_single.py streets demo-data --seeds 0 1 2
     python benchmarks/joint_beside_single.py nuclei NUCLEI
 
 Every run is a `fit` of the command line, with the joint recipe of `configs/joint/`: the same pretrained backbone,
-canvas, augmentation, steps, batch, optimiser, schedule and averaging; only the segmenter alone has, on the streets,
-half the learning rate in its backbone, near that of its own demo. Scores are those of the averaged weights after the
-last step, on the whole validation set. Runs that are finished in the output folder are not trained again.
+canvas, augmentation, steps, batch, optimiser, schedule and averaging; the only exception is the segmenter alone on
+the streets, which has half the learning rate in its backbone, near that of its own demo. Scores are those of the
+averaged weights after the last step, on the whole validation set. Runs that are finished in the output folder are not
+trained again.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parents[1]
 TASKS = ("joint", "detection", "segmentation")
-# Of each task alone: what of its own demo differs from the joint one.
+# For each task alone: the settings in which its own demo differs from the joint one.
 STREETS = {
     "joint": [],
     "detection": [
@@ -47,7 +48,7 @@ _NUCLEI_BOXES = [
     "--data.boxes.val_images=images",
     "--data.boxes.test_images=images",
 ]
-# One task alone is the joint command without the other labels, as `python -m segmentation` has no canvas.
+# One task alone runs the joint command without the other labels, as `python -m segmentation` has no canvas.
 NUCLEI = {
     "joint": [],
     "detection": ["--data.format=two", "--data.ratio=[1,0]", *_NUCLEI_BOXES],
@@ -58,7 +59,7 @@ OF_TASK = {"joint": set(SCORES), "detection": {"val_ap", "val_ap50"}, "segmentat
 
 
 def command(images: str, task: str, seed: int, root: Path, more: list[str]) -> list[str]:
-    """The training of one run."""
+    """The command that trains one run."""
     if images == "streets":
         config, package, settings = HERE / f"configs/{task}/demo.yaml", task, STREETS[task]
     else:
@@ -73,7 +74,7 @@ def command(images: str, task: str, seed: int, root: Path, more: list[str]) -> l
 
 
 def scores(run: Path, task: str) -> dict[str, float]:
-    """The task's scores at the end of a run; empty where it is not finished."""
+    """The task's scores at the end of a run; empty if it is not finished."""
     if not (run / "metrics.csv").is_file():
         return {}
     with (run / "metrics.csv").open(newline="") as file:
@@ -88,13 +89,13 @@ def main() -> None:
     parser.add_argument("root", type=Path, help="folder of the images")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--output", type=Path, default=Path("joint-beside-single"), help="folder for the runs")
-    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time; they share the cores")
+    parser.add_argument("--jobs", type=int, default=1, help="number of trainings at a time; they share the cores")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS)
     parser.add_argument("--more", nargs="*", default=[], help="settings for every run, such as trainer.max_epochs=5")
     given = parser.parse_args()
     given.output.mkdir(parents=True, exist_ok=True)
     threads = max(1, (os.cpu_count() or 1) // given.jobs)
-    # Trainings beside each other must not spin while they wait: else each takes many times as long.
+    # Trainings that run at the same time must not spin while they wait: else each takes many times as long.
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": str(HERE)}
     root, more = given.root.resolve(), [f"--{setting}" for setting in given.more]
 

@@ -1,10 +1,10 @@
-"""What one joint pass costs beside the two networks one after the other, and with a head switched off.
+"""The cost of one joint pass compared with the two networks one after the other, and with one head switched off.
 
     python benchmarks/joint_cost.py --threads 2
 
-All networks are folded, as `load` gives them. Each round runs every measurement once, in turn, so that noise meets all
-alike. Printed are multiply-accumulates, the minimum and the median of all rounds, and ratios: of the joint pass to the
-sum of the two networks alone, and of the joint network with one head switched off to that network alone.
+All networks are folded, as `load` gives them. Each round runs every measurement once, in turn, so that noise affects
+all equally. The output is multiply-accumulates, the minimum and the median of all rounds, and ratios: of the joint
+pass to the sum of the two networks alone, and of the joint network with one head switched off to that network alone.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def main() -> None:
             for name, call in measured.items():
                 start = time.perf_counter()
                 call()
-                if turn:  # the first round warms up
+                if turn:  # the first round is for warming up
                     seconds[name].append(time.perf_counter() - start)
         low = {name: min(times) for name, times in seconds.items()}
         mid = {name: statistics.median(times) for name, times in seconds.items()}

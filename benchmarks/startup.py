@@ -1,11 +1,11 @@
-"""How long commands take that need no torch, and what a training imports beside torch and Lightning.
+"""How long commands that need no torch take, and what a training imports besides torch and Lightning.
 
 python benchmarks/startup.py [--root CHECKOUT] [--repeats 5]
 
-Each command is run by itself, several times, after one run that leaves bytecode behind; the least and the median
-wall time are printed, and the least processor time. The second table is the time of the imports of whatever a training
+Each command is run separately, several times, after one run that writes the bytecode; the output is the least and the
+median wall time, and the least processor time. The second table is the time to import every module that a training
 of one step has imported when it ends, after `import torch, lightning.pytorch.cli`: wall time, processor time, and the
-packages that take most of the latter. Another checkout, such as that of an earlier commit, is measured by --root.
+packages that take most of the latter. Use --root to measure another checkout, such as that of an earlier commit.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ sys.stderr.write(f"\\n{time.perf_counter() - wall} {time.process_time() - used} 
 
 
 def run(command: list[str], root: Path, folder: Path) -> tuple[float, float, str]:
-    """Wall and processor seconds of a command, and what it said on stderr."""
+    """Wall and processor seconds of a command, and what it wrote to stderr."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     environment |= {"PYTHONPATH": str(root), "NO_ALBUMENTATIONS_UPDATE": "1"}
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()

@@ -3,9 +3,9 @@
     python benchmarks/threads.py
 
 A worker process for each setting holds an EfficientDet-Lite0 on CPU; they take turns, first with nothing else running,
-then beside one busy process for each core. Printed are the minimum and the median time of a step, and each setting's
+then beside one busy process for each core. The output is the minimum and the median time of a step, and each setting's
 ratio to the default of OpenMP in the same condition (below 1: faster). Beside as many busy processes as cores, half of
-the processor's time is left, so that a fair slow-down is about 2.
+the processor's time is available, so that a fair slow-down is about 2.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def main() -> None:
 
 
 def start(setting: dict[str, str], options: list[str]) -> subprocess.Popen[str]:
-    """A worker process, once it is warm."""
+    """Start a worker process and wait until it has warmed up."""
     environment = {name: value for name, value in os.environ.items() if name not in NAMES}
     environment |= {**setting, "PYTHONPATH": str(HERE)}
     command = [sys.executable, __file__, *options]
@@ -86,7 +86,7 @@ def turn(worker: subprocess.Popen[str]) -> list[float]:
 
 
 def work(size_hw: tuple[int, int], batch: int, steps: int) -> None:
-    """Train steps for each line on standard input."""
+    """Run training steps for each line on standard input."""
     import torch
 
     from detection.data.batch import DetectionBatch
@@ -114,7 +114,7 @@ def work(size_hw: tuple[int, int], batch: int, steps: int) -> None:
 
 
 def spin() -> None:
-    """Use a core."""
+    """Keep one core busy."""
     while True:
         pass
 

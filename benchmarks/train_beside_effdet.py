@@ -3,10 +3,10 @@
     python benchmarks/train_beside_effdet.py BCCD --minutes 12
 
 Both sides get the same backbone weights, batches (one loader feeds both), optimiser (AdamW), peak learning rate,
-warm-up, cosine over the given time, gradient clipping and weight averaging; only `--frozen` is ours alone. Steps are
-interleaved in one process and each side's clock runs only during its own steps; whoever has used less time is next.
-effdet runs as it comes: `DetBenchTrain` on its own `tf_efficientdet_lite0`, default memory format. Scores are
-pycocotools'.
+warm-up, cosine over the given time, gradient clipping and weight averaging; only `--frozen` is for ours alone. Steps
+are interleaved in one process and each side's clock runs only during its own steps; the side that has used less time
+is next. effdet runs with its defaults: `DetBenchTrain` on its own `tf_efficientdet_lite0`, default memory format.
+Scores are pycocotools'.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ PEAK_LR, WEIGHT_DECAY, CLIP, WARM_UP = 5e-3, 0.01, 10.0, 0.04
 
 @dataclass
 class Side:
-    """One contestant: its network, how it turns a batch into a loss, and how it detects."""
+    """One of the two sides: its network, how it turns a batch into a loss, and how it detects."""
 
     name: str
     network: nn.Module
@@ -60,7 +60,7 @@ class Side:
         self.average = ModelEmaV3(self.network, decay=0.9998, use_warmup=True, warmup_gamma=10.0, warmup_power=1.0)
 
     def step(self, batch: DetectionBatch, budget: float) -> None:
-        """One training step, on this side's clock."""
+        """Run one training step and count its time for this side."""
         start = time.perf_counter()
         progress = self.seconds / budget
         warm = min(1.0, 0.1 + 0.9 * progress / WARM_UP)

@@ -4,9 +4,9 @@
 
 Both sides get the same ImageNet weights of EfficientNet-Lite0, batches (one loader feeds both), loss, optimiser
 (AdamW), peak learning rate, warm-up, polynomial decay over the given time, gradient clipping and weight averaging.
-Steps are interleaved in one process and each side's clock runs only during its own steps; whoever has used less time
-is next. smp's DeepLabV3Plus runs as it comes: its own rates and alignment, default memory format, images padded to
-multiples of 16 and the logits cropped. Scores are of the whole validation set at full size.
+Steps are interleaved in one process and each side's clock runs only during its own steps; the side that has used less
+time is next. smp's DeepLabV3Plus runs with its defaults: its own rates and alignment, default memory format, images
+padded to multiples of 16 and the logits cropped. Scores are of the whole validation set at full size.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ WEIGHT_DECAY, CLIP, WARM_UP, POWER = 0.01, 10.0, 0.04, 0.9
 
 @dataclass
 class Side:
-    """One contestant: its network, how it turns a batch into a loss, and its logits of a whole image."""
+    """One of the two sides: its network, how it turns a batch into a loss, and its logits of a whole image."""
 
     name: str
     network: nn.Module
@@ -61,7 +61,7 @@ class Side:
         self.average = ModelEmaV3(self.network, decay=0.9998, use_warmup=True, warmup_gamma=10.0, warmup_power=1.0)
 
     def step(self, batch: SegmentationBatch, budget: float) -> None:
-        """One training step, on this side's clock."""
+        """Run one training step and count its time for this side."""
         start = time.perf_counter()
         progress = min(1.0, self.seconds / budget)
         warm = min(1.0, 0.1 + 0.9 * progress / WARM_UP)
@@ -128,13 +128,13 @@ def score(side: Side, loader: DataLoader[object], output_stride: int = 16) -> Se
 
 
 def loaders(root: Path, crop: int, batch: int, fill: tuple[int, int, int]) -> list[DataLoader[object]]:
-    """Of training crops and of whole validation images."""
+    """The loaders of training crops and of whole validation images."""
     reader = MaskReader(CLASSES, "binary")
     train, val = (
         MaskFolder(root / "images", root / "instances", reader, list_file=root / f"instances_{split}.json")
         for split in ("train", "val")
     )
-    # Microscope pictures have no up, and most of each is background.
+    # Microscope pictures have no upright direction, and most of each is background.
     augmentation = SegmentationAugmentation(vflip=0.5, rotate90=True, max_class_ratio=1.0)
     crops = TrainingCrops(train, CLASSES, augmentation.build((crop, crop), fill))
     return [

@@ -1,4 +1,4 @@
-"""Detection as a task: its parts, its commands and what a checkpoint decides."""
+"""Detection as a task: its parts, its commands, and the settings that a checkpoint decides."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SPEC = TaskSpec(
         "test": "COCO numbers on the test set",
         "predict": "pictures with boxes and a JSON in COCO's format",
         "score": "COCO numbers of detections that come from anywhere",
-        "convert": "weights of effdet or zylo117 to a file that says itself what network it holds",
+        "convert": "weights of effdet or zylo117 to a file that describes its own network",
     },
     module="detection.task:DetectionTask",
     data="detection.data.module:CocoDataModule",

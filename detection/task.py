@@ -39,26 +39,26 @@ register_type(PhiName, fail_already_registered=False)  # the command line checks
 class DetectionTask(DenseTask[DetectionData]):
     """EfficientDet with its training recipe.
 
-    The class list comes from the training annotations; `validate`, `test` and `predict` take it, as everything
-    that shapes the network, from the checkpoint or the published weights.
+    The class list comes from the training annotations; `validate`, `test` and `predict` take it, like all
+    settings of the network, from the checkpoint or the published weights.
 
     Args:
-        member: the one dial: backbone, size, pyramid, heads and anchors of the family member, or of any φ between
-            them as phi1.5; null is that of the published weights, or else d0.
-        architecture: single values in place of the member's.
+        member: the family member, or any φ between members such as phi1.5; it sets backbone, size, pyramid, heads
+            and anchors. Null is the member of the published weights, or else d0.
+        architecture: single values that replace the member's.
         num_classes: only to be checked against the annotations, or for data without any.
-        classes: the class list, where it shall not come from the annotations.
+        classes: the class list, if it should not come from the annotations.
         pretrained: a published detector's name or file to start from, such as `tf_efficientdet_d0`.
         backbone_weights: ImageNet weights to start from: `imagenet` for timm's hub, `package:NAME`, or a file;
             null starts at random.
         frozen_stages: 0 trains all, 1 freezes the stem, k the stem and k - 1 stages, -1 the backbone.
         freeze_norm: keep the backbone's batch norms as they are.
-        grad_checkpointing: trade time for memory in the backbone.
+        grad_checkpointing: use less memory and more time in the backbone.
         loss: focal and Huber settings.
         postprocess: suppression settings of validation, test and prediction.
         optimizer: update rule, learning rate and decay.
         schedule: warm-up and course of the learning rate.
-        evaluator: `pycocotools`, or `faster` for the same numbers sooner (extra `fast`).
+        evaluator: `pycocotools`, or `faster` for the same numbers in less time (extra `fast`).
         detections: file for the detections of validation or test in COCO's results form.
         scores: JSON file for all scores of validation or test.
     """

@@ -1,1 +1,1 @@
-"""What every task's training and prediction share: reading, writing, recipes, the command line. Knows no task."""
+"""What the training and prediction of every task share: files, recipes and the command line. It knows no task."""

@@ -1,8 +1,8 @@
 """Settings and arguments whose values are checked by their annotations, for callers from Python.
 
-The command line checks the same annotations itself (`engine.numbers`). Here they become `InputError` in the house's
-words, and what was given becomes plain: a restricted number an `int` or `float`, a list where a tuple is annotated, as
-YAML has it, a tuple.
+The command line checks the same annotations itself (`engine.numbers`). Here a value that does not fit raises an
+`InputError` in the house's words, and a value that fits becomes plain: a restricted number becomes an `int` or
+`float`, and a list, which YAML gives where a tuple is annotated, becomes a tuple.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ R = TypeVar("R")
 class Checked:
     """A frozen data class that checks its fields when it is made.
 
-    A class may say in `group` what messages put before a field's name, as in `optimizer.lr`. Conditions that join
-    several fields stand in the class's own `__post_init__`, which calls this one first.
+    A class may give in `group` the word that messages put before a field's name, as in `optimizer.lr`. Conditions
+    on several fields at once stand in the class's own `__post_init__`, which calls this one first.
 
     Raises:
-        InputError: a field is not of its annotation's numbers or choices.
+        InputError: a field has a value that its annotation does not allow.
     """
 
     group: ClassVar[str] = ""
@@ -47,7 +47,7 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
     """A function or constructor that checks the arguments it is given by their annotations.
 
     Raises:
-        InputError: at a call, an argument is not of its annotation's numbers or choices.
+        InputError: at a call, an argument has a value that its annotation does not allow.
     """
     signature = inspect.signature(function)
 
@@ -65,16 +65,16 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def plain(name: str, value: object, hint: object) -> object:
-    """A value as its annotation wants it.
+    """A value in the type that its annotation asks for.
 
     Args:
-        name: what a message calls it.
-        value: what was given.
+        name: the name of the value in a message.
+        value: the value that was given.
         hint: the annotation, resolved. Nothing but restricted numbers, choices, and tuples and unions of them is
             checked; all else is taken as it is.
 
     Raises:
-        InputError: it is out of range, or none of the choices.
+        InputError: the value is out of range, or is none of the choices.
     """
     if not _restricts(hint):
         return value
@@ -90,7 +90,7 @@ def plain(name: str, value: object, hint: object) -> object:
 
 
 def in_words(hint: object) -> str:
-    """What an annotation allows."""
+    """The values that an annotation allows, in words for a message."""
     if hint is None or hint is type(None):
         return "null"
     origin, args = get_origin(hint), get_args(hint)
@@ -134,7 +134,7 @@ def _restricts(hint: object) -> bool:
 
 
 def _fitted(value: object, hint: object) -> object:
-    """As `plain`, with ValueError or TypeError for what does not fit."""
+    """As `plain`, but a value that does not fit raises ValueError or TypeError."""
     if get_origin(hint) is Literal:
         return _choice(value, get_args(hint))
     if get_origin(hint) is tuple:

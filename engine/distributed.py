@@ -1,4 +1,4 @@
-"""The few collective calls that scoring needs; with one process, or none set up, each is the identity.
+"""The few collective calls that scoring needs; with one process, or without a process group, each is the identity.
 
 PyTorch is not imported here: a process that never loaded it cannot be part of a process group.
 """
@@ -42,7 +42,7 @@ def is_main() -> bool:
 
 
 def barrier() -> None:
-    """Wait until every process has come here."""
+    """Wait until every process has reached this call."""
     dist = _process_group()
     if dist is not None:
         dist.barrier()
@@ -63,7 +63,7 @@ def all_gather_objects(value: Value) -> list[Value]:
 
 
 def all_reduce_sum(tensor: Tensor) -> Tensor:
-    """The element-wise sum over all processes as a new tensor without gradient; shapes must agree."""
+    """The element-wise sum over all processes, as a new tensor without gradient; the shapes must agree."""
     total = tensor.detach().clone()
     dist = _process_group()
     if dist is not None:
@@ -72,9 +72,9 @@ def all_reduce_sum(tensor: Tensor) -> Tensor:
 
 
 def run_on_main(compute: Callable[[], Value]) -> Value:
-    """Call `compute` on the main process only and hand its result to all.
+    """Call `compute` on the main process only and send its result to all processes.
 
-    An exception is handed to all as well: a process left behind in the broadcast would wait until its timeout.
+    An exception is sent to all as well: a process that is left in the broadcast would wait until its timeout.
     """
     dist = _process_group()
     if dist is None:

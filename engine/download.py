@@ -1,4 +1,4 @@
-"""Published files fetched once, with the hash in their name checked."""
+"""Published files: each is downloaded once, and checked by the hash in its name."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def fetch(base_url: str, name: str) -> Path:
     The environment variable `EFFDENSE_WEIGHTS_URL` replaces `base_url` by a mirror.
 
     Raises:
-        InputError: the server does not answer, or what it sent does not have the hash in the name.
+        InputError: the server does not answer, or the file that it sent does not have the hash in the name.
     """
     import torch
 
@@ -34,7 +34,7 @@ def fetch(base_url: str, name: str) -> Path:
     url = f"{os.environ.get(MIRROR_VARIABLE, base_url).rstrip('/')}/{name}"
     match = HASH_IN_NAME.search(name)
     try:
-        # Writes to a temporary neighbour and renames after the hash agrees.
+        # This writes to a temporary file in the same folder, and renames it if the hash agrees.
         torch.hub.download_url_to_file(url, str(target), hash_prefix=match.group(1) if match else None)
     except (OSError, ValueError, http.client.HTTPException) as error:  # URLError is an OSError
         reason = getattr(error, "reason", None) or error
@@ -50,7 +50,7 @@ def check_hash(path: Path) -> None:
     """Compare a file with the hash in its name.
 
     Raises:
-        InputError: they differ.
+        InputError: the hashes differ.
     """
     match = HASH_IN_NAME.search(path.name)
     if match is None:

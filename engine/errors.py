@@ -1,11 +1,11 @@
-"""The one error a user sees: what was given, what is allowed, the remedy."""
+"""The one error that a user sees: what was given, what is allowed, and the remedy."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
 
-MOST_LISTED = 20  # names in one message; more would be a wall
+MOST_LISTED = 20  # names in one message; more would be hard to read
 
 
 class InputError(Exception):
@@ -15,8 +15,8 @@ class InputError(Exception):
 class SampleError(InputError):
     """An `InputError` of a loader worker that stays one short message.
 
-    The loader raises a worker's error anew, with the worker's whole traceback as the message; the last line of
-    that is the message meant for the user.
+    The loader raises the error of a worker again, with the worker's whole traceback as the message; the last line of
+    the traceback is the message for the user.
     """
 
     def __init__(self, message: str) -> None:
@@ -37,7 +37,7 @@ def check_choice(what: str, given: object, allowed: Iterable[str]) -> None:
     """Do nothing if `given` is one of `allowed`.
 
     Raises:
-        InputError: it is not; the message lists what is allowed and the nearest of them.
+        InputError: `given` is another; the message lists the allowed names and offers the nearest.
 
     >>> check_choice("optimizer", "sdg", ["sgd", "adamw"])
     Traceback (most recent call last):

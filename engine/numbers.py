@@ -1,7 +1,7 @@
 """Numbers with a range, as annotations: the command line checks them and shows them in `--help`.
 
 To a type checker each is a plain `int` or `float`. At run time it is a restricted type of jsonargparse, which converts
-and checks; `engine.checked` does so for callers from Python, with the same range, which is so written only once.
+and checks; `engine.checked` does the same for callers from Python. Each range is written only once.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ else:
     ZeroToHalf = restricted_number_type("ZeroToHalf", float, [(">=", 0), ("<=", 0.5)])
     TenthToTen = restricted_number_type("TenthToTen", float, [(">=", 0.1), ("<=", 10)])
 
-# What messages call them; floats are finite besides.
+# The words for them in messages; floats must also be finite.
 WORDS: dict[str, str] = {
     "PositiveInt": "a whole number, at least 1",
     "NonNegativeInt": "a whole number, at least 0",

@@ -1,4 +1,4 @@
-"""Files written so that a reader never sees half of one: a temporary neighbour, then a rename."""
+"""Files written so that a reader never sees half a file: each is written under a temporary name, then renamed."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def make_folder(path: str | Path) -> Path:
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it replaces `path`, on an error it is removed.
+    """Yield a temporary path beside `path`; on success the file replaces `path`, on an error it is removed.
 
-    The temporary name keeps the suffix, as image writers choose their format by it.
+    The temporary name keeps the suffix, because image writers choose their format by it.
 
     Raises:
         InputError: the folder cannot be written.
@@ -59,5 +59,5 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_json(path: str | Path, value: object) -> None:
-    """Write JSON atomically; NaN is refused, as it is not JSON."""
+    """Write JSON atomically; NaN is refused, because it is not JSON."""
     write_text(path, json.dumps(value, allow_nan=False))

@@ -1,4 +1,4 @@
-"""What shapes a network as one frozen object: stored as plain values, read back, and overridden value by value.
+"""The settings of a network as one frozen object: stored as plain values, read back, and overridden one by one.
 
 A task writes each field of its architecture once, with its type, its default and its line of documentation; the class
 of overrides is derived from it.
@@ -18,15 +18,15 @@ from engine.errors import check_choice
 
 @dataclass(frozen=True)
 class NetworkSettings(Checked):
-    """Base of the frozen dataclasses that say what a network is; their values are plain, or tuples of such."""
+    """Base class of the frozen dataclasses that describe a network; all values are plain, or tuples of these."""
 
     def to_dict(self) -> dict[str, object]:
-        """Plain values and lists, as a checkpoint stores them."""
+        """The fields as plain values and lists, as a checkpoint stores them."""
         return {field.name: _lists(getattr(self, field.name)) for field in dataclasses.fields(self)}
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, object]) -> Self:
-        """The inverse of `to_dict`; what an older version did not store yet takes its default.
+        """The inverse of `to_dict`; a field that an older version did not store yet takes its default.
 
         Raises:
             InputError: a key is not known to this version.
@@ -54,7 +54,7 @@ class NetworkSettings(Checked):
         """Do nothing if every key is a field.
 
         Raises:
-            InputError: one is not; the message names the nearest.
+            InputError: a key is no field; the message names the nearest one.
         """
         allowed = [field.name for field in dataclasses.fields(cls)]
         for key in given:
@@ -63,11 +63,11 @@ class NetworkSettings(Checked):
 
 @dataclass(frozen=True)
 class Overrides:
-    """Values in place of a member's own; None leaves it.
+    """Values that replace those of a member; None leaves the value of the member.
 
     `class DetectorOverrides(Overrides, of=DetectorArchitecture)` becomes a frozen dataclass with the fields of the
-    other class but for `name`, each of its type or None, and None by default, and with their documentation. A field
-    that the class itself annotates has that type.
+    other class except `name`. Each has the other's type or None, None as its default, and the other's documentation.
+    A field that the class itself annotates has that type.
     """
 
     if TYPE_CHECKING:
@@ -92,13 +92,13 @@ class Overrides:
         return list(cls.__annotations__)
 
     def given(self) -> dict[str, Any]:
-        """Those that are not None."""
+        """The fields that are not None."""
         values = {name: getattr(self, name) for name in self.names()}
         return {name: value for name, value in values.items() if value is not None}
 
 
 def tuples(value: object) -> object:
-    """Lists, as JSON and checkpoints have them, as the tuples of a frozen object, to any depth."""
+    """The value with all lists, as JSON and checkpoints have them, turned into tuples, to any depth."""
     return tuple(tuples(item) for item in value) if isinstance(value, list | tuple) else value
 
 

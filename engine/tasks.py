@@ -1,4 +1,4 @@
-"""What a task is, and the one list of tasks that the command line, help, checkpoints and tests go through.
+"""What a task is, and the one list of tasks that the command line, help, checkpoints and tests use.
 
 A task is a folder with a light module that holds its `TaskSpec`, and one entry in the entry-point group
 `effdense.tasks`: NAME = "PACKAGE.spec:SPEC". A source checkout, which need not be installed, reads its own entries
@@ -24,11 +24,11 @@ COMMANDS = ("fit", "validate", "test", "predict")  # what Lightning's trainer do
 
 
 class FormerConfig(NamedTuple):
-    """What took the place of a config file.
+    """The replacement of a former config file.
 
     Attributes:
         stem: name of the config in the same folder, without `.yaml`.
-        options: what that config needs to say the same as the former one, as on the command line.
+        options: the options, as on the command line, that give that config the settings of the former one.
     """
 
     stem: str
@@ -37,31 +37,31 @@ class FormerConfig(NamedTuple):
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """A task: where its parts are, and what the command line decides by.
+    """A task: where its parts are, and what the command line must know of it.
 
-    Parts are named by import path, "package.module:Name", so that a spec costs no import.
+    Parts are named by import path, "package.module:Name", so that a spec needs no import.
 
     Args:
         name: The name that checkpoints and run folders carry, and the package that `python -m` runs.
-        title: One line on what it is.
+        title: One line that describes it.
         examples: Command lines without the program's name, for the help.
-        about: What each command does, in a line each; its order is that of the help.
+        about: One line for each command on what it does; the help has the same order.
         module: The LightningModule.
         data: The Lightning data module.
         predictor: The function that loads a checkpoint for prediction.
-        monitor: The logged measure that tells the best checkpoint.
+        monitor: The logged measure by which the best checkpoint is chosen.
         demo: Name of the config that trains on generated scenes.
         trainer: The trainer; its `predict` has the options of `predict`.
-        monitor_mode: Whether more or less of the measure is better.
+        monitor_mode: Whether a larger ("max") or a smaller ("min") measure is better.
         in_progress_bar: Measures that the progress bar shows.
         commands: The plain commands, each with the module whose `main` takes its arguments.
         checkpoint_args: Constructor arguments that a checkpoint decides, by their name in its metadata.
-        resume_args: The same for a resumed training only; say optimizer and schedule, whose state the checkpoint
+        resume_args: The same for a resumed training only, such as optimizer and schedule, whose state the checkpoint
             holds.
-        resumes_within_epochs: Whether its data can go on within an epoch.
+        resumes_within_epochs: Whether its training can be resumed within an epoch.
         first_page: The options on the first page of each command's help.
-        renamed: Former option names with today's; the former ones still work.
-        former_configs: Former config files, by name without folder and ending, with what took their place.
+        renamed: Former option names with the present ones; the former names still work.
+        former_configs: Former config files, by name without folder and suffix, with their replacements.
         trainer_defaults: Trainer settings that differ from Lightning's defaults.
     """
 
@@ -88,13 +88,13 @@ class TaskSpec:
 
     @property
     def all_commands(self) -> tuple[str, ...]:
-        """Every command, Lightning's and the plain ones."""
+        """Every command: those of Lightning and the plain ones."""
         return (*COMMANDS, *self.commands)
 
 
 @cache
 def _own(group: str) -> Mapping[str, str]:
-    """The entries of the source checkout that this file is part of; none where it is installed."""
+    """The entries of the source checkout that this file is part of; none if the package is installed."""
     project = Path(__file__).parents[1] / "pyproject.toml"
     if not project.is_file():
         return {}
@@ -120,7 +120,7 @@ def find_task(name: str) -> TaskSpec:
     """A task by its name.
 
     Raises:
-        InputError: there is none of that name, or what it names cannot be imported.
+        InputError: there is no task of that name, or its entry point cannot be imported.
     """
     known = registered(TASKS)
     check_choice("task", name, known)

@@ -1,8 +1,8 @@
-"""OpenMP's threads, set up before torch is imported: how long they wait in a loop, and how many there are.
+"""The threads of OpenMP, set up before torch is imported: how long they wait in a loop, and how many there are.
 
-PyTorch computes on a processor with GNU's OpenMP (libgomp), whose threads wait for work in a loop that keeps its core
-busy. On a machine that has other work, a thread that waits so takes the core from the thread that it waits for, and
-a training step takes many times its share. `benchmarks/threads.py` measures it.
+On a CPU, PyTorch computes with GNU's OpenMP (libgomp), whose threads wait for work in a loop that keeps a core busy.
+On a machine that has other work, a waiting thread takes the core from the thread that it waits for, and a training
+step takes many times as long as it should. `benchmarks/threads.py` measures it.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ import os
 from collections.abc import MutableMapping
 from pathlib import Path
 
-# Turns of the loop before a thread sleeps; libgomp's own is 300,000 (GOMP_SPINCOUNT in its manual). By
+# Turns of the loop before a thread sleeps; libgomp's default is 300,000 (GOMP_SPINCOUNT in its manual). Chosen by
 # benchmarks/threads.py, see benchmarks/RESULTS.md.
 SPINS = 1000
-_WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")  # any of them is a user's own decision
+_WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")  # a user who sets any of them has decided
 _CGROUPS = Path("/sys/fs/cgroup")
 
 
 def set_up_threads(environment: MutableMapping[str, str] = os.environ, cgroups: Path = _CGROUPS) -> None:
-    """Set OpenMP's variables where the user has not; it must happen before torch is imported.
+    """Set the variables of OpenMP that the user has not set; call it before torch is imported.
 
     Args:
         environment: where the variables are set; processes that are started later inherit them.
-        cgroups: the folder that tells what the container may use of the processor.
+        cgroups: the folder that tells how much processor time the container may use.
     """
     if not any(name in environment for name in _WAITING):
         environment["GOMP_SPINCOUNT"] = str(SPINS)
@@ -43,7 +43,7 @@ def usable_cores() -> int:
 
 
 def processor_quota(cgroups: Path = _CGROUPS) -> int | None:
-    """Cores' worth of processor time that the container may use, rounded up; None without a limit.
+    """Processor time that the container may use, as a number of cores, rounded up; None without a limit.
 
     Control groups of version 2 state it in `cpu.max`, those of version 1 in `cpu/cpu.cfs_quota_us` and
     `cpu/cpu.cfs_period_us` (kernel documentation, admin-guide/cgroup-v2 and scheduler/sched-bwc).

@@ -1,4 +1,4 @@
-"""Detection and segmentation from one network as a task: its parts, its commands and what a checkpoint decides."""
+"""The task of detection and segmentation with one network: its parts, its commands and what a checkpoint decides."""
 
 from __future__ import annotations
 

@@ -49,33 +49,33 @@ register_type(PhiName, fail_already_registered=False)  # the command line checks
 class JointTask(DenseTask[JointData]):
     """EfficientDet and DeepLabv3+ on one backbone, with their training recipe.
 
-    Both class lists come from the training data; `validate`, `test` and `predict` take them, as everything that
-    shapes the network, from the checkpoint.
+    Both class lists come from the training data; `validate`, `test` and `predict` take them from the checkpoint, like
+    all other settings of the network.
 
     Args:
-        member: the one dial, the detector's member; the segmenter is on the same backbone. Null is that of the
+        member: the detector's member, the one dial; the segmenter is on the same backbone. Null takes the member of the
             detector's checkpoint, or else d0.
-        detector: what shapes the detecting part.
-        segmenter: what shapes the segmenting part.
+        detector: the settings of the detecting part.
+        segmenter: the settings of the segmenting part.
         detector_checkpoint: a trained detector to begin with: a checkpoint, a published name or its file.
         segmenter_checkpoint: a checkpoint of a trained segmenter to begin with. Of two backbones the detector's is
-            taken, but the segmenter's where that is to stay as it is.
-        backbone_weights: ImageNet weights, where no checkpoint is given: `imagenet` for timm's hub, `package:NAME`, or
-            a file; null starts at random.
-        train: which part learns. With one, the other and the backbone are frozen: parameters and statistics.
-        norms: the backbone's batch norms: `shared` by both tasks, `frozen` as they are, or each task's own
+            taken, or the segmenter's if the segmenter is to stay as it is.
+        backbone_weights: ImageNet weights, if no checkpoint is given: `imagenet` for timm's hub, `package:NAME`, or
+            a file; null starts with random weights.
+        train: the part that learns. If it is one part, the other and the backbone are frozen, with their statistics.
+        norms: the backbone's batch norms: `shared` by both tasks, `frozen` as they are, or separate for each task
             (`per_task`), for sets that differ; an image with both kinds of labels then takes two passes.
         frozen_stages: 0 trains all, 1 freezes the stem, k the stem and k - 1 stages, -1 the backbone.
         grad_checkpointing: trade time for memory in the backbone.
-        detection_loss: focal and Huber settings.
-        segmentation_loss: which losses, and their settings.
-        balance: how the two losses are weighed.
+        detection_loss: settings of the focal and the Huber loss.
+        segmentation_loss: the losses and their settings.
+        balance: the weighting of the two losses.
         postprocess: suppression settings of validation, test and prediction.
         optimizer: update rule, learning rate and decay.
         schedule: warm-up and course of the learning rate.
-        evaluator: `pycocotools`, or `faster` for the same numbers sooner (extra `fast`).
-        ap_share: weight of AP in `val_joint`, by which the best checkpoint is told; the rest is that of mIoU.
-        detections: file for the detections of validation or test in COCO's results form.
+        evaluator: `pycocotools`, or `faster` for the same numbers in less time (extra `fast`).
+        ap_share: weight of AP in `val_joint`, by which the best checkpoint is chosen; the rest is the weight of mIoU.
+        detections: file for the detections of validation or test in COCO's results format.
         scores: JSON file for all scores of validation or test.
     """
 
@@ -139,7 +139,7 @@ class JointTask(DenseTask[JointData]):
 
     @property
     def network(self) -> JointNetwork:
-        """The joint network; built when first asked for."""
+        """The joint network, which is built when it is first asked for."""
         self.configure_model()
         network = self.built
         assert isinstance(network, JointNetwork)
@@ -147,17 +147,17 @@ class JointTask(DenseTask[JointData]):
 
     @property
     def classes(self) -> BoxClasses:
-        """The detector's class list, which the data module maps categories to."""
+        """The class list of the detector, to which the data module maps categories."""
         return self.network.detector.classes
 
     @property
     def segmentation_classes(self) -> MaskClasses:
-        """The segmenter's class list, in whose rows the data module gives the masks."""
+        """The class list of the segmenter; the masks of the data module hold its rows."""
         return self.network.segmenter.classes
 
     @property
     def canvas_hw(self) -> tuple[int, int]:
-        """Height and width that images are letter-boxed on."""
+        """Height and width of the canvas that images are letter-boxed on."""
         return self.network.detector.config.image_size
 
     @property
@@ -177,7 +177,7 @@ class JointTask(DenseTask[JointData]):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> JointTask:
-        """Set the training mode; what is frozen stays in evaluation mode, so that its statistics stay too."""
+        """Set the training mode; frozen parts stay in evaluation mode, so that their statistics stay as they are."""
         super().train(mode)
         for module in self._frozen():
             module.eval()
@@ -200,7 +200,7 @@ class JointTask(DenseTask[JointData]):
                 "backbone_weights": self.backbone_weights,
             }
             self._check_frozen(begin)
-        # A part that is frozen keeps the classes that it knows.
+        # A frozen part keeps the classes that it knows.
         boxes, masks = detector.classes, segmenter.classes
         if self.data is not None and not self.restoring:
             boxes = self.data.classes if boxes is None and self.trained in ("both", "detector") else boxes
@@ -210,7 +210,7 @@ class JointTask(DenseTask[JointData]):
             made[0].set_classes(boxes)
         if masks is not None and made[1].classes != masks:
             made[1].set_classes(masks)
-        # The only trained backbone, or else that of the part that stays as it is.
+        # The only trained backbone, or else the backbone of the part that stays as it is.
         segmenters = begin.get("segmenter_checkpoint") is not None and (
             begin["detector_checkpoint"] is None or self.trained == "detector"
         )
@@ -238,12 +238,12 @@ class JointTask(DenseTask[JointData]):
         )
 
     def network_settings(self) -> dict[str, object]:
-        """What both networks are made of, and what a resumed training is to repeat."""
+        """The settings of both networks, and those that a resumed training has to repeat."""
         own = {"train": self.trained, "balance": asdict(self.balance)}
         return {**self.network.settings(), "norms": self.norms, **own}
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """As every task's; learned log-variances come to the parameters without decay."""
+        """As in every task; learned log-variances are added to the parameters without decay."""
         configured = super().configure_optimizers()
         if self.uncertainty is not None:
             groups = [group for group in configured["optimizer"].param_groups if not group["weight_decay"]]
@@ -251,7 +251,7 @@ class JointTask(DenseTask[JointData]):
         return configured
 
     def training_step(self, batch: JointBatch, batch_idx: int) -> Tensor:
-        """Both losses of a batch, each divided by what all devices count of it, as one number."""
+        """Both losses of a batch as one number; each loss is divided by its count over all devices."""
         detection = None if self.trained == "segmenter" else self.detection_loss
         segmentation = None if self.trained == "detector" else self.segmentation_loss
         losses = joint_losses(self.network, batch, detection, segmentation)
@@ -275,7 +275,7 @@ class JointTask(DenseTask[JointData]):
         return total
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
-        """As Lightning does, or by projected gradients."""
+        """Compute the gradients as Lightning does, or projected gradients."""
         if self.balance.method != "pcgrad":
             super().backward(loss, *args, **kwargs)
             return
@@ -292,13 +292,13 @@ class JointTask(DenseTask[JointData]):
         found = agreement(*(gradient_vector(term, shared) for term in terms))
         if not bool(found.cosine.isfinite()):  # a kind of labels was missing
             return
-        # `self.log` would repeat the numbers at every step until the next ones.
+        # `self.log` would repeat the numbers at every step until the next measurement.
         values = {"gradient_cosine": float(found.cosine), "gradient_norm_ratio": float(found.norm_ratio)}
         for logger in self.loggers:
             logger.log_metrics(values, self.trainer.global_step)
 
     def on_validation_epoch_start(self) -> None:
-        """Forget what the last evaluation collected."""
+        """Remove the records of the last evaluation."""
         self.check_finite()
         scored = self.data is not None and self.data.cityscapes_scores
         self.records = JointRecords(self.classes, self.segmentation_classes, scored)
@@ -311,7 +311,7 @@ class JointTask(DenseTask[JointData]):
         self.records.add(self.network, outputs, batch, self.postprocess)
 
     def evaluate(self, split: SplitName) -> JointScores:
-        """The scores of all images, the same on every process; COCO's numbers are computed by one for all."""
+        """The scores of all images, the same on every process; one process computes COCO's numbers for all."""
         assert self.records is not None
         records = self.records.gather()
         boxes: BoxScores | None = None
@@ -333,7 +333,7 @@ class JointTask(DenseTask[JointData]):
         return evaluate_boxes(self._truth[split], table, image_ids=seen, backend=self.evaluator)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse weights of another network; what balances the losses is needed for training only."""
+        """Refuse weights of another network; the parameters that balance the losses are needed for training only."""
         if not self.fitting:
             inside = f"{self.part}."
             state = checkpoint["state_dict"].items()

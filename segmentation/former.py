@@ -1,4 +1,4 @@
-"""Names of earlier versions that command lines may still hold, with what took their place."""
+"""Names of earlier versions that command lines may still use, with what replaces them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Segmentation as a task: its parts, its commands and what a checkpoint decides."""
+"""Segmentation as a task: its parts, its commands, and the settings that a checkpoint decides."""
 
 from __future__ import annotations
 

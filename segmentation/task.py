@@ -38,23 +38,24 @@ POLY = Schedule(name="poly", warmup_epochs=0.0, warmup_start=0.1, power=0.9)
 class SegmentationTask(DenseTask[SegmentationData]):
     """DeepLabv3+ with its training recipe.
 
-    The class list comes from the training data; `validate`, `test` and `predict` take it, as everything that shapes
-    the network, from the checkpoint.
+    The class list comes from the training data; `validate`, `test` and `predict` take it, like all settings of the
+    network, from the checkpoint.
 
     Args:
-        member: the one dial: `b0` ... `b7`, `lite0` ... `lite4`, `v2_s`, `v2_m`, `v2_l`; null is b0.
-        architecture: single values in place of the member's.
-        classes: the class list, where it shall not come from the data.
+        member: the family member, which sets every value: `b0` ... `b7`, `lite0` ... `lite4`, `v2_s`, `v2_m`, `v2_l`;
+            null is b0.
+        architecture: single values that replace the member's.
+        classes: the class list, if it should not come from the data.
         pretrained: a folder with a DeepLabV3Plus of segmentation-models-pytorch to start from.
         backbone_weights: ImageNet weights to start from: `imagenet` for timm's hub, `package:NAME`, or a file;
             null starts at random.
         frozen_stages: 0 trains all, 1 freezes the stem, k the stem and k - 1 stages, -1 the backbone.
         freeze_norm: keep the backbone's batch norms as they are.
-        grad_checkpointing: trade time for memory in the backbone.
+        grad_checkpointing: use less memory and more time in the backbone.
         loss: which losses, and their settings.
         inference: how whole images are computed in validation and test.
-        eval_output_stride: the network's output stride in validate, test and predict, its rates adapted; null is
-            that of the training.
+        eval_output_stride: the network's output stride in validate, test and predict, with its rates adapted; null
+            is that of the training.
         optimizer: update rule, learning rate and decay.
         schedule: warm-up and course of the learning rate.
         boundary: tolerance of the boundary F-score in validation and test, below 1 a share of the diagonal, such as
@@ -111,7 +112,7 @@ class SegmentationTask(DenseTask[SegmentationData]):
 
     @property
     def classes(self) -> MaskClasses:
-        """The segmenter's class list, in whose rows the data module gives the masks."""
+        """The segmenter's class list; the data module gives masks as its rows."""
         return self.network.classes
 
     @property

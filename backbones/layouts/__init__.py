@@ -1,1 +1,1 @@
-"""Checkpoint layouts: how each library names the tensors of an EfficientNet, and its files read safely."""
+"""Checkpoint layouts: how each library names the tensors of an EfficientNet, and how its files are read safely."""

@@ -1,4 +1,4 @@
-"""Networks that carry an EfficientNet inside: where its keys begin, and what else they hold.
+"""Networks that have an EfficientNet inside: how its keys begin, and which other parts they have.
 
 Sources: effdet 0.4.1 `efficientdet.py` and `config/model_config.py`; segmentation-models-pytorch 0.6.0 `encoders/`;
 zylo117/Yet-Another-EfficientDet-Pytorch `backbone.py`, by its key scheme.
@@ -20,11 +20,11 @@ class Carrier:
     """A kind of network with a backbone.
 
     Attributes:
-        name: the library's.
-        prefix: of the backbone's keys.
+        name: name of the library.
+        prefix: prefix of the backbone's keys.
         parts: beginnings of the keys of its other parts, at least one of which is there.
-        layout: of the backbone.
-        padding: of the backbone, from the keys of the other parts; None where they do not tell.
+        layout: layout of the backbone.
+        padding: returns the padding of the backbone by the keys of the other parts; None if they do not tell it.
     """
 
     name: str
@@ -47,7 +47,7 @@ def _symmetric(_: Collection[str]) -> Padding | None:
 
 
 def _effdet_padding(keys: Collection[str]) -> Padding | None:
-    # effdet's `tf_` networks, and only they, have a bias in front of each batch norm (`redundant_bias`).
+    # Only the `tf_` networks of effdet have a bias in front of each batch norm (`redundant_bias`).
     node = "fpn.cell.0.fnode.0.after_combine.conv."
     if f"{node}conv_pw.bias" in keys:
         return "same"
@@ -67,7 +67,7 @@ CARRIERS = (
         _same,
     ),
     Carrier("smp's tu- encoders", "encoder.model.", _SMP_PARTS, TIMM, _untold),
-    # Its class has no padding argument, so that also weights trained with TensorFlow's run with the symmetric one.
+    # Its class has no padding argument, so even weights trained with TensorFlow's padding run with the symmetric one.
     Carrier("smp's timm-efficientnet encoders", "encoder.", _SMP_PARTS, TIMM, _symmetric),
     Carrier("smp's efficientnet encoders", "encoder.", _SMP_PARTS, EFFICIENTNET_PYTORCH, _same),
 )

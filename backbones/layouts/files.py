@@ -1,4 +1,4 @@
-"""Weight files read by their content, not their suffix; none can run code."""
+"""Weight files, which are read by their content, not their suffix; no file can run code."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from engine.errors import InputError
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".h5", ".hdf5", ".keras")
 
-# Averaged weights first: they are the ones a training script evaluates.
+# Averaged weights come first: they are the ones that a training script evaluates.
 _WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
 _KEY_PREFIXES = ("module.", "_orig_mod.")
 _HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -25,12 +25,12 @@ _HDF5 = b"\x89HDF\r\n\x1a\n"
 
 @dataclass(frozen=True)
 class Content:
-    """What a weight file holds.
+    """The content of a weight file.
 
     Attributes:
         state: tensors by the file's own keys.
-        metadata: of a file of our own.
-        preprocessing: of a Keras network, which holds its own.
+        metadata: the metadata of a file of our own.
+        preprocessing: the preprocessing of a Keras network, which is part of the network.
     """
 
     state: StateDict
@@ -44,13 +44,13 @@ def read_state_dict(path: str | Path) -> StateDict:
 
 
 def read(path: str | Path) -> Content:
-    """Read a `.safetensors` file, a PyTorch checkpoint or a Keras `.h5` or `.keras` file without running its code.
+    """Read a `.safetensors` file, a PyTorch checkpoint or a Keras `.h5` or `.keras` file without running code from it.
 
     The usual wrappers are taken off: an outer averaged (`_ema`), `state_dict` or `model` dictionary, and the
     key prefixes of DataParallel and `torch.compile`.
 
     Raises:
-        InputError: the file is missing or damaged, holds anything but tensors or needs code to be read.
+        InputError: the file is missing or damaged, holds anything but tensors, or cannot be read without running code.
     """
     path = Path(path)
     if path.is_dir():
@@ -73,7 +73,7 @@ def read(path: str | Path) -> Content:
 
 
 def _read(path: Path) -> Content:
-    """As `read`; the message of an InputError is the fault alone."""
+    """As `read`; the message of an InputError names only the fault."""
     with path.open("rb") as file:
         start = file.read(512)
     if fault := _no_weights(start):
@@ -108,7 +108,7 @@ def _no_weights(start: bytes) -> str:
 
 
 def _plain(content: object) -> StateDict:
-    """The named tensors within the usual wrappers."""
+    """The named tensors inside the usual wrappers."""
     for wrapper in _WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]

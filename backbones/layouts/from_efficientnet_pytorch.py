@@ -2,7 +2,7 @@
 
 Source: efficientnet_pytorch 0.7.1 `model.py`; efficientnet_lite_pytorch and smp's `efficientnet-b0` ... have the same
 keys. All pad as TensorFlow does, with epsilon 1e-3. Their padding is fixed for the size that a network was built for;
-at other sizes theirs departs from TensorFlow's, timm's does not.
+at other sizes it differs from TensorFlow's, while timm's padding does not.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def _wrapped_blocks(modules: Mapping[Kind, Mapping[str, str]]) -> dict[Kind, dic
     return {kind: _wrapped(names) for kind, names in modules.items()}
 
 
-# zylo117/Yet-Another-EfficientDet-Pytorch embeds efficientnet_pytorch with `Conv2dStaticSamePadding`, whose
-# convolution is its member `conv`.
+# zylo117/Yet-Another-EfficientDet-Pytorch embeds efficientnet_pytorch with `Conv2dStaticSamePadding`, which holds the
+# convolution as its member `conv`.
 ZYLO = replace(
     EFFICIENTNET_PYTORCH,
     library="zylo117's Yet-Another-EfficientDet",

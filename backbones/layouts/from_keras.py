@@ -1,7 +1,7 @@
-"""Keras applications' layout: `block{stage}{letter}_expand_conv/kernel`, axes as TensorFlow orders them.
+"""The layout of Keras applications: `block{stage}{letter}_expand_conv/kernel`, with TensorFlow's order of axes.
 
 Source: Keras 3.15 `applications/efficientnet.py` and `efficientnet_v2.py`: both pad as TensorFlow does, with Keras'
-epsilon 1e-3. Names of layers are the same in Keras 2.
+epsilon 1e-3. The names of layers are the same in Keras 2.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _modules(depthwise: str) -> dict[Kind, Mapping[str, str]]:
     }  # fmt: skip
 
 
-# `default_size` of the builders, where timm's member has another one.
+# `default_size` of the builders, where the member of timm has another size.
 _SIZES = {"v2_b0": 224, "v2_b1": 240, "v2_b2": 260, "v2_b3": 300, "v2_s": 384, "v2_m": 480, "v2_l": 480}
 
 KERAS = _Keras(

@@ -1,4 +1,4 @@
-"""timm's own layout, which is this project's too: `conv_stem.weight`, `blocks.{stage}.{block}.conv_pw.weight`."""
+"""timm's own layout, which is also this project's: `conv_stem.weight`, `blocks.{stage}.{block}.conv_pw.weight`."""
 
 from __future__ import annotations
 

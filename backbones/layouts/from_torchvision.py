@@ -1,7 +1,7 @@
 """torchvision's layout: `features.{stage}.{block}.block.{step}.{convolution or norm}.weight`.
 
 Source: torchvision 0.29 `models/efficientnet.py` (`MBConv`, `FusedMBConv`, `EfficientNet`, builders and weights): all
-pad symmetrically; B0 to B4 have torch's epsilon, B5 to B7 and V2 have 1e-3. Stage 0 is the stem, the last the head.
+pad symmetrically; B0 to B4 have torch's epsilon, B5 to B7 and V2 have 1e-3. Stage 0 is the stem, the last is the head.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from backbones.layouts.layout import Layout, Training
 
 _IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
-# Crop sizes of the published weights; epsilon of the builders.
+# The crop sizes of the published weights, and the epsilon of the builders.
 _TRAINING = {
     "b0": Training(224, 1e-5, **_IMAGENET),
     "b1": Training(240, 1e-5, **_IMAGENET),

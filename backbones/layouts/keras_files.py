@@ -38,7 +38,7 @@ _IMAGENET_STD = (0.229, 0.224, 0.225)
 _LARGEST = 8 * 2**30  # bytes of an archive's member; far above the largest EfficientNet
 
 
-Array = npt.NDArray[np.float64]  # of any number type in fact; what is done with them holds for all
+Array = npt.NDArray[np.float64]  # in fact of any number type; the code here works for all of them
 Variables = dict[str, Array]
 
 
@@ -88,12 +88,12 @@ class _Dataset(Protocol):
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What a Keras network does to images in 0..255 before its first convolution, as mean and deviation in [0, 1].
+    """How a Keras network normalises images in 0..255 before its first convolution, as mean and deviation in [0, 1].
 
     Attributes:
-        mean: per channel.
-        std: per channel.
-        input_hw: height and width that the network was built for, where the file says.
+        mean: mean of each channel.
+        std: standard deviation of each channel.
+        input_hw: height and width that the network was built for, if the file says so.
     """
 
     mean: tuple[float, ...]
@@ -106,11 +106,11 @@ def read_h5(source: Path | BinaryIO, config: Config | None = None) -> tuple[Stat
 
     Args:
         source: the file.
-        config: the network's configuration, where it stands elsewhere.
+        config: the configuration of the network, if it is not in this file.
 
     Raises:
-        InputError: h5py is not installed, or the file refers to other files or holds code. The message is the
-            fault alone.
+        InputError: h5py is not installed, or the file refers to other files or holds code. The message names only
+            the fault.
     """
     with _h5py().File(source, "r") as file:
         if config is None and "model_config" in file.attrs:
@@ -149,7 +149,7 @@ def _h5py() -> ModuleType:
 
 
 def _refuse_code(config: object) -> None:
-    # A Lambda layer is Python code, marshalled. It is not run here; but weights behind it are not what they seem.
+    # A Lambda layer is marshalled Python code. It is not run here, but the weights alone would not be the same network.
     if isinstance(config, dict):
         if config.get("class_name") == "Lambda":
             fault = "holds a Lambda layer, which is code. Save the network without it"
@@ -161,7 +161,7 @@ def _refuse_code(config: object) -> None:
 
 
 def _layers(file: _Group, names: Mapping[str, str]) -> Iterator[tuple[str, Variables]]:
-    """Each layer of the EfficientNet with its variables, weightless ones too; layers of other parts are left out."""
+    """Each layer of the EfficientNet with its variables, including layers without any; other parts are left out."""
     layers: dict[str, dict[str, Variables]] = {}  # by the group that holds the layer, then by layer
 
     def visit(path: str, thing: _Group | _Dataset) -> None:
@@ -188,7 +188,7 @@ def _layers(file: _Group, names: Mapping[str, str]) -> Iterator[tuple[str, Varia
 
 
 def _variable(file: _Group, path: str, names: Mapping[str, str]) -> tuple[str, str]:
-    """Layer and variable that a dataset belongs to."""
+    """The layer and the variable that a dataset belongs to."""
     parent, _, last = path.rpartition("/")
     if not parent.endswith("vars"):
         name = last.partition(":")[0].removeprefix("depthwise_")
@@ -217,7 +217,7 @@ def _layer_configs(config: Config | None) -> list[LayerConfig]:
 
 
 def _names_by_order(config: Config | None) -> dict[str, str]:
-    """Group -> layer's name, for files of Keras before it wrote names: groups are named by class, and counted."""
+    """Group -> name of the layer, for older files of Keras, whose groups are named by class and a number."""
     names: dict[str, str] = {}
     counts: dict[str, int] = {}
     for layer in _layer_configs(config):
@@ -228,10 +228,10 @@ def _names_by_order(config: Config | None) -> dict[str, str]:
 
 
 def _preprocessing(layers: Mapping[str, Variables], config: Config | None) -> Preprocessing:
-    """Mean and deviation of the layers in front of the stem.
+    """The mean and deviation of the layers in front of the stem.
 
-    B0 to B7 scale to [0, 1] and normalise with values of the file; `weights="imagenet"` puts a further scaling by
-    1 / sqrt(std) behind, as the published values divide by sqrt(std) where std was meant
+    B0 to B7 scale to [0, 1] and normalise with values of the file; `weights="imagenet"` adds a further scaling by
+    1 / sqrt(std), because the published values divide by sqrt(std) where std was meant
     (`applications/efficientnet.py`, tensorflow issue 49930). V2-B0 to B3 normalise with ImageNet's constants, V2-S to
     L with 128. Without any of these layers, images are to be in -1..1.
     """
@@ -243,7 +243,7 @@ def _preprocessing(layers: Mapping[str, Variables], config: Config | None) -> Pr
         mean = [float(value) for value in values["mean"].reshape(-1)]
         std = [math.sqrt(value) for value in values["variance"].reshape(-1)]
         published = len(std) == 3 and all(abs(a * a - b) < 1e-4 for a, b in zip(std, _IMAGENET_STD, strict=True))
-        # Weightless layers of a network inside another are not in `.h5` files, so that none may be known.
+        # `.h5` files lack the layers without weights of a network inside another, so there may be no such layer here.
         if len(rescalings) > 1 or (not rescalings and published):
             std = [value * math.sqrt(factor) for value, factor in zip(std, _IMAGENET_STD, strict=True)]
         return Preprocessing(tuple(mean), tuple(std), input_hw)

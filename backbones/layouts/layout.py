@@ -1,7 +1,7 @@
 """A layout: for each tensor of a timm EfficientNet, its name in another library.
 
-All libraries build the same blocks, so a layout is a table of names: of the modules outside the blocks, of the
-modules within each kind of block, and of the place of a block.
+All libraries build the same blocks, so a layout is a table of names: those of the modules outside the blocks, of the
+modules in each kind of block, and of the place of a block.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _OUTER = re.compile(r"(\w+)\.(\w+)")
 
 @dataclass(frozen=True)
 class Training:
-    """What a library trains a member with, where it differs from timm's member."""
+    """The training settings of a library for a member, where they differ from those of timm's member."""
 
     input_size: int | None = None
     norm_eps: float | None = None
@@ -40,18 +40,18 @@ class Layout:
     """How one library names an EfficientNet's tensors.
 
     Attributes:
-        library: its name.
-        stem: key of the first convolution's weight, by which the layout is known.
+        library: name of the library.
+        stem: key of the first convolution's weight, by which the layout is recognised.
         outer: timm's modules outside the blocks -> theirs; `{last}` stands for the number of stages plus one.
-        block: what stands before a module of a block, of `{number}` (from 0 through the network), `{stage}`
+        block: the prefix of a block's modules, made of `{number}` (from 0 through the network), `{stage}`
             (from 1), `{index}` (from 0 within the stage) and `{letter}` (a, b, ... within the stage).
         modules: for each kind of block, timm's modules -> theirs.
         leaves: timm's parameters and buffers -> theirs, where they differ.
-        separator: between module and leaf.
-        padding: that of the library's networks; None where the keys do not tell.
-        sign: a piece that some key must have, where the stem alone does not tell.
-        training: by the member's short name.
-        licence: of the weights that the library publishes.
+        separator: the text between module and leaf.
+        padding: padding of the library's networks; None if the keys do not tell it.
+        sign: a part that some key must have, if the stem alone does not tell the layout.
+        training: training settings by the member's short name.
+        licence: licence of the weights that the library publishes.
     """
 
     library: str
@@ -67,7 +67,7 @@ class Layout:
     licence: str = ""
 
     def keys(self, member: Member) -> dict[str, str] | None:
-        """Keys of timm -> theirs, for every tensor of the member; None where the library has no such blocks."""
+        """Keys of timm -> theirs, for every tensor of the member; None if the library has no such blocks."""
         kinds = _kinds(member.shapes)
         numbers = {place: number for number, place in enumerate(kinds)}
         last = 1 + len({stage for stage, _ in kinds})
@@ -89,15 +89,15 @@ class Layout:
         return renamed
 
     def leaf(self, module: str, leaf: str) -> str:
-        """Their name of a parameter or buffer of one of their modules."""
+        """The library's name of a parameter or buffer of one of its modules."""
         return self.leaves.get(leaf, leaf)
 
     def tensor(self, key: str, tensor: Tensor) -> Tensor:
-        """A tensor of theirs with the order of axes that timm's key has."""
+        """A tensor of the library with the order of axes that timm has under this key."""
         return tensor
 
     def count_blocks(self, keys: Iterable[str]) -> int:
-        """How many blocks a network with these keys of theirs has."""
+        """The number of blocks of a network that has these keys of the library."""
         pattern = re.escape(self.block)
         for name, digits in (("number", r"\d+"), ("stage", r"[1-9]\d*"), ("index", r"\d+"), ("letter", r"\w")):
             pattern = pattern.replace(re.escape(f"{{{name}}}"), digits)
@@ -108,7 +108,7 @@ class Layout:
 
 
 def _kinds(keys: Iterable[str]) -> dict[tuple[int, int], Kind]:
-    """The kind of every block by its stage and index, in the order of computing."""
+    """The kind of every block by its stage and index, in the order of computation."""
     inside: dict[tuple[int, int], set[str]] = {}
     for key in keys:
         if match := _BLOCK.fullmatch(key):

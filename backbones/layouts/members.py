@@ -1,4 +1,4 @@
-"""The members of the family as a file must fit them: the tensors of each, its padding and its epsilon."""
+"""The members of the family, which files must fit: the tensors of each member, its padding and its epsilon."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from timm.layers import Conv2dSame
 from backbones.networks import BATCH_NORMS, create_classifier
 from backbones.scaling import Padding, read_scaled_name
 
-# The classification head in timm's names: part of every ImageNet file, of no use to a feature extractor.
+# The classification head in timm's names: it is part of every ImageNet file, but a feature extractor does not use it.
 HEAD = ("conv_head.", "bn2.", "classifier.")
 
-# Blocks -> members that have as many, to find the owner of a file.
+# Number of blocks -> members that have it, to find the member of a file.
 _BY_BLOCKS = {
     16: ("b0", "lite0"), 21: ("lite1", "lite2", "v2_b0"), 23: ("b1", "b2"), 24: ("lite3",), 26: ("b3",),
     27: ("v2_b1",), 28: ("v2_b2",), 30: ("lite4",), 32: ("b4", "v2_b3"), 39: ("b5", "v2_rw_t"),
@@ -27,12 +27,12 @@ _BY_BLOCKS = {
 
 @dataclass(frozen=True)
 class Member:
-    """What the whole ImageNet classifier of a name is made of.
+    """The whole ImageNet classifier of a name.
 
     Attributes:
-        name: as `backbones.networks` takes it, without a weight tag.
-        shapes: of its tensors, by timm's keys.
-        padding: `same` as TensorFlow pads, or `symmetric`.
+        name: its name in `backbones.networks`, without a weight tag.
+        shapes: shapes of its tensors, by timm's keys.
+        padding: `same`, as TensorFlow pads, or `symmetric`.
         norm_eps: epsilon of its batch norms.
     """
 
@@ -71,14 +71,14 @@ def _member(name: str) -> Member:
 
 
 def named(short: str, padding: Padding) -> str | None:
-    """The name at timm of a member with that padding; None where timm has none."""
+    """The timm name of a member with that padding; None if timm has no such member."""
     plain = f"efficientnet{short}" if short.startswith("v2") else f"efficientnet_{short}"
     name = f"tf_{plain}" if padding == "same" else plain
     return name if timm.is_model(name) else None
 
 
 def of_blocks(count: int, padding: Padding | None) -> list[Member]:
-    """The members with so many blocks; where the padding is not known, one of both that differ in it only."""
+    """The members with `count` blocks; if the padding is not known, only one of each two that differ in it alone."""
     order: tuple[Padding, ...] = (padding,) if padding else ("symmetric", "same")
     found = []
     for short in _BY_BLOCKS.get(count, ()):

@@ -1,4 +1,4 @@
-"""The project's own weight file: timm's keys as safetensors, with what else a user of the weights must know."""
+"""The project's own weight file: safetensors with timm's keys, and all that a user of the weights must know."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from backbones.scaling import Padding
 from engine.errors import InputError
 from engine.outputs import atomic_path
 
-# One entry that holds all: safetensors writes several in an order that changes from run to run.
+# One entry holds all metadata: safetensors writes several entries in an order that changes from run to run.
 _ENTRY = "effdense"
 VERSION = 1
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """What travels with a backbone's weights.
+    """The metadata of a backbone's weights.
 
     Attributes:
-        name: of the member, as `EfficientNetFeatures` takes it.
+        name: name of the member, as `EfficientNetFeatures` takes it.
         source: the layout that the weights were converted from.
         file: name of the file that they were converted from.
-        licence: of the weights; `unknown` where nothing says it.
-        mean: per channel, of images in [0, 1], that they were trained with.
-        std: as mean.
-        padding: `same` as TensorFlow pads, or `symmetric`.
+        licence: licence of the weights; `unknown` if nothing tells it.
+        mean: mean of each channel, for images in [0, 1], that the weights were trained with.
+        std: standard deviation of each channel, likewise.
+        padding: `same`, as TensorFlow pads, or `symmetric`.
         norm_eps: epsilon of the batch norms.
         input_size: channels, height and width of the images.
-        version: of this format.
+        version: version of this format.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Metadata:
 
 
 def write_own(path: Path, state: Mapping[str, Tensor], metadata: Metadata) -> None:
-    """Write tensors and metadata; the same ones give the same bytes.
+    """Write tensors and metadata; the same content gives the same bytes.
 
     Raises:
         InputError: the folder cannot be written.
@@ -71,7 +71,7 @@ def read_metadata(path: Path) -> Metadata | None:
     """The metadata of a file of our own; None for any other safetensors file.
 
     Raises:
-        InputError: there is metadata of ours, but damaged or of a later version. The message is the fault alone.
+        InputError: the metadata is ours, but damaged or of a later version. The message names only the fault.
     """
     with safetensors.safe_open(path, framework="pt") as file:
         text = (file.metadata() or {}).get(_ENTRY)
@@ -80,7 +80,7 @@ def read_metadata(path: Path) -> Metadata | None:
     try:
         return _checked(json.loads(text))
     except (TypeError, ValueError, KeyError) as error:
-        message = "has damaged metadata of EffDense; convert the original file anew"
+        message = "has damaged metadata of EffDense; convert the original file again"
         raise InputError(message) from error
 
 

@@ -1,4 +1,4 @@
-"""Which layout a state dict is in, by its keys; for one that is in none, the nearest."""
+"""The layout of a state dict, recognised by its keys; if no layout fits, the nearest one for the message."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from backbones.layouts.members import HEAD, Member, member, of_blocks
 from backbones.scaling import Padding
 from engine.errors import InputError
 
-_SHOWN = 3  # keys in one message; more would be a wall
+_SHOWN = 3  # keys in one message; more would be hard to read
 LAYOUTS = (TIMM, TORCHVISION, EFFICIENTNET_PYTORCH, ZYLO, KERAS, KERAS_V2)
 
 
@@ -25,11 +25,11 @@ class Recognised:
     """An EfficientNet found in a file.
 
     Attributes:
-        layout: of its keys.
-        origin: the library, or the kind of network that carries it.
+        layout: layout of its keys.
+        origin: the library, or the kind of network that holds it.
         state: its tensors, by the layout's keys.
-        prefix: what stands before these keys in the file.
-        padding: of the library's networks; None where the keys do not tell.
+        prefix: the prefix of these keys in the file.
+        padding: padding of the library's networks; None if the keys do not tell it.
     """
 
     layout: Layout
@@ -39,15 +39,15 @@ class Recognised:
     padding: Padding | None
 
     def nearest(self) -> Member | None:
-        """The member that names and sizes of the tensors fit best; None if none has as many blocks."""
+        """The member that fits the names and sizes of the tensors best; None if no member has as many blocks."""
         candidates = of_blocks(self.layout.count_blocks(self.state), self.padding)
         return min(candidates, key=lambda candidate: _misfits(self, candidate), default=None)
 
     def check_padding(self, wanted: Member) -> None:
-        """Do nothing if the library's networks pad as a member does, or the keys do not tell how they do.
+        """Do nothing if the library's networks pad as a member does, or if the keys do not tell their padding.
 
         Raises:
-            InputError: they pad otherwise; the message is the fault alone, with the member that fits.
+            InputError: they pad in another way; the message names only the fault, with the member that fits.
         """
         if self.padding and self.padding != wanted.padding:
             nearest = self.nearest()
@@ -61,8 +61,8 @@ def recognise(state: StateDict) -> Recognised:
     """Find the EfficientNet in a state dict.
 
     Raises:
-        InputError: there is none or more than one. The message is the fault alone, for the caller to say of which
-            file; it names the nearest layout and the first keys that differ from it.
+        InputError: there is none or more than one. The message names only the fault, the nearest layout and the first
+            keys that differ from it; the caller adds the name of the file.
     """
     found = [
         (layout, key.removesuffix(layout.stem))
@@ -95,7 +95,7 @@ def recognise(state: StateDict) -> Recognised:
 
 
 def _misfits(found: Recognised, candidate: Member) -> int:
-    """How many keys the file and the member do not share, or share with another number of values."""
+    """The number of keys that only the file or only the member has, or that have another number of values."""
     keys = found.layout.keys(candidate)
     if keys is None:
         return len(found.state) + len(candidate.shapes)
@@ -123,14 +123,14 @@ def _unknown(state: StateDict) -> str:
 
 
 def _resemblances(given: Collection[str]) -> list[tuple[float, Layout, Member, list[str]]]:
-    """For every layout and member that may be meant: keys shared of all keys, and the keys expected."""
+    """For every layout and member that may be meant: the share of common keys, and the expected keys."""
     found = []
     for layout in LAYOUTS:
         default = member("tf_efficientnetv2_b0" if layout is KERAS_V2 else "tf_efficientnet_b0")
         for candidate in of_blocks(layout.count_blocks(given), layout.padding) or [default]:
             keys = layout.keys(candidate)
             if keys is not None:
-                # Of the head, which many files lack, only what is there counts.
+                # Many files lack the head, so only those of its keys that are there count.
                 expected = [theirs for key, theirs in keys.items() if _essential(key) or theirs in given]
                 shared = len(set(expected) & set(given))
                 found.append((shared / len(set(expected) | set(given)), layout, candidate, expected))
@@ -150,5 +150,5 @@ def listed(fault: str, keys: list[str]) -> list[str]:
 
 
 def few(keys: list[str]) -> str:
-    """The first names of a list."""
+    """The first names of a list, in one text."""
     return ", ".join(keys[:_SHOWN]) + (", ..." if len(keys) > _SHOWN else "")

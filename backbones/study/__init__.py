@@ -1,1 +1,1 @@
-"""What EfficientNets cost, and the search for their scaling: tables, figures and pictures."""
+"""The cost of EfficientNets, and the search for their scaling: tables, figures and pictures."""

@@ -1,4 +1,4 @@
-"""What `python -m backbones table`, `scale` and `facts` do with their options."""
+"""The commands `table`, `scale` and `facts` of `python -m backbones`."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def table(
     """Parameters, multiply-accumulates, published top-1, and the time for one image on this device.
 
     Args:
-        names: b0 ... b7, lite0 ... lite4, v2_s, v2_m, v2_l, names that timm knows, or efficientnet_phi1.5 and the
-            like; left out, all of the first three kinds. May be given without --names.
+        names: b0 ... b7, lite0 ... lite4, v2_s, v2_m, v2_l, names that timm knows, or names such as
+            efficientnet_phi1.5; by default all of the first three kinds. May be given without --names.
         csv: file to write the table to.
         picture: file to draw accuracy against cost into, .png, .pdf or .svg.
         no_latency: leave the timing out; the rest takes seconds.
-        device: to time on, cpu or cuda.
+        device: device of the timing, cpu or cuda.
         threads: CPU threads of the timing.
-        rounds: of the timing; each runs every network once, in turns.
+        rounds: rounds of the timing; each runs every network once, in turn.
     """
     from backbones.published import PUBLISHED
     from backbones.study.table import HEADER, cells, rows, timed_cells, write_csv
@@ -69,20 +69,20 @@ def scale(
 ) -> None:
     """Describe the EfficientNet at any φ, or search (α, β, γ) at φ = 1 as the paper did.
 
-    To say which triple is best, every candidate must be trained on ImageNet. Without that, a search shows which triples
+    To find the best triple, every candidate must be trained on ImageNet. Without training, a search shows which triples
     are admissible and what they cost, and sorts them by how evenly they share the work between depth, width and
     resolution; it measures no accuracy. To complete it, write --csv, fill in its column score with the accuracies of
     your own training, and give the file as --scores.
 
     Args:
-        phi: how much to scale; B0 is 0, and cost grows as 2^φ.
+        phi: the amount of scaling; B0 is 0, and cost grows as 2^φ.
         alpha: growth of the depth, at least 1.
         beta: growth of the width, at least 1.
         gamma: growth of the resolution, at least 1.
-        rounding: of repeats and multipliers: to the nearest, or up as the released networks.
+        rounding: rounding of repeats and multipliers: to the nearest, or up as in the released networks.
         search: run the grid search.
-        step: between neighbouring values of the grid.
-        tolerance: how far α·β²·γ² may be from 2.
+        step: distance of neighbouring values of the grid.
+        tolerance: largest distance of α·β²·γ² from 2.
         scores: CSV file with the columns alpha, beta, gamma, score, larger being better.
         csv: file to write the candidates to.
         picture: file to draw the search into, .png, .pdf or .svg.
@@ -121,7 +121,7 @@ def scale(
 
 
 def _check_outputs(csv: Path | None, picture: Path | None) -> None:
-    """Before minutes of work: whether its results can be written."""
+    """Check that the results can be written, before minutes of work."""
     from engine.outputs import make_folder
 
     if csv:
@@ -133,10 +133,10 @@ def _check_outputs(csv: Path | None, picture: Path | None) -> None:
 
 
 def facts(topic: str | None = None) -> None:
-    """Print the tables of docs/efficientnet-facts.md, each computed or measured anew.
+    """Print the tables of docs/efficientnet-facts.md, each computed or measured again.
 
     Args:
-        topic: members, gates, scaling, exponents or quantisation; left out, all. May be given without --topic.
+        topic: members, gates, scaling, exponents or quantisation; by default all. May be given without --topic.
     """
     from backbones.study.facts import TOPICS
     from backbones.study.facts import topic as computed

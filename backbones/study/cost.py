@@ -1,4 +1,4 @@
-"""What a network costs: parameters and multiply-accumulates, counted on the network itself."""
+"""The cost of a network: parameters and multiply-accumulates, counted on the network itself."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Cost:
     """The size and the work of a network.
 
     Attributes:
-        parameters: trainable numbers; running statistics are not among them.
+        parameters: the number of trainable values, without running statistics.
         macs: multiply-accumulates of convolutions and matrix products for one image. The papers on EfficientNet call
             these FLOPS; normalisation, activations and additions are not counted.
     """
@@ -26,11 +26,11 @@ class Cost:
 def count(network: nn.Module, image_hw: tuple[int, int], in_channels: int = 3) -> Cost:
     """Count a network's parameters, and its multiply-accumulates at an image size, by running it once.
 
-    Each product that PyTorch computes is counted where it is computed, so squeeze-and-excitation, dilation, padding
-    and the rounding of channels and repeats are all in the number. A network on the meta device costs no arithmetic.
+    Each product that PyTorch computes is counted where it is computed, so the number includes squeeze-and-excitation,
+    dilation, padding and the rounding of channels and repeats. On the meta device nothing is really computed.
 
     Args:
-        network: takes images (1, in_channels, H, W); it is run in evaluation mode and left as it was.
+        network: a network of images (1, in_channels, H, W); it is run in evaluation mode and left as it was.
         image_hw: height and width in pixels.
         in_channels: channels of the image.
     """

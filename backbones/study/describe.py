@@ -14,7 +14,7 @@ from backbones.study.text_tables import aligned
 
 
 def describe(phi: float, coefficients: Coefficients = PAPER, rounding: Rounding = "nearest") -> str:
-    """Multipliers, stages, size and work of the EfficientNet at φ, and the name it goes by as a backbone.
+    """Multipliers, stages, size and work of the EfficientNet at φ, and its name as a backbone.
 
     Raises:
         InputError: there is no network at φ.
@@ -41,11 +41,11 @@ def describe(phi: float, coefficients: Coefficients = PAPER, rounding: Rounding 
 
 
 def describe_search(candidates: Sequence[Candidate], *, scored: bool = False) -> str:
-    """The leading tenth of a search, what all of them cost, and where the paper's triple lies.
+    """The leading tenth of a search, the cost of all candidates, and the place of the paper's triple.
 
     Args:
-        candidates: as `search.grid` gives them.
-        scored: the scores are the reader's own, not `search.evenness`.
+        candidates: the candidates that `search.grid` returned.
+        scored: whether the scores are the reader's own, not `search.evenness`.
     """
     best = leading(candidates)
     if not best:

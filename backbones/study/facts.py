@@ -20,12 +20,12 @@ from engine.errors import InputError, check_choice
 
 
 def members() -> str:
-    """B0-B7, Lite0-4 and V2: size and work as counted, beside what was published."""
+    """B0-B7, Lite0-4 and V2: the counted size and work, beside the published figures."""
     return markdown(table.HEADER, [table.cells(row) for row in table.rows()])
 
 
 def gates() -> str:
-    """B0-B7 with and without squeeze-and-excitation, everything else left as it is."""
+    """B0-B7 with and without squeeze-and-excitation; everything else stays as it is."""
     header = ("network", "parameters", "without gates", "share", "MMACs", "without gates", "share")
     lines = []
     for member in MEMBERS:
@@ -58,7 +58,7 @@ def _remove_gates(network: nn.Module) -> None:
 
 
 def scaling() -> str:
-    """The work at whole φ in units of B0's: by the paper's rule, and by two that articles give instead."""
+    """The work at whole φ in units of B0's work: by the paper's rule, and by two rules that articles give instead."""
     unit = "MACs / B0's"
     header = ("φ", "2^φ", "α^φ, β^φ, γ^φ", unit, "α·φ, β·φ, γ·φ", unit, "2^φ each", unit)
     base = _macs(Coefficients(1, 1, 1))
@@ -77,7 +77,7 @@ def scaling() -> str:
 
 
 def _macs(multipliers: Coefficients) -> int:
-    """Of the network that is so much deeper, wider and larger than B0."""
+    """The MACs of the network that is by these factors deeper, wider and larger than B0."""
     point = multipliers.at(1)
     with torch.device("meta"):
         network = networks.create_classifier(point)
@@ -104,7 +104,7 @@ def exponents() -> str:
 
 
 def quantisation() -> str:
-    """What `torch.ao.quantization.quantize_dynamic` makes of B0 when it is asked for convolutions too.
+    """The effect of `torch.ao.quantization.quantize_dynamic` on B0 when it is to quantise convolutions too.
 
     Raises:
         InputError: this PyTorch has no dynamic quantisation.
@@ -139,7 +139,7 @@ def _quantised(network: nn.Module) -> nn.Module:
         msg = f"PyTorch {torch.__version__} has no torch.ao.quantization.quantize_dynamic; use an older one"
         raise InputError(msg) from error
     with warnings.catch_warnings():
-        # It says that torchao will take its place, which changes nothing here.
+        # The warning says that torchao will replace it, which changes nothing here.
         warnings.simplefilter("ignore")
         quantised: nn.Module = quantize_dynamic(network, {nn.Conv2d, nn.Linear}, dtype=torch.qint8)
     return quantised
@@ -147,7 +147,7 @@ def _quantised(network: nn.Module) -> nn.Module:
 
 def _weight_bytes(module: nn.Module) -> int:
     weight = cast(Any, module).weight
-    # A quantised layer packs its weight and gives it back by a call.
+    # A quantised layer packs its weight and returns it by a call.
     tensor: torch.Tensor = weight() if callable(weight) else weight
     return tensor.numel() * tensor.element_size()
 

@@ -1,4 +1,4 @@
-"""How long networks take for one image on this device, measured in turns."""
+"""The time that networks take for one image on this device, measured in turns."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ def measure(
 ) -> list[Latency]:
     """Time networks in turns: each round runs every network once, so that a slow minute slows all of them.
 
-    A first round, which allocates and chooses kernels, is not counted.
+    The first round, in which memory is allocated and kernels are chosen, is not counted.
 
     Args:
         networks: pairs of a network and its image size in pixels.
         device: `cpu` or a CUDA device.
         threads: CPU threads; None leaves PyTorch's own number.
         rounds: counted rounds.
-        progress: show a bar, where there is a terminal.
+        progress: whether to show a bar on a terminal.
 
     Raises:
-        InputError: the device is not there, or a number is below one.
+        InputError: the device does not exist, or a number is below one.
     """
     from tqdm import tqdm
 
@@ -84,7 +84,7 @@ def _checked_device(device: str) -> torch.device:
 
 
 def _image(size: int, device: torch.device) -> torch.Tensor:
-    # Not zeros: their products are so small that some CPUs compute them slowly.
+    # Not zeros: these lead to products so small that some CPUs compute them slowly.
     return torch.rand((1, 3, size, size), generator=torch.Generator().manual_seed(0)).to(device)
 
 

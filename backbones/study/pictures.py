@@ -20,10 +20,10 @@ _SUFFIXES = (".png", ".pdf", ".svg", ".jpg")
 
 
 def check_picture(path: str | Path) -> None:
-    """Do nothing if a picture can be drawn into a file; asked before the work whose result is drawn.
+    """Do nothing if a picture can be drawn into a file; it is called before the work whose result is drawn.
 
     Raises:
-        InputError: the file's ending is unknown, its folder cannot be written, or matplotlib is not installed.
+        InputError: the suffix of the file is unknown, its folder cannot be written, or matplotlib is not installed.
     """
     if Path(path).suffix.lower() not in _SUFFIXES:
         msg = f"the picture '{path}' has no known ending; allowed: {', '.join(_SUFFIXES)}"
@@ -33,7 +33,7 @@ def check_picture(path: str | Path) -> None:
 
 
 def draw_table(path: str | Path, rows: Sequence[Row]) -> None:
-    """Published top-1 against counted MACs, and where it was measured against latency, one line per family.
+    """Draw published top-1 against counted MACs, and against latency if it was measured, with one line per family.
 
     Networks without a published figure are left out.
 
@@ -84,7 +84,7 @@ def _median(row: Row) -> float:
 
 
 def draw_search(path: str | Path, candidates: Sequence[Candidate]) -> None:
-    """The admissible triples, the leading tenth among them, and what the rounding to whole blocks makes of their cost.
+    """Draw the admissible triples, the leading tenth among them, and the effect of whole blocks on their cost.
 
     Raises:
         InputError: the picture cannot be written.
@@ -96,7 +96,7 @@ def draw_search(path: str | Path, candidates: Sequence[Candidate]) -> None:
     triples = [each.coefficients for each in candidates]
     edges = ["black" if id(each) in best else "none" for each in candidates]
 
-    # Triples of one β and γ differ in α alone; they are set beside each other.
+    # Triples with the same β and γ differ in α alone; they are drawn beside each other.
     same: dict[tuple[float, float], list[int]] = {}
     for index, triple in enumerate(triples):
         same.setdefault((triple.beta, triple.gamma), []).append(index)

@@ -1,4 +1,4 @@
-"""The paper's small grid search: which (α, β, γ) at φ = 1 double the work of B0, and what they really cost.
+"""The small grid search of the paper: which (α, β, γ) at φ = 1 double the work of B0, and what they really cost.
 
 Tan and Le, "EfficientNet" (arXiv:1905.11946), section 3.3, step 1: with φ = 1, search α, β, γ ≥ 1 such that
 α·β²·γ² ≈ 2, and take the most accurate network. That needs every candidate trained on ImageNet. Without it, this search
@@ -35,10 +35,10 @@ class Candidate:
     Attributes:
         coefficients: α, β, γ.
         image_size: side of its images in pixels.
-        cost: counted on the network that φ = 1 gives.
-        growth: its multiply-accumulates in units of B0's; `coefficients.cost` but for the rounding to whole blocks,
-            channels and pixels.
-        score: larger is better; None was not scored.
+        cost: cost of the network at φ = 1, counted on the network.
+        growth: its multiply-accumulates in units of B0's; without the rounding to whole blocks, channels and pixels it
+            would be `coefficients.cost`.
+        score: its score, where larger is better; None if it was not scored.
     """
 
     coefficients: Coefficients
@@ -49,10 +49,10 @@ class Candidate:
 
 
 def evenness(coefficients: Coefficients) -> float:
-    """How evenly depth, width and resolution share the growth of the work: 1 in equal parts, 0 one alone.
+    """How evenly depth, width and resolution share the growth of the work: 1 for equal parts, 0 for one alone.
 
     It is the entropy of the shares log α, 2·log β and 2·log γ of log(α·β²·γ²), in units of log 3. The paper's second
-    observation, that all dimensions are to be balanced, is what makes it a sensible order; it measures no accuracy.
+    observation, that all dimensions are to be balanced, makes it a sensible order; it measures no accuracy.
     """
     logs = (math.log(coefficients.alpha), 2 * math.log(coefficients.beta), 2 * math.log(coefficients.gamma))
     shares = [value / sum(logs) for value in logs if value > 0]
@@ -75,7 +75,7 @@ def admissible(step: float = 0.05, tolerance: float = 0.1) -> list[Coefficients]
         raise InputError(msg)
 
     def values(most: float) -> list[float]:
-        # Rounded, as 1 + 4 * 0.05 is not 1.2.
+        # Rounded, because 1 + 4 * 0.05 is not 1.2.
         return [round(1 + index * step, 10) for index in range(int((most - 1) / step + 1e-9) + 1)]
 
     most = TARGET + tolerance
@@ -99,12 +99,12 @@ def grid(
     """Search the grid: count what every admissible triple costs, and put the best first.
 
     Args:
-        step: between neighbouring values of each coefficient.
-        tolerance: how far α·β²·γ² may be from 2.
-        rounding: of blocks and multipliers, as `Coefficients.at` takes it.
-        score: gives each triple's value, such as the top-1 of the network `scaling.scaled_name(1, coefficients)` that
-            the reader trained; None where it has none. Left out, `evenness` takes its place.
-        progress: show a bar, where there is a terminal.
+        step: distance of neighbouring values of each coefficient.
+        tolerance: largest distance of α·β²·γ² from 2.
+        rounding: rounding of blocks and multipliers, as in `Coefficients.at`.
+        score: returns the score of a triple, such as the top-1 of the network `scaling.scaled_name(1, coefficients)`
+            that the reader trained, or None if it has no score; by default the score is `evenness`.
+        progress: whether to show a bar on a terminal.
 
     Returns:
         The candidates, best first, those without a score last.
@@ -130,7 +130,7 @@ def grid(
 
 
 def leading(candidates: Sequence[Candidate], part: float = 0.1) -> list[Candidate]:
-    """The best tenth of the scored candidates, or another part: the neighbourhood a search can vouch for."""
+    """The best tenth of the scored candidates, or another part: the region that a search can recommend."""
     scored = [each for each in candidates if each.score is not None]
     return scored[: max(1, math.ceil(part * len(scored)))]
 
@@ -145,7 +145,7 @@ def find(candidates: Sequence[Candidate], coefficients: Coefficients = PAPER) ->
 
 
 def read_scores(path: str | Path) -> Score:
-    """Scores out of a CSV file with the columns alpha, beta, gamma and score, as `write_csv` writes it.
+    """Read scores from a CSV file with the columns alpha, beta, gamma and score, as `write_csv` writes it.
 
     Raises:
         InputError: the file cannot be read, lacks a column, holds no score, or holds something that is no number.
@@ -181,7 +181,7 @@ def read_scores(path: str | Path) -> Score:
 
 
 def write_csv(path: str | Path, candidates: Sequence[Candidate], *, scored: bool) -> None:
-    """Write the candidates; without own scores the column score is empty, to be filled in for `read_scores`."""
+    """Write the candidates; without own scores the column score is left empty, to be filled in for `read_scores`."""
     header = ("alpha", "beta", "gamma", "cost", "growth", "macs", "parameters", "image_size", "evenness", "score")
     lines = [
         [
@@ -200,7 +200,7 @@ def write_csv(path: str | Path, candidates: Sequence[Candidate], *, scored: bool
 
 
 class _Counter:
-    """Counts networks, each only once: many triples round to the same blocks."""
+    """Counts each network only once, because many triples are rounded to the same blocks."""
 
     def __init__(self) -> None:
         self._networks: dict[tuple[int, ...], torch.nn.Module] = {}

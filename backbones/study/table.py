@@ -25,11 +25,11 @@ class Row:
 
     Attributes:
         name: timm's name, or that of a scaled network.
-        image_size: side of the images in pixels that cost and latency are of.
-        cost: counted on the network itself.
-        published: what the authors published, where it is one of theirs.
+        image_size: side in pixels of the images for which cost and latency hold.
+        cost: cost, counted on the network itself.
+        published: the figures of the authors, if the network is one of theirs.
         at_published: MACs counted at the image size of each published MAC figure, in their order.
-        latency: measured on this device; None if it was not asked for.
+        latency: latency measured on this device; None if it was not asked for.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Row:
     latency: Latency | None = None
 
     def deviations(self) -> list[tuple[Figure, float]]:
-        """Each published MAC figure, and by how much the counted one is above it, as a fraction of it."""
+        """Each published MAC figure, and the fraction by which the counted number is above it."""
         figures = self.published.macs_billions if self.published else ()
         return [
             (figure, macs / (figure.value * 1e9) - 1) for figure, macs in zip(figures, self.at_published, strict=True)
@@ -56,19 +56,19 @@ def rows(
     rounds: int = 5,
     progress: bool = False,
 ) -> list[Row]:
-    """Count, and if asked time, whole ImageNet classifiers.
+    """Count whole ImageNet classifiers, and time them if asked to.
 
     Args:
         names: `b0` ... `b7`, `lite0` ... `lite4`, `v2_s` ... `v2_l`, names that timm knows, or names of scaled
             networks such as `efficientnet_phi1.5`.
         latency: whether to time them.
-        device: that they are timed on.
-        threads: CPU threads for the timing.
-        rounds: of the timing.
-        progress: show bars, where there is a terminal.
+        device: device of the timing.
+        threads: CPU threads of the timing.
+        rounds: rounds of the timing.
+        progress: whether to show bars on a terminal.
 
     Raises:
-        InputError: a name is unknown, or the device is not there.
+        InputError: a name is unknown, or the device does not exist.
     """
     from tqdm import tqdm
 
@@ -84,7 +84,7 @@ def rows(
 
 
 def image_size_of(name: str) -> int:
-    """Side of a network's images: the published one, that of its φ, or the one timm evaluates it at.
+    """Side of a network's images: the published side, that of its φ, or the side at which timm evaluates it.
 
     Raises:
         InputError: the name is unknown.
@@ -101,7 +101,7 @@ def image_size_of(name: str) -> int:
 def _counted(name: str) -> Row:
     published = find(name)
     timm_name = published.name if published else resolve_name(name)
-    # Nothing is computed on the meta device, so B7 takes no longer than B0.
+    # On the meta device nothing is computed, so B7 takes no longer than B0.
     with torch.device("meta"):
         network = networks.create_classifier(timm_name)
     size = image_size_of(timm_name)
@@ -119,8 +119,8 @@ HEADER = ("network", "image", "parameters", "GMACs", "authors' GMACs", "torchvis
 def cells(row: Row) -> list[str]:
     """A row as texts under `HEADER`.
 
-    A published MAC figure is followed by how far the counted one is above it, and by its image size where that is
-    another than the row's.
+    A published MAC figure is followed by its image size, if this is not the row's, and by the fraction by which the
+    counted number is above it.
     """
     deviations = row.deviations()
     authors = [_compared(figure, part, row) for figure, part in deviations if figure.source != "torchvision"]
@@ -154,7 +154,7 @@ CSV_HEADER = (
 
 
 def write_csv(path: str | Path, table: Sequence[Row]) -> None:
-    """Write the rows; several published MAC figures of one network are divided by semicolons."""
+    """Write the rows; several published MAC figures of one network are separated by semicolons."""
     write_text(path, comma_separated(CSV_HEADER, [_csv_cells(row) for row in table]))
 
 

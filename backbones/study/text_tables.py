@@ -10,7 +10,7 @@ Cells = Sequence[Sequence[str]]
 
 
 def aligned(header: Sequence[str], rows: Cells) -> str:
-    """Columns under each other: the first to the left, numbers to the right."""
+    """A table in aligned columns: the first is aligned to the left, numbers to the right."""
     lines = [list(header), *map(list, rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     return "\n".join(

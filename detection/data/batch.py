@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 class DetectionBatch(NamedTuple):
-    """Letter-boxed images with their boxes, padded to the most boxes of any image in the batch.
+    """Letter-boxed images with their boxes, padded to the largest number of boxes in any of them.
 
     Attributes:
         images: (B, 3, H, W) uint8 RGB; each image lies at the top left of its canvas, the rest is mean colour.
@@ -28,7 +28,7 @@ class DetectionBatch(NamedTuple):
 
 
 class Detections(NamedTuple):
-    """Found boxes, best first, padded to M per image.
+    """Found boxes, highest score first, padded to M per image.
 
     Attributes:
         boxes_xyxy: (B, M, 4) float32; pixels of the frame that the producing function names.

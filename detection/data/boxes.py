@@ -1,8 +1,8 @@
 """Images with their boxes in flat arrays: what training, validation and scores ask of a format, and a table of them.
 
-A list of Python dictionaries costs gigabytes for COCO, and once more in every worker, as reading an object counts
-a reference in it and so copies its memory page. Flat arrays are never written to: forked workers share their pages,
-and for a spawned worker `BoxTable` moves them to shared memory.
+A list of Python dictionaries costs gigabytes for COCO, and once more in every worker, because reading an object
+changes its reference count and so copies its memory page. Flat arrays are never written to: forked workers share
+their pages, and for a spawned worker `BoxTable` moves them to shared memory.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ Flags: TypeAlias = NDArray[np.bool_]
 
 
 class BoxSource(Protocol):
-    """A set of I images with N annotated boxes, from whichever format; `BoxTable` and `CocoAnnotations` are such.
+    """A set of I images with N annotated boxes, from any format; `BoxTable` and `CocoAnnotations` are examples.
 
-    The boxes lie one after the other in the order of their images. Whatever stands here is what is trained on and
-    what is scored against.
+    The boxes lie one after the other in the order of their images. Training uses exactly these boxes,
+    and scores compare with them.
     """
 
     @property
@@ -42,7 +42,7 @@ class BoxSource(Protocol):
 
     @property
     def image_ids(self) -> Ints:
-        """(I,) ids of the images, none twice."""
+        """(I,) ids of the images, all different."""
         ...
 
     @property
@@ -154,12 +154,12 @@ class BoxTable:
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, np.ndarray):
-                sent: object = value.base  # the tensor, where an earlier worker was sent it
+                sent: object = value.base  # the shared tensor, if it was sent to an earlier worker
                 if isinstance(sent, torch.Tensor) and sent.is_shared() and sent.shape == value.shape:
                     value = sent
                 else:
                     value = torch.from_numpy(value).share_memory_()
-                    object.__setattr__(self, field.name, value.numpy())  # else this process would hold both
+                    object.__setattr__(self, field.name, value.numpy())  # otherwise this process would hold both copies
             state[field.name] = value
         return state
 
@@ -182,18 +182,18 @@ def box_table(
     areas: Floats | None = None,
     crowd: Flags | None = None,
 ) -> BoxTable:
-    """A table for a format of one's own; images are numbered from 1, boxes may come in any order.
+    """A table for your own format; images are numbered from 1, and boxes may come in any order.
 
     Args:
         source: what messages call the set.
         classes: its categories, in ascending order of id.
         image_paths: I files, those without a box included.
         boxes_xywh: (N, 4) left, top, width and height in pixels of the original images.
-        image_rows: (N,) place of each box's image in `image_paths`.
+        image_rows: (N,) index of each box's image in `image_paths`.
         class_ids: (N,) rows of `classes`.
-        sizes_hw: (I, 2) height and width of the images; without it those of the files.
-        areas: (N,) square pixels of the objects; without it those of the boxes.
-        crowd: (N,) crowds; without it none is.
+        sizes_hw: (I, 2) height and width of the images; by default those of the files.
+        areas: (N,) square pixels of the objects; by default those of the boxes.
+        crowd: (N,) whether a box is a crowd; by default none is.
     """
     order = np.argsort(image_rows, kind="stable")
     count = len(image_paths)
@@ -216,7 +216,7 @@ def box_table(
 
 
 def ends_of(counts: NDArray[np.integer]) -> Ints:
-    """(I + 1,) where each of I runs begins and ends, from their lengths."""
+    """(I + 1,) the positions at which I runs begin and end, from their lengths."""
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)])
 
 

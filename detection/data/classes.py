@@ -39,7 +39,7 @@ class BoxClasses:
     """Names and COCO category ids by output row; a row that no category uses has an empty name.
 
     Raises:
-        InputError: there is no class, the lengths differ, or a category id stands twice.
+        InputError: there is no class, the lengths differ, or a category id occurs twice.
 
     >>> BoxClasses(("dog", "cat"), (3, 7)).class_id_by_category[7]
     1
@@ -54,7 +54,7 @@ class BoxClasses:
             raise InputError(msg)
         if len(set(self.category_ids)) != len(self.category_ids):
             twice = sorted({i for i in self.category_ids if self.category_ids.count(i) > 1})
-            msg = f"category ids {twice} stand more than once. Give every category an id of its own."
+            msg = f"category ids {twice} occur more than once. Give every category its own id."
             raise InputError(msg)
 
     def __len__(self) -> int:
@@ -67,13 +67,13 @@ class BoxClasses:
 
     @classmethod
     def in_order(cls, categories: Iterable[tuple[str, int]]) -> BoxClasses:
-        """One row per category, name and id, in ascending order of id, however they start and whatever gaps they have.
+        """One row per category, name and id, in ascending order of id; ids may start anywhere and have gaps.
 
         >>> BoxClasses.in_order([("cat", 7), ("dog", 3)])
         BoxClasses(names=('dog', 'cat'), category_ids=(3, 7))
 
         Raises:
-            InputError: there is none, or an id stands twice.
+            InputError: there is no category, or an id occurs twice.
         """
         ordered = sorted(categories, key=lambda category: category[1])
         return cls(tuple(name for name, _ in ordered), tuple(category_id for _, category_id in ordered))
@@ -86,7 +86,7 @@ class BoxClasses:
 
     @classmethod
     def numbered(cls, count: int) -> BoxClasses:
-        """Classes without known names: `class_1` ... with ids from 1; 90 classes are taken for COCO's."""
+        """Classes without known names: `class_1` ... with ids from 1; 90 classes are taken to be COCO's."""
         if count == 90:
             return cls.coco90()
         return cls(tuple(f"class_{i}" for i in range(1, count + 1)), tuple(range(1, count + 1)))

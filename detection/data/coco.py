@@ -27,7 +27,7 @@ Number = TypeVar("Number", bound=np.generic)
 _log = logging.getLogger(__name__)
 
 _REMEDY = "Give a COCO detection file: an object with 'images', 'annotations' and 'categories'."
-_NO_CLASSES = BoxClasses(("",), (0,))  # of a set without categories, which only scores take
+_NO_CLASSES = BoxClasses(("",), (0,))  # for a set without categories, which only scoring accepts
 
 
 @runtime_checkable
@@ -54,7 +54,7 @@ class CocoAnnotations(BoxTable):
             image_folder: where its file names start from; without it the folder of the JSON.
 
         Raises:
-            InputError: the file is missing, no JSON or not COCO; an image id stands twice; an annotation names an
+            InputError: the file is missing, not JSON or not COCO; an image id occurs twice; an annotation names an
                 unknown image or category, its box is not finite or of negative size, or its area is not finite.
         """
         columns, name = _parse_file(Path(path), labelled=False), _called(path)
@@ -71,10 +71,10 @@ class CocoAnnotations(BoxTable):
 
     @classmethod
     def to_score(cls, given: str | Path | CocoObject) -> CocoAnnotations:
-        """A file, or a COCO object, which stays unchanged, where images need no names and a set may be empty.
+        """A file, or a COCO object, which stays unchanged; images need no names and the set may be empty.
 
         Raises:
-            InputError: as `read`; `annotations` must be there.
+            InputError: as `read`, or `annotations` is missing.
         """
         if isinstance(given, str | Path):
             return cls._of(_parse_file(Path(given), labelled=True), str(given), _called(given), Path(given).parent)
@@ -172,12 +172,12 @@ class _Columns:
         self.boxes_xywh.extend(box)
         self.areas.append(box[2] * box[3] if area is None else area)
         self.crowd.append(bool(annotation.iscrowd))
-        # The parser keeps the object to the end; let it hold nothing.
+        # The parser keeps the object to the end, so its content is dropped here.
         annotation.bbox = annotation.area = None
         annotation.id = annotation.image_id = annotation.category_id = 0
 
     def called(self, place: int) -> str:
-        """An annotation by its id, or where it has none by its place."""
+        """The name of an annotation: its id, or its place where it has no id."""
         known = self.annotation_ids[place] or not self.without_id
         return f"annotation {self.annotation_ids[place]}" if known else f"annotations[{place}]"
 
@@ -235,10 +235,10 @@ def _decode(raw: bytes | mmap.mmap, columns: _Columns, *, labelled: bool) -> Non
 
 
 def _plain(number: object) -> object:
-    """NumPy's numbers, which JSON does not know."""
+    """Turn NumPy's numbers, which JSON does not know, into Python's."""
     if isinstance(number, np.generic | np.ndarray):
         return number.tolist()
-    msg = f"{type(number).__name__} is no number"
+    msg = f"{type(number).__name__} is not a number"
     raise TypeError(msg)
 
 
@@ -262,7 +262,7 @@ def json_fault(message: str) -> str:
 
 
 def _not_json(raw: bytes, error: msgspec.DecodeError) -> str:
-    """Why a file is no JSON; Python writes NaN, which JSON does not know, so that the entry at fault is looked up."""
+    """Say why a file is not JSON; Python writes NaN, which JSON does not know, so the entry with it is looked up."""
     try:
         for number, entry in enumerate(json.loads(raw)["annotations"]):
             called = f"annotation {entry['id']}" if "id" in entry else f"annotations[{number}]"
@@ -270,7 +270,7 @@ def _not_json(raw: bytes, error: msgspec.DecodeError) -> str:
             if not all(math.isfinite(side) for side in entry["bbox"]):
                 return f"{called} has the box {entry['bbox']}. Correct or remove it."
             if area is not None and not math.isfinite(area):
-                return f"{called} has the area {area}. Give a finite number, or none for the box's."
+                return f"{called} has the area {area}. Give a finite number, or leave it out to use that of the box."
     except (ValueError, LookupError, TypeError, AttributeError):
         pass
     return f"it is not valid JSON: {error}. {_REMEDY}"
@@ -281,7 +281,7 @@ def _image_rows(name: str, columns: _Columns, image_ids: Ints) -> Ints:
     ordered = image_ids[ascending]
     twice = ordered[1:][ordered[1:] == ordered[:-1]]
     if twice.size:
-        _refuse(name, f"image id {twice[0]} stands more than once ({twice.size} such). Give every image its own id.")
+        _refuse(name, f"image id {twice[0]} occurs more than once ({twice.size} such). Give every image its own id.")
     return ascending[_look_up(name, columns, columns.of_images, ordered, "image")]
 
 
@@ -307,7 +307,7 @@ def _look_up(name: str, columns: _Columns, given: array[int], ordered: Ints, kin
 
 def _boxes_and_areas(name: str, columns: _Columns) -> tuple[Floats, Floats]:
     boxes, areas = _array(columns.boxes_xywh, np.float64).reshape(-1, 4), _array(columns.areas, np.float64)
-    # Beyond 2**31 pixels nothing is an image, and float32 would turn the largest numbers into infinity.
+    # No image has 2**31 pixels on a side, and float32 would turn the largest numbers into infinity.
     broken = np.flatnonzero(~(np.abs(boxes) < 2**31).all(axis=1) | (boxes[:, 2:] < 0).any(axis=1))
     if broken.size:
         first = boxes[broken[0]].tolist()
@@ -320,7 +320,7 @@ def _boxes_and_areas(name: str, columns: _Columns) -> tuple[Floats, Floats]:
 
 
 def _note_ids(name: str, columns: _Columns) -> None:
-    """Say so where pycocotools, which marks matches with the ids of annotations, would not count all of them."""
+    """Log a warning if pycocotools, which marks matches with the ids of annotations, would not count all of them."""
     ids = _array(columns.annotation_ids, np.int64)
     named = ids[ids != 0]
     if np.count_nonzero(ids == 0) > columns.without_id:
@@ -329,7 +329,7 @@ def _note_ids(name: str, columns: _Columns) -> None:
         fault = "the same id twice"
     else:
         return
-    note = "%s: annotations bear %s; pycocotools alone would miscount them, so they are numbered anew"
+    note = "%s: annotations have %s; pycocotools alone would miscount them, so they get new ids"
     _log.warning(note, name, fault)
 
 

@@ -14,7 +14,7 @@ class DetectorTask(CanvasTask, Protocol):
 
     @property
     def classes(self) -> BoxClasses:
-        """The class list, in whose rows the boxes are given."""
+        """The class list; the boxes' class ids are its rows."""
         ...
 
 
@@ -22,7 +22,7 @@ class ScoredBoxes(TaskData, Protocol):
     """What scoring boxes asks of a data module."""
 
     def box_source(self, split: SplitName) -> BoxSource:
-        """The images and boxes of a split, which are scored against."""
+        """The images and boxes of a split, with which detections are compared."""
         ...
 
 

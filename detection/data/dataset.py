@@ -1,4 +1,4 @@
-"""Images and boxes as samples of one canvas, and samples as batches."""
+"""Images and boxes as samples on canvases of one size, and samples as batches."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Sample(NamedTuple):
         boxes_xyxy: (N, 4) float32, pixels of the canvas.
         class_ids: (N,) int64.
         image_id: id of the annotation file, or a running number.
-        scale: canvas pixels per original pixel; NaN for an augmented image, which has no way back.
+        scale: canvas pixels per original pixel; NaN for an augmented image, which cannot be mapped back.
         size_hw: height and width of the original image.
     """
 
@@ -42,14 +42,14 @@ class Sample(NamedTuple):
 
 
 class BoxImages(Dataset[Sample]):
-    """The images of a `BoxSource` with their boxes; images without boxes stay, as negatives.
+    """The images of a `BoxSource` with their boxes; images without boxes are kept as negatives.
 
     Boxes are clipped to the image. Crowds (google/automl `skip_crowd_during_training`) and boxes without area are
     left out; how many is logged once.
 
     Args:
         source: the images and boxes.
-        classes: rows of the model, among which the source's categories are looked up by id.
+        classes: rows of the model, in which the source's categories are looked up by id.
         canvas_hw: height and width of the canvas.
         fill_color: colour of the canvas beside the image: the model's mean, RGB.
         augmenter: what may happen to the image; None letter-boxes it, as prediction does.
@@ -104,7 +104,7 @@ class BoxImages(Dataset[Sample]):
 
 
 def collate(samples: Sequence[Sample]) -> DetectionBatch:
-    """Stack samples of one canvas; boxes are padded to the most of any sample, class ids with -1."""
+    """Stack samples of one canvas size; boxes are padded to the largest number in a sample, class ids with -1."""
     count = max(len(sample.class_ids) for sample in samples)
     boxes = np.zeros((len(samples), count, 4), dtype=np.float32)
     class_ids = np.full((len(samples), count), -1, dtype=np.int64)
@@ -123,7 +123,7 @@ def collate(samples: Sequence[Sample]) -> DetectionBatch:
 
 
 def _model_rows(source: BoxSource, classes: BoxClasses) -> npt.NDArray[np.int64]:
-    """Row of the model for each class of the source; -1 where no box needs one.
+    """Row of the model for each class of the source; -1 for a class that the model lacks and no box has.
 
     Raises:
         InputError: an annotated category has no row.

@@ -1,4 +1,4 @@
-"""Sets with boxes as the loaders of Lightning's training, validation and test."""
+"""Images with boxes as the data loaders of Lightning's training, validation and test."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ClassRows: TypeAlias = Literal["contiguous", "by_id"]
 
 
 class BoxDataModule(SplitData[DetectorTask, Sample, Sample]):
-    """Images with boxes from whichever format: a subclass gives a `BoxSource` for each split.
+    """Images with boxes from any format: a subclass gives a `BoxSource` for each split.
 
     Args:
         batch_size: images per device and step.
@@ -53,17 +53,17 @@ class BoxDataModule(SplitData[DetectorTask, Sample, Sample]):
 
     @abstractmethod
     def box_source(self, split: SplitName) -> BoxSource:
-        """The images and boxes of a split, which are trained on and scored against.
+        """The images and boxes of a split, for training and scoring.
 
         Raises:
-            InputError: it was not given or cannot be used.
+            InputError: the split was not given or cannot be used.
         """
 
     def train_classes(self) -> BoxClasses:
         """The class list of a model made for these data: the categories of train, or else of val, or of test.
 
         Raises:
-            InputError: no split was given, or "by_id" meets a category id below 1.
+            InputError: no split was given, or there is a category id below 1 with "by_id".
         """
         classes = self.box_source(next((split for split in SPLITS if self.has(split)), "train")).classes
         return classes if self.class_rows == "contiguous" else _rows_by_id(classes)
@@ -72,7 +72,7 @@ class BoxDataModule(SplitData[DetectorTask, Sample, Sample]):
         """The augmented training images.
 
         Raises:
-            InputError: they cannot be used, have no box, or are fewer than a step takes.
+            InputError: the images cannot be used, have no box, or are too few for one step.
         """
         images = self._images("train")
         images.augmenter = self.augmentation.build(images.canvas_hw, images.fill_color)
@@ -146,7 +146,7 @@ class CocoDataModule(BoxDataModule):
         """The COCO JSON of a split.
 
         Raises:
-            InputError: it was not given.
+            InputError: the file was not given.
         """
         return self._path(split, 1)
 

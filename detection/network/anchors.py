@@ -45,7 +45,7 @@ def make_anchors(canvas_hw: tuple[int, int], config: DetectorArchitecture) -> Te
 
 
 class AnchorCache:
-    """The anchors of the last canvases asked for, per device: images of one size need them made once."""
+    """The anchors of the last canvas sizes used, per device, so that images of one size need them made only once."""
 
     def __init__(self, config: DetectorArchitecture, capacity: int = 8) -> None:
         self.config = config
@@ -58,13 +58,13 @@ class AnchorCache:
         if key not in self._made:
             if len(self._made) >= self.capacity:
                 self._made.pop(next(iter(self._made)))
-            # Validation runs in inference mode, and what is made there could not be used in training.
+            # Validation runs in inference mode, and tensors made there could not be used in training.
             with torch.inference_mode(False):
                 self._made[key] = make_anchors(canvas_hw, self.config).to(device)
         return self._made[key]
 
     def __deepcopy__(self, memo: object) -> AnchorCache:
-        # An averaged copy of a model need not carry megabytes that can be made again.
+        # An averaged copy of a model does not need megabytes that can be computed again.
         return AnchorCache(self.config, self.capacity)
 
 

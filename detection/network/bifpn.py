@@ -47,7 +47,7 @@ class NormFactory:
 
 
 class Lateral(nn.Sequential):
-    """1x1 convolution and batch norm that bring a backbone map to the pyramid's channels; nothing if it has them."""
+    """1x1 convolution and batch norm that bring a backbone map to the pyramid's channels, if it needs them."""
 
     def __init__(self, in_channels: int, out_channels: int, norm: NormFactory) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class Lateral(nn.Sequential):
 
 
 class Node(nn.Module):
-    """One circle of the figure: weigh the inputs, add, activate, convolve, normalise."""
+    """One node, a circle in the figure: weigh the inputs, add, activate, convolve, normalise."""
 
     def __init__(self, inputs: int, config: DetectorArchitecture, norm: NormFactory) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class Node(nn.Module):
         return total
 
     def normalised_weights(self) -> Tensor:
-        """One weight per input, in float32 at least, whatever the precision of the maps."""
+        """One weight per input, in float32 or float64, for any precision of the maps."""
         weights = self.edge_weights.to(torch.promote_types(self.edge_weights.dtype, torch.float32))
         if self.fusion == "attention":
             return weights.softmax(0)
@@ -97,8 +97,8 @@ class Node(nn.Module):
 class Downsample(nn.Module):
     """A map at half its size: (B, C, H, W) to (B, C, ceil(H / 2), ceil(W / 2)).
 
-    `pool` is max-pooling with kernel 3; `same` on an even side has its one spare pixel right or below, which is
-    pooling in ceil mode. `bilinear` averages the four neighbours on an even side.
+    `pool` is max-pooling with kernel 3; `same` padding adds one pixel at the right or below on an even side,
+    which is pooling in ceil mode. `bilinear` averages the four neighbours on an even side.
     """
 
     def __init__(self, padding: Padding, resampling: Resampling = "pool") -> None:
@@ -117,7 +117,7 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """A map at the size of another: nearest neighbour beside `pool`, else bilinear."""
+    """A map at the size of another: nearest neighbour if the resampling is `pool`, else bilinear."""
 
     def __init__(self, resampling: Resampling) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
 """The EfficientDet family: one name, `d0` ... `d7x` or `lite0` ... `lite4`, sets every value; each can be overridden.
 
-Between the members lie the networks of any other φ, by names such as `phi1.5`.
+Networks between the members, of any other φ, have names such as `phi1.5`.
 
 Sources: Tan, Pang, Le, "EfficientDet" (arXiv 1911.09070), table 1 and section 4; where the released models
 depart from the paper's equations, google/automl `efficientdet/hparams_config.py` (6a54c87) is followed.
@@ -41,7 +41,7 @@ class PhiName(str):
     """A name such as `phi1.5`, of the network at any φ.
 
     Raises:
-        ValueError: the text is no such name.
+        ValueError: the text is not such a name.
     """
 
     def __new__(cls, text: str) -> PhiName:
@@ -69,7 +69,7 @@ HALF: PerChannel = (0.5, 0.5, 0.5)  # maps 0..255 to -1..1: the Lite and the Adv
 
 @dataclass(frozen=True)
 class DetectorArchitecture(NetworkSettings):
-    """Everything that shapes the network or what its numbers mean.
+    """Everything that decides what the network is and what its numbers mean.
 
     Attributes:
         name: the family member it started from, or `phi` and a number.
@@ -93,7 +93,7 @@ class DetectorArchitecture(NetworkSettings):
         fill: colour of the canvas beside the image, the mean or black.
         pyramid: `bifpn`, or effdet's `quad` with two bidirectional layers side by side in each cell.
         resampling: between pyramid levels: `pool` is max-pooling downwards and nearest neighbour upwards, as
-            published; `bilinear` is that both ways, as in some of effdet's own networks.
+            published; `bilinear` is bilinear both ways, as in some of effdet's own networks.
     """
 
     name: str
@@ -197,7 +197,7 @@ def _lite(
     )
 
 
-# As published. The equations (`pyramid_channels` to `image_side`) give the same but for these: D2 has 112 channels, not
+# As published. The equations (`pyramid_channels` to `image_side`) agree except for these: D2 has 112 channels, not
 # 120, and D4 224, not 216; D5 has 7 cells, not 8, D6 8, not 9, and D7 8, not 10; D5 is for 1280 pixels, not 1152, and
 # D7 for 1536, not 1408; D7 has D6's backbone and channels, and D7x the backbone of the equations.
 # D6 and above sum without weights, as the weighted fusion diverged at that size (hparams_config.py).
@@ -223,7 +223,7 @@ FAMILY: dict[str, DetectorArchitecture] = {
 }
 
 
-PHI_RANGE = (-2.0, 8.0)  # below, no cell of the pyramid is left; the largest published member is 7
+PHI_RANGE = (-2.0, 8.0)  # below it, no cell of the pyramid is left; the largest published member is 7
 
 
 def pyramid_channels(phi: float) -> int:
@@ -249,14 +249,14 @@ def image_side(phi: float) -> int:
 def scaled_member(phi: float) -> DetectorArchitecture:
     """The detector at φ: a published member where φ is 0, 1, ... 7, else what the equations give.
 
-    The equations name no backbone between the published ones; theirs is the EfficientNet whose cost lies between them
+    The equations name no backbone between the published ones; it is the EfficientNet whose cost lies between theirs
     (`backbones.scaling.member_phi`). Drop path and fusion are those of the member below.
 
     Raises:
-        InputError: φ is no number from -2 to 8.
+        InputError: φ is not a number from -2 to 8.
     """
     low, high = PHI_RANGE
-    if not low <= phi <= high:  # NaN is not either
+    if not low <= phi <= high:  # not true for NaN either
         msg = f"phi is {phi:g}; a detector's lies between {low:g} and {high:g}, as d0 to d7 are 0 to 7."
         raise InputError(msg)
     if f"d{phi:g}" in FAMILY:
@@ -286,7 +286,8 @@ def architecture(name: str, **overrides: object) -> DetectorArchitecture:
     if match := _PHI_NAME.fullmatch(name):
         return replaced(scaled_member(float(match[1])), **overrides)
     if name.startswith("phi"):
-        msg = f"'{name}' is no member; write phi and a number from {PHI_RANGE[0]:g} to {PHI_RANGE[1]:g}, as in phi1.5."
+        low, high = PHI_RANGE
+        msg = f"'{name}' is not a member; write phi and a number from {low:g} to {high:g}, as in phi1.5."
         raise InputError(msg)
     check_choice("member", name, FAMILY)
     return replaced(FAMILY[name], **overrides)

@@ -1,4 +1,4 @@
-"""The class and box heads: convolutions shared by all levels, batch norm of each level's own.
+"""The class and box heads: convolutions are shared by all levels, batch norms belong to one level each.
 
 Source: arXiv 1911.09070 section 4.2 and google/automl `efficientdet/tf2/efficientdet_keras.py` (6a54c87).
 """
@@ -52,9 +52,9 @@ class Head(nn.Module):
 
 
 def initialise_head(head: Head, *, last_bias: float = 0.0) -> None:
-    """Fan-in scaled normal kernels (tf.initializers.variance_scaling of the official code); `last_bias` predicts.
+    """Fan-in scaled normal kernels (tf.initializers.variance_scaling of the official code).
 
-    A depthwise kernel's fan-in is its nine weights.
+    A depthwise kernel's fan-in is its nine weights. `last_bias` is the bias of the predicting layer.
     """
     for layer in head.modules():
         if isinstance(layer, nn.Conv2d):

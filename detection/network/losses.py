@@ -25,11 +25,11 @@ class DetectionLoss(Checked):
 
     Attributes:
         alpha: weight of positives in the focal loss, negatives have 1 - alpha.
-        gamma: how strongly easy examples are turned down.
-        label_smoothing: share of the target moved to one half.
+        gamma: how strongly the weight of easy examples is reduced.
+        label_smoothing: share by which the target is moved towards one half.
         delta: where Huber turns from square to linear, in anchor sizes.
         box_weight: weight of the box loss.
-        match_iou: least overlap of a positive anchor.
+        match_iou: smallest IoU of a positive anchor.
     """
 
     alpha: OpenUnitInterval = 0.25
@@ -55,14 +55,14 @@ class Losses(NamedTuple):
     positives: Tensor
 
     def total(self, normaliser: Tensor, box_weight: float) -> Tensor:
-        """The number to minimise: both sums per positive, the boxes' weighted."""
+        """The number to minimise: both sums divided by the positives, with the boxes' weight."""
         return (self.classes + box_weight * self.boxes) / normaliser
 
 
 class _FocalSum(torch.autograd.Function):
     """Sum of the focal loss of logits whose target is one constant, with its gradient made in the forward pass.
 
-    Autograd would keep five intermediate maps of B * R * K floats, gigabytes for a D4; this keeps the gradient.
+    Autograd would keep five intermediate maps of B * R * K floats, gigabytes for a D4; this keeps only the gradient.
     """
 
     @staticmethod
@@ -90,7 +90,7 @@ class _FocalSum(torch.autograd.Function):
 def focal_terms(logits: Tensor, target: float, alpha_t: float, gamma: float, smoothing: float) -> Tensor:
     """Focal loss of each logit for one hard target, 0 or 1 (arXiv 1708.02002, equation 5), shape as given.
 
-    Smoothing moves the target of the cross-entropy only; the focusing factor knows the hard target.
+    Smoothing moves the target of the cross-entropy only; the focusing factor uses the hard target.
     """
     log_miss = F.logsigmoid(-logits if target else logits)  # of 1 - p_t; has a gradient where 1 - p_t is 0
     soft = target * (1.0 - smoothing) + 0.5 * smoothing
@@ -101,7 +101,7 @@ def focal_terms(logits: Tensor, target: float, alpha_t: float, gamma: float, smo
 def focal_loss(class_logits: Tensor, positive_logits: Tensor, config: DetectionLoss) -> Tensor:
     """Focal loss summed over all anchors and classes.
 
-    Nearly all targets are 0, so the sum is taken as if all were and put right at the positives: no target map of
+    Nearly all targets are 0, so the sum is taken as if all were, and corrected at the positives: no target map of
     B * R * K is ever made.
 
     Args:
@@ -120,7 +120,7 @@ def focal_loss(class_logits: Tensor, positive_logits: Tensor, config: DetectionL
 
 
 def box_loss(deltas: Tensor, targets: Tensor, config: DetectionLoss) -> Tensor:
-    """Huber loss of (P, 4) deltas, summed and divided by 4; delta^2 / 2 at the joint, as TensorFlow's Huber."""
+    """Huber loss of (P, 4) deltas, summed and divided by 4; delta^2 / 2 where its parts meet, as in TensorFlow."""
     return F.huber_loss(deltas.float(), targets, delta=config.delta, reduction="sum") / 4
 
 

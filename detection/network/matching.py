@@ -1,7 +1,7 @@
 """Which anchor answers for which box, for a whole batch at once.
 
 Source: the rule of google/automl `efficientdet/object_detection/argmax_matcher.py` (6a54c87): an anchor is
-positive from IoU 0.5 on, and every box keeps the anchor that fits it best, however badly. Checked against
+positive from IoU 0.5 on, and every box keeps the anchor that fits it best, even if it fits badly. Checked against
 effdet 0.4.1.
 """
 
@@ -34,7 +34,7 @@ def pairwise_iou(boxes_xyxy: Tensor, anchors_xyxy: Tensor) -> Tensor:
     >>> pairwise_iou(torch.tensor([[box]]), torch.tensor([box, half, beside])).tolist()
     [[[1.0, 0.5, 0.0]]]
     """
-    # Side by side, as B * N * R pairs of numbers would be the largest tensors of a training step.
+    # One coordinate at a time, as B * N * R pairs of numbers would be the largest tensors of a training step.
     left, top, right, bottom = boxes_xyxy[..., None, :].unbind(-1)
     anchor_left, anchor_top, anchor_right, anchor_bottom = anchors_xyxy.unbind(-1)
     overlap = (torch.minimum(right, anchor_right) - torch.maximum(left, anchor_left)).clamp_(min=0)
@@ -57,7 +57,7 @@ def match_anchors(
         boxes_xyxy: (B, N, 4) canvas pixels.
         class_ids: (B, N); boxes with -1 are padding.
         anchors_xyxy: (R, 4) canvas pixels.
-        iou_threshold: least overlap of a positive anchor.
+        iou_threshold: smallest IoU of a positive anchor.
     """
     batch, boxes = class_ids.shape
     anchors = len(anchors_xyxy)

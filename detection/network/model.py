@@ -34,7 +34,7 @@ LEVELS = (3, 4, 5)  # of the backbone; the pyramid's coarser ones are computed f
 
 
 class EfficientDet(Foldable):
-    """A member of the family.
+    """A network of the family.
 
     Args:
         member: `d0` ... `d7x`, `lite0` ... `lite4`, or a complete `DetectorArchitecture`.
@@ -162,18 +162,18 @@ class EfficientDet(Foldable):
     def detections(
         predictions: tuple[Tensor, Tensor, Tensor], batch: DetectionBatch, config: Postprocess
     ) -> Detections:
-        """As `detect`, from what `predictions` says of the batch's images."""
+        """As `detect`, from the result of `predictions` for the batch's images."""
         class_logits, box_deltas, anchors = predictions
         limits_hw = batch.sizes_hw * batch.scales[:, None]
         found = postprocess(class_logits, box_deltas, anchors, config, limits_hw)
         return to_original_pixels(found, batch.scales, batch.sizes_hw)
 
     def set_classes(self, classes: BoxClasses) -> None:
-        """Take another class list; only the class head's last layer starts anew when the rows differ."""
+        """Take another class list; if its rows differ, only the class head's last layer gets new random values."""
         if classes == self.classes:
             return
         if is_main():
-            kept = "all weights are kept but the last class layer, which starts anew"
+            kept = "all weights are kept except the last class layer, which gets new random values"
             _log.warning("class list changed from %d to %d rows: %s", len(self.classes), len(classes), kept)
         fresh = Head(len(classes), self.config)
         initialise_head(fresh, last_bias=CLASS_BIAS)
@@ -191,7 +191,7 @@ class EfficientDet(Foldable):
 
         Args:
             settings: see `settings`.
-            backbone: in place of the one described; needed where that was given as an object.
+            backbone: replaces the one described; needed if that was given as an object.
 
         Raises:
             InputError: the settings do not say how the backbone is built, and none is given.
@@ -201,7 +201,7 @@ class EfficientDet(Foldable):
 
     @property
     def stride(self) -> int:
-        """Pixels that canvases are multiples of."""
+        """The sides of canvases are multiples of this many pixels."""
         return self.config.stride
 
     @property

@@ -25,11 +25,11 @@ class Postprocess(Checked):
 
     Attributes:
         nms: `hard` drops overlapping boxes, `soft` lowers their scores (Gaussian).
-        iou_threshold: overlap from which hard suppression drops a box.
+        iou_threshold: overlap above which hard suppression drops a box.
         soft_sigma: width of the Gaussian decay.
         score_threshold: boxes at or below it are not returned.
         max_candidates: best (anchor, class) pairs per image that enter the suppression.
-        max_detections: most boxes returned per image.
+        max_detections: largest number of boxes returned per image.
         class_agnostic: let boxes of different classes suppress each other.
     """
 
@@ -45,7 +45,7 @@ class Postprocess(Checked):
 def top_candidates(class_logits: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
     """The `count` best (anchor, class) pairs of each image.
 
-    Done in two steps, exactly: a pair among the best `count` has an anchor among the `count` anchors with the
+    This takes two steps and is exact: a pair among the best `count` has an anchor among the `count` anchors with the
     best single class, so the second, finer selection looks at a fraction of the map.
 
     Args:
@@ -83,7 +83,7 @@ def postprocess(
         limits_hw: (B, 2) height and width of the image on its canvas; boxes are clipped to it before the
             suppression.
 
-    Boxes without area, and what a diverged network gives (not a number, or endless), are dropped.
+    Boxes without area, and boxes that a diverged network gives (NaN or infinity), are dropped.
     """
     logits, anchors, class_ids = top_candidates(class_logits, config.max_candidates)
     scores = logits.float().sigmoid()
@@ -104,7 +104,7 @@ def clip_boxes(boxes_xyxy: Tensor, limits_hw: Tensor) -> Tensor:
 
 
 def hard_nms(boxes_xyxy: Tensor, scores: Tensor, class_ids: Tensor, config: Postprocess) -> Detections:
-    """Greedy suppression of the whole batch in one torchvision call, each image and class by itself.
+    """Greedy suppression of the whole batch in one torchvision call, each image and class separately.
 
     Args:
         boxes_xyxy: (B, M, 4).
@@ -137,7 +137,7 @@ def hard_nms(boxes_xyxy: Tensor, scores: Tensor, class_ids: Tensor, config: Post
 
 
 def soft_nms(boxes_xyxy: Tensor, scores: Tensor, class_ids: Tensor, config: Postprocess) -> Detections:
-    """Gaussian soft suppression: each box taken lowers its class's others by exp(-IoU^2 / sigma).
+    """Gaussian soft suppression: each chosen box lowers the others of its class by the factor exp(-IoU^2 / sigma).
 
     Scores never rise, so boxes leave in descending order and the first `max_detections` are exact; one step
     serves all images. Shapes as in `hard_nms`.

@@ -18,14 +18,14 @@ Item = dict[str, object]
 
 
 class BoxEntry(msgspec.Struct, frozen=True):
-    """What a journal says of an image in which objects were looked for.
+    """What a journal records about an image in which objects were looked for.
 
     Attributes:
         source: absolute path of the image.
         size_hw: its height and width in pixels.
         boxes_xyxy: left, top, right, bottom of its objects in its own pixels.
-        scores: of the objects.
-        category_ids: of the objects.
+        scores: one for each object.
+        category_ids: one for each object.
     """
 
     source: str
@@ -36,7 +36,7 @@ class BoxEntry(msgspec.Struct, frozen=True):
 
 
 def box_values(found: Found) -> dict[str, object]:
-    """What a journal is to say of an image's objects: the fields of `BoxEntry` but the source."""
+    """What a journal records about an image's objects: the fields of `BoxEntry` except the source."""
     return {
         "size_hw": list(found.size_hw),
         "boxes_xyxy": found.boxes_xyxy.tolist(),
@@ -50,7 +50,7 @@ def write_detections(path: Path, entries: Callable[[], Iterator[BoxEntry]], clas
 
     Args:
         path: of the JSON file.
-        entries: gives the images' entries, each time from the first on.
+        entries: gives the images' entries, from the first one at every call.
         classes: the detector's class list.
 
     Raises:

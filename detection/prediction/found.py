@@ -14,7 +14,7 @@ from engine.prediction.pictures import draw_boxes
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """The objects of one image, surest first.
+    """The objects of one image, highest score first.
 
     Attributes:
         boxes_xyxy: (N, 4) float32 left, top, right, bottom in pixels of the original image.

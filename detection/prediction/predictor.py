@@ -1,4 +1,4 @@
-"""Objects in images: load a detector, hand it a picture, read boxes in the picture's own pixels.
+"""Objects in images: load a detector, give it a picture, and get boxes in the picture's own pixels.
 
 detector = load("runs/detection/demo/checkpoints/last.ckpt")
 found = detector.predict("street.jpg", score_threshold=0.5)
@@ -49,7 +49,7 @@ class DetectorSettings(TypedDict, total=False):
 
 
 class DetectionPredictor(Predictor[OnCanvas, Found]):
-    """A detector with what prediction needs.
+    """A detector with everything that prediction needs.
 
     Args:
         network: the detector.
@@ -58,7 +58,7 @@ class DetectionPredictor(Predictor[OnCanvas, Found]):
         image_size: see `DetectorSettings`.
 
     Raises:
-        InputError: the canvas is too small, or its policy unknown.
+        InputError: the canvas is too small, or `canvas` is not an allowed word.
     """
 
     network: EfficientDet
@@ -106,7 +106,7 @@ class DetectionPredictor(Predictor[OnCanvas, Found]):
         """Find objects in one image: a path or an (H, W, 3) uint8 RGB array.
 
         Raises:
-            InputError: the image is missing or cannot be read, or is no (H, W, 3) uint8 array; or a setting is out of
+            InputError: the image is missing, cannot be read or is not an (H, W, 3) uint8 array, or a setting is out of
                 range.
         """
         return self.predict_many([image], **settings)[0]
@@ -122,7 +122,7 @@ class DetectionPredictor(Predictor[OnCanvas, Found]):
             settings: see `DetectorSettings`.
 
         Raises:
-            InputError: as `predict`, or `images` is one image.
+            InputError: as `predict`, or `images` is a single image.
         """
         predictor = self.with_settings(**settings) if settings else self
         return super(DetectionPredictor, predictor).predict_many(images, batch_size=batch_size)
@@ -136,7 +136,7 @@ def load(source: str | Path, device: str | torch.device = "cpu", *, fold: bool =
             `tf_efficientdet_d0`, or a file of a kind that `detection.weights.load` knows, such as one
             written by `python -m detection convert`.
         device: where it computes.
-        fold: fold its batch norms, which is faster; not if it is to be trained further.
+        fold: fold its batch norms, which is faster; leave this out to train it further.
 
     Raises:
         InputError: the file is missing, damaged or of another kind, or the name is unknown.
@@ -146,7 +146,7 @@ def load(source: str | Path, device: str | torch.device = "cpu", *, fold: bool =
 
 
 def asked_postprocess(own: Postprocess, given: Postprocess | None, score_threshold: float | None) -> Postprocess:
-    """Suppression settings of a call: what is given in place of the predictor's own."""
+    """Suppression settings of a call: given values replace the predictor's own."""
     if score_threshold is None:
         score_threshold = own.score_threshold if given is None else DEFAULT_SCORE
     return replace(given or own, score_threshold=score_threshold)
@@ -171,7 +171,7 @@ def batch_on_canvas(images: Tensor, letterboxes: Sequence[Letterbox]) -> Detecti
 
 
 def found_in(detections: Detections, classes: BoxClasses, letterboxes: Sequence[Letterbox]) -> list[Found]:
-    """The answers in a batch of detections in original pixels."""
+    """The answers for the images of a batch, from detections in original pixels."""
     # To the host as whole tensors: each copy waits for the device.
     boxes, scores = detections.boxes_xyxy.float().cpu().numpy(), detections.scores.float().cpu().numpy()
     class_ids = detections.class_ids.cpu().numpy()

@@ -34,7 +34,7 @@ class DetectionTrainer(PredictionTrainer):
     ) -> None:
         """Find objects in images: pictures with boxes, and their list in COCO's JSON format.
 
-        What is finished in the output folder is not done again.
+        Images that are finished in the output folder are not computed again.
 
         Args:
             model: the task.
@@ -45,8 +45,8 @@ class DetectionTrainer(PredictionTrainer):
             canvas: `full` computes every image on the canvas of training and validation; `tight` on one no larger than
                 the image needs, which is faster.
             pictures: draw the boxes on the images.
-            overwrite: start over in a folder that holds results of other settings.
-            batch_size: images computed together.
+            overwrite: start from the beginning in a folder that holds results of other settings.
+            batch_size: number of images that are computed together.
             num_workers: processes that read images.
         """
         work = Work(source, output, overwrite, batch_size, num_workers)

@@ -1,4 +1,4 @@
-"""COCO box evaluation: pycocotools' twelve numbers and the AP of each category, without its prints."""
+"""COCO box evaluation: pycocotools' twelve numbers and the AP of each category, without its printed output."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class BoxScores:
         return {prefix + field.name: getattr(self, field.name) for field in fields(self)[:12]}
 
     def to_dict(self) -> dict[str, object]:
-        """All numbers as JSON takes them; what does not exist is null."""
+        """All numbers in JSON's types; a number that does not exist is null."""
         numbers = {name: value if value >= 0 else None for name, value in self.as_dict("").items()}
         return {**numbers, "per_class": dict(self.per_class)}
 
@@ -94,9 +94,9 @@ def evaluate_boxes(
         ground_truth: what `GroundTruth.of` takes: a `BoxSource`, a COCO file or a `pycocotools` COCO.
         detections: what `DetectionTable.of` takes. Categories that the ground truth does not list are left
             out, as pycocotools does.
-        image_ids: score these images only, as if no other existed; the standard is all images of the file,
+        image_ids: score these images only, as if no other existed; by default all images of the file,
             those without detections included.
-        backend: `faster` is faster-coco-eval, the same numbers sooner.
+        backend: `faster` is faster-coco-eval, which gives the same numbers in less time.
 
     Raises:
         InputError: an input is malformed or names images that the ground truth does not list, or the backend

@@ -29,7 +29,7 @@ class DetectionTable:
         image_ids: (D,) ids of the annotation file.
         category_ids: (D,) ids of the annotation file.
         boxes_xywh: (D, 4) left, top, width and height in pixels of the original image.
-        scores: (D,) higher is surer.
+        scores: (D,) a higher score means a more certain detection.
     """
 
     image_ids: Ints
@@ -67,7 +67,7 @@ class DetectionTable:
         """Read a COCO results file: entries with image_id, category_id, bbox [x, y, w, h] and score.
 
         Raises:
-            InputError: the file is missing or no such list, a number is not finite, or a size is negative.
+            InputError: the file is missing or not such a list, a number is not finite, or a size is negative.
         """
         results = read_results(Path(path))
         table = cls._build(
@@ -119,7 +119,7 @@ Found: TypeAlias = DetectionTable | Numbers | Sequence[Mapping[str, ArrayLike]]
 
 
 class _Columns(NamedTuple):
-    """V visits to images with D detections in all; visit v owns the next `counts[v]` detections."""
+    """V visits to images with D detections in total; visit v owns the next `counts[v]` detections."""
 
     image_ids: Ints
     counts: Ints
@@ -129,7 +129,7 @@ class _Columns(NamedTuple):
 
 
 class DetectionRecords:
-    """Collects what a detector finds during an evaluation, whatever the batches and the number of processes.
+    """Collects what a detector finds during an evaluation, for any batches and any number of processes.
 
     An image that comes again is dropped: the sampler of several processes repeats images to give each the
     same number, and repeats would count as false detections. An image without detections counts as seen.
@@ -177,7 +177,7 @@ class DetectionRecords:
         self._parts.append(_Columns(ids, counts, boxes_xyxy[valid], scores[valid], category_ids[valid]))
 
     def gather(self) -> DetectionRecords:
-        """The records of all processes, on each of them; the same whatever their number."""
+        """The records of all processes, on each process; the result does not depend on their number."""
         merged = DetectionRecords()
         merged._parts = [_merge(all_gather_objects(_merge(self._parts)))]
         return merged

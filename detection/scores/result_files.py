@@ -28,7 +28,7 @@ class Result(msgspec.Struct, gc=False):
 
 
 class ResultEntry(TypedDict):
-    """The same as Python objects: pixels of the original image, `bbox` is [x, y, width, height]."""
+    """The same as a Python dictionary: pixels of the original image, `bbox` is [x, y, width, height]."""
 
     image_id: int
     category_id: int
@@ -40,7 +40,7 @@ def read_results(path: Path) -> list[Result]:
     """Read a results file; keys that `Result` does not name are skipped without being built.
 
     Raises:
-        InputError: the file cannot be read, is not JSON, or is no such list.
+        InputError: the file cannot be read, is not JSON, or is not such a list.
     """
     try:
         raw = path.read_bytes()
@@ -53,7 +53,7 @@ def read_results(path: Path) -> list[Result]:
         except msgspec.DecodeError as error:
             if isinstance(error, msgspec.ValidationError) and "out of range" not in str(error):
                 raise
-            # NaN and Infinity are not JSON, but Python writes them: read on, so that a check names the entry.
+            # NaN and Infinity are not JSON, but Python writes them: continue, so that a check can name the entry.
             return msgspec.convert(json.loads(raw), type=list[Result])
     except msgspec.ValidationError as error:
         msg = f"'{path}' is not {_WHAT}: {json_fault(str(error))}."

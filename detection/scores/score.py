@@ -28,7 +28,7 @@ def score(
         ground_truth: COCO annotation file.
         predictions: list of entries with image_id, category_id, bbox [x, y, width, height] and score.
         per_class: whether to give the AP of each category beside the twelve numbers.
-        backend: pycocotools, or faster for faster-coco-eval (the extra `fast`): the same numbers sooner.
+        backend: pycocotools, or faster for faster-coco-eval (extra `fast`), with the same numbers in less time.
         output: JSON file to write the numbers to; the AP of a category without objects is null.
 
     Raises:

@@ -18,14 +18,14 @@ from engine.errors import InputError
 
 @dataclass(frozen=True, eq=False)
 class GroundTruth:
-    """What the COCO evaluation asks of a set of boxes, G annotations; names of files and sizes are left behind.
+    """What the COCO evaluation asks of a set of boxes, G annotations; names of files and sizes are left out.
 
-    The ids of the annotations play no part. pycocotools marks matches with them, so that there an annotation
-    with id 0 can never be found and a repeated id hides its first bearer; here they are given numbers of their own.
+    The ids of the annotations are not used. pycocotools marks matches with them, so that there an annotation
+    with id 0 can never be found and a repeated id hides the first annotation with it; here they get new numbers.
 
     Attributes:
         image_ids: ids of all images, in the order of the source.
-        category_names: name by category id; names borne by several categories carry their id.
+        category_names: name by category id; a name that several categories share gets the id added.
         annotation_image_ids: (G,) image of each annotation.
         annotation_category_ids: (G,) category of each annotation.
         boxes_xywh: (G, 4) pixels of the original image.
@@ -70,7 +70,7 @@ def check_known(given: Ints, known: Iterable[int], what: str, where: str) -> Non
     """Refuse ids that the ground truth does not list.
 
     Raises:
-        InputError: tells how many ids, and the first of them.
+        InputError: there are such ids; the message has their number and the first one.
     """
     unknown = sorted(set(np.unique(given).tolist()) - set(known))
     if unknown:
@@ -81,7 +81,7 @@ def check_known(given: Ints, known: Iterable[int], what: str, where: str) -> Non
 
 
 def _unique_names(classes: BoxClasses, used: set[int]) -> dict[int, str]:
-    """Names by id, in ascending order of id, but for rows without name and boxes, which stand for no category."""
+    """Names by id, in ascending order of id, except rows without name and boxes, which mean no category."""
     bearers = Counter(classes.names)
     return {
         category_id: name if bearers[name] == 1 else f"{name} ({category_id})"

@@ -10,14 +10,17 @@ from engine.errors import InputError
 
 
 def check_keys(state: Mapping[str, Tensor], needed: Set[str], optional: Set[str], origin: str, name: str) -> None:
-    """Raise InputError unless the file has all needed keys but optional ones, and no others.
+    """Check that a file has every needed key, except optional ones, and no other key.
 
     Args:
         state: tensors of the file.
         needed: keys of the network.
-        optional: keys that may be there or not.
+        optional: keys that the file may have or not.
         origin: what a message calls the file.
         name: what a message calls the network.
+
+    Raises:
+        InputError: a key is missing, or there is one too many.
     """
     missing = sorted(needed - set(state) - optional)
     unexpected = sorted(set(state) - needed - optional)
@@ -30,7 +33,11 @@ def check_keys(state: Mapping[str, Tensor], needed: Set[str], optional: Set[str]
 
 
 def check_shapes(state: Mapping[str, Tensor], needed: Mapping[str, Tensor], origin: str, name: str) -> None:
-    """Raise InputError where a tensor of the file has another shape than the network's of that key."""
+    """Check that the tensors of a file have the shapes of the network's tensors of the same keys.
+
+    Raises:
+        InputError: a shape differs.
+    """
     pairs = ((key, tensor.shape, needed[key].shape) for key, tensor in state.items() if key in needed)
     wrong = [f"{key} {tuple(has)} for {tuple(needs)}" for key, has, needs in pairs if has != needs]
     if wrong:
@@ -39,7 +46,11 @@ def check_shapes(state: Mapping[str, Tensor], needed: Mapping[str, Tensor], orig
 
 
 def check_finite(state: Mapping[str, Tensor], origin: str) -> None:
-    """Raise InputError where a tensor of the file holds NaN or infinity."""
+    """Check that all values of a file are finite.
+
+    Raises:
+        InputError: a tensor holds NaN or infinity.
+    """
     broken = [key for key, tensor in state.items() if not tensor.isfinite().all()]
     if broken:
         msg = f"'{origin}' holds values that are not finite ({few(broken)}). Take an earlier checkpoint."

@@ -1,4 +1,4 @@
-"""`python -m detection convert`: a detector's weights from any known layout, in the project's own."""
+"""`python -m detection convert`: convert a detector's weights from any known layout to the project's own."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def convert(source: str | Path, destination: str | Path, layout_of: str | None =
         What was read, in one line.
 
     Raises:
-        InputError: the file fits no network or several, or the destination cannot be written.
+        InputError: the file fits no network or several networks, or the destination cannot be written.
     """
     target = Path(destination)
     if target.suffix != ".safetensors":
@@ -31,7 +31,7 @@ def convert(source: str | Path, destination: str | Path, layout_of: str | None =
     if target.exists() and target.samefile(source):
         msg = f"'{target}' would be overwritten by itself. Give another destination."
         raise InputError(msg)
-    # With torch they take seconds, which a wrong argument should not.
+    # Importing torch takes seconds, which a wrong argument should not cost.
     from detection.weights.load import load_network, read_pretrained
     from detection.weights.own_layout import write_own
 

@@ -17,7 +17,7 @@ from detection.weights.check import check_finite, check_keys, check_shapes
 
 
 def has_level_first(state: Mapping[str, Tensor]) -> bool:
-    """Whether the batch norms of the heads are numbered by level, then repeat; effdet can turn that round."""
+    """Whether the batch norms of the heads are numbered by level, then repeat; effdet also has the other order."""
     return "class_net.bn_rep.0.0.weight" in state
 
 
@@ -30,7 +30,7 @@ def load_effdet(model: EfficientDet, state: Mapping[str, Tensor], origin: str) -
         origin: what a message calls them.
 
     Raises:
-        InputError: keys are missing or left over, shapes differ, or a value is not finite; nothing is loaded then.
+        InputError: keys are missing or unknown, shapes differ, or a value is not finite; nothing is loaded then.
     """
     name, own = model.config.name, model.state_dict()
     keys = {key: _key(model, key, level_first=has_level_first(state)) for key in own}
@@ -64,7 +64,7 @@ def export_effdet(model: EfficientDet, *, redundant_bias: bool, level_first: boo
 
 
 def redundant_biases(model: EfficientDet) -> Iterator[tuple[str, list[str]]]:
-    """Bias keys of effdet in front of batch norms, each with our running means that take it up."""
+    """Bias keys of effdet in front of batch norms, each with our running means that absorb it."""
     for key in model.state_dict():
         if match := re.match(r"(fpn\..+)\.conv(?:\.pointwise)?\.weight$", key):
             yield _key(model, key).replace(".weight", ".bias"), [f"{match[1]}.norm.running_mean"]

@@ -1,4 +1,4 @@
-"""A detector from a checkpoint, a published name or a file of any known layout: told by its keys, loaded strictly.
+"""A detector from a checkpoint, a published name or a file of any known layout, recognised by its keys.
 
 `load_network` takes all of these; `load_pretrained` reads published weights and foreign files only.
 """
@@ -61,9 +61,9 @@ def load_network(
     """The bare network, in evaluation mode on the CPU: to train it further, or as a part of another network.
 
     Args:
-        source: a checkpoint written by `python -m detection fit`, or whatever `load_pretrained` reads: the name of a
-            published detector such as `tf_efficientdet_d0`, or a weight file.
-        layout_of: see `load_pretrained`; checkpoints of this project say themselves what they hold.
+        source: a checkpoint written by `python -m detection fit`, or a source that `load_pretrained` reads: the name of
+            a published detector such as `tf_efficientdet_d0`, or a weight file.
+        layout_of: see `load_pretrained`; checkpoints of this project state what they hold.
         freezing: the constructor's `frozen_stages`, `freeze_norm` and `grad_checkpointing`.
         overrides: fields of `DetectorArchitecture` that hold no weights, such as `image_size`.
 
@@ -95,9 +95,9 @@ def load_pretrained(
 ) -> EfficientDet:
     """A network with the weights of a file.
 
-    A file's layout is told by its keys: effdet's, zylo117's, or the project's own that `python -m detection convert`
-    writes. Which network it holds is told by `layout_of`, else by its name where that is a published one, else by
-    its keys.
+    A file's layout is recognised by its keys: effdet's, zylo117's, or the project's own that
+    `python -m detection convert` writes. The network that it holds is given by `layout_of`, else by the file's name if
+    that is a published one, else by its keys.
 
     Args:
         source: a name of `PUBLISHED`, or a file's path.
@@ -106,7 +106,7 @@ def load_pretrained(
         overrides: fields of `DetectorArchitecture` that hold no weights.
 
     Raises:
-        InputError: unknown name, failed download, wrong hash, or a file that fits no network or several.
+        InputError: unknown name, failed download, wrong hash, or a file that fits no network or several networks.
     """
     return read_pretrained(source, layout_of=layout_of, freezing=freezing, **overrides)[0]
 
@@ -125,7 +125,7 @@ def read_pretrained(
     state = strip_wrappers(read_state_dict(path))
     if about is not None:
         if layout_of is not None:
-            msg = f"'{path}' says itself what network it holds. Leave layout_of out."
+            msg = f"'{path}' states which network it holds. Leave layout_of out."
             raise InputError(msg)
         return build_own(about, state, str(path), freezing, **overrides), dict(about.get("origin", {}))
 
@@ -167,7 +167,7 @@ def strip_wrappers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _fetched(name: str, overrides: Mapping[str, Any]) -> Path:
     check_published(name)
     entry = PUBLISHED[name]
-    entry.architecture(**overrides)  # before the download: a wrong override should not cost one
+    entry.architecture(**overrides)  # before the download, so that a wrong override does not cost one
     path = fetch(BASE_URL, entry.file)
     check_hash(path)
     print(f"{name}: {LICENCE}")  # noqa: T201 - whoever uses the weights should see their licence
@@ -195,7 +195,7 @@ def _from_zylo(
 
 
 def _is_published(path: Path) -> bool:
-    """Whether it is one of the published files, unchanged: by its name and the hash in it."""
+    """Whether a file is a published one, unchanged, judged by its name and the hash in the name."""
     if path.name not in {entry.file for entry in PUBLISHED.values()}:
         return False
     try:

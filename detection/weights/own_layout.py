@@ -32,7 +32,7 @@ ENTRY = "effdense_detector"  # a backbone's file of the project has another (`ba
 
 
 def write_own(model: EfficientDet, path: str | Path, origin: Mapping[str, str]) -> None:
-    """Write a network; a reader never sees half of the file.
+    """Write a network; the file appears only when it is complete.
 
     Args:
         model: the network.
@@ -50,7 +50,7 @@ def write_own(model: EfficientDet, path: str | Path, origin: Mapping[str, str]) 
 
 
 def own_metadata(path: Path) -> dict[str, Any] | None:
-    """What a file says about itself; None if it is no safetensors file of this project.
+    """What a file says about itself; None if it is not a safetensors file of this project.
 
     Raises:
         InputError: the file is damaged, or of a newer format.
@@ -62,7 +62,7 @@ def own_metadata(path: Path) -> dict[str, Any] | None:
             stored = (opened.metadata() or {}).get(ENTRY)
         about = None if stored is None else json.loads(stored)
     except (safetensors.SafetensorError, ValueError, OSError) as error:
-        msg = f"'{path}' cannot be read: it is damaged, cut short or no safetensors file."
+        msg = f"'{path}' cannot be read: it is damaged, cut short or not a safetensors file."
         raise InputError(msg) from error
     if about is None:
         return None
@@ -76,7 +76,7 @@ def own_metadata(path: Path) -> dict[str, Any] | None:
 def build_own(
     about: Mapping[str, Any], state: Mapping[str, Tensor], origin: str, freezing: Freezing, **overrides: Any
 ) -> EfficientDet:
-    """The network of a file, bit by bit.
+    """The network of a file, exactly as it was written.
 
     Args:
         about: its metadata.
@@ -86,7 +86,7 @@ def build_own(
         overrides: fields of `DetectorArchitecture` that hold no weights.
 
     Raises:
-        InputError: metadata are incomplete, or do not fit the tensors.
+        InputError: the metadata are incomplete or do not fit the tensors.
     """
     try:
         settings = about["model"]

@@ -1,4 +1,4 @@
-"""The published EfficientDet checkpoints: file names, settings that no tensor tells, and what cannot be read.
+"""The published EfficientDet checkpoints: file names, settings that no tensor shows, and networks that cannot be read.
 
 Source: the configurations of effdet 0.4.1 (rwightman/efficientdet-pytorch, `effdet/config/model_config.py`), whose
 `tf_` checkpoints are conversions of google/automl's.
@@ -26,8 +26,8 @@ class Published:
 
     Attributes:
         file: name with the first digits of its SHA-256.
-        member: which of the family it is, or departs from.
-        overrides: where it departs from that member.
+        member: the family member that it is, or is based on.
+        overrides: values in which it differs from that member.
         redundant_bias: whether it has biases in front of batch norms.
         level_first: whether the batch norms of its heads are numbered by level, then repeat, or the other way.
     """
@@ -47,13 +47,13 @@ _Entry = tuple[str, Published]
 
 
 def _tf(name: str, digits: str, score: str = "", **overrides: Any) -> _Entry:
-    """A conversion of one of Google's, whose file tells its COCO score too."""
+    """A conversion of one of Google's checkpoints; the file's name has its COCO score too."""
     file = f"tf_efficientdet_{name}{score}-{digits}.pth"
     return f"tf_efficientdet_{name}", Published(file, name.removesuffix("_ap"), overrides)
 
 
 def _own(name: str, file: str, member: str, backbone: str, *, level_first: bool = True, **overrides: Any) -> _Entry:
-    """One that effdet's author trained on a backbone of his own."""
+    """A checkpoint that effdet's author trained on another backbone."""
     values = {"backbone": backbone, "padding": "symmetric", "drop_path": 0.2, **overrides}
     return name, Published(f"{file}.pth", member, values, redundant_bias=False, level_first=level_first)
 
@@ -111,7 +111,11 @@ ZYLO: dict[str, str] = {f"efficientdet-d{phi}": "d7x" if phi == 8 else f"d{phi}"
 
 
 def check_published(name: str) -> None:
-    """Raise InputError unless `name` is one of `PUBLISHED`; effdet's other networks are refused by their backbone."""
+    """Do nothing if `name` is one of `PUBLISHED`.
+
+    Raises:
+        InputError: it is not; for effdet's other networks the message names their backbone.
+    """
     if name in UNSUPPORTED:
         raise refusal(name, name)
     check_choice("pretrained detector", name, PUBLISHED)
@@ -125,7 +129,7 @@ def refusal(origin: str, name: str) -> InputError:
 
 
 def name_of_file(path: Path) -> str | None:
-    """The name in `PUBLISHED`, `UNSUPPORTED` or `ZYLO` that a file's own name tells; None if it tells none.
+    """The name in `PUBLISHED`, `UNSUPPORTED` or `ZYLO` that a file's own name contains; None if it has none of them.
 
     zylo117's training writes `efficientdet-d2_{epoch}_{step}.pth`.
     """

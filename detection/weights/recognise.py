@@ -1,4 +1,4 @@
-"""Which network a state dict belongs to, told by its keys and shapes alone.
+"""Which network a state dict belongs to, recognised by its keys and shapes alone.
 
 Padding, mean and deviation, anchors and image size leave no trace in a file, so some published networks look alike:
 each of D0 to D5 and its AdvProp twin, D6 and D7. Then the name has to come from elsewhere.
@@ -38,7 +38,7 @@ _WRITER: dict[Layout, str] = {"effdet": "effdet's", "zylo": "zylo117's", "own": 
 
 @dataclass(frozen=True)
 class Traits:
-    """What the keys tell of a network, besides its backbone; in words of `DetectorArchitecture` and `Published`."""
+    """What the keys tell about a network besides its backbone, in terms of `DetectorArchitecture` and `Published`."""
 
     fpn_channels: int
     fpn_cells: int
@@ -95,7 +95,7 @@ class Traits:
         )
 
     def differences(self, other: Traits) -> dict[str, tuple[Any, Any]]:
-        """Names of the traits that differ, with the value here and there."""
+        """Names of the traits that differ, with the values of both."""
         pairs = {f.name: (getattr(self, f.name), getattr(other, f.name)) for f in fields(self)}
         return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
@@ -106,7 +106,7 @@ class Traits:
 
 
 def layout_of_keys(state: Mapping[str, Tensor], origin: str) -> Layout:
-    """The layout a detector's state dict is in.
+    """The layout of a detector's state dict.
 
     Raises:
         InputError: it is one of effdet's networks on another backbone, or is in no known layout.
@@ -119,7 +119,9 @@ def layout_of_keys(state: Mapping[str, Tensor], origin: str) -> Layout:
     nearest = max(_PARTS, key=lambda layout: len(_PARTS[layout] & tops))
     shared = len(_PARTS[nearest] & tops)
     if shared < 2:
-        msg = f"'{origin}' is no detector in effdet's, zylo117's or this project's layout: its keys are {few(state)}."
+        msg = (
+            f"'{origin}' is not a detector in effdet's, zylo117's or this project's layout: its keys are {few(state)}."
+        )
     else:
         strange = [key for key in state if key.partition(".")[0] not in _PARTS[nearest]]
         msg = (
@@ -174,7 +176,11 @@ def zylo_name(state: Mapping[str, Tensor], origin: str) -> str:
 
 
 def refuse_other_backbones(state: Mapping[str, Tensor], origin: str) -> None:
-    """Raise InputError for effdet's networks on ResNet and CSP backbones, naming the one."""
+    """Refuse effdet's networks on ResNet and CSP backbones.
+
+    Raises:
+        InputError: the keys are those of such a network; the message names it.
+    """
     if "backbone.conv_stem.weight" in state or not {"fpn", "class_net"} <= {key.partition(".")[0] for key in state}:
         return
     stages = _count(state, r"backbone\.stages[._](\d+)\.")  # timm's feature networks join names by an underscore

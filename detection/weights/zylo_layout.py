@@ -1,10 +1,10 @@
 """zylo117's Yet-Another-EfficientDet-Pytorch: its keys renamed to effdet's. None of its code (LGPL-3.0) is used.
 
-What a file does not hold is as that repository has it for its published weights: 90 rows, row = category id - 1;
+Settings that a file does not hold are those of that repository's published weights: 90 rows, row = category id - 1;
 deltas in the order ty, tx, th, tw; ratios (1, 1), (1.4, 0.7), (0.7, 1.4) at three octaves; TensorFlow's padding;
 batch-norm epsilon 1e-3; RGB with ImageNet's mean and deviation. These are the settings of the `tf_` members here.
 A project file of its trainings that sets other anchors, mean or deviation leaves no trace in the weights: give them
-as overrides. The renaming is tested against effdet's network, as the library itself is not to be had as a package.
+as overrides. The renaming is tested against effdet's network, as the library itself is not available as a package.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def effdet_keys_from_zylo(
     Args:
         state: keys such as `bifpn.0.conv6_up.pointwise_conv.conv.weight`.
         backbone: its name in timm; the file numbers the blocks through the whole network.
-        weighted: whether the member weighs its fusions; the file has weights even where they are not used.
+        weighted: whether the member weights its fusions; the file has weights even where they are not used.
         origin: what a message calls the file.
 
     Raises:
@@ -50,7 +50,7 @@ _CONV_OR_NORM = {"0.conv": "conv", "1": "bn"}
 
 def _effdet_key(key: str, coarsest: int, origin: str) -> str:
     key = key.replace("depthwise_conv.conv.", "conv_dw.").replace("pointwise_conv.conv.", "conv_pw.")
-    # "Up" is its word for the path from coarse to fine, as maps are upsampled there.
+    # zylo117 calls the path from coarse to fine "up", because maps are upsampled there.
     if match := re.fullmatch(r"bifpn\.(\d+)\.conv([3-8])_(up|down)\.(.+)", key):
         cell, level, way, rest = match.groups()
         return f"fpn.cell.{cell}.fnode.{_node(int(level), way == 'up', coarsest)}.after_combine.conv.{rest}"

@@ -1,1 +1,1 @@
-"""Command lines: the tasks' commands, LightningCLI with short errors, and the folders of runs."""
+"""The command lines: the commands of the tasks, LightningCLI with short errors, and the folders of runs."""

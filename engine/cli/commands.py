@@ -1,6 +1,7 @@
-"""`python -m TASK COMMAND`: which code a command is, and commands that are one plain function.
+"""`python -m TASK COMMAND`: the code that each command runs, and commands that are one plain function.
 
-Nothing heavy is imported before it is known to be needed: help, version, scores and most mistakes wait for no torch.
+Nothing heavy is imported before it is known to be needed: help, version, scores and the messages about most mistakes
+come without waiting for torch.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ def run_task(spec: TaskSpec, argv: Sequence[str] | None = None) -> int:
 
 
 def show_basics(words: Sequence[str], page: Callable[[], str]) -> bool:
-    """Print the page or the version where the command line asks for no more; returns whether it did."""
+    """Print the page or the version if the command line asks for nothing else, and return whether it did."""
     if not words or words[0] in HELP:
         sys.stdout.write(page())
     elif words[0] == "--version":
@@ -92,7 +93,7 @@ def overview(spec: TaskSpec) -> str:
     about = "".join(f"  {name:<10} {spec.about[name]}\n" for name in spec.about)
     return (
         f"{spec.title}\n\n{examples}\n{about}\n"
-        f"`{started} COMMAND --help` shows the options that people use; --version tells the version.\n"
+        f"`{started} COMMAND --help` shows the most used options; --version shows the version.\n"
     )
 
 
@@ -114,7 +115,7 @@ def _version() -> str:
 
 
 def run_command(act: Callable[[], int | None]) -> int:
-    """Act; returns the exit status: its own or 0, 2 after one short line of error, 130 after an interruption.
+    """Call `act` and return the exit status: its own or 0, 2 after one short line of error, 130 after an interruption.
 
     Every command passes here before it imports torch.
     """
@@ -138,15 +139,15 @@ def parse_function(
     positional: bool = False,
     renamed: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """The arguments of a typed function from a command line; `--help` prints them and leaves.
+    """The arguments of a typed function from a command line; `--help` prints its options and ends the program.
 
     Args:
         function: its annotations and docstring describe the options.
         command: the program's name, such as `python -m detection score`.
-        argv: what was given; None takes the process's own.
-        description: the help's first line.
-        positional: what has no default is given by its place, not as an option.
-        renamed: former names of options with today's.
+        argv: the arguments; None takes the process's own.
+        description: the first line of the help.
+        positional: arguments without a default are given by their place, not as options.
+        renamed: former names of options, each with its present name.
 
     Raises:
         InputError: an option is unknown, missing or of another type.
@@ -173,7 +174,7 @@ def parse_function(
 
 @dataclass(frozen=True)
 class _FunctionOptions:
-    """What a plain command takes: each option's name, and how it is written."""
+    """The options of a plain command: their names, and how they are written."""
 
     shown: Mapping[str, str]
     given: Sequence[str]

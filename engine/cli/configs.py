@@ -1,7 +1,7 @@
 """Configs by path or by name: `configs/detection/demo.yaml`, `detection/demo`, or `demo` where the task is known.
 
-The named ones come with the package: in a source checkout from its folder `configs`, installed from `engine/configs`.
-A task of a third party carries its own in a folder `configs` in its package: `TASK/NAME`.
+The named configs come with the package: a source checkout has them in its folder `configs`, an installed package in
+`engine/configs`. A task of a third party has its own in a folder `configs` of its package: `TASK/NAME`.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def read_config(path: Path) -> object:
-    """What a YAML file holds.
+    """The content of a YAML file.
 
     Raises:
-        yaml.YAMLError: it is not YAML.
-        OSError: it cannot be read.
+        yaml.YAMLError: the file is not YAML.
+        OSError: the file cannot be read.
     """
     return yaml.load(path.read_text(encoding="utf-8"), _LOADER)  # noqa: S506 - one of the safe loaders
 
 
 def _shelves() -> list[tuple[str, Path]]:
-    """Folders with configs, each with the task's name, or none where the tasks are its sub-folders."""
+    """Folders with configs, each with the name of its task, or "" where the tasks are its sub-folders."""
     engine = Path(__file__).parents[1]
     own = engine / "configs"
     shelves = [("", own if own.is_dir() else engine.parent / "configs")]
@@ -53,7 +53,7 @@ def named_configs() -> dict[str, Path]:
 
 
 def find_config(given: str, task: str) -> Path | None:
-    """The file that a --config means: an existing path, or else a config that comes with a task; None if neither.
+    """The file that a --config means: an existing path, or else a config that comes with a task, or else None.
 
     Args:
         given: A path, TASK/NAME, or NAME of a config of the task; names with or without .yaml.
@@ -66,11 +66,11 @@ def find_config(given: str, task: str) -> Path | None:
 
 
 def missing_config(given: str, reason: str = "not found", task: str | None = None) -> str:
-    """What is said of a --config that cannot be read.
+    """The message about a --config that cannot be read.
 
     Args:
         given: The path or name.
-        reason: Why, in a few words, where it exists.
+        reason: Why it cannot be read, in a few words, where it exists.
         task: The task of the command line, whose configs are offered.
     """
     path = Path(given)

@@ -1,8 +1,8 @@
-"""What can be said of a command line before torch is imported, and today's names for what it gives.
+"""Checks of a command line before torch is imported, and the present names of its options and configs.
 
-A wrong command, a missing config and a missing checkpoint are answered here within a second; the parser would say the
-same after the imports. Configs given by name become paths, and former names of options become today's, in the command
-line and in configs alike.
+A wrong command, a missing config and a missing checkpoint are reported here within a second; the parser would say the
+same after the imports. Configs that are given by name become paths, and former names of options become the present
+ones, in the command line and in configs alike.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _CONFIG = ("--config", "-c")
 
 @dataclass(frozen=True)
 class Prepared:
-    """A command line with paths for configs and today's names.
+    """A command line with the paths of its configs and the present names of its options.
 
     Args:
         words: The command line.
-        notes: What is to be said of former names, a line for each.
+        notes: Messages about former names, one line for each.
     """
 
     words: list[str]
@@ -42,7 +42,7 @@ def check_order(spec: TaskSpec, words: Sequence[str]) -> None:
     """Check that a command comes first, and that it exists.
 
     Raises:
-        InputError: it does not.
+        InputError: no command comes first, or it does not exist.
     """
     first = words[0]
     if first in spec.all_commands:
@@ -60,10 +60,10 @@ def check_order(spec: TaskSpec, words: Sequence[str]) -> None:
 
 
 def prepare(spec: TaskSpec, words: Sequence[str]) -> Prepared:
-    """Find configs and checkpoints, and put today's names in the place of former ones.
+    """Find configs and checkpoints, and replace former names by the present ones.
 
     Raises:
-        InputError: a config or a checkpoint does not exist, or is not one.
+        InputError: a config or a checkpoint does not exist, or its file is of another kind.
     """
     if not words or words[0] not in COMMANDS:
         return Prepared(list(words), [])
@@ -90,12 +90,12 @@ def prepare(spec: TaskSpec, words: Sequence[str]) -> Prepared:
 def rename_words(
     words: Sequence[str], today: Callable[[str], str | None], say: Callable[[str, str], object]
 ) -> list[str]:
-    """A command line with today's names of its options.
+    """A command line with the present names of its options.
 
     Args:
         words: The command line.
-        today: Gives today's name of a former one, None for any other.
-        say: Is told of each former name, and of today's.
+        today: Returns the present name for a former one, and None for any other.
+        say: Called with each former name and its present name.
     """
     written = []
     for word in words:
@@ -109,7 +109,7 @@ def rename_words(
 
 
 class _Names:
-    """Former names of a command's options; one is former only where today's is an option and it is not."""
+    """Former names of a command's options; a name is former only if its present name is an option and it is not."""
 
     def __init__(self, spec: TaskSpec, command: str) -> None:
         self.spec = spec
@@ -128,7 +128,7 @@ def _say_renamed(notes: list[str]) -> Callable[[str, str], object]:
 
 
 def _values(words: Sequence[str], names: tuple[str, ...]) -> Iterator[tuple[int, str]]:
-    """Where an option is given, and its value."""
+    """Each place where an option is given, and the value there."""
     for index, word in enumerate(words):
         name, equals, value = word.partition("=")
         if name in names and (equals or index + 1 < len(words)):
@@ -148,10 +148,10 @@ def _leaves(content: Mapping[object, object], prefix: str = "") -> Iterator[str]
 
 
 def _config_text(given: str, task: str, known: _Names, notes: list[str]) -> str:
-    """The path of a config, or its text with today's names where it has former ones.
+    """The path of a config, or its text with the present names if it has former ones.
 
     Raises:
-        InputError: there is no such config, or it is not one.
+        InputError: there is no such config, or the file is not a config.
     """
     path = None if "\n" in given else find_config(given, task)
     if path is None or path.is_dir():
@@ -173,7 +173,7 @@ def _config_text(given: str, task: str, known: _Names, notes: list[str]) -> str:
 
 
 def _rename_keys(content: object, prefix: str, known: _Names, notes: list[str]) -> object:
-    """The content with today's names; a new name lies in the same group as the former one."""
+    """The content with the present names; a present name lies in the same group as its former one."""
     if not isinstance(content, dict):
         return content
     renamed: dict[object, object] = {}

@@ -41,7 +41,7 @@ from engine.training.sync_norm import SyncBatchNorm
 
 _Part = TypeVar("_Part")
 
-# Said at every run, or about what this command line decides itself.
+# Messages that come at every run, or that are about things which this command line decides itself.
 _NOISE = re.compile(
     "|".join(
         (
@@ -131,11 +131,11 @@ class EffDenseCLI(LightningCLI):
             self.parser.commands.choices[command].set_defaults(verbose=False)
 
     def needs_checkpoint(self, command: str, settings: Namespace) -> bool:
-        """Whether a command without --ckpt_path is refused, as its network would be untrained.
+        """Whether a command without --ckpt_path is refused, because its network would be untrained.
 
         Args:
             command: The command.
-            settings: All of its settings; pretrained weights take the place of a checkpoint.
+            settings: All settings of the command; pretrained weights take the place of a checkpoint.
         """
         return command in ("validate", "test", "predict") and settings["model"].get("pretrained") is None
 
@@ -143,7 +143,7 @@ class EffDenseCLI(LightningCLI):
         """Parse, find the checkpoint, and take the network's settings from it.
 
         Raises:
-            InputError: the command line, the checkpoint, or a setting that contradicts it.
+            InputError: the command line or the checkpoint is wrong, or a setting contradicts the checkpoint.
         """
         super().parse_arguments(parser, args)
         command = self.config["subcommand"]
@@ -170,7 +170,7 @@ class EffDenseCLI(LightningCLI):
             self.config = parser.parse_object({command: {"model": stored}}, self.config)
 
     def instantiate_trainer(self, **kwargs: object) -> Trainer:
-        """Build the trainer; a training gets its run folder, loggers, learning-rate log and checkpoints.
+        """Build the trainer; a training also gets its run folder, loggers, learning-rate log and checkpoints.
 
         Raises:
             InputError: the trainer refuses its settings.
@@ -199,7 +199,7 @@ class EffDenseCLI(LightningCLI):
             kwargs.setdefault("enable_checkpointing", False)
             kwargs.setdefault("logger", settings["logger"] or False)
         if settings["enable_model_summary"] is None:
-            # A table of one row and empty columns; the task says in a line what it trains.
+            # Lightning's summary would be one row with empty columns; the task says in one line what it trains.
             kwargs["enable_model_summary"] = False
         if settings["sync_batchnorm"]:
             plugins = settings["plugins"] or []
@@ -225,8 +225,8 @@ class EffDenseCLI(LightningCLI):
         steps = self._run().save_steps
         if steps is not None and not self.spec.resumes_within_epochs:
             msg = (
-                f"run.save_steps is {steps}, but a training of {self.spec.name} goes on from the ends of epochs only. "
-                "Leave it out."
+                f"run.save_steps is {steps}, but a training of {self.spec.name} can only be resumed from the end of an "
+                "epoch. Leave it out."
             )
             raise InputError(msg)
         return steps
@@ -253,7 +253,7 @@ def _plain(value: object) -> object:
 
 
 def _refuse_conflicts(asked: object, stored: object, path: Path, where: str = "model") -> None:
-    """Compare the settings that were given, and only those, with the checkpoint's."""
+    """Compare the settings that were given, and only those, with those of the checkpoint."""
     asked, stored = _plain(asked), _plain(stored)
     if isinstance(asked, dict) and isinstance(stored, dict):
         for name in asked.keys() & stored.keys():
@@ -267,7 +267,7 @@ def _refuse_conflicts(asked: object, stored: object, path: Path, where: str = "m
 
 
 def _stands_for(asked: object, stored: object) -> bool:
-    """Whether one number was given for a list of equal ones, as the side of a square is for height and width."""
+    """Whether one number was given for a list of equal numbers, as the side of a square for its height and width."""
     return isinstance(stored, list) and bool(stored) and all(item == asked for item in stored)
 
 
@@ -276,13 +276,13 @@ def _first_lines(text: str) -> str:
 
 
 def user_message(error: BaseException) -> str | None:
-    """The message meant for the user in an exception or its causes, or None where there is a fault of the program."""
+    """The message for the user in an exception or its causes, or None if the exception is a fault of the program."""
     if "SyncBatchNorm layers only work" in str(error):
-        return "trainer.sync_batchnorm needs GPUs; PyTorch has none for CPUs. Leave it out."
+        return "trainer.sync_batchnorm needs GPUs; PyTorch has no such layer for CPUs. Leave it out."
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, InputError):
-            # A DataLoader worker's exception comes back as its traceback's text.
+            # The exception of a DataLoader worker comes back as the text of its traceback.
             return str(seen).rpartition("engine.errors.InputError: ")[2].strip()
         seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
     return _first_lines(str(error)) if isinstance(error, MisconfigurationException) else None
@@ -297,7 +297,7 @@ class _NoNoise(logging.Filter):
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Leave out what Lightning and its helpers say at every run and no user can act on."""
+    """Leave out the messages of Lightning and its helpers that come at every run and that no user can act on."""
     noise = _NoNoise()
     handlers = [h for name in ("lightning", "lightning.pytorch", "lightning.fabric") for h in _handlers(name)]
     for handler in handlers:
@@ -305,7 +305,7 @@ def quiet() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=f"(?s).*({_NOISE.pattern})")
-            # Lightning 2.6 calls what jsonargparse 5 will drop; pyproject.toml keeps jsonargparse below 5.
+            # Lightning 2.6 calls functions that jsonargparse 5 will drop; pyproject.toml keeps jsonargparse below 5.
             warnings.filterwarnings("ignore", category=DeprecationWarning)
             yield
     finally:
@@ -318,7 +318,7 @@ def _handlers(logger: str) -> list[logging.Handler]:
 
 
 def run_cli(spec: TaskSpec, argv: Sequence[str], program: str) -> int:
-    """Run a command of a task's trainer and turn a user's error into one message on stderr.
+    """Run a command of a task's trainer, and print an error of the user as one message on stderr.
 
     Args:
         spec: The task.
@@ -332,7 +332,7 @@ def run_cli(spec: TaskSpec, argv: Sequence[str], program: str) -> int:
         with quiet():
             EffDenseCLI(spec, argv, program)
     except SystemExit as leaving:
-        # Lightning leaves so after an interrupted training.
+        # Lightning exits in this way after an interrupted training.
         if isinstance(leaving.__context__, KeyboardInterrupt):
             return _interrupted()
         return leaving.code if isinstance(leaving.code, int) else 0
@@ -348,5 +348,5 @@ def run_cli(spec: TaskSpec, argv: Sequence[str], program: str) -> int:
 
 
 def _interrupted() -> int:
-    sys.stderr.write("interrupted; a training goes on with --ckpt_path last\n")
+    sys.stderr.write("interrupted; resume a training with --ckpt_path last\n")
     return 130

@@ -1,4 +1,4 @@
-"""Config files that were joined into one: a command that names a former file runs as the new one and its options.
+"""Former config files that are joined into one: a command that names one runs the new file with certain options.
 
 A task has a table of its former files, such as `detection.former.FORMER_CONFIGS`.
 """
@@ -19,16 +19,16 @@ def with_present_configs(
 
     A former file is recognised by its stem and, where one is given, its folder, which has the task's name: a path that
     ends in `TASK/street_large.yaml`, or a name such as `TASK/street_large` or `street_large`. A file that still exists
-    is left alone. The options stand in the place of the file, so that what the command line gives after it still
-    overrides them.
+    is left alone. The options take the place of the file, so that options that the command line gives after it still
+    override them.
 
     Args:
         argv: the command line after the program's name.
         task: the task's name.
-        former: what took the place of each former file, by the former stem.
+        former: the replacement of each former file, by the stem of the former file.
 
     Returns:
-        The new command line, and a line for each exchanged file, to be shown to the user.
+        The new command line, and one line to show to the user for each file that was replaced.
 
     >>> table = {"street_large": FormerConfig("street", "--model.member d4")}
     >>> with_present_configs(["fit", "--config", "street_large", "--data.root", "SET"], "detection", table)[0]

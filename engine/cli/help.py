@@ -1,7 +1,7 @@
-"""The help of a task's commands, from its spec and the source of its parts: no torch is imported for it.
+"""The help of a task's commands, from its spec and the source of its parts, without importing torch.
 
-`COMMAND --help` shows on one page what people use most; `COMMAND --help GROUP` every option of a group, such as
-data or optimizer; `COMMAND --help all` everything, by the parser itself.
+`COMMAND --help` shows the most used options on one page; `COMMAND --help GROUP` shows every option of a group, such as
+data or optimizer; with `COMMAND --help all` the parser itself shows everything.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from engine.tasks import TaskSpec
 _SKIPPED = {"model", "datamodule", "train_dataloaders", "val_dataloaders", "dataloaders", "weights_only"}
 _NAME_WIDTH = 34
 _MOST_CHOICES = 44  # characters
-# Words for what Lightning explains in paragraphs, or the parser adds.
+# Words for options that Lightning explains in paragraphs, or that the parser adds.
 _TEXTS = {
-    "trainer.max_epochs": "Stop after so many epochs.",
-    "trainer.accelerator": "What to compute on: auto, cpu, gpu, tpu, mps.",
-    "trainer.devices": "How many of them, or a list of which; auto takes all.",
+    "trainer.max_epochs": "Stop after this number of epochs.",
+    "trainer.accelerator": "Kind of device: auto, cpu, gpu, tpu, mps.",
+    "trainer.devices": "Number of devices, or a list of their numbers; auto takes all.",
     "trainer.precision": "32-true, 16-mixed, bf16-mixed and others.",
-    "trainer.gradient_clip_val": "Largest norm of the gradient; null does not clip.",
+    "trainer.gradient_clip_val": "Largest norm of the gradient; null turns clipping off.",
     "ckpt_path": "A checkpoint, or `best` or `last` of the latest run.",
     "verbose": "Print Lightning's own table of results too.",
 }
@@ -39,11 +39,11 @@ def command_options(spec: TaskSpec, command: str) -> tuple[Option, ...]:
         for option in options(spec.trainer, "trainer.")
     ]
     return (
-        Option("config", f"Settings in a YAML file, or by name, such as {spec.demo}; later ones are laid over it."),
+        Option("config", f"YAML file of settings, or its name, such as {spec.demo}; a later file overrides others."),
         Option("seed_everything", "Seed of all random numbers.", 0),
         Option("trainer", "Lightning's trainer.", group=True),
         *trainer,
-        Option("run", "Where a training writes.", group=True),
+        Option("run", "The folder that a training writes to.", group=True),
         *options("engine.cli.runs:Run", "run."),
         Option("ema", "The moving average of the weights.", group=True),
         *options("engine.training.averaging:EMA", "ema."),
@@ -56,7 +56,7 @@ def command_options(spec: TaskSpec, command: str) -> tuple[Option, ...]:
 
 
 def _known(option: Option) -> Option:
-    """An option of Lightning's with our words, and our default."""
+    """An option of Lightning with our words and our default."""
     text = _TEXTS.get(option.name, option.text)
     return replace(option, text=text, default=False if option.name == "verbose" else option.default)
 
@@ -67,7 +67,7 @@ def group_names(spec: TaskSpec, command: str) -> list[str]:
 
 
 def first_page(spec: TaskSpec, command: str, program: str) -> str:
-    """What `COMMAND --help` prints: what people use, and where the rest is."""
+    """The text of `COMMAND --help`: the most used options, and where to find the others."""
     known = {option.name: option for option in command_options(spec, command)}
     own = [name for name in known if "." not in name and not known[name].group]
     wanted = ["config", *(name for name in own if name not in ("config", "seed_everything", "verbose"))]
@@ -79,12 +79,12 @@ def first_page(spec: TaskSpec, command: str, program: str) -> str:
     lines = [f"{program} {command}: {spec.about[command]}.", "", f"  {program} {example}", ""]
     lines += [_line(known[name], max(width, 80)) for name in wanted if name in known]
     groups = textwrap.wrap(", ".join([*top, *dict.fromkeys(deeper)]), 116)
-    rest = f"All options: {command} --help all. Those of a group: {command} --help GROUP, where GROUP is one of"
+    rest = f"All options: {command} --help all. Options of a group: {command} --help GROUP, where GROUP is one of"
     return "\n".join([*lines, "", rest, *(f"  {line}" for line in groups)]) + "\n"
 
 
 def group_page(spec: TaskSpec, command: str, group: str, program: str) -> str:
-    """What `COMMAND --help GROUP` prints: every option of the group.
+    """The text of `COMMAND --help GROUP`: every option of the group.
 
     Raises:
         InputError: there is no such group.
@@ -126,13 +126,13 @@ def _shown(value: object) -> str:
 
 
 def _plain(text: str) -> str:
-    """A docstring's text without its markup."""
+    """The text of a docstring without its markup."""
     text = re.sub(r":\w+:`~?(?:[\w.]*\.)?(\w+)`", r"\1", text).replace("``", "")
     return re.sub(r"\s*Default: \S+\s*$", "", text)
 
 
 def _line(option: Option, width: int) -> str:
-    """An option on one line: its name, the first sentence about it, its default."""
+    """An option on one line: its name, the first sentence of its text, and its default."""
     text = _plain(option.text)
     sentence = re.split(r"(?<=\.)\s|; ", text, maxsplit=1)[0].rstrip(".")
     sentence = f"{sentence[:1].upper()}{sentence[1:]}{f':{_values(option)}' if _values(option) else ''}"

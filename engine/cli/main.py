@@ -1,7 +1,7 @@
-"""The console command `effdense`: `effdense detection fit ...` does what `python -m detection fit ...` does.
+"""The console command `effdense`: `effdense detection fit ...` does the same as `python -m detection fit ...`.
 
-A console command does not put the working folder on Python's path, so that a folder with a `detection/` of its own
-is no hindrance; `python -m detection` would run that one.
+A console command does not put the working folder on Python's path. It therefore works even in a folder that has a
+`detection/` of its own, which `python -m detection` would run instead.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from engine.tasks import PROGRAMS, find_task, registered, task_names
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a task or another program of ours; returns the exit status: 0, or 2 for a mistake in what was given."""
+    """Run a task or another program of ours; returns the exit status: 0, or 2 after a wrong input."""
     words = list(sys.argv[1:] if argv is None else argv)
     if show_basics(words, page):
         return 0
@@ -32,12 +32,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def page() -> str:
-    """What there is to run, in one screen."""
+    """The list of the tasks and programs, for one screen."""
     tasks = "".join(f"  {name:<14} {find_task(name).title}\n" for name in task_names())
     programs = "".join(f"  {name:<14} {summary(module)}\n" for name, module in registered(PROGRAMS).items())
     return (
         f"{CONSOLE} PROGRAM COMMAND --option value ...\n\n{tasks}{programs}\n"
-        f"`{CONSOLE} PROGRAM --help` lists its commands; --version tells the version.\n"
+        f"`{CONSOLE} PROGRAM --help` lists its commands; --version shows the version.\n"
     )
 
 

@@ -1,8 +1,8 @@
-"""A parser's messages in the house's words: what was given, what is allowed, the nearest name.
+"""The messages of a parser in the house's words: what was given, what is allowed, and the nearest name.
 
-jsonargparse answers a typo with its whole usage, some fifty lines, and then the fault. Its messages are read here
-and worded once more, for the tasks' commands and the plain ones. They are not a stable interface: one that is not
-recognised is shortened, never lost.
+jsonargparse answers a typo with its whole usage, some fifty lines, and then the fault. Its messages are recognised
+here and given other words, for the commands of the tasks and the plain commands. The messages of jsonargparse are not
+a stable interface: a message that is not recognised is shortened, never lost.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ _WORDS = numbers.WORDS | {
     "bool": "true or false",
     "str": "a text",
     "NoneType": "null",
-    "PhiName": "phi and a number, as phi1.5",
+    "PhiName": "phi and a number, such as phi1.5",
 }
 _RELATIONS = {">": "above", ">=": "at least", "<": "below", "<=": "at most", "==": "equal to", "!=": "other than"}
 _MOST_SIBLINGS = 20
 
 
 class Known(Protocol):
-    """What a parser takes, for the hints."""
+    """The names that a parser knows, for the hints."""
 
     def option_keys(self) -> Sequence[str]:
         """Every dotted option name, and the names of the groups above them."""
         ...
 
     def inner(self) -> Mapping[str, Known]:
-        """The commands, each with what it takes."""
+        """The commands, each with the names that its parser knows."""
         ...
 
     def words(self) -> Sequence[str]:
@@ -64,12 +64,12 @@ def reword(known: Known, message: str) -> str:
 
 
 def options_first(commands: Sequence[str]) -> str:
-    """What is said where the command line begins with an option."""
+    """The message about a command line that begins with an option."""
     return f"options are given before the command. Write them after it: COMMAND --name value. {_listed(commands)}"
 
 
 def before_command(key: str, command: str) -> str:
-    """What is said of a config, or an option with its group, that stands before the command."""
+    """The message about a config, or an option with its group, that stands before the command."""
     return (
         f"'{key}' is given before '{command}', but is an option of it. "
         f"Write --config and options after the command: {command} --config FILE --{key} VALUE."
@@ -77,12 +77,12 @@ def before_command(key: str, command: str) -> str:
 
 
 def wrong_command(given: str, commands: Sequence[str]) -> str:
-    """What is said of a command that does not exist."""
+    """The message about a command that does not exist."""
     return f"there is no command '{given}'.{did_you_mean(given, commands)} {_listed(commands)}"
 
 
 def broken_config(path: Path | None, reason: str) -> str:
-    """What is said of a config that is not YAML, with the parser's reason."""
+    """The message about a config that is not YAML, with the parser's reason."""
     place = re.search(r"(did not find[^\n]*|could not find[^\n]*|found[^\n]*|mapping values[^\n]*)", reason)
     lines = re.findall(r"line (\d+)", reason)
     file = f"'{path}'" if path else "the config"
@@ -91,7 +91,7 @@ def broken_config(path: Path | None, reason: str) -> str:
 
 
 def no_mapping(path: Path | None) -> str:
-    """What is said of a config without names and values."""
+    """The message about a config without names and values."""
     what = f"'{path}' is no config: it has" if path else "the config has"
     return f"{what} no 'name: value' lines. `--print_config` shows what one looks like."
 
@@ -111,7 +111,7 @@ def _unknown_option(known: Known, key: str) -> str:
     group = key.rpartition(".")[0]
     start = f"{group}." if group else ""
     siblings = sorted({name[len(start) :].split(".")[0] for name in keys if name.startswith(start)})
-    # The first level of a task's options is groups, which are no answer.
+    # The first level of a task's options are groups, whose names would not help.
     listed = 0 < len(siblings) <= _MOST_SIBLINGS and (group or not any("." in name for name in keys))
     of = f" of {group}" if group else ""
     allowed = f" Options{of}: {', '.join(siblings)}." if listed else ""
@@ -124,7 +124,10 @@ def _unrecognised(known: Known, rest: str) -> str:
         return f"'{first}' is given before the command. Write options after it: COMMAND --name value."
     if first.startswith("--"):
         return _unknown_option(known, first[2:].partition("=")[0])
-    return f"'{first}' is not an option, or belongs to none. Options are written --name value; `--help` lists them."
+    keys = known.option_keys()
+    if 0 < len(keys) <= _MOST_SIBLINGS and not any("." in key for key in keys):
+        return f"there is no argument '{first}'. Allowed: {', '.join(map(known.written, keys))}"
+    return f"'{first}' is no option and no value of one. Options are written --name value; `--help` lists them."
 
 
 def _in_command(known: Known, command: str, key: str) -> str:

@@ -1,4 +1,4 @@
-"""A parser whose errors are one short message in the place of its whole usage."""
+"""A parser whose errors are one short message instead of the whole usage."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from engine.errors import InputError
 
 
 class ShortErrorParser(LightningArgumentParser):
-    """A parser that raises `InputError` with a short message in the place of printing its usage and leaving."""
+    """A parser that raises `InputError` with a short message instead of printing its usage and ending the program."""
 
     commands: ActionSubCommands | None = None
 
@@ -25,10 +25,10 @@ class ShortErrorParser(LightningArgumentParser):
         return self.commands
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Raise the shortened message.
+        """Raise an error with the shortened message.
 
         Raises:
-            InputError: always, but for a nested parse, whose fault the outer parser words.
+            InputError: always, except in a nested parse, whose message the outer parser writes.
         """
         if not self.exit_on_error:
             super().error(message, ex)

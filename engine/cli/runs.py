@@ -1,4 +1,4 @@
-"""The folder of a training run: configuration, versions, logs and checkpoints side by side.
+"""The folder of a training run: its configuration, versions, logs and checkpoints.
 
 runs/detection/version_0/
     config.yaml        every setting, to repeat the run
@@ -40,13 +40,13 @@ _LAST = "last.ckpt"
 
 @dataclass(frozen=True)
 class Run(Checked):
-    """Where a training writes.
+    """The folder that a training writes to.
 
     Args:
         root: Folder of all runs; a run's own folder is ROOT/TASK/NAME.
         name: Name of the run; without one it is version_0, version_1 and so on.
-        save_steps: Write the last checkpoint every so many steps too, where epochs are too long to be lost; without
-            it at their ends only. For `joint`, whose data can go on within an epoch.
+        save_steps: Write the last checkpoint every N steps too, for long epochs; without it, only at the end of each
+            epoch. Only for `joint`, whose training can be resumed within an epoch.
     """
 
     root: str = "runs"
@@ -88,18 +88,18 @@ def find_checkpoint(run: Run, task: str, which: Literal["best", "last"]) -> Path
     found = sorted((folder / _CHECKPOINTS).glob(f"{which}*.ckpt"), key=lambda path: path.stat().st_mtime)
     if not found:
         have = ", ".join(path.name for path in sorted((folder / _CHECKPOINTS).glob("*.ckpt")))
-        msg = f"--ckpt_path {which}: run '{folder}' has none. Give one of its checkpoints by its path: {have}."
+        msg = f"--ckpt_path {which}: run '{folder}' has no such file. Give one of its checkpoints by its path: {have}."
         raise InputError(msg)
     return found[-1]
 
 
 def run_folder(run: Run, task: str, resumed: Path | None) -> Path:
-    """The folder to write to. It is not made yet: all processes of a training must come to the same answer.
+    """The folder to write to. It is not made yet, because all processes of a training must find the same folder.
 
-    A training resumed from the last checkpoint of a run goes on in that run's folder.
+    A training that is resumed from the last checkpoint of a run writes on in the folder of that run.
 
     Raises:
-        InputError: the named run has checkpoints already, or the root cannot be written.
+        InputError: the named run has checkpoints already, or the root folder cannot be written.
     """
     place = make_folder(Path(run.root, task))
     if resumed is not None and resumed.name == _LAST and resumed.parent.name == _CHECKPOINTS:
@@ -110,7 +110,7 @@ def run_folder(run: Run, task: str, resumed: Path | None) -> Path:
         taken = [re.fullmatch(r"version_(\d+)", path.name) for path in place.iterdir()]
         return place / f"version_{max((int(match[1]) for match in taken if match), default=-1) + 1}"
     folder = place / run.name
-    # A start that failed before its first checkpoint does not bar the name; what it wrote is set aside by number.
+    # The name of a run that failed before its first checkpoint may be used again; its files are renamed with a number.
     if any((folder / _CHECKPOINTS).glob("*.ckpt")):
         msg = f"run '{folder}' exists. Choose another --run.name, or go on with it: --ckpt_path last."
         raise InputError(msg)
@@ -143,19 +143,19 @@ def make_checkpointing(
 ) -> list[Callback]:
     """Callbacks that keep the best and the last checkpoint.
 
-    These are several callbacks, as one with `save_last="link"` would link the last best checkpoint, not the last
-    epoch, and Lightning's saves either after steps or after epochs. The last one is written at the end of an epoch,
-    after validation, where resuming is exact whatever the data.
+    There are several callbacks, because one with `save_last="link"` would link the last best checkpoint, not that of
+    the last epoch, and Lightning's callback saves either after steps or after epochs. The last checkpoint is written
+    at the end of an epoch, after validation, where resuming is exact with any data.
 
     Args:
         folder: The run's folder.
-        monitor: Name of the measure that tells the best.
-        mode: Whether more or less of it is better.
+        monitor: Name of the measure by which the best checkpoint is chosen.
+        mode: Whether a larger ("max") or a smaller ("min") measure is better.
         validated: Whether the training has a validation at all.
-        save_steps: Write the last checkpoint every so many steps too.
+        save_steps: Write the last checkpoint every N steps too.
     """
     place = folder / _CHECKPOINTS
-    # Steps, and whether at the end of an epoch.
+    # The number of steps, and whether the checkpoint is written at the end of an epoch.
     whens = [(None, True)] if save_steps is None else [(None, True), (save_steps, False)]
     lasts: list[Callback] = [
         ModelCheckpoint(
@@ -183,13 +183,13 @@ def make_checkpointing(
 
 
 class Progress(TQDMProgressBar):
-    """Lightning's progress bar, one line left per epoch, without the run's clipped name among the measures."""
+    """Lightning's progress bar, which leaves one line per epoch and does not show the shortened name of the run."""
 
     def __init__(self) -> None:
         super().__init__(leave=True)
 
     def on_train_start(self, *_: object) -> None:
-        """Begin with a bar that leaves no line, as every epoch brings its own."""
+        """Begin with a bar that leaves no line, because every epoch leaves its own."""
         super().on_train_start()
         self.train_progress_bar.leave = False
 
@@ -202,7 +202,7 @@ class Progress(TQDMProgressBar):
         return measures
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """End the bar's line, so that the message after it has its own."""
+        """End the line of the bar, so that the message after it begins on a new line."""
         super().on_exception(trainer, pl_module, exception)
         sys.stdout.write("\n")
         sys.stdout.flush()
@@ -211,24 +211,24 @@ class Progress(TQDMProgressBar):
 class RandomState(Callback):
     """Keeps torch's random state in checkpoints, so that a resumed training goes on as if it had not stopped.
 
-    DataLoader shuffling and worker seeds are drawn from it too. All processes are seeded alike, so that the first
-    one's state, which is the one saved, is everyone's.
+    The shuffling of DataLoaders and the seeds of their workers are drawn from it too. All processes have the same
+    seed, so that the state of the first process, which is the one saved, is right for all.
     """
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The state of the CPU's generator and of this process's GPU."""
+        """The state of the random generators of the CPU and of this process's GPU."""
         state = {"cpu": torch.get_rng_state()}
         return state | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
 
     def load_state_dict(self, state_dict: dict[str, Tensor]) -> None:
-        """Restore it: after the network is built, before the first epoch's data are drawn."""
+        """Restore the state: after the network is built, before the data of the first epoch are drawn."""
         torch.set_rng_state(state_dict["cpu"].cpu())
         if "cuda" in state_dict and torch.cuda.is_available():
             torch.cuda.set_rng_state(state_dict["cuda"].cpu())
 
 
 def _commit() -> str | None:
-    """The commit of this source tree, with `-dirty` where it was changed; None outside a checkout."""
+    """The commit of this source tree, with `-dirty` if files were changed since; None outside a checkout."""
     source = Path(__file__).parents[2]
     git = shutil.which("git")
     if git is None or not (source / ".git").exists():

@@ -1,6 +1,6 @@
-"""The options of a class or function, read from its source: nothing is imported, so that help need not wait for torch.
+"""The options of a class or function, read from its source without an import, so that help need not wait for torch.
 
-What a parser would find by importing (names, defaults, what docstrings say) is found here in the syntax tree. A test
+The names, defaults and documentation that a parser would find by importing are found here in the syntax tree. A test
 compares the two.
 """
 
@@ -21,10 +21,10 @@ class Option:
 
     Args:
         name: Its dotted name, without dashes.
-        text: What its docstring says, on one line.
+        text: Its description in the docstring, on one line.
         default: Its default value.
         required: Whether it has no default.
-        choices: The values it takes, where they are listed in its type.
+        choices: The allowed values, where its type lists them.
         group: Whether it stands for the options below it.
     """
 
@@ -73,7 +73,7 @@ def _module(name: str) -> Module | None:
 
 
 class Module:
-    """The syntax tree of a file, and what its names stand for."""
+    """The syntax tree of a file, and the definitions of its names."""
 
     def __init__(self, path: Path) -> None:
         self.names: dict[str, ast.stmt] = {}
@@ -88,7 +88,7 @@ class Module:
                 self.names[node.target.id] = node
 
     def find(self, name: str) -> tuple[Module, ast.stmt] | None:
-        """Where a name is defined, through any number of imports, and its definition."""
+        """The module where a name is defined, through any number of imports, and its definition."""
         node = self.names.get(name)
         if not isinstance(node, ast.ImportFrom):
             return None if node is None else (self, node)
@@ -97,10 +97,10 @@ class Module:
         return origin.find(source) if origin else None
 
     def value(self, node: ast.expr | None) -> object:
-        """A literal, or a name or a product of such; its source where it is neither.
+        """The value of a literal, of a name that stands for one, or of a quotient of two such numbers.
 
         Raises:
-            ValueError: it is something else.
+            ValueError: the expression is something else.
         """
         if isinstance(node, ast.Name) and (found := self.find(node.id)):
             module, definition = found
@@ -116,7 +116,7 @@ class Module:
 
 
 def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
-    """The statements of a module, those inside `if` and `try` too."""
+    """The statements of a module, including those inside `if` and `try`."""
     for node in body:
         yield node
         if isinstance(node, ast.If | ast.Try):
@@ -125,14 +125,14 @@ def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
 
 @cache
 def options(path: str, prefix: str = "") -> tuple[Option, ...]:
-    """The options of a class or of a method of one, with those of the settings inside it.
+    """The options of a class or of a method, with those of the settings inside it.
 
     Args:
         path: "package.module:Class" or "package.module:Class.method".
-        prefix: What their names begin with, with its dot.
+        prefix: The beginning of their names, with its dot.
 
     Raises:
-        LookupError: its source was not found.
+        LookupError: the source was not found.
     """
     place, _, inside = path.partition(":")
     name, _, method = inside.partition(".")
@@ -148,7 +148,7 @@ def options(path: str, prefix: str = "") -> tuple[Option, ...]:
 
 
 def _method(module: Module, node: ast.ClassDef, name: str) -> tuple[Module, ast.FunctionDef | None]:
-    """A method of a class or of its bases, and where it is written."""
+    """A method of a class or of its bases, and the module that defines it."""
     for item in node.body:
         if isinstance(item, ast.FunctionDef) and item.name == name:
             return module, item
@@ -185,7 +185,7 @@ def _fields(module: Module, node: ast.ClassDef) -> list[_Argument]:
 
 
 def _texts(node: ast.ClassDef | ast.FunctionDef) -> dict[str, str]:
-    """What a docstring says of each argument."""
+    """The description of each argument in a docstring."""
     lines = (ast.get_docstring(node) or "").splitlines()
     texts: dict[str, str] = {}
     name, inside, margin = "", False, 0
@@ -210,9 +210,10 @@ def _is_dataclass(node: ast.ClassDef) -> bool:
 
 
 def _settings(module: Module, node: ast.ClassDef) -> tuple[Module, list[_Argument], dict[str, str]] | None:
-    """The fields of a class of settings and what is said of them; None for any other class.
+    """The fields of a class of settings and their descriptions; None for any other class.
 
-    It is a dataclass, or derived from one as `engine.settings.Overrides` says: `class Other(Overrides, of=Settings)`.
+    A class of settings is a dataclass, or is derived from one by `engine.settings.Overrides`:
+    `class Other(Overrides, of=Settings)`.
     """
     if _is_dataclass(node):
         return module, _fields(module, node), _texts(node)
@@ -228,7 +229,7 @@ def _options(
     module: Module, arguments: list[_Argument], texts: dict[str, str], prefix: str, given: dict[str, ast.expr],
     giver: Module | None = None,
 ) -> Iterator[Option]:  # fmt: skip
-    """The options of arguments; `given` has defaults of the giver's that take the place of their own."""
+    """The options of arguments; the defaults in `given`, which the caller sets, replace their own."""
     for argument in arguments:
         name = prefix + argument.name
         text = texts.get(argument.name, "")
@@ -255,7 +256,7 @@ def _field_default(node: ast.expr) -> ast.expr:
 
 
 def _call(module: Module, node: ast.expr | None) -> tuple[Module, ast.Call | None]:
-    """The call that a default is, directly or by name."""
+    """The call that makes a default, written in its place or found by name."""
     if isinstance(node, ast.Name) and (found := module.find(node.id)) and isinstance(found[1], ast.Assign):
         return _call(found[0], found[1].value)
     return module, node if isinstance(node, ast.Call) else None

@@ -1,1 +1,1 @@
-"""Images from files to arrays on a canvas, and what may happen to them on the way."""
+"""Images from files to arrays on a canvas, and their augmentation on the way."""

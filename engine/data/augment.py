@@ -1,8 +1,8 @@
 """Random changes of an image and its boxes: the recipe, and the one seam to albumentations.
 
 albumentations 2.0.8 is no longer maintained. Its known faults (equal random numbers in every worker, labels that
-pass through float32, boxes that raise, masks that change type or are padded with a real class) are answered here,
-and nothing else of the project calls it.
+pass through float32, boxes that raise errors, masks that change type or are padded with a real class) are worked
+around here, and nothing else in the project calls it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from engine.errors import InputError, did_you_mean
 from engine.numbers import ClosedUnitInterval, PositiveFloat, ZeroToHalf
 
 IGNORED = 255  # the label of mask pixels that no loss and no metric counts
-_LEAST_SIDE = 1e-3  # pixels; thinner boxes are no boxes, and float32 cannot place them
+_LEAST_SIDE = 1e-3  # pixels; thinner boxes count as empty, and float32 cannot place them
 
 
 class Augmented(NamedTuple):
@@ -32,9 +32,9 @@ class Augmented(NamedTuple):
 
     Attributes:
         image: (H, W, 3) uint8.
-        boxes_xyxy: (M, 4) float32, pixels of the canvas; M <= N given boxes.
-        kept: (M,) int64, which of the given boxes they were; labels are gathered by it.
-        mask: (H, W) uint8 labels, where a mask was given.
+        boxes_xyxy: (M, 4) float32, pixels of the canvas; M is at most the number of given boxes.
+        kept: (M,) int64, the places of these boxes among the given ones, by which labels are selected.
+        mask: (H, W) uint8 labels, if a mask was given.
     """
 
     image: UInt8Array
@@ -44,15 +44,15 @@ class Augmented(NamedTuple):
 
 
 class ImageAugmenter(Protocol):
-    """What a data set calls; anything with this signature can stand in for albumentations."""
+    """The call that a data set makes; anything with this signature can replace albumentations."""
 
     def __call__(self, image: UInt8Array, boxes_xyxy: FloatArray, mask: UInt8Array | None = None) -> Augmented:
-        """Change (H, W, 3) uint8 RGB and (N, 4) boxes in its pixels, all random numbers from torch's generator."""
+        """Change an (H, W, 3) uint8 RGB image and (N, 4) boxes in its pixels, with torch's random generator."""
 
 
 @dataclass(frozen=True)
 class Transform:
-    """One more transform, by name.
+    """A further transform, by its name.
 
     Attributes:
         name: a class of albumentations ("GaussianBlur"), or "module.Class" of your own.
@@ -65,16 +65,16 @@ class Transform:
 
 @dataclass(frozen=True)
 class Augmentation(Checked):
-    """What may happen to a training image with boxes; each task has defaults of its own.
+    """The random changes of a training image with boxes; each task has its own defaults.
 
     Attributes:
         hflip: probability of a horizontal flip.
         scale_min: smallest multiple of the letter-box size.
-        scale_max: largest multiple; what exceeds the canvas is cut at random.
+        scale_max: largest multiple; a picture larger than the canvas is cropped at random.
         color: brightness, contrast and saturation are each multiplied by up to 1 +- this.
         hue: largest turn of the hue, as a fraction of the colour circle.
         min_side: boxes with a shorter side, in canvas pixels, are dropped.
-        min_visible: boxes of which the crop shows a smaller part are dropped; 0 keeps every sliver.
+        min_visible: boxes of which the crop shows a smaller part are dropped; 0 keeps even the smallest part.
         extra: further transforms, applied to the crop in this order.
     """
 
@@ -113,10 +113,10 @@ class Augmentation(Checked):
 
 
 def check_scales(least: float, largest: float) -> None:
-    """Do nothing if a range of scales is one.
+    """Do nothing if two scales make a range.
 
     Raises:
-        InputError: the least is above the largest.
+        InputError: the smallest scale is above the largest.
     """
     if least > largest:
         msg = f"augmentation scales are {least} to {largest}; allowed is 0 < scale_min <= scale_max."
@@ -125,7 +125,7 @@ def check_scales(least: float, largest: float) -> None:
 
 def albumentations_library() -> Any:
     """The albumentations module, imported when it is first needed; that takes seconds."""
-    # Both are read on import: no question to a server about newer versions, and no thread pool per worker.
+    # Both are read on import: they prevent a request to a server for newer versions, and a thread pool per worker.
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     os.environ.setdefault("OPENCV_FOR_THREADS_NUM", "1")
     return importlib.import_module("albumentations")
@@ -190,11 +190,11 @@ class Augmenter:
             self._compose = library.Compose(list(transforms), bbox_params=boxes)
 
     def __call__(self, image: UInt8Array, boxes_xyxy: FloatArray, mask: UInt8Array | None = None) -> Augmented:
-        """Change one sample; as often as torch's generator is in the same state, in the same way.
+        """Change one sample. The same state of torch's generator gives the same change.
 
         Args:
             image: (H, W, 3) uint8 RGB.
-            boxes_xyxy: (N, 4) pixels of the image. What lies outside is clipped; a box without area is dropped.
+            boxes_xyxy: (N, 4) pixels of the image. Boxes are clipped to the image; a box without area is dropped.
             mask: (H, W) uint8 labels.
         """
         boxes, kept = _whole_boxes(boxes_xyxy, image.shape[:2])
@@ -204,7 +204,7 @@ class Augmenter:
             given["mask"] = _checked(mask)
         self._compose.set_random_state(*_generators())
         changed = self._compose(**given)
-        # Without a box left albumentations returns four columns instead of five.
+        # If no box is left, albumentations returns four columns instead of five.
         rows = changed["bboxes"].reshape(-1, 5) if changed["bboxes"].size else np.empty((0, 5), np.float32)
         kept = kept[rows[:, 4].astype(np.int64)]
         result = Augmented(changed["image"], rows[:, :4].astype(np.float32), kept, changed.get("mask"))
@@ -212,7 +212,7 @@ class Augmenter:
 
 
 class TorchvisionAugmenter:
-    """Runs a torchvision v2 transform at the same seam, for those who would rather not use albumentations.
+    """Runs a torchvision v2 transform in the same place, for users who prefer not to use albumentations.
 
     The transform is called as `transform(tv_image, {"boxes": tv_boxes, "kept": indices})` and must drop `kept`
     together with boxes, as `SanitizeBoundingBoxes(labels_getter=lambda sample: sample[1]["kept"])` does.
@@ -272,7 +272,7 @@ def onto_canvas(
 
 
 def _generators() -> tuple[np.random.Generator, random.Random]:
-    # albumentations keeps generators of its own, which every worker inherits in the same state. Torch's differs
+    # albumentations has its own generators, which every worker inherits in the same state. Torch's generator differs
     # between workers, ranks and epochs and follows `seed_everything`, so each sample is seeded from it.
     import torch
 

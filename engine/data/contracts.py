@@ -1,6 +1,6 @@
-"""What every task asks of its data, and every data module of its task; each task's own contracts build on these.
+"""What every task needs of its data, and every data module of its task; the contracts of each task extend these.
 
-They stand apart from both sides, so that neither imports the other.
+They are in a file of their own, so that neither side imports the other.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 
 
 class TaskData(Protocol):
-    """What a task asks of any data module."""
+    """What a task needs of any data module."""
 
     @property
     def batch_size(self) -> int:
@@ -21,18 +21,18 @@ class TaskData(Protocol):
 
 
 class PictureTask(Protocol):
-    """What a data module asks of any task that sees pictures."""
+    """What a data module needs of any task that works on pictures."""
 
     @property
     def fill_color(self) -> tuple[int, int, int]:
-        """RGB from 0 to 255 beside the picture: the network's mean colour."""
+        """The RGB colour of the canvas beside the picture, 0 to 255: the network's mean colour."""
         ...
 
 
 class CanvasTask(PictureTask, Protocol):
-    """The same, where every picture lies on one canvas."""
+    """The same for a task that lays every picture on one canvas."""
 
     @property
     def canvas_hw(self) -> tuple[int, int]:
-        """Height and width of the canvas in pixels, of the task's own."""
+        """Height and width of the task's own canvas, in pixels."""
         ...

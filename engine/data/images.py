@@ -1,4 +1,4 @@
-"""Images in and out of the network's canvas: read anything upright, resize one way, letter-box and back.
+"""Images on the network's canvas and back: read any image upright, resize it in one way, and letter-box it.
 
 Training and prediction go through the same `resize`, so the network never meets a second interpolation.
 """
@@ -26,7 +26,7 @@ UInt8Array = npt.NDArray[np.uint8]
 FloatArray = npt.NDArray[np.float32]
 
 _EXIF_ORIENTATION = 0x0112
-# EXIF 2.32, tag Orientation: what turns the stored rows and columns into the upright picture.
+# EXIF 2.32, tag Orientation: the change that turns the stored rows and columns into the upright picture.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -44,18 +44,18 @@ def read_image(path: str | Path, annotated_hw: tuple[int, int] | None = None) ->
     """Read an image file of any common mode as upright RGB.
 
     Transparent pixels are laid on white; 16-bit grey is divided by 257, so that 65535 becomes 255; of several
-    frames the first is taken. Boxes only mean something in the frame they were drawn in: where `annotated_hw`
+    frames the first is taken. Boxes are only valid in the frame that they were drawn in: where `annotated_hw`
     is the size of the stored pixels and not that of the upright picture, the EXIF rotation is left out.
 
     Args:
         path: the image file.
-        annotated_hw: height and width that the annotations state, if they do.
+        annotated_hw: height and width that the annotations state, if they state any.
 
     Returns:
         (H, W, 3) uint8 RGB.
 
     Raises:
-        InputError: the file is missing, no image, truncated or of a mode without an agreed range (float), or
+        InputError: the file is missing, is no image, is truncated or has a mode without an agreed range (float), or
             `annotated_hw` is the size of neither frame.
     """
     with opened(path) as image:
@@ -75,7 +75,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
     """Height and width of the upright image, read from the header alone.
 
     Raises:
-        InputError: the file is missing or no image.
+        InputError: the file is missing or is no image.
     """
     with opened(path) as image:
         return _upright_hw(image, _orientation(image))
@@ -87,10 +87,10 @@ def opened(path: str | Path, what: str = "image") -> Iterator[Image.Image]:
 
     Args:
         path: the file.
-        what: how a message calls it.
+        what: the kind of file, as a message names it.
 
     Raises:
-        InputError: the file is missing, no image or damaged.
+        InputError: the file is missing, is no image or is damaged.
     """
     try:
         with Image.open(path) as image:
@@ -119,7 +119,7 @@ def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(_EXIF_ORIENTATION, 1))
     except Exception:
-        # A damaged EXIF block says nothing about the orientation, and the pixels are whole.
+        # A damaged EXIF block says nothing about the orientation, but the pixels are intact.
         return 1
 
 
@@ -194,7 +194,7 @@ def resize_labels(
 
 @dataclass(frozen=True)
 class Letterbox:
-    """Where an image lies on the canvas: scaled to fit, at the top left, the rest filled.
+    """The place of an image on the canvas: scaled to fit, at the top left; the rest of the canvas is filled.
 
     Attributes:
         image_hw: height and width of the original image.
@@ -210,7 +210,7 @@ class Letterbox:
 
     @classmethod
     def fit(cls, image_hw: tuple[int, int], canvas_hw: tuple[int, int]) -> Letterbox:
-        """The largest image of unchanged aspect on the canvas.
+        """The largest image with the same aspect ratio that fits on the canvas.
 
         Sides are truncated as in google/automl `dataloader.py` and effdet `ResizePad`, so that published
         weights see the pixels they were evaluated on.
@@ -262,11 +262,11 @@ def pad_to_canvas(
 def find_images(source: str | Path | Sequence[str | Path]) -> list[Path]:
     """The image files that a path, a folder, a glob pattern or a list of these names.
 
-    Folders are searched to any depth, hidden entries apart; folders and patterns give their files in sorted
-    order. A file named outright is taken whatever its suffix.
+    Folders are searched to any depth, without hidden entries; folders and patterns give their files in sorted
+    order. A file that is named itself is taken with any suffix.
 
     Raises:
-        InputError: a path does not exist, a folder holds no image, or a pattern matches none.
+        InputError: a path does not exist, a folder holds no image, or a pattern matches no image.
     """
     return find_files(source, IMAGE_SUFFIXES, "image", ", ".join(sorted(IMAGE_SUFFIXES)))
 
@@ -282,10 +282,10 @@ def find_files(
 
     Args:
         source: path, folder or glob pattern, or a list of them.
-        suffixes: of the wanted files, in lower case with the dot.
-        what: the wanted file in a message.
-        listed: the endings in a message.
-        skip: whether a folder below a given one is left out.
+        suffixes: suffixes of the wanted files, in lower case with the dot.
+        what: the wanted file, as a message names it.
+        listed: the suffixes, as a message lists them.
+        skip: tells whether a folder below a given one is left out.
 
     Raises:
         InputError: as `find_images`.

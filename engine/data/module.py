@@ -1,4 +1,4 @@
-"""What the Lightning data modules of all tasks share: splits, loaders, workers' seeds, and the checks of both."""
+"""What the Lightning data modules of all tasks share: splits, loaders, their checks, and the seeds of workers."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ Loaded = TypeVar("Loaded")
 class SplitData(LightningDataModule, ABC, Generic[Task, Sample, Whole]):
     """Training, validation and test sets as loaders.
 
-    A task's class says which splits there are (`has`), makes their data sets (`training_set`, `whole_set`) and their
-    batches (`collate`, `collate_whole`). What the network sees is the task's to say: `task` is
+    The class of a task says which splits there are (`has`), makes their data sets (`training_set`, `whole_set`) and
+    their batches (`collate`, `collate_whole`). The task decides what the network sees: `task` is
     `trainer.lightning_module`, by the contract that the class names as its first type parameter.
 
     Args:
@@ -59,7 +59,7 @@ class SplitData(LightningDataModule, ABC, Generic[Task, Sample, Whole]):
         """The augmented training images.
 
         Raises:
-            InputError: they were not given or cannot be used.
+            InputError: the images were not given or cannot be used.
         """
 
     @abstractmethod
@@ -67,7 +67,7 @@ class SplitData(LightningDataModule, ABC, Generic[Task, Sample, Whole]):
         """The images of a split as they are scored.
 
         Raises:
-            InputError: they were not given or cannot be used.
+            InputError: the images were not given or cannot be used.
         """
 
     @staticmethod
@@ -78,7 +78,7 @@ class SplitData(LightningDataModule, ABC, Generic[Task, Sample, Whole]):
     @staticmethod
     @abstractmethod
     def collate_whole(samples: Sequence[Whole]) -> object:
-        """A batch of validation or test."""
+        """A batch for validation or test."""
 
     @property
     def task(self) -> Task | None:
@@ -87,11 +87,11 @@ class SplitData(LightningDataModule, ABC, Generic[Task, Sample, Whole]):
 
     @property
     def fill_color(self) -> tuple[int, int, int]:
-        """Colour beside the picture: the task's, or without one the mean of ImageNet."""
+        """Colour beside the picture: that of the task, or without a task the mean of ImageNet."""
         return IMAGENET_MEAN_COLOR if self.task is None else self.task.fill_color
 
     def setup(self, stage: str) -> None:
-        """Find what the stage needs: train and, where given, val for "fit"; else the one split."""
+        """Find the images that the stage needs: train and, if given, val for "fit"; else its split."""
         if stage == "fit":
             self.prepare_training()
         needed: dict[str, list[SplitName]] = {
@@ -107,7 +107,7 @@ class SplitData(LightningDataModule, ABC, Generic[Task, Sample, Whole]):
         self._training = self.training_set()
 
     def train_dataloader(self) -> object:
-        """Shuffled and augmented; a last batch that is not full is left to the next epoch's shuffle."""
+        """The shuffled and augmented training images; a last batch that is not full is left out of the epoch."""
         assert self._training is not None
         return self._loader(self._training, self.batch_size, self.collate, train=True)
 
@@ -123,12 +123,12 @@ class SplitData(LightningDataModule, ABC, Generic[Task, Sample, Whole]):
         """Do nothing if each device gets at least one batch of the training images.
 
         Args:
-            images: what is trained on.
-            source: what messages call it.
-            remedy: what helps beside a smaller batch, as the end of a sentence.
+            images: the training images.
+            source: their name in messages.
+            remedy: what helps besides a smaller batch, as the end of a sentence.
 
         Raises:
-            InputError: one does not.
+            InputError: a device gets less than one batch.
         """
         world = 1 if self.trainer is None else self.trainer.world_size
         share = -(-len(images) // world)  # as DistributedSampler deals them out
@@ -159,22 +159,22 @@ class SplitData(LightningDataModule, ABC, Generic[Task, Sample, Whole]):
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,
-            # Workers' seeds of its own: an evaluation leaves the training's random numbers alone, whether it starts
-            # workers or not, and a resumed training goes on as one that was not interrupted.
+            # The loader has its own seeds for workers: an evaluation does not change the random numbers of the
+            # training, with or without workers, and a resumed training goes on like one that was not interrupted.
             generator=None if train else torch.Generator(),
         )
 
 
 def canvas_of(given: int | tuple[int, int] | None, task: CanvasTask | None, option: str) -> tuple[int, int]:
-    """Height and width of the canvas: what was given, or the task's.
+    """Height and width of the canvas: the given ones, or those of the task.
 
     Args:
         given: side of the canvas, or its height and width.
-        task: whose canvas is taken where nothing was given.
-        option: the option that gives it, as "an 'image_size'".
+        task: the task whose canvas is taken if nothing was given.
+        option: the option that gives the canvas, such as "an 'image_size'".
 
     Raises:
-        InputError: there is neither.
+        InputError: neither a size nor a task is given.
     """
     if isinstance(given, int):
         return (given, given)

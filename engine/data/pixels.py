@@ -16,7 +16,7 @@ def pixels_of(image: object) -> UInt8Array:
     """The (H, W, 3) uint8 RGB pixels of a path or an array.
 
     Raises:
-        InputError: the image is missing or cannot be read, or is no (H, W, 3) uint8 array.
+        InputError: the image is missing or cannot be read, or is not an (H, W, 3) uint8 array.
     """
     if isinstance(image, str | Path):
         return read_image(image)
@@ -26,5 +26,5 @@ def pixels_of(image: object) -> UInt8Array:
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
         msg = f"an image array must be (H, W, 3) uint8 RGB; got {image.shape} {image.dtype}. Convert it first."
         raise InputError(msg)
-    # torch takes neither a reversed view, such as bgr[..., ::-1], nor without a warning a read-only one.
+    # torch does not accept a reversed view, such as bgr[..., ::-1], and warns about a read-only one.
     return np.require(image, requirements=("C", "W"))

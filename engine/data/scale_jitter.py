@@ -12,11 +12,11 @@ from engine.data.images import FloatArray, Letterbox, Scalar, UInt8Array, resize
 
 
 class ScaleJitter(albumentations.DualTransform):
-    """Scale to a random multiple of the letter-box size, then cut at random what exceeds the canvas.
+    """Scale an image to a random multiple of the letter-box size, then crop it at random to the canvas.
 
-    As google/automl `dataloader.py` (`set_training_random_scale_factors`, `resize_and_crop_image`): the factor is
-    uniform, the aspect stays, and the crop lies anywhere. The result is at most `canvas_hw` large and not padded.
-    Only the part of the source that the crop shows is resized, with the resampler of prediction.
+    This is done as in google/automl `dataloader.py` (`set_training_random_scale_factors`, `resize_and_crop_image`):
+    the factor is uniform, the aspect ratio stays, and the crop may lie anywhere. The result is at most `canvas_hw`
+    large and is not padded. Only the part of the source that the crop shows is resized, by the resampler of prediction.
     """
 
     def __init__(self, canvas_hw: tuple[int, int], scale_min: float, scale_max: float) -> None:
@@ -69,7 +69,7 @@ class ScaleJitter(albumentations.DualTransform):
         crop_hw: tuple[int, int],
         **_: object,
     ) -> npt.NDArray[Scalar]:
-        """The same part of the (H, W) labels."""
+        """Resize the same part of the (H, W) labels."""
         return resize_labels(mask, scaled_hw, crop_hw, offset_yx)
 
     def apply_to_bboxes(
@@ -81,7 +81,7 @@ class ScaleJitter(albumentations.DualTransform):
         crop_hw: tuple[int, int],
         **_: object,
     ) -> FloatArray:
-        """Boxes (N, 4+) as fractions of the source become fractions of the crop; they may reach past it."""
+        """Turn boxes (N, 4+) in fractions of the source into fractions of the crop; they may reach beyond it."""
         scaled, offset, crop = (np.array([y_x[1], y_x[0]] * 2) for y_x in (scaled_hw, offset_yx, crop_hw))
         moved = bboxes.copy()
         moved[:, :4] = (bboxes[:, :4] * scaled - offset) / crop

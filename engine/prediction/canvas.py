@@ -1,4 +1,4 @@
-"""The canvas that images are laid on before they are computed, and how large it is."""
+"""The canvas that images are laid on before prediction, and its size."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class OnCanvas(NamedTuple):
 
     Attributes:
         image: (H, W, 3) uint8 RGB, the canvas.
-        letterbox: where the image lies on it.
+        letterbox: the place of the image on it.
     """
 
     image: Tensor
@@ -29,15 +29,15 @@ class OnCanvas(NamedTuple):
 
 @dataclass(frozen=True)
 class Canvas:
-    """Lays images on a canvas; plain values, which travel to other processes.
+    """Lays images on a canvas. It holds plain values, which can be sent to other processes.
 
     Attributes:
         limit_hw: height and width of the full canvas in pixels; images are scaled to fit into it.
         fill_color: RGB in 0..255 beside the image.
-        stride: pixels that the sides of a tight canvas are multiples of: the network's coarsest stride.
-        policy: `full` lays every image on the whole canvas, as in training and validation; `tight` on one no larger
-            than the image needs, which is faster, but shows the network less filling, so that boxes and scores of
-            images that are not of the canvas's shape differ a little.
+        stride: the network's coarsest stride in pixels; the sides of a tight canvas are multiples of it.
+        policy: `full` lays every image on the whole canvas, as in training and validation; `tight` lays it on a canvas
+            no larger than the image needs. That is faster, but shows the network less filling, so that boxes and scores
+            of images that do not have the shape of the canvas differ a little.
 
     Raises:
         InputError: the policy is unknown.
@@ -57,7 +57,7 @@ class Canvas:
         return OnCanvas(torch.from_numpy(letterbox.apply(image, self.fill_color)), letterbox)
 
     def letterbox(self, image_hw: tuple[int, int]) -> Letterbox:
-        """Where an image of this height and width lies."""
+        """The place of an image of this height and width."""
         # The image is fitted into the limit, not into a tight canvas, whose rounding would enlarge it.
         fitted = Letterbox.fit(image_hw, self.limit_hw)
         return fitted if self.policy == "full" else replace(fitted, canvas_hw=self.tight_hw(image_hw))
@@ -65,7 +65,7 @@ class Canvas:
     def tight_hw(self, image_hw: tuple[int, int]) -> tuple[int, int]:
         """Height and width of the smallest canvas, in multiples of the stride, for an image of this size.
 
-        It never exceeds the limit: what the network itself adds up to a multiple of the stride is its own to fill.
+        It never exceeds the limit: the network itself pads a limit that is not a multiple of the stride.
         """
         scale = min(self.limit_hw[0] / image_hw[0], self.limit_hw[1] / image_hw[1])
         needed = (max(1, -(-int(side * scale) // self.stride)) * self.stride for side in image_hw)
@@ -73,7 +73,7 @@ class Canvas:
         return height, width
 
     def __str__(self) -> str:
-        """Size and policy in words, by which a folder's results are told from those of other canvases."""
+        """Size and policy in words, which tell the results of a folder from those on another canvas."""
         return canvas_words(self.limit_hw, self.policy)
 
 
@@ -87,11 +87,11 @@ def canvas_limit(own_hw: tuple[int, int], image_size: int | tuple[int, int] | No
     """Height and width of the full canvas.
 
     Args:
-        own_hw: the detector's own.
-        image_size: what is asked for in its place, if anything: both, or the side of a square.
+        own_hw: height and width of the detector's own canvas.
+        image_size: height and width to use instead, or the side of a square; None takes the detector's own.
 
     Raises:
-        InputError: it is too small.
+        InputError: `image_size` is too small.
     """
     size = own_hw if image_size is None else image_size
     limit_hw = (size, size) if isinstance(size, int) else (size[0], size[1])

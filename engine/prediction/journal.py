@@ -1,7 +1,7 @@
-"""What a prediction folder holds already: which sources are finished, made with which settings, and what was found.
+"""What a prediction folder already holds: the finished sources, the settings, and what was found.
 
 finished.jsonl  a line for each finished source
-settings.json   what decides how the results look; a folder holds those of one kind
+settings.json   the settings that decide what the results are; a folder holds results of one kind of settings
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ Entry = TypeVar("Entry", bound=msgspec.Struct)
 
 
 class Finished(msgspec.Struct, frozen=True):
-    """What the journal says of a source, whatever the task.
+    """What the journal says of a source for every task.
 
     Attributes:
         source: absolute path.
-        stamp: bytes and time of change (ns), by which a changed file is told.
-        outputs: its files, relative to the folder.
+        stamp: size in bytes and time of change (ns), by which a changed file is recognised.
+        outputs: the files of its results, relative to the folder.
     """
 
     source: str
@@ -59,13 +59,13 @@ class Record:
 
 
 def stamp_of(path: Path) -> tuple[int, int]:
-    """Bytes and time of change (ns) of a file."""
+    """Size in bytes and time of change (ns) of a file."""
     status = path.stat()
     return status.st_size, status.st_mtime_ns
 
 
 def name_of_weights(weights: str | Path | None) -> str | None:
-    """How settings name weights: files by their content, published ones by their name."""
+    """The name of weights in settings: the hash of a file's content, or the name of published weights."""
     if weights is None or not Path(weights).is_file():
         return None if weights is None else str(weights)
     with Path(weights).open("rb") as file:
@@ -73,19 +73,20 @@ def name_of_weights(weights: str | Path | None) -> str | None:
 
 
 class Journal:
-    """The finished sources of a folder: a line each, added as it is finished.
+    """The finished sources of a folder: one line each, added when the source is finished.
 
-    Several processes may add at a time, and a line cut short by a crash only costs its source.
+    Several processes may add lines at a time. A line that is cut short by a crash only means that its source is done
+    again.
 
     Args:
-        folder: made if it is missing.
-        settings: plain values that decide how the results look.
+        folder: the output folder, which is made if it is missing.
+        settings: plain values that decide what the results are.
         outputs: files that will be written, relative to the folder.
-        overwrite: whether to start over where the settings are others, or files are in the way.
+        overwrite: whether to start over if the settings differ, or other files would be replaced.
 
     Raises:
-        InputError: the folder cannot be written, has results of other settings, or files that `predict` did not
-            write and would now.
+        InputError: the folder cannot be written, has results of other settings, or has files that `predict` did not
+            write and would now replace.
     """
 
     def __init__(
@@ -104,27 +105,27 @@ class Journal:
         foreign = [path for path in outputs if (self.folder / path).exists()]
         if foreign:
             msg = (
-                f"'{self.folder / foreign[0]}' would be replaced, and {len(foreign) - 1} more; they are none of "
-                "predict's in this folder. Give another --output, or --overwrite true."
+                f"'{self.folder / foreign[0]}' would be replaced, and {len(foreign) - 1} more files, which predict did "
+                "not write. Give another --output, or --overwrite true."
             )
             raise InputError(msg)
 
     def begin(self) -> None:
-        """Write the settings; one process does so, before any adds a line."""
+        """Write the settings; one process does this before any process adds a line."""
         if self._overwrite:
             self.manifest.path.unlink(missing_ok=True)
         write_json(self.folder / SETTINGS_NAME, self.settings)
         self.manifest.path.touch()
 
     def finished(self, sources: Mapping[Path, Iterable[Path]]) -> set[Path]:
-        """Those of the sources that need not be done again.
+        """The sources that need not be done again.
 
         Args:
-            sources: each with the files it is to leave, relative to the folder.
+            sources: each source with the files that it is to write, relative to the folder.
 
         Raises:
-            InputError: one would leave its files in the place of those of another source, such as `b/1.png` of those
-                of `a/1.png`.
+            InputError: the files of one source would replace those of another, such as those of `b/1.png` those of
+                `a/1.png`.
         """
         if self._overwrite:
             return set()
@@ -151,10 +152,10 @@ class Journal:
         self.manifest.add(record.entry())
 
     def entries(self, kind: type[Entry]) -> Iterator[Entry]:
-        """What is known of the finished sources, in the order of their paths, one in memory at a time.
+        """The entries of the finished sources, in the order of their paths, one in memory at a time.
 
         Args:
-            kind: the values that are asked for; sources without them are left out.
+            kind: the type of the wanted entries; sources that do not have its values are left out.
         """
         return converted(self.manifest.latest("source"), kind)
 
@@ -185,13 +186,13 @@ class Journal:
 
 
 def shown_path(source: str) -> str:
-    """How tables name a source: from the working folder on, where it lies below it."""
+    """The name of a source in tables: relative to the working folder if it lies below it."""
     path = Path(source)
     return (path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path).as_posix()
 
 
 def converted(entries: Iterable[Mapping[str, object]], kind: type[Entry]) -> Iterator[Entry]:
-    """Lines of a journal as typed values; those of another kind are left out."""
+    """Lines of a journal as typed values; lines of another kind are left out."""
     for entry in entries:
         try:
             yield msgspec.convert(entry, kind)

@@ -1,7 +1,7 @@
-"""What is done, a line of JSON each, in a file that is only ever added to.
+"""A file with one line of JSON for each finished piece of work. Lines are only added, never changed.
 
-A line is one write at the file's end, so that several processes of one machine may add at a time and a reader meets
-whole lines. File systems that machines share give no such promise: there one process adds for all.
+A line is one write at the end of the file, so that several processes of one machine may add lines at a time and a
+reader finds whole lines. File systems that machines share do not promise this: there one process adds for all.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from engine.errors import InputError
 
 
 class Manifest:
-    """A file of JSON objects. A line that a crash has cut short is no line, and costs only itself.
+    """A file of JSON objects, one a line. A line that a crash has cut short is ignored; all others are read.
 
     Args:
-        path: the file; it need not exist.
+        path: the file, which need not exist.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -28,12 +28,12 @@ class Manifest:
         """Add an entry at the end.
 
         Args:
-            entry: plain values; NaN is refused, as it is not JSON.
+            entry: plain values; NaN is refused, because it is not JSON.
 
         Raises:
             InputError: the file cannot be written, or the disk is full.
         """
-        # The line's end comes first: what a crash has cut short before is then a line of its own.
+        # The line break comes first: a line that a crash has cut short before then stays a line of its own.
         line = ("\n" + json.dumps(entry, allow_nan=False)).encode()
         try:
             descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
@@ -55,7 +55,7 @@ class Manifest:
     def latest(self, key: str) -> Iterator[dict[str, object]]:
         """The last entry of each value of `key`, in the order of the values; entries without it are left out.
 
-        Only the values and the places of their lines are held in memory.
+        Only these values and the places of their lines are held in memory.
         """
         places = {str(entry[key]): place for place, entry in self._lines() if key in entry}
         if not places:

@@ -14,7 +14,7 @@ Rgb = tuple[int, int, int]
 
 
 def class_color(class_id: int) -> Rgb:
-    """A colour of its own for each class: hues a golden angle apart, so that neighbours differ most."""
+    """The colour of a class. The hues of successive classes are a golden angle apart, so that they differ most."""
     red, green, blue = colorsys.hsv_to_rgb((0.07 + class_id * 0.618034) % 1.0, 0.75, 1.0)
     return round(255 * red), round(255 * green), round(255 * blue)
 
@@ -34,7 +34,7 @@ def draw_boxes(
         captions: N texts.
     """
     # torchvision's `draw_bounding_boxes` writes at one small size unless it is given a font file, always in black, and
-    # over what a low box shows; it needs torch besides.
+    # over the content of a low box; it also needs torch.
     picture = Image.fromarray(image)
     draw = ImageDraw.Draw(picture)
     side = max(picture.size)

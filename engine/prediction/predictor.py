@@ -1,7 +1,7 @@
-"""From images to answers: the one path of Python, the command line, videos and clusters of machines.
+"""From images to answers: the one path for Python, the command line, videos and clusters of machines.
 
-An image takes two steps. `Predictor.prepare` is what a loader's worker does to it, on the CPU and without the network;
-`Predictor.run` computes several prepared images and answers in pixels of the images as they were given.
+An image takes two steps. `Predictor.prepare` is done by a worker of the loader, on the CPU and without the network;
+`Predictor.run` computes several prepared images and gives answers in pixels of the original images.
 
     predictor = detection.load("best.ckpt")
     found = predictor.predict("street.jpg")
@@ -25,7 +25,7 @@ from engine.errors import InputError
 
 
 class PreparedImage(Protocol):
-    """What a worker made of an image: a named tuple with the image among its fields."""
+    """An image as a worker prepared it: a named tuple with the image among its fields."""
 
     @property
     def image(self) -> Tensor:
@@ -33,7 +33,7 @@ class PreparedImage(Protocol):
         ...
 
     def _replace(self, *, image: Tensor) -> Self:
-        """The same with another image."""
+        """A copy with another image."""
         ...
 
 
@@ -43,7 +43,7 @@ Answer = TypeVar("Answer")
 
 
 class Preparation(Protocol[Prepared_co]):
-    """The first step as plain values, which travel to the processes of a loader without the network."""
+    """The first step. It holds plain values, which are sent to the processes of a loader without the network."""
 
     def __call__(self, image: UInt8Array) -> Prepared_co:
         """Prepare an (H, W, 3) uint8 RGB image."""
@@ -60,7 +60,7 @@ class Folding(Protocol):
 
 
 def places_by_shape(samples: Sequence[PreparedImage]) -> list[list[int]]:
-    """Places of the samples whose images are of one shape, together."""
+    """The places of the samples, those with images of one shape together."""
     groups: dict[tuple[int, ...], list[int]] = {}
     for place, sample in enumerate(samples):
         groups.setdefault(tuple(sample.image.shape), []).append(place)
@@ -68,9 +68,9 @@ def places_by_shape(samples: Sequence[PreparedImage]) -> list[list[int]]:
 
 
 class Predictor(ABC, Generic[Prepared, Answer]):
-    """A network with all that prediction needs besides it; no module itself.
+    """A network with everything else that prediction needs; it is not a module itself.
 
-    A task's predictor holds its settings, says how one image is prepared, and computes images of one shape.
+    The predictor of a task holds its settings, says how one image is prepared, and computes images of one shape.
 
     Args:
         network: the network.
@@ -84,7 +84,7 @@ class Predictor(ABC, Generic[Prepared, Answer]):
     @property
     @abstractmethod
     def prepare(self) -> Preparation[Prepared]:
-        """What is done to each image before it is computed; it does not hold the network."""
+        """The preparation of each image before the network; it does not hold the network."""
 
     @abstractmethod
     def compute(self, images: Tensor, samples: Sequence[Prepared]) -> list[Answer]:
@@ -92,16 +92,16 @@ class Predictor(ABC, Generic[Prepared, Answer]):
 
         Args:
             images: (B, 3, H, W) uint8 RGB on the network's device.
-            samples: what the images were made of.
+            samples: the prepared images that `images` was made of.
         """
 
     def original(self, sample: Prepared) -> UInt8Array | None:
-        """(H, W, 3) pixels of the image as it was given, where the sample still holds them."""
+        """The (H, W, 3) pixels of the original image if the sample still holds them, else None."""
         return None
 
     @property
     def device(self) -> torch.device:
-        """Where the network computes."""
+        """The device that the network is on."""
         return next(self.network.parameters()).device
 
     def to(self, device: str | torch.device) -> Self:
@@ -110,7 +110,7 @@ class Predictor(ABC, Generic[Prepared, Answer]):
         return self
 
     def folded(self) -> Self:
-        """The same with a copy of the network that is folded for prediction; this one keeps its own."""
+        """A copy of this predictor with a network that is folded for prediction; this predictor does not change."""
         other = copy.copy(self)
         other.network = copy.deepcopy(self.network)
         if isinstance(other.network, Folding):
@@ -122,12 +122,12 @@ class Predictor(ABC, Generic[Prepared, Answer]):
         """The answers for prepared images in their order; images of one shape are computed together.
 
         Args:
-            samples: as `prepare` made them; the network is in eval mode.
+            samples: images that `prepare` made; the network must be in eval mode.
         """
         answers: dict[int, Answer] = {}
         for places in places_by_shape(samples):
             members = [samples[place] for place in places]
-            # A view: channels lie last in memory, as decoded, and as the convolutions want them.
+            # A view: channels lie last in memory, as they were decoded, and as the convolutions want them.
             images = torch.stack([sample.image for sample in members]).permute(0, 3, 1, 2)
             answers |= zip(places, self.compute(images.to(self.device), members), strict=True)
         return [answers[place] for place in range(len(samples))]
@@ -136,7 +136,7 @@ class Predictor(ABC, Generic[Prepared, Answer]):
         """The answer for one image: a path or an (H, W, 3) uint8 RGB array.
 
         Raises:
-            InputError: the image is missing or cannot be read, or is no (H, W, 3) uint8 array.
+            InputError: the image is missing or cannot be read, or is not an (H, W, 3) uint8 array.
         """
         return self.predict_many([image])[0]
 
@@ -148,8 +148,8 @@ class Predictor(ABC, Generic[Prepared, Answer]):
             batch_size: images that are read, prepared and computed at a time.
 
         Raises:
-            InputError: an image is missing or cannot be read, or is no (H, W, 3) uint8 array; or `batch_size` is out
-                of range.
+            InputError: an image is missing or cannot be read, or is not an (H, W, 3) uint8 array; or `batch_size` is
+                out of range.
         """
         if isinstance(images, str | Path | np.ndarray):
             msg = "predict_many takes a list of images; give [image], or call predict for one"

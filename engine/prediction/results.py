@@ -1,8 +1,8 @@
-"""The folder that predictions go to: files of each source, what is finished, and at the end the tables of all.
+"""The folder of predictions: the files of each source, the journal, and at the end the tables of all sources.
 
-TREE/1.png  TREE/1_overlay.jpg   of each source what its task writes, in the tree that the sources lie in
-detections.json  areas.csv       the task's tables of all sources
-finished.jsonl  settings.json    what is finished, from which the work goes on after an interruption
+TREE/1.png  TREE/1_overlay.jpg   the files that the task writes for each source, in the folder tree of the sources
+detections.json  areas.csv       the tables of the task over all sources
+finished.jsonl  settings.json    the finished sources, so that an interrupted work can go on
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Values = dict[str, object]
 
 
 class Results(Outputs, Protocol[Answer_contra]):
-    """What a task leaves in the folder; plain values, which travel to other machines."""
+    """What a task writes to the folder. It holds plain values, which can be sent to other machines."""
 
     @property
     def tables(self) -> list[str]:
@@ -30,12 +30,12 @@ class Results(Outputs, Protocol[Answer_contra]):
         ...
 
     def write(self, image: Source, paths: Sequence[Path], answer: Answer_contra) -> Values:
-        """Write the files of one image; returns the plain values that the journal is to say of it.
+        """Write the files of one image and return the plain values for the journal.
 
         Args:
             image: its pixels, or its path.
-            paths: its files, as `outputs` says.
-            answer: what was found in it.
+            paths: the files to write, as `outputs` names them.
+            answer: what was found in the image.
 
         Raises:
             InputError: a file cannot be written, or the image cannot be read.
@@ -43,21 +43,21 @@ class Results(Outputs, Protocol[Answer_contra]):
         ...
 
     def stream(self, predictor: object, file: SourceFile, paths: Sequence[Path], *, progress: bool) -> Values:
-        """As `write`, for a source of another kind than an image: it is read, computed and written in passing.
+        """As `write`, for a source that is no image: it is read, computed and written piece by piece.
 
-        A task all of whose sources are images has no need of it.
+        A task whose sources are all images does not need it.
 
         Args:
-            predictor: the task's.
+            predictor: the predictor of the task.
             file: the source.
-            paths: its files.
+            paths: the files to write.
             progress: whether to show a progress bar of its own.
         """
         msg = f"{type(self).__name__} does not write a {file.kind}"
         raise TypeError(msg)
 
     def write_tables(self, journal: Journal) -> None:
-        """Write the tables of all finished sources, those of earlier runs too, with one in memory at a time."""
+        """Write the tables of all finished sources, including earlier runs, with one source in memory at a time."""
         ...
 
 
@@ -65,11 +65,11 @@ class ResultFolder(Generic[Answer]):
     """The output folder, its sources, and which of them are left to be done.
 
     Args:
-        output: folder; made if it is missing.
-        sources: what is asked for.
-        results: what the task leaves.
-        settings: plain values that decide how the results look.
-        overwrite: whether to start over where the settings are others, or files are in the way.
+        output: the folder, which is made if it is missing.
+        sources: the sources that are asked for.
+        results: what the task writes.
+        settings: plain values that decide what the results are.
+        overwrite: whether to start over if the settings differ, or other files would be replaced.
 
     Raises:
         InputError: the folder cannot be written, has results of other settings, or files that would be replaced.
@@ -101,16 +101,16 @@ class ResultFolder(Generic[Answer]):
         return self.journal.folder
 
     def begin(self) -> None:
-        """Write the settings; one process does so, before any adds a source."""
+        """Write the settings; one process does this before any process adds a source."""
         self.journal.begin()
 
     def write(self, index: int, image: Source, answer: Answer) -> None:
-        """Write the files of an image, and note it as finished."""
+        """Write the files of an image, and record it as finished."""
         file, outputs = self.sources[index], self.outputs[index]
         self.journal.add(write_source(self.path, file, outputs, self.results, image, answer))
 
     def stream(self, index: int, predictor: object, *, progress: bool) -> None:
-        """Compute and write a source of another kind than an image, and note it as finished."""
+        """Compute and write a source that is no image, and record it as finished."""
         file, outputs = self.sources[index], self.outputs[index]
         stamp = stamp_of(file.path)
         paths = [self.path / output for output in outputs]
@@ -118,7 +118,7 @@ class ResultFolder(Generic[Answer]):
         self.journal.add(_record(file, stamp, outputs, values))
 
     def write_tables(self) -> None:
-        """Write the tables of all finished sources, those of earlier runs too."""
+        """Write the tables of all finished sources, including those of earlier runs."""
         self.results.write_tables(self.journal)
 
     @property
@@ -128,7 +128,7 @@ class ResultFolder(Generic[Answer]):
 
     @property
     def has_tables(self) -> bool:
-        """Whether all tables are there, and none is older than what was finished last."""
+        """Whether all tables exist, and none is older than the source that was finished last."""
         written = [path.stat().st_mtime_ns if path.exists() else 0 for path in self.tables]
         journal = self.journal.manifest.path
         return not written or (journal.exists() and min(written) >= journal.stat().st_mtime_ns)
@@ -137,14 +137,14 @@ class ResultFolder(Generic[Answer]):
 def write_source(
     folder: Path, file: SourceFile, outputs: Sequence[Path], results: Results[Answer], image: Source, answer: Answer
 ) -> Record:
-    """Write the files of one image; returns what the journal is to say of it.
+    """Write the files of one image and return its record for the journal.
 
     Args:
         folder: the output folder.
-        file: the image's.
-        outputs: its files, relative to the folder.
-        results: what the task leaves.
-        image: its pixels, or its path.
+        file: the source.
+        outputs: the files to write, relative to the folder.
+        results: what the task writes.
+        image: the pixels of the image, or its path.
         answer: what was found in it.
 
     Raises:

@@ -12,7 +12,7 @@ from engine.data.images import IMAGE_SUFFIXES, find_files
 from engine.errors import InputError
 from engine.prediction.journal import JOURNAL_NAME
 
-IMAGE = "image"  # read whole by a loader's worker; what is of another kind the task reads itself
+IMAGE = "image"  # read whole by a worker of the loader; the task itself reads sources of other kinds
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,8 @@ class SourceFile:
     """One file to predict.
 
     Attributes:
-        path: where it lies.
-        kind: how it is read: `image`, or another kind of the task's.
+        path: its path.
+        kind: the way it is read: `image`, or another kind that the task knows.
     """
 
     path: Path
@@ -30,14 +30,14 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class SourceKinds:
-    """The files that a task takes.
+    """The kinds of files that a task takes.
 
     Attributes:
-        suffixes: of the files that folders are searched for, in lower case with the dot.
-        kind_of: tells a file's kind.
-        what: how a message calls a file.
-        listed: how it lists the suffixes.
-        options: how it says what to give.
+        suffixes: suffixes of the files that folders are searched for, in lower case with the dot.
+        kind_of: returns the kind of a file.
+        what: the kind of file, as a message names it.
+        listed: the suffixes, as a message lists them.
+        options: the sources that may be given, as a message lists them.
     """
 
     suffixes: frozenset[str] = IMAGE_SUFFIXES
@@ -51,15 +51,15 @@ IMAGES = SourceKinds()
 
 
 class Outputs(Protocol):
-    """Which files a source leaves."""
+    """The files that are written for a source."""
 
     def outputs(self, file: SourceFile, name: Path, *, every: bool = False) -> list[Path]:
         """Paths relative to the output folder.
 
         Args:
             file: the source.
-            name: of its results, without a suffix.
-            every: all that any settings ask for, by which names are chosen that never clash.
+            name: the name of its results, without a suffix.
+            every: whether to list the files of all possible settings, so that names are chosen that never clash.
         """
         ...
 
@@ -67,11 +67,11 @@ class Outputs(Protocol):
 def find_sources(source: str | Path | Sequence[str | Path], kinds: SourceKinds = IMAGES) -> list[SourceFile]:
     """The files that a path, a folder, a glob pattern or a list of these names, each once.
 
-    Folders are searched to any depth, hidden entries and folders that `predict` wrote apart; folders and patterns
-    give their files in sorted order. A file named outright is taken whatever its suffix.
+    Folders are searched to any depth, without hidden entries and folders that `predict` wrote; folders and patterns
+    give their files in sorted order. A file that is named itself is taken with any suffix.
 
     Raises:
-        InputError: a path does not exist, a folder holds no such file, or a pattern matches none.
+        InputError: a path does not exist, a folder holds no such file, or a pattern matches no such file.
     """
     found = find_files(source, kinds.suffixes, kinds.what, kinds.listed, lambda path: (path / JOURNAL_NAME).exists())
     paths: dict[str, Path] = {}
@@ -81,8 +81,8 @@ def find_sources(source: str | Path | Sequence[str | Path], kinds: SourceKinds =
 
 
 def output_names(sources: Sequence[SourceFile], results: Outputs) -> list[Path]:
-    """Where the results of each source go: the sources' own tree, without suffixes; none clashes with another."""
-    # Not Path.absolute, which keeps the ".." of "../photos" and with it would lead out of the output folder.
+    """The name of each source's results: its path in the tree of sources, without the suffix; no two names clash."""
+    # Not Path.absolute, which keeps the ".." of "../photos" and would lead out of the output folder.
     places = [Path(os.path.abspath(source.path)) for source in sources]
     common = Path(os.path.commonpath([place.parent for place in places])) if places else Path()
     names: list[Path] = []
@@ -99,10 +99,10 @@ def output_names(sources: Sequence[SourceFile], results: Outputs) -> list[Path]:
 
 
 def refuse_overwriting(folder: Path, outputs: Sequence[Sequence[Path]], sources: Sequence[SourceFile]) -> None:
-    """Raise unless every result goes where no source lies.
+    """Do nothing if no result would be written over a source.
 
     Raises:
-        InputError: a result would take the place of a source.
+        InputError: a result would replace a source.
     """
     originals = {source.path.resolve() for source in sources}
     for path in (folder / path for paths in outputs for path in paths):

@@ -21,14 +21,14 @@ _NOTHING = torch.empty(0)
 class PredictionBatch(Generic[Prepared]):
     """Sources of one step.
 
-    No tuple and no dataclass: Lightning would look into these and move images to the device one by one; the predictor
-    moves them stacked. From a worker it travels with the images of one shape in one tensor, as each tensor keeps a
-    file open.
+    It is no tuple and no dataclass: Lightning would look into these and move the images to the device one by one; the
+    predictor moves them stacked. A worker sends it with the images of one shape in one tensor, because each tensor
+    keeps a file open.
 
     Args:
         indices: places of the images in the list of sources.
-        samples: the images, prepared; of any shapes.
-        unread: places of what is no image, which the task reads as it computes it.
+        samples: the prepared images, of any shapes.
+        unread: places of the sources that are no images; the task reads them while it computes them.
     """
 
     def __init__(self, indices: list[int], samples: list[Prepared], unread: list[int]) -> None:
@@ -46,7 +46,7 @@ class PredictionBatch(Generic[Prepared]):
 def _unpacked(
     indices: list[int], bare: list[Prepared], unread: list[int], groups: list[list[int]], stacks: list[Tensor]
 ) -> PredictionBatch[Prepared]:
-    """The batch that travelled."""
+    """The batch that a worker sent."""
     samples = list(bare)
     for places, stack in zip(groups, stacks, strict=True):
         for place, image in zip(places, stack, strict=True):
@@ -55,12 +55,12 @@ def _unpacked(
 
 
 class SourceImages(Dataset[tuple[int, Prepared | None]]):
-    """Sources that are left, by their places in the whole list; of what is no image only the place.
+    """The sources that are left, by their places in the whole list; a source that is no image gives only its place.
 
     Args:
         sources: all sources.
         left: places of those that are left.
-        prepare: what is done to each image.
+        prepare: the preparation of each image.
     """
 
     def __init__(self, sources: Sequence[SourceFile], left: Sequence[int], prepare: Preparation[Prepared]) -> None:
@@ -84,7 +84,7 @@ class SourceImages(Dataset[tuple[int, Prepared | None]]):
 
 
 def collate_sources(samples: Sequence[tuple[int, Prepared | None]]) -> PredictionBatch[Prepared]:
-    """Samples as they are, in lists."""
+    """Collect samples in lists, without stacking them."""
     read = [(index, sample) for index, sample in samples if sample is not None]
     unread = [index for index, sample in samples if sample is None]
     return PredictionBatch([index for index, _ in read], [sample for _, sample in read], unread)
@@ -95,13 +95,13 @@ class PredictingModule(LightningModule):
 
     Attributes:
         predictor: set while a `predict` runs; its network is no part of the module's own weights.
-        restores: whether the weights of a checkpoint will take the place of whatever the network begins with.
+        restores: whether the weights of a checkpoint will replace those that the network begins with.
     """
 
     predictor: Predictor[Any, Any] | None = None
     restores: bool = False
 
     def predict_step(self, batch: PredictionBatch[Any], batch_idx: int) -> list[object]:
-        """The answers for a batch's images, in pixels of the originals."""
+        """The answers for the images of a batch, in pixels of the original images."""
         assert self.predictor is not None
         return self.predictor.run(batch.samples)

@@ -1,4 +1,4 @@
-"""Lightning's trainer, whose `predict` streams from a predictor to a folder. A task's subclass names its options."""
+"""Lightning's trainer with a `predict` that streams from a predictor to a folder. Each task's subclass has options."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Module = TypeVar("Module", bound=PredictingModule)
 
 @dataclass(frozen=True)
 class Work(Checked):
-    """What is asked of every task's `predict`.
+    """The options of `predict` that all tasks share.
 
     Attributes:
         source: file, folder or glob, or a list of them.
@@ -35,7 +35,7 @@ class Work(Checked):
         kinds: the files that the task takes.
 
     Raises:
-        InputError: there is no source, or a number is out of range.
+        InputError: no source is given, or a number is out of range.
     """
 
     source: str | list[str] | None
@@ -52,24 +52,24 @@ class Work(Checked):
             raise InputError(msg)
 
     def sources(self) -> list[SourceFile]:
-        """The files that are named.
+        """The files that `source` names.
 
         Raises:
-            InputError: a path does not exist, a folder holds no such file, or a pattern matches none.
+            InputError: a path does not exist, a folder holds no such file, or a pattern matches no such file.
         """
         assert self.source is not None
         return find_sources(self.source, self.kinds)
 
 
 def asked(model: LightningModule | None, kind: type[Module], ckpt_path: str | None) -> Module:
-    """The task that is to predict, told whether a checkpoint's weights will take the place of its own."""
+    """The task that is to predict; it is told whether the weights of a checkpoint will replace its own."""
     assert isinstance(model, kind)
     model.restores = ckpt_path is not None
     return model
 
 
 class PredictionTrainer(Trainer):
-    """Lightning's trainer with the one loop that all tasks predict in."""
+    """Lightning's trainer with the one prediction loop of all tasks."""
 
     def stream(
         self,
@@ -81,16 +81,16 @@ class PredictionTrainer(Trainer):
         results: Results[Answer],
         settings: Mapping[str, object],
     ) -> ResultFolder[Answer]:
-        """Do what is left of the sources, and write the tables of all; returns the folder.
+        """Predict the sources that are left, write the tables of all sources, and return the folder.
 
         Args:
             task: the Lightning module whose network the predictor has.
             ckpt_path: checkpoint whose weights are taken.
-            work: what is asked of any task.
+            work: the options that all tasks share.
             sources: the files.
-            predictor: how they are computed.
+            predictor: the predictor that computes them.
             results: what is written.
-            settings: plain values that decide how the results look; a folder holds those of one kind.
+            settings: plain values that decide what the results are; a folder holds results of one kind of settings.
 
         Raises:
             InputError: the folder has results of other settings or files that would be replaced, or an image cannot be
@@ -125,6 +125,6 @@ class PredictionTrainer(Trainer):
         try:
             super().predict(task, dataloaders=loader, ckpt_path=ckpt_path, return_predictions=False)
         finally:
-            # Else the next call's results would be written over this one's.
+            # Otherwise the results of the next call would be written over those of this one.
             callbacks.remove(writer)
             task.predictor, task.restores = None, False  # the weights may change

@@ -1,4 +1,4 @@
-"""The Lightning callback that writes what `predict` finds: see `engine.prediction.results`."""
+"""The Lightning callback that writes the results of `predict`: see `engine.prediction.results`."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from engine.prediction.streaming import PredictingModule, PredictionBatch
 
 
 class PredictionWriter(BasePredictionWriter, Generic[Prepared, Answer]):
-    """Writes each source's files as they come, and the tables at the end or when something stops the work.
+    """Writes the files of each source as results come, and the tables at the end or when something stops the work.
 
-    It also hands the predictor to the module: once the weights are there, with a copy of the network that is folded.
+    It also gives the predictor to the module: once the weights are loaded, with a folded copy of the network.
 
     Args:
-        folder: the output folder and what is left to be done.
-        predictor: with the module's network.
-        progress: whether what is no image shows a progress bar of its own.
+        folder: the output folder and the sources that are left.
+        predictor: the predictor with the network of the module.
+        progress: whether a source that is no image shows a progress bar of its own.
     """
 
     def __init__(
@@ -52,13 +52,13 @@ class PredictionWriter(BasePredictionWriter, Generic[Prepared, Answer]):
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
-        """Write the images of a batch; compute and write what is no image."""
+        """Write the results of a batch's images; compute and write the sources that are no images."""
         for index, sample, answer in zip(batch.indices, batch.samples, prediction, strict=True):
             pixels = self.predictor.original(sample)
             self.folder.write(index, self.folder.sources[index].path if pixels is None else pixels, answer)
             self.done += 1
         for index in batch.unread:
-            # What Lightning computes a step in: mixed precision, if it was asked for.
+            # The context in which Lightning computes a step: mixed precision, if it was asked for.
             with trainer.precision_plugin.predict_step_context():
                 self.folder.stream(index, self.predictor, progress=self.progress)
             self.done += 1
@@ -70,6 +70,6 @@ class PredictionWriter(BasePredictionWriter, Generic[Prepared, Answer]):
             self.folder.write_tables()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Write the tables of what is finished."""
+        """Write the tables of the finished sources."""
         if self.done and is_main():
             self.folder.write_tables()

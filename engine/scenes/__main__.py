@@ -9,7 +9,7 @@ from engine.cli.commands import parse_function, program, run_command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write generated scenes; returns the exit code: 0, or 2 for a mistake in what was given."""
+    """Write generated scenes; returns the exit code: 0, or 2 for a mistake in the arguments."""
     return run_command(lambda: _run(argv))
 
 

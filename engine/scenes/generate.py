@@ -34,14 +34,14 @@ from engine.scenes.write import ImageEntry, Scene, coco_annotations, coco_file, 
 
 __all__ = ["DEFAULT_CLASSES", "Scene", "SceneSet", "render_scene", "write_scenes"]
 
-# Poles are left out: a box of one to fifteen has no anchor, and a demo would only measure that.
+# Poles are left out: no anchor fits a box of one to fifteen, and a demo would only measure that.
 DEFAULT_CLASSES = (*INSTANCE_LABELS, "traffic light", "traffic sign")
 MIN_SIDE = 64
 _MAX_SIDE = 8192
 _GENERATOR = 1  # raise it when the same seed gives other scenes
-# Invented names, as no real place is shown; as in Cityscapes, no city is in two splits.
+# The names are invented, as no real place is shown; as in Cityscapes, no city is in two splits.
 _CITIES = {"train": ("aldenmark", "birkenau", "cranhofen"), "val": ("dornfurt", "eschwyl"), "test": ("falkenroda",)}
-_SCENES_PER_PROCESS = 24  # fewer are drawn sooner than another process starts
+_SCENES_PER_PROCESS = 24  # fewer scenes are drawn in less time than another process needs to start
 
 
 class Manifest(TypedDict):
@@ -60,10 +60,10 @@ class SceneSet:
         counts: scenes by split.
         size_hw: height and width in pixels.
         seed: any whole number from 0.
-        classes: Cityscapes names of what the COCO files annotate.
+        classes: Cityscapes names of the classes that the COCO files annotate.
 
     Raises:
-        InputError: a split or class is unknown, a count or the seed is negative, nothing is asked for, or the
+        InputError: a split or class is unknown, a count or the seed is negative, no scene is asked for, or the
             size is out of bounds.
     """
 
@@ -103,7 +103,7 @@ class SceneSet:
         return {"generator": _GENERATOR, "settings": settings, "complete": complete}
 
     def scene_seed(self, split: str, index: int) -> int:
-        """Seed of one scene: of no other scene, split or set, and the same however many scenes are written."""
+        """Seed of one scene: no other scene, split or set has it, and it does not depend on the number of scenes."""
         key = (list(_CITIES).index(split), index)
         return int(np.random.SeedSequence(self.seed, spawn_key=key).generate_state(1, np.uint64)[0])
 
@@ -156,18 +156,18 @@ def write_scenes(
     classes: Sequence[str] = DEFAULT_CLASSES,
     workers: int | None = None,
 ) -> bool:
-    """Write a set of scenes in Cityscapes and COCO form, unless the same set is there already.
+    """Write a set of scenes in Cityscapes and COCO form, unless the same set exists already.
 
     The files are the same for any number of workers. Workers are fresh processes: a script that asks for more
     than one must call this below `if __name__ == "__main__":`.
 
     Args:
         root: folder of the set; created if missing.
-        counts: scenes by split (`train`, `val`, `test`); without it 300 to train and 60 to validate.
+        counts: scenes by split (`train`, `val`, `test`); by default 300 to train and 60 to validate.
         size_hw: height and width in pixels.
         seed: any whole number from 0.
-        classes: Cityscapes names of what the COCO files annotate.
-        workers: processes that draw; without it as many as there are free cores and the work is worth.
+        classes: Cityscapes names of the classes that the COCO files annotate.
+        workers: processes that draw; by default one for each free core, if there is enough work.
 
     Returns:
         Whether scenes were written; False if the set was complete already.
@@ -198,7 +198,7 @@ def _is_written(scene_set: SceneSet, folder: Path) -> bool:
     """Whether the folder holds exactly this set, complete.
 
     Raises:
-        InputError: it holds scenes of other settings, or data that are not generated scenes.
+        InputError: the folder holds scenes of other settings, or data that are not generated scenes.
     """
     manifest = folder / "scenes.json"
     if not manifest.exists():
@@ -268,8 +268,8 @@ def generate(
         height: height of the pictures in pixels.
         width: width of the pictures in pixels.
         seed: any whole number from 0.
-        classes: Cityscapes names of what the COCO files annotate; without it all but poles.
-        workers: processes that draw; without it as many as there are free cores.
+        classes: Cityscapes names of the classes that the COCO files annotate; by default all except poles.
+        workers: processes that draw; by default one for each free core.
 
     Raises:
         InputError: as `write_scenes`.

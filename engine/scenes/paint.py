@@ -1,4 +1,4 @@
-"""The picture of a street: its things inside the pixels of their ground truth, then light, weather and lens."""
+"""The picture of a street: its objects inside the pixels of their ground truth, then light, weather and lens."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class Look:
         sky_low: colour of the sky at the horizon and of the haze.
         clear: metres after which haze has taken about two thirds of a colour.
         exposure: common factor of brightness.
-        gamma: exponent that brightens (< 1) or darkens the middle tones.
-        contrast: factor about a dark middle grey.
+        gamma: exponent that makes the middle tones brighter (< 1) or darker.
+        contrast: factor of the distance from a dark middle grey.
         cast: factor of each channel.
         sun: from which side objects are lit, -1 left to 1 right.
         shadow: strength of the shadows on the ground.
@@ -57,7 +57,7 @@ class Look:
 
     @classmethod
     def draw(cls, rng: Random) -> Look:
-        """Sun, cloud, haze or dusk at random."""
+        """Choose sun, cloud, haze or dusk at random."""
         kind = rng.choices(("sun", "cloud", "haze", "dusk"), (4, 4, 1.5, 2))[0]
         skies: dict[str, tuple[Colour, Colour]] = {
             "sun": ((88, 140, 206), (196, 214, 230)),
@@ -86,7 +86,7 @@ class Look:
 def picture(
     things: list[Traced], numbers: NDArray[np.uint8], camera: Camera, look: Look, seed: int
 ) -> NDArray[np.uint8]:
-    """Paint the things inside their own pixels, then texture, shadow, haze, lens, light and noise: (H, W, 3) RGB."""
+    """Paint the objects inside their own pixels, then texture, shadow, haze, lens, light and noise: (H, W, 3) RGB."""
     canvas = _sky(camera, look)
     glow = np.zeros((camera.size_hw[0] // 4 + 1, camera.size_hw[1] // 4 + 1, 3), np.uint8)
     for number, thing in enumerate(things, start=1):
@@ -140,7 +140,7 @@ def _paint(
                 cv2.circle(glow, (int(x + x0 / 4), int(y + y0 / 4)), max(1, round(thing.scale / 16)), part.colour, -1)
     if thing.placed.facade is not None:
         _windows(layer, own >= number, thing.placed.facade, thing.box, camera)
-    # Also under later things, as those may be seen through; never on what earlier outlines own.
+    # Also under later objects, as those may be transparent; never on pixels of earlier outlines.
     cv2.copyTo(layer, (own >= number).view(np.uint8), target)
 
 
@@ -151,7 +151,7 @@ def _windows(
     box: tuple[int, int, int, int],
     camera: Camera,
 ) -> None:
-    """Windows and shop front of a house, in true perspective on the wall along the street and flat on the other."""
+    """Windows and shop front of a house, in perspective on the wall along the street and flat on the other wall."""
     x0, y0, x1, y1 = box
     columns = np.arange(x0, x1, dtype=np.float32) + 0.5
     near_scale = camera.focal / max(facade.near, 0.5)
@@ -183,7 +183,7 @@ def _windows(
 def _surface(
     things: list[Traced], numbers: NDArray[np.uint8], look: Look, noise: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Brightness by pixel: grain, leaves and blotches of the material, and light falling from above and one side."""
+    """Brightness of each pixel: grain, leaves and blotches of the material, and light from above and one side."""
     height, width = numbers.shape
     cell = max(1.0, height / 320)
     grain, leaves, blotches = (_enlarged(noise, size) for size in (cell, cell * 4, height / 6))
@@ -193,7 +193,7 @@ def _surface(
         x0, y0, x1, y1 = thing.box
         down = across = 0.0
         if thing.placed.label in COUNTABLE_LABELS or thing.placed.label == "vegetation":
-            # Rounded things: up to a tenth brighter at the top and on the side of the sun.
+            # Rounded objects: up to a tenth brighter at the top and on the side of the sun.
             down, across = -0.22 / (y1 - y0), 0.2 * look.sun / (x1 - x0)
         table[3:, number] = (down, across, 1 - down * (y0 + y1) / 2 - across * (x0 + x1) / 2)
     rows, columns = np.arange(height, dtype=np.float32)[:, None], np.arange(width, dtype=np.float32)
@@ -219,7 +219,7 @@ def _enlarged(noise: NDArray[np.float32], cell: float) -> NDArray[np.float32]:
 
 
 def _shadows(things: list[Traced], numbers: NDArray[np.uint8], camera: Camera, look: Look) -> NDArray[np.float32]:
-    """Darkening of the ground under and beside the things that stand on it."""
+    """Darkening of the ground under and beside the objects that stand on it."""
     height, width = numbers.shape
     dark = np.zeros((height // 2 + 1, width // 2 + 1), np.uint8)
     for thing in things:
@@ -239,7 +239,7 @@ def _shadows(things: list[Traced], numbers: NDArray[np.uint8], camera: Camera, l
 
 
 def _haze(things: list[Traced], numbers: NDArray[np.uint8], camera: Camera, look: Look) -> NDArray[np.float32]:
-    """Share of the haze's colour by pixel: by the distance of the thing, or on the ground by that of the row."""
+    """Share of the haze's colour in each pixel: by the distance of the object, or on the ground by that of the row."""
     flat = look_up([0, *(thing.placed.flat for thing in things)], numbers, np.uint8)
     share = look_up([0.0, *(1 - math.exp(-thing.placed.z / look.clear) for thing in things)], numbers)
     below = np.maximum(np.arange(camera.size_hw[0]) + 0.5 - camera.horizon, 0.5)

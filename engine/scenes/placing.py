@@ -54,7 +54,7 @@ def lay_out(rng: Random, size_hw: tuple[int, int], *, dusk: bool) -> tuple[Camer
 
 
 def _painting_order(things: list[Placed]) -> list[Placed]:
-    """What hides comes after what it hides; by distance alone, one would stand on the tram that one walks behind."""
+    """Put each object after those that it hides; sorted by distance alone, a person behind a tram could cover it."""
     things = sorted(things, key=lambda thing: -thing.z)
     ordered: list[Placed] = []
     visited = [False] * len(things)

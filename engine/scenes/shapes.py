@@ -39,7 +39,7 @@ class Part(NamedTuple):
 
 
 def tint(rng: Random, colour: Colour, spread: float = 14.0) -> Colour:
-    """A colour near the given one: a common change of brightness and a smaller one for each channel."""
+    """A colour near the given one: all channels change by one random amount, and each by a small one of its own."""
     shift = rng.gauss(0.0, spread)
     red, green, blue = (min(255.0, max(0.0, c + shift + rng.gauss(0.0, spread / 5))) for c in colour)
     return red, green, blue
@@ -133,7 +133,7 @@ def crowd(rng: Random, count: int) -> list[Part]:
 
 
 def bicycle(rng: Random, *, side_view: bool) -> list[Part]:
-    """A bicycle; between its spokes and tubes the street behind it is seen, though it belongs to the outline."""
+    """A bicycle; between its spokes and tubes the street behind it is visible, but that area belongs to the outline."""
     frame = any_colour(rng, 30, 200)
     if not side_view:
         bar = [(-0.28, 1.05, 0.0), (-0.1, 1.12, 0.0), (0.1, 1.12, 0.0), (0.28, 1.05, 0.0)]

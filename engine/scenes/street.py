@@ -1,4 +1,4 @@
-"""A generated street as a place: camera, ground, what closes the view, and the houses, all in metres.
+"""A generated street as a place: camera, ground, the end of the view, and the houses, all in metres.
 
 The camera looks along z from height `Camera.height` above the origin; x is to its right, y up, the ground is y = 0.
 """
@@ -59,7 +59,7 @@ class Facade:
 
 @dataclass(frozen=True)
 class Placed:
-    """A thing in its place; things of a street are listed in painting order.
+    """An object in its place; the objects of a street are listed in painting order.
 
     Attributes:
         label: its Cityscapes name.
@@ -67,10 +67,10 @@ class Placed:
         x: metres to the right of the camera.
         z: metres ahead.
         yaw: turn about the vertical in radians; 0 looks away from the camera.
-        group: whether it is several things of one class that cannot be told apart.
+        group: whether it is several objects of one class that cannot be told apart.
         facade: its windows, for a house.
         flat: whether it lies on the ground, so that its distance changes from row to row.
-        footprint: half the extent in x and z of what it covers of the ground, in metres; 0 casts no shadow.
+        footprint: half the extent in x and z of the ground that it covers, in metres; 0 casts no shadow.
     """
 
     label: str
@@ -109,12 +109,12 @@ class Street:
         return self.right + share * self.walks[1] if side > 0 else self.left - share * self.walks[0]
 
     def distance(self, near: float, far: float) -> float:
-        """A random distance, as many things per octave near by as far off."""
+        """A random distance, with equally many objects in every octave, near or far."""
         low = max(near, self.camera.nearest * 1.05)
         return low * math.pow(max(far, low * 1.5) / low, self.rng.random())
 
     def take(self, x: float, z: float, half_x: float, half_z: float) -> bool:
-        """Claim a rectangle of the ground if it is free and in sight."""
+        """Take a rectangle of the ground if it is free and in view."""
         column = self.camera.column(x, z)
         margin = 0.06 * self.camera.size_hw[1]
         if not -margin < column < self.camera.size_hw[1] + margin:

@@ -1,8 +1,8 @@
-"""The ground truth of a laid-out street: one outline per thing, painted in order.
+"""The ground truth of a laid-out street: one outline per object, painted in order.
 
-The outlines are the truth: they are traced once from a thing's parts, rasterised by Pillow in painting order (as the
-tools of Cityscapes do with its polygon files), and the picture of a thing is cut to the pixels that carry its number.
-What is seen of a thing and what is annotated of it are therefore the same pixels.
+The outlines are the truth: they are traced once from an object's parts, rasterised by Pillow in painting order (as the
+tools of Cityscapes do with its polygon files), and the picture of an object is cut to the pixels with its number.
+The visible pixels of an object and its annotated pixels are therefore the same.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ LABEL_IDS: dict[str, int] = {
 # The classes whose instances Cityscapes tells apart.
 INSTANCE_LABELS = ("person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle")
 COUNTABLE_LABELS = (*INSTANCE_LABELS, "pole", "traffic light", "traffic sign")
-# A countable thing of which fewer pixels, or a smaller share, can be seen is taken out of the scene altogether.
+# A countable object with fewer visible pixels, or a smaller visible share, is taken out of the scene completely.
 MIN_VISIBLE_PIXELS = 20
 MIN_VISIBLE_SHARE = 0.12
 
-SHIFT = 4  # bits of sub-pixel accuracy that OpenCV's drawing takes
+SHIFT = 4  # bits of sub-pixel accuracy in OpenCV's drawing
 _REACH = 1 << 20  # OpenCV's fixed-point coordinates must stay far from overflow
 
 
@@ -46,8 +46,8 @@ class SceneObject:
         label: Cityscapes name; a group ends in `group`, as in the polygon files of Cityscapes.
         polygon: (x, y) pixel corners.
         label_id: Cityscapes id.
-        instance_id: id * 1000 + k for the k-th single thing of the eight instance classes, else the plain id.
-        group: whether it is several things of one class that cannot be told apart.
+        instance_id: id * 1000 + k for the k-th single object of the eight instance classes, else the plain id.
+        group: whether it is several objects of one class that cannot be told apart.
     """
 
     label: str
@@ -59,10 +59,10 @@ class SceneObject:
 
 @dataclass
 class Traced:
-    """A thing in pixels.
+    """An object in pixels.
 
     Attributes:
-        placed: the thing in metres.
+        placed: the object in metres.
         outline: (P, 2) corners x, y of the polygon that is its ground truth.
         box: x0, y0, x1, y1 of the piece of the picture around it, half-open.
         corners: per part (N, 2) corners in 1/16 pixels from the box's top left.
@@ -79,7 +79,7 @@ class Traced:
 
 
 def trace(placed: Placed, camera: Camera) -> Traced | None:
-    """Project a thing and trace the outline of its solid parts; None if nothing of it lies in the picture."""
+    """Project an object and trace the outline of its solid parts; None if nothing of it lies in the picture."""
     height, width = camera.size_hw
     points = chain.from_iterable(part.points for part in placed.parts)
     metres = np.fromiter(chain.from_iterable(points), np.float64).reshape(-1, 3)
@@ -122,7 +122,7 @@ def draw_part(
 
 
 def rasterise(outlines: Sequence[NDArray[np.int32]], size_hw: tuple[int, int]) -> NDArray[np.uint8]:
-    """Paint outlines in order; a pixel holds 1 + the place of the outline it shows, 0 where there is none."""
+    """Paint outlines in order; a pixel holds 1 + the index of the outline that it shows, 0 where there is none."""
     assert len(outlines) < 256, "a street has far fewer things than a byte has values"
     canvas = Image.new("L", (size_hw[1], size_hw[0]))
     draw = ImageDraw.Draw(canvas)
@@ -132,14 +132,14 @@ def rasterise(outlines: Sequence[NDArray[np.int32]], size_hw: tuple[int, int]) -
 
 
 def truth(things: list[Traced], size_hw: tuple[int, int]) -> tuple[list[Traced], NDArray[np.uint8]]:
-    """The things of which enough can be seen, and the map of their numbers (from 1, in painting order)."""
+    """The objects of which enough is visible, and the map of their numbers (from 1, in painting order)."""
     while True:
         numbers = rasterise([thing.outline for thing in things], size_hw)
         visible = np.bincount(numbers.ravel(), minlength=len(things) + 1)[1:]
         kept = [thing for thing, seen in zip(things, visible.tolist(), strict=True) if _enough(thing, seen)]
         if len(kept) == len(things):
             return things, numbers
-        # What is taken out uncovers others, so that they can only grow: the second round is the last.
+        # Objects that are taken out uncover others, which can only grow: the second round is the last.
         things = kept
 
 
@@ -150,7 +150,7 @@ def _enough(thing: Traced, visible: int) -> bool:
 
 
 def look_up(values: Sequence[float], numbers: NDArray[np.uint8], dtype: Any = np.float32) -> NDArray[Any]:
-    """The value of each pixel's thing; `values` starts with that of pixels without one."""
+    """The value of each pixel's object; the first of `values` is that of pixels without one."""
     table = np.zeros(256, dtype)
     table[: len(values)] = values
     return np.asarray(cv2.LUT(numbers, table))

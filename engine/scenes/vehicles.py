@@ -24,7 +24,7 @@ _PAINTS: tuple[Colour, ...] = (
 
 @dataclass(frozen=True)
 class View:
-    """From where a vehicle is seen, in its own frame (x right, y up, z ahead), in metres."""
+    """The position from which a vehicle is seen, in its own frame (x right, y up, z ahead), in metres."""
 
     x: float
     y: float
@@ -90,7 +90,7 @@ _CAR_SIZES = {
 
 
 def vehicle(rng: Random, label: VehicleLabel) -> tuple[float, float, list[_Body]]:
-    """Draw a vehicle's form at random: its half width and length in metres, and its solids."""
+    """Choose a vehicle's form at random: its half width and length in metres, and its solids."""
     if label == "car":
         return _car(rng)
     if label == "truck":

@@ -23,8 +23,8 @@ class Scene:
     Attributes:
         image: (H, W, 3) uint8 RGB.
         label_ids: (H, W) uint8 Cityscapes ids.
-        instance_ids: (H, W) uint16; id * 1000 + k for single things of the eight instance classes, else the id.
-        object_numbers: (H, W) uint8; 1 + the place in `objects` of what the pixel shows.
+        instance_ids: (H, W) uint16; id * 1000 + k for single objects of the eight instance classes, else the id.
+        object_numbers: (H, W) uint8; 1 + the index in `objects` of the object that the pixel shows.
         objects: the polygons of everything in the picture, in painting order.
     """
 
@@ -39,7 +39,7 @@ Record = dict[str, object]  # an entry of a JSON file
 
 
 class ImageEntry(TypedDict):
-    """What a COCO file says of an image and its annotations, ids apart."""
+    """What a COCO file holds for an image and its annotations, without ids."""
 
     file_name: str
     height: int
@@ -70,7 +70,7 @@ def write_cityscapes(scene: Scene, root: Path, split: str, city: str, name: str)
 
 
 def _write_png(pixels: NDArray[np.uint8] | NDArray[np.uint16], path: Path) -> None:
-    # OpenCV's encoder takes half of Pillow's time; noise gains nothing from a search for repeats, maps do.
+    # OpenCV's encoder takes half of Pillow's time; a search for repeats makes maps smaller, but not noise.
     if pixels.ndim == 3:
         options = [cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY]
         _, encoded = cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), options)
@@ -81,7 +81,7 @@ def _write_png(pixels: NDArray[np.uint8] | NDArray[np.uint16], path: Path) -> No
 
 
 def coco_annotations(scene: Scene, categories: Sequence[str]) -> list[Record]:
-    """What a COCO file says of a scene; image and annotation ids are left to the caller.
+    """What a COCO file holds for a scene; the caller adds image and annotation ids.
 
     Boxes are [x, y, width, height] of the visible pixels with half-open edges, areas count those pixels, and the
     segmentation is their run-length code. Groups are crowds.
@@ -133,7 +133,7 @@ def coco_file(split: str, entries: Sequence[ImageEntry], categories: Sequence[st
 
     Args:
         split: name of the part, for the description.
-        entries: per image its `file_name`, `height`, `width` and `annotations`; ids are given out in this order.
+        entries: per image its `file_name`, `height`, `width` and `annotations`; ids are given in this order.
         categories: Cityscapes names of the annotated classes.
     """
     images: list[Record] = []

@@ -76,10 +76,10 @@ class EMA(WeightAveraging):
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Nothing: the average follows steps, not epochs."""
+        """Do nothing: the average follows steps, not epochs."""
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Put the average in the place of the weights, once there is one."""
+        """Put the average in the place of the weights, once there is an average."""
         if self.updates:
             self._swap_models(pl_module)
             self._swapped = True
@@ -91,7 +91,7 @@ class EMA(WeightAveraging):
             self._swapped = False
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Give the weights back when a validation breaks off, as a checkpoint may follow."""
+        """Give the weights back when a validation is interrupted, because a checkpoint may follow."""
         self.on_validation_epoch_end(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -1,4 +1,4 @@
-"""Whether a checkpoint's file is there at all, which needs no torch to know."""
+"""A check that a checkpoint file exists, which needs no torch."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def _nearest_file(path: Path) -> str:
 
 
 def require_checkpoint(path: Path) -> None:
-    """Do nothing if a file is there.
+    """Do nothing if a path is a file.
 
     Raises:
-        InputError: nothing is there, or a folder.
+        InputError: the path does not exist, or is a folder.
     """
     if not path.exists():
         msg = f"there is no checkpoint '{path}'.{_nearest_file(path)} Give the path of a .ckpt file."

@@ -36,10 +36,10 @@ class Checkpoint:
     """A checkpoint of this project: what network it holds, and its weights.
 
     Args:
-        path: Where it was read from.
+        path: The file that it was read from.
         task: The task that wrote it.
         model: The network's settings, as the task stored them.
-        versions: The packages it was written with.
+        versions: The versions of the packages that it was written with.
         state_dict: Weights by name on the CPU (the average, where training kept one); they may be mapped from the
             file, so copy them into a module rather than changing them.
     """
@@ -83,7 +83,7 @@ def _plain(value: object, where: str) -> object:
 
 
 def save_metadata(checkpoint: dict[str, object], task: str, model: Mapping[str, object]) -> None:
-    """Store what rebuilds the network; a task calls it in `on_save_checkpoint`.
+    """Store the settings from which the network is rebuilt; a task calls it in `on_save_checkpoint`.
 
     Args:
         checkpoint: The dictionary that is about to be saved.

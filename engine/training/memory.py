@@ -1,4 +1,4 @@
-"""Freed memory: kept for the next training step, or handed back to the system after the annotations were read."""
+"""Freed memory: kept for the next training step, or given back to the system after the annotations were read."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _LARGEST = 2**31 - 1
 
 
 def keep_freed_memory() -> None:
-    """Let large blocks come from the heap and stay there; does nothing where the C library is not glibc.
+    """Let large blocks come from the heap and stay there. Without glibc this does nothing.
 
-    By default glibc asks the system for each block above 32 MB and returns it when freed. The activations of a training
-    step on a CPU are such blocks, and the system clears every page of them anew, which takes a good part of a step
-    (`benchmarks/RESULTS.md`).
+    By default glibc asks the system for each block above 32 MB and returns it when it is freed. The activations of a
+    training step on a CPU are such blocks, and the system clears all their pages again at every step, which takes a
+    large part of the step (`benchmarks/RESULTS.md`).
     """
     if not sys.platform.startswith("linux"):
         return
@@ -27,10 +27,10 @@ def keep_freed_memory() -> None:
 
 
 def return_freed_memory() -> None:
-    """Hand freed memory back to the system; does nothing where the C library is not glibc.
+    """Give freed memory back to the system. Without glibc this does nothing.
 
-    A parser leaves room behind that its many small objects took, as much as the annotations themselves, which glibc
-    keeps for the process (`benchmarks/annotation_memory.py`).
+    The many small objects of a parser leave freed memory behind, as much as the annotations themselves take, and glibc
+    keeps it for the process (`benchmarks/annotation_memory.py`).
     """
     if not sys.platform.startswith("linux"):
         return

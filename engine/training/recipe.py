@@ -1,7 +1,7 @@
-"""The training recipe: optimisers with sound parameter groups, and the learning rate of every step.
+"""The training recipe: optimisers with proper parameter groups, and the learning rate of every step.
 
-Which numbers are right is each task's to say. The averaging of weights is in `engine.training.averaging`; the gradient
-clipping is the trainer's.
+Each task chooses its own numbers. The averaging of weights is in `engine.training.averaging`; the trainer clips the
+gradient.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ class Optimizer(Checked):
     Args:
         name: The update rule.
         lr: Learning rate for `lr_batch` images; a step over the global batch B uses lr * B / lr_batch.
-        lr_batch: Number of images that `lr` is meant for; 0 takes `lr` as it is, whatever the batch.
+        lr_batch: Number of images that `lr` is meant for; 0 takes `lr` as it is, for any batch.
         momentum: Momentum of sgd and rmsprop; the first moment's decay (beta 1) of adamw.
-        weight_decay: Pull towards zero of kernels; norms, biases and scalars have none. It is L2 for sgd and
+        weight_decay: Decay of kernels towards zero; norms, biases and scalars have none. It is L2 for sgd and
             rmsprop (the official loss adds wd/2 * ||w||², whose gradient is wd * w), decoupled for adamw.
         nesterov: Nesterov's momentum in sgd.
         squares: Decay of the squared gradients' average in rmsprop (alpha) and adamw (beta 2); 0 takes 0.9
             for rmsprop (the EfficientNet paper) and 0.999 for adamw.
-        backbone_lr: Factor on the learning rate of the parameters below a module called `backbone`.
+        backbone_lr: Factor on the learning rate of the parameters in a module called `backbone`.
     """
 
     name: Literal["sgd", "rmsprop", "adamw"] = "sgd"
@@ -65,10 +65,10 @@ class Optimizer(Checked):
 
 @dataclass(frozen=True)
 class Schedule(Checked):
-    """The course of the learning rate: a linear warm-up, then a fall.
+    """The course of the learning rate: a linear warm-up, then a decrease.
 
     Args:
-        name: The fall after the warm-up; `poly` is (1 - progress) ** power.
+        name: The decrease after the warm-up; `poly` is (1 - progress) ** power.
         warmup_epochs: Length of the warm-up in epochs; parts of one are allowed.
         warmup_steps: Length of the warm-up in optimiser steps; takes the place of `warmup_epochs`.
         warmup_start: Factor on the learning rate at the first step.
@@ -134,7 +134,7 @@ def build_optimizer(module: nn.Module, config: Optimizer, global_batch: int) -> 
 def lr_factor(step: int, total_steps: int, warmup_steps: int, schedule: Schedule) -> float:
     """The factor on the peak learning rate at a step.
 
-    The fall counts its progress from the end of the warm-up, so that there is no jump and the last value is
+    The decrease counts its progress from the end of the warm-up, so that there is no jump and the last value is
     `min_lr` exactly. (The official code divides the whole step by total - warm-up; its learning rate jumps down at
     the end of the warm-up and rises again in the last epoch.)
 

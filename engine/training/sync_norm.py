@@ -10,15 +10,15 @@ from torch import nn
 class SyncBatchNorm(TorchSyncBatchNorm):
     """Takes the place of Lightning's converter behind `trainer.sync_batchnorm`.
 
-    torch's own `convert_sync_batchnorm` turns timm's `BatchNormAct2d` into a plain batch norm and with it drops
-    every activation of an EfficientNet; timm's keeps them.
+    The `convert_sync_batchnorm` of torch turns timm's `BatchNormAct2d` into a plain batch norm and so drops every
+    activation of an EfficientNet; timm's function keeps them.
     """
 
     def apply(self, model: nn.Module) -> nn.Module:
-        """Replace every batch norm by its synchronised kind; parameters and buffers keep their names."""
+        """Replace every batch norm by a synchronised one; parameters and buffers keep their names."""
         converted: nn.Module = convert_sync_batchnorm(model)
         return converted
 
     def revert(self, model: nn.Module) -> nn.Module:
-        """Leave the network as it is: in eval mode a synchronised norm is a plain one."""
+        """Leave the network as it is: in eval mode a synchronised norm works like a plain one."""
         return model

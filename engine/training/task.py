@@ -1,4 +1,4 @@
-"""What the Lightning modules of all tasks share: optimiser and schedule, a look at the loss, checkpoints."""
+"""What the Lightning modules of all tasks share: optimiser and schedule, checks of the loss, and checkpoints."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from engine.training.checkpoints import misfits, save_metadata
 from engine.training.memory import keep_freed_memory
 from engine.training.recipe import Optimizer, Schedule, build_optimizer, build_scheduler
 
-LOOK_EVERY = 20  # steps between two looks at the loss: each makes the host wait for the device
+LOOK_EVERY = 20  # steps between two checks of the loss: each makes the host wait for the device
 
 
 class Scores(Protocol):
-    """What an evaluation gives."""
+    """The result of an evaluation."""
 
     def as_dict(self, prefix: str) -> dict[str, float]:
         """Numbers to log, each name with the prefix before it."""
         ...
 
     def table(self) -> str:
-        """Text to read."""
+        """The scores as a table of text."""
         ...
 
 
@@ -43,17 +43,17 @@ Data = TypeVar("Data", bound=TaskData)
 
 
 class DenseTask(PredictingModule, ABC, Generic[Data]):
-    """A network with its training recipe; its type parameter is what it asks of its data module.
+    """A network with its training recipe; its type parameter is the contract of its data module.
 
-    A task's class names its `spec`, the attribute that holds its network in `part` (the prefix of the keys in
-    its checkpoints), and builds the network in `build`, which is called once the trainer knows the data.
+    The class of a task names its `spec` and, in `part`, the attribute that holds its network (the prefix of the keys
+    in its checkpoints). It builds the network in `build`, which is called once the trainer knows the data.
 
-    Validation and test share their steps: `validation_step` collects, `evaluate` scores all that was collected.
+    Validation and test share their steps: `validation_step` collects records, and `evaluate` scores them all.
 
     Args:
         optimizer: update rule, learning rate and decay.
         schedule: warm-up and course of the learning rate.
-        outputs: files that `evaluate` writes, None for those that are not asked for.
+        outputs: files that `evaluate` writes; None for a file that is not asked for.
     """
 
     spec: ClassVar[TaskSpec]
@@ -69,29 +69,29 @@ class DenseTask(PredictingModule, ABC, Generic[Data]):
 
     @abstractmethod
     def build(self) -> nn.Module:
-        """The network; what it starts from may depend on the command and the data."""
+        """The network; the weights that it starts from may depend on the command and the data."""
 
     @abstractmethod
     def description(self) -> str:
-        """What the network is and works on, for the line said when a training starts."""
+        """A description of the network and its data, for the line that is printed when a training starts."""
 
     @abstractmethod
     def network_settings(self) -> Mapping[str, object]:
-        """Plain values from which a checkpoint's reader builds the network again."""
+        """Plain values from which the reader of a checkpoint builds the network again."""
 
     @abstractmethod
     def evaluate(self, split: SplitName) -> Scores:
-        """The scores of what was collected of a split by all processes, on each of them."""
+        """The scores of a split from the records of all processes, the same on each of them."""
 
     def setup(self, stage: str) -> None:
-        """Prove that the results can be written, before the time that finding them takes."""
+        """Check that the results can be written before the long work that finds them."""
         for file in self.outputs:
             make_folder(Path(file).parent)
 
     def configure_model(self) -> None:
         """Build the network, once the trainer knows the data."""
         if self.part not in self._modules:
-            # Published weights come in eval mode, which Lightning would leave them in while training.
+            # A network with published weights comes in eval mode, and Lightning would leave it so during training.
             self._modules[self.part] = self.build().train().to(memory_format=torch.channels_last)
 
     @property
@@ -108,7 +108,7 @@ class DenseTask(PredictingModule, ABC, Generic[Data]):
 
     @property
     def restoring(self) -> bool:
-        """Whether a checkpoint's weights take the place of whatever the network starts with."""
+        """Whether the weights of a checkpoint replace those that the network starts with."""
         return self.restores or (self._trainer is not None and self.trainer.ckpt_path is not None)
 
     @property
@@ -118,7 +118,7 @@ class DenseTask(PredictingModule, ABC, Generic[Data]):
         return cast("Data | None", getattr(self.trainer, "datamodule", None)) if self._trainer is not None else None
 
     def on_fit_start(self) -> None:
-        """Say what is trained."""
+        """Print what is trained."""
         if self.device.type == "cpu":
             keep_freed_memory()
         sizes = [(p.numel(), p.requires_grad) for p in self.built.parameters()]
@@ -128,16 +128,16 @@ class DenseTask(PredictingModule, ABC, Generic[Data]):
         rank_zero_info(f"{name}: {total / 1e6:.1f} M parameters{frozen}; {rest}")
 
     def watch(self, loss: Tensor, batch_idx: int) -> None:
-        """Remember a step's loss, and look at it now and then."""
+        """Remember the loss of a step, and check it every `LOOK_EVERY` steps."""
         self._last_loss = loss.detach()
         if batch_idx % LOOK_EVERY == 0:
             self.check_finite()
 
     def check_finite(self) -> None:
-        """Look at the last loss.
+        """Do nothing if the last loss is finite.
 
         Raises:
-            InputError: it is not finite.
+            InputError: the loss is not finite.
         """
         value = 0.0 if self._last_loss is None else float(self._last_loss)
         if not math.isfinite(value):
@@ -148,11 +148,11 @@ class DenseTask(PredictingModule, ABC, Generic[Data]):
             raise InputError(msg)
 
     def on_train_epoch_end(self) -> None:
-        """Look at the loss once more, before a checkpoint takes the place of a good one."""
+        """Check the loss once more, before a checkpoint replaces a good one."""
         self.check_finite()
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """The optimiser for the global batch, and its schedule, stepped with it."""
+        """The optimiser for the global batch, and its schedule, which takes a step with it."""
         optimizer = build_optimizer(self.built, self.optimizer, self._global_batch())
         steps = int(self.trainer.estimated_stepping_batches)
         epochs = self.trainer.max_epochs or 0
@@ -192,7 +192,7 @@ class DenseTask(PredictingModule, ABC, Generic[Data]):
         self.scores = scores
 
     def on_validation_end(self) -> None:
-        """Show the table of `validate`, below the progress bar that has just ended."""
+        """Print the table of `validate` below the progress bar that has just ended."""
         if self.trainer.state.fn != "fit" and self.trainer.is_global_zero and self.scores is not None:
             sys.stdout.write(f"{self.scores.table()}\n")
 
@@ -201,7 +201,7 @@ class DenseTask(PredictingModule, ABC, Generic[Data]):
         self.on_validation_end()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse weights that are not those of the network that the file itself describes."""
+        """Refuse weights that do not fit the network that the file itself describes."""
         wrong = misfits(self.state_dict(), checkpoint["state_dict"])
         if wrong:
             msg = (
@@ -211,6 +211,6 @@ class DenseTask(PredictingModule, ABC, Generic[Data]):
             raise InputError(msg)
 
     def on_save_checkpoint(self, checkpoint: dict[str, object]) -> None:
-        """Store what the network is, so that it can be rebuilt from the file alone."""
+        """Store the settings of the network, so that it can be rebuilt from the file alone."""
         recipe = {"optimizer": asdict(self.optimizer), "schedule": asdict(self.schedule)}
         save_metadata(checkpoint, self.spec.name, {**self.network_settings(), **recipe})

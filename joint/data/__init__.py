@@ -1,1 +1,1 @@
-"""Sets with boxes, masks or both, mixed."""
+"""Data sets with boxes, masks or both, and how they are mixed."""

@@ -10,22 +10,22 @@ from engine.numbers import ClosedUnitInterval, PositiveFloat
 
 @dataclass(frozen=True)
 class JointAugmentation(Augmentation):
-    """What may happen to a training image; one draw moves picture, boxes and mask alike.
+    """The random changes of a training image; the same change applies to picture, boxes and mask.
 
-    The scales are of EfficientDet's recipe, but for the smallest, which is that of semantic segmentation (google/automl
-    hparams_config.py: 0.1 to 2; mmsegmentation configs/_base_/datasets/cityscapes.py: 0.5 to 2): at a tenth of its
-    size a picture leaves 1 % of the canvas to be segmented.
+    The scales are those of EfficientDet's recipe, except the smallest, which is that of semantic segmentation
+    (google/automl hparams_config.py: 0.1 to 2; mmsegmentation configs/_base_/datasets/cityscapes.py: 0.5 to 2): at a
+    tenth of its size a picture would cover only 1 % of the canvas.
 
     Attributes:
         hflip: probability of a horizontal flip.
         scale_min: smallest multiple of the letter-box size.
-        scale_max: largest multiple; what exceeds the canvas is cut at random, what falls short is padded.
+        scale_max: largest multiple; a picture larger than the canvas is cropped at random, a smaller one is padded.
         color: brightness, contrast and saturation are each multiplied by up to 1 +- this.
         hue: largest turn of the hue, as a fraction of the colour circle.
         min_side: boxes with a shorter side, in canvas pixels, are dropped.
-        min_visible: boxes of which the crop shows a smaller part are dropped; 0 keeps every sliver.
+        min_visible: boxes of which the crop shows a smaller part are dropped; 0 keeps even the smallest part.
         extra: further transforms, applied to the crop in this order.
-        vflip: probability of a vertical flip, for pictures without an up.
+        vflip: probability of a vertical flip, for pictures that have no upper side.
         rotate90: whether pictures are turned by a random multiple of 90 degrees.
     """
 
@@ -37,7 +37,7 @@ class JointAugmentation(Augmentation):
     rotate90: bool = False
 
     def build(self, canvas_hw: tuple[int, int], fill_color: tuple[int, int, int]) -> Augmenter:
-        """The albumentations pipeline for one canvas; beside the picture masks are 255.
+        """The albumentations pipeline for one canvas; masks are 255 beside the picture.
 
         Raises:
             InputError: a name in `extra` is unknown, or its arguments do not fit.
@@ -45,7 +45,7 @@ class JointAugmentation(Augmentation):
         library = albumentations_library()
         from engine.data.scale_jitter import ScaleJitter
 
-        # Turned before the crop, as a turned crop would not be the canvas's shape any more.
+        # Turned before the crop, because a turned crop would no longer have the shape of the canvas.
         transforms: list[object] = [library.RandomRotate90(p=1.0)] if self.rotate90 else []
         transforms.append(ScaleJitter(canvas_hw, self.scale_min, self.scale_max))
         transforms += [library.HorizontalFlip(p=self.hflip)] if self.hflip else []

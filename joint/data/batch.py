@@ -1,4 +1,4 @@
-"""What the loader hands to the joint network and to the measures: images with boxes, with masks, or with both."""
+"""The batches that the loader gives to the joint network and its measures: images with boxes, masks, or both."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from detection.data.batch import DetectionBatch
 
 
 class JointBatch(NamedTuple):
-    """Training images on one canvas with the labels that each has.
+    """Training images on one canvas, each with the labels that it has.
 
     Attributes:
-        images: (B, 3, H, W) uint8 RGB; each image lies at the top left of its canvas, the rest is mean colour.
+        images: (B, 3, H, W) uint8 RGB; each image lies at the top left of its canvas, the rest has the mean colour.
         boxes_xyxy: (B, N, 4) float32, pixels of the canvas.
         class_ids: (B, N) int64 rows of the detector's class list; -1 is padding.
         masks: (B, H, W) uint8 rows of the segmenter's class list; 255 is not counted, as beside the image.
-        boxed: (B,) bool, whether the image has box labels; one with labels but without any object has.
-        masked: (B,) bool, whether the image has a mask; that of one without is 255 all over.
+        boxed: (B,) bool, whether the image has box labels; this is true of an annotated image without any object.
+        masked: (B,) bool, whether the image has a mask; an image without one has 255 everywhere.
         image_ids: (B,) int64 ids of the annotation file; for images without boxes their places in the set of masks.
-        scales: (B,) float32 canvas pixels per original pixel; NaN for an augmented image, which has no way back.
+        scales: (B,) float32 canvas pixels per original pixel; NaN for an augmented image, which cannot be mapped back.
         sizes_hw: (B, 2) int64 height and width of the original image.
     """
 
@@ -42,24 +42,24 @@ class JointBatch(NamedTuple):
 
 
 class JointEvaluationBatch(NamedTuple):
-    """Letter-boxed images with the labels that each has, and their masks at original size.
+    """Letter-boxed images, each with the labels that it has, and their masks at original size.
 
-    An image's id is no other image's with a mask, and no other image's with boxes, by which doubles of a distributed
-    sampler are dropped.
+    No two images with masks have the same id, and no two images with boxes, so that the duplicates of a distributed
+    sampler can be dropped.
 
     Attributes:
-        images: as in `JointBatch`.
-        boxes_xyxy: as there.
-        class_ids: as there.
-        masks: as there.
-        boxed: as there.
-        masked: as there.
-        image_ids: as there.
-        scales: as there; none is NaN.
-        sizes_hw: as there.
+        images: see `JointBatch`.
+        boxes_xyxy: see `JointBatch`.
+        class_ids: see `JointBatch`.
+        masks: see `JointBatch`.
+        boxed: see `JointBatch`.
+        masked: see `JointBatch`.
+        image_ids: see `JointBatch`.
+        scales: see `JointBatch`; none is NaN.
+        sizes_hw: see `JointBatch`.
         truth: B arrays (H0, W0) uint8 rows of the segmenter's class list at the original size; (0, 0) for an image
             without a mask.
-        instance_ids: B arrays (H0, W0) int32 as in Cityscapes' `_instanceIds.png`; (0, 0) where there is none.
+        instance_ids: B arrays (H0, W0) int32 as in Cityscapes' `_instanceIds.png`; (0, 0) for an image without them.
     """
 
     images: Tensor

@@ -1,4 +1,4 @@
-"""What the joint task and its data ask of each other."""
+"""What the joint task and its data need of each other."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from segmentation.data.contracts import ScoredMasks
 
 
 class JointNetworkTask(DetectorTask, Protocol):
-    """What a data module with boxes and masks asks of its task; `classes` are the detector's."""
+    """What a data module with boxes and masks needs of its task; `classes` is the class list of the detector."""
 
     @property
     def segmentation_classes(self) -> MaskClasses:
-        """The segmenter's class list, in whose rows the masks are given."""
+        """The class list of the segmenter; masks hold its rows."""
         ...
 
 
 class JointData(ScoredBoxes, ScoredMasks, Protocol):
-    """What the joint task asks of its data module."""
+    """What the joint task needs of its data module."""
 
     @property
     def classes(self) -> BoxClasses:
-        """The class list of a detector made for these data."""
+        """The class list for a detector that is made for these data."""
         ...
 
     @property
     def segmentation_classes(self) -> MaskClasses:
-        """The class list of a segmenter made for these data."""
+        """The class list for a segmenter that is made for these data."""
         ...
 
     @property
     def canvas_size(self) -> int | tuple[int, int] | None:
-        """Side of the canvas, or its height and width, in pixels; None is the task's own canvas."""
+        """Side of the canvas, or its height and width, in pixels; None means the task's own canvas."""
         ...

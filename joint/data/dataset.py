@@ -33,11 +33,11 @@ class JointSample(NamedTuple):
 
     Attributes:
         labelled: the image and its boxes, as a detector alone takes them.
-        mask: (H, W) uint8 rows of the segmenter; `IGNORED` is not counted.
+        mask: (H, W) uint8 rows of the segmenter's class list; `IGNORED` is not counted.
         boxed: whether the image has box labels.
         masked: whether it has a mask.
-        truth: (H0, W0) uint8 rows at the original size; (0, 0) while training, and without a mask.
-        instance_ids: (H0, W0) int32 as in Cityscapes; (0, 0) while training, and where there are none.
+        truth: (H0, W0) uint8 rows at the original size; (0, 0) in training and without a mask.
+        instance_ids: (H0, W0) int32 as in Cityscapes; (0, 0) in training and if there are none.
     """
 
     labelled: Sample
@@ -49,11 +49,11 @@ class JointSample(NamedTuple):
 
 
 class Masks(NamedTuple):
-    """Pictures and masks, and the model's row by the files' row.
+    """Pictures and masks, and the model's row for each row of the files.
 
     Attributes:
-        files: the pairs.
-        rows: (256,) the model's row by the files' row; `IGNORED` stays.
+        files: the pairs of pictures and masks.
+        rows: (256,) the model's row for each row of the files; `IGNORED` stays.
     """
 
     files: MaskSource
@@ -61,7 +61,7 @@ class Masks(NamedTuple):
 
     @classmethod
     def of(cls, files: MaskSource, classes: MaskClasses) -> Masks:
-        """Look the files' classes up by name among the model's.
+        """Find the classes of the files by name in the model's class list.
 
         Raises:
             InputError: the model has no row for a class.
@@ -91,9 +91,9 @@ class JointImages(Dataset[JointSample]):
         canvas_hw: height and width of the canvas.
         fill_color: colour of the canvas beside the image: the model's mean, RGB.
         boxes: the images with boxes, as `boxed_images` gives them.
-        masks: the images with masks. With both given these are the images, and each must be in the annotations.
-        augmenter: what may happen to the image; None letter-boxes it, as prediction does.
-        evaluation: whether samples bring masks and instances at original size.
+        masks: the images with masks. If both are given, these are the images, and each must be in the annotations.
+        augmenter: the random changes of the image; None letter-boxes it, as prediction does.
+        evaluation: whether samples have masks and instances at original size.
 
     Raises:
         InputError: an image with a mask is not in the annotations.
@@ -116,7 +116,7 @@ class JointImages(Dataset[JointSample]):
         self.masks = masks
         self.augmenter = augmenter
         self.evaluation = evaluation
-        # As an array, which forked workers share.
+        # Held as an array, which forked workers share.
         self._places = np.arange(0 if boxes is None else len(boxes))
         if boxes is not None and masks is not None:
             self._places = np.array(_places(masks.files, boxes), dtype=np.int64)
@@ -135,7 +135,7 @@ class JointImages(Dataset[JointSample]):
         return sample._replace(truth=rows, instance_ids=_read_instances(pair, rows.shape))
 
     def _read(self, index: int) -> tuple[Sample, UInt8Array | None]:
-        """The image as it is with its boxes, and its mask at the same size."""
+        """The unchanged image with its boxes, and its mask of the same size."""
         if self.masks is None:
             assert self.boxes is not None
             return self.boxes[int(self._places[index])], None
@@ -190,7 +190,7 @@ class JointImages(Dataset[JointSample]):
 
 
 def collate(samples: Sequence[JointSample]) -> JointBatch:
-    """Stack training samples of one canvas; boxes are padded to the most of any sample, class ids with -1."""
+    """Stack training samples of one canvas; boxes are padded to the largest number of any sample, class ids with -1."""
     return JointBatch(**_stacked(samples))
 
 
@@ -212,7 +212,7 @@ def _stacked(samples: Sequence[JointSample]) -> dict[str, torch.Tensor]:
 
 
 def _places(files: MaskSource, boxes: BoxImages) -> list[int]:
-    """Where each image with a mask stands in the annotations."""
+    """The place of each image with a mask in the annotations."""
     source = boxes.source
     known = {os.path.normpath(source.image_path(place)): place for place in range(len(boxes))}
     places = [known.get(os.path.normpath(pair.image), -1) for pair in files.pairs]

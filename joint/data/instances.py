@@ -19,20 +19,20 @@ from segmentation.data.cityscapes.files import CityscapesFiles, read_instance_id
 from segmentation.data.cityscapes.labels import LABELS
 
 _PER_LABEL = 1000  # `_instanceIds.png`: label id * 1000 + k for the k-th thing, the label id alone for a group
-# Those of the benchmark; caravans and trailers have instances, but nothing counts them.
+# The classes of the benchmark; caravans and trailers have instances, but no score counts them.
 CLASSES = tuple(label.name for label in LABELS if label.has_instances and not label.ignored)
 _LABEL_IDS = {label.name: label.label_id for label in LABELS if label.has_instances}
 
 
 class InstanceBoxes(NamedTuple):
-    """The N things and groups of one image, things first by their id, then groups by label and place.
+    """The N things and groups of one image: first the things by their id, then the groups by label and place.
 
     Attributes:
         boxes_xywh: (N, 4) int64 left, top, width and height of the visible pixels, from edge to edge: a thing of one
             pixel in the corner has [0, 0, 1, 1].
-        label_ids: (N,) int64 of Cityscapes.
-        areas: (N,) int64 visible pixels.
-        iscrowd: (N,) bool, whether it is a group whose things nobody told apart.
+        label_ids: (N,) int64 label ids of Cityscapes.
+        areas: (N,) int64 numbers of visible pixels.
+        iscrowd: (N,) bool, whether it is a group whose things are not told apart.
     """
 
     boxes_xywh: npt.NDArray[np.int64]
@@ -44,12 +44,12 @@ class InstanceBoxes(NamedTuple):
 def boxes_of(instance_ids: npt.NDArray[np.integer], classes: Sequence[str] = CLASSES) -> InstanceBoxes:
     """The tight boxes of an instance map.
 
-    Every connected part of a group gets a box of its own: a box around two groups at the ends of a street would excuse
-    whatever is found between them. A thing that something in front cuts in two stays one.
+    Every connected part of a group gets a box of its own: with one box around two groups at the ends of a street, all
+    false detections between them would be ignored. A thing that another thing in front divides in two stays one.
 
     Args:
         instance_ids: (H, W) as in `_instanceIds.png`.
-        classes: Cityscapes names of what is wanted.
+        classes: Cityscapes names of the wanted classes.
 
     Raises:
         InputError: a class is unknown or has no instances.
@@ -59,7 +59,7 @@ def boxes_of(instance_ids: npt.NDArray[np.integer], classes: Sequence[str] = CLA
     is_thing = np.isin(instance_ids // _PER_LABEL, wanted)
     things = _extents(np.where(is_thing, instance_ids, 0))
     groups = _extents(_parts(instance_ids, is_group, wanted))
-    # `_parts` numbers as things are: label id * its own factor + k.
+    # `_parts` numbers its parts like things: label id * its own factor + k.
     label_ids = np.concatenate([things.ids // _PER_LABEL, groups.ids // _PER_PARTS])
     return InstanceBoxes(
         boxes_xywh=np.concatenate([things.boxes_xywh, groups.boxes_xywh]),
@@ -79,7 +79,7 @@ _PER_PARTS = 1 << 24  # more than an image has parts
 
 
 def _extents(ids: npt.NDArray[np.integer]) -> _Extents:
-    """Box and area of every id but 0 in an (H, W) map, in ascending order of id; from its runs along the rows."""
+    """Box and area of every id but 0 in an (H, W) map, in ascending order of id, computed from runs along the rows."""
     width = ids.shape[1]
     flat = ids.ravel().astype(np.int64)
     changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
@@ -132,13 +132,13 @@ def write_boxes(
 
     Args:
         root: folder with leftImg8bit and gtFine.
-        split: such as train or val.
-        output: the JSON to write; without it ROOT/annotations/instances_SPLIT.json.
-        classes: names of the wanted classes; without it the eight of the instance benchmark.
-        workers: images read at a time; without it as many as there are free cores.
+        split: the split, such as train or val.
+        output: the JSON file to write; by default ROOT/annotations/instances_SPLIT.json.
+        classes: names of the wanted classes; by default the eight of the instance benchmark.
+        workers: images read at a time; by default one for each free core.
 
     Returns:
-        What was written, in a sentence.
+        A sentence on what was written.
 
     Raises:
         InputError: files are missing or cannot be read, a class is unknown, or the output cannot be written.
@@ -187,7 +187,7 @@ def _read_all(
         instance_ids = read_instance_ids(path)
         return (instance_ids.shape[0], instance_ids.shape[1]), boxes_of(instance_ids, classes)
 
-    # Threads: decoding leaves Python's lock to others.
+    # Threads are enough: decoding releases Python's lock.
     with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
         yield from tqdm(pool.map(read, paths), "boxes", len(paths), unit="image", leave=False, disable=None)
 

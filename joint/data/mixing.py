@@ -1,7 +1,7 @@
-"""One endless sequence of batches from one or two data sets, the same however many processes and workers read it.
+"""One endless sequence of batches from one or two data sets, the same for any number of processes and workers.
 
-Lightning's CombinedLoader replays a set's order each time it begins it anew within an epoch, has no shares, and is
-not restored within an epoch. Here every batch is known in advance: from the seed and its number alone.
+Lightning's CombinedLoader repeats the order of a set each time it begins the set again within an epoch, has no shares,
+and is not restored within an epoch. Here every batch is known in advance, from the seed and its number alone.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class Draw(NamedTuple):
 
     Attributes:
         which: the number of its set.
-        place: where it stands in the set.
+        place: its place in the set.
         visit: how often the whole set was seen before.
-        seed: of all random numbers that the sample takes.
+        seed: seed of all random numbers that the sample uses.
     """
 
     which: int
@@ -48,16 +48,16 @@ class Draw(NamedTuple):
 
 @dataclass(frozen=True)
 class Mixture(Checked):
-    """Which samples every batch holds.
+    """The samples of every batch.
 
-    Each set is gone through in an order of its own, drawn anew for every pass, and each pass sees every sample once; a
-    pass may begin and end within a batch. Counted from the first batch, a set's share is right to half a sample.
+    Each pass over a set takes every sample once, in a random order that is drawn again for every pass; a pass may begin
+    and end within a batch. Counted from the first batch, the share of a set is right to half a sample.
 
     Attributes:
-        sizes: samples of each set, one or two.
-        ratio: parts of each set in the batches, such as (1, 1); a set with part 0 is left out.
+        sizes: number of samples of each set; there are one or two sets.
+        ratio: part of each set in the batches, such as (1, 1); a set with part 0 is left out.
         batch: samples in a batch, those of all processes together.
-        seed: of the orders and of the samples.
+        seed: seed of the orders and of the samples.
 
     Raises:
         InputError: a number is out of range.
@@ -84,18 +84,18 @@ class Mixture(Checked):
 
     @cached_property
     def shares(self) -> tuple[Fraction, ...]:
-        """Part of each set in all samples, exactly."""
+        """The exact share of each set in all samples."""
         parts = [Fraction(part) for part in self.ratio]
         return tuple(part / sum(parts) for part in parts)
 
     @property
     def pass_steps(self) -> int:
-        """Whole batches until every set was gone through once, or all but a batch's worth of it; at least 1."""
+        """The number of whole batches in one pass over the set that takes the longest; at least 1."""
         used = [(size, share) for size, share in zip(self.sizes, self.shares, strict=True) if share]
         return max(1, *(math.floor(size / (self.batch * share)) for size, share in used))
 
     def drawn(self, steps: int) -> tuple[int, ...]:
-        """Samples of each set in the first `steps` batches."""
+        """The number of samples of each set in the first `steps` batches."""
         total = steps * self.batch
         first = math.floor(total * self.shares[0] + Fraction(1, 2))
         return (first, total - first)[: len(self.sizes)]
@@ -111,26 +111,26 @@ class Mixture(Checked):
         return Draw(which, place, visit, _seed(self.seed, which, visit, place))
 
 
-@lru_cache(maxsize=4)  # of two sets the pass that ends and the one that begins
+@lru_cache(maxsize=4)  # for each of two sets, the pass that ends and the one that begins
 def _order(seed: int, which: int, visit: int, size: int) -> npt.NDArray[np.int64]:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(which, visit))).permutation(size)
 
 
 def _seed(*key: int) -> int:
-    """63 random bits that belong to the key, a seed and what is counted from 0."""
+    """63 random bits that belong to the key: a seed and numbers that count from 0."""
     return int(np.random.SeedSequence(key[0], spawn_key=key[1:]).generate_state(1, np.uint64)[0]) >> 1
 
 
 class LoaderState(msgspec.Struct, frozen=True):
-    """Where a sequence of batches stands, and of which sets it is.
+    """The position in a sequence of batches, and the mixture that it belongs to.
 
     Attributes:
-        position: batches that were handed out.
-        left: batches of the epoch that were not.
-        sizes: as of the `Mixture`.
-        ratio: as there.
-        batch: as there.
-        seed: as there.
+        position: number of batches that were handed out.
+        left: number of batches of the epoch that were not handed out.
+        sizes: see `Mixture`.
+        ratio: see `Mixture`.
+        batch: see `Mixture`.
+        seed: see `Mixture`.
     """
 
     position: int
@@ -144,18 +144,18 @@ class LoaderState(msgspec.Struct, frozen=True):
 class MixedLoader(Generic[Sample, Batch]):
     """Loads the batches of a mixture; an epoch is the next `len(loader)` of them.
 
-    What is drawn while a sample is made comes from the sample's own seed, so that neither the number of workers nor an
-    interruption changes it; the process's own random state is left as it was. Workers go on over the ends of epochs.
+    The random numbers of a sample come from the sample's own seed, so that neither the number of workers nor an
+    interruption changes them; the random state of the process is left as it was. Workers go on from epoch to epoch.
 
     Args:
-        sets: what is mixed; a sample's random numbers are to come from torch's generator.
-        mixture: the batches.
+        sets: the data sets to mix; the random numbers of a sample must come from torch's generator.
+        mixture: the samples of every batch.
         collate: makes a batch of a process's samples.
-        steps: batches of an epoch; None is `mixture.pass_steps`.
+        steps: batches of an epoch; None takes `mixture.pass_steps`.
         rank: number of this process.
-        world: how many processes share each batch; each takes every `world`-th sample.
+        world: number of processes that share each batch; each takes every `world`-th sample.
         num_workers: processes that make samples.
-        pin_memory: as of `DataLoader`.
+        pin_memory: see `DataLoader`.
 
     Raises:
         InputError: the processes cannot share a batch equally, or a number is out of range.
@@ -176,7 +176,7 @@ class MixedLoader(Generic[Sample, Batch]):
         if mixture.batch % world or (steps is not None and steps < 1):
             msg = (
                 f"batches of {mixture.batch} images on {world} processes, {steps} in an epoch; allowed are equal "
-                "shares and at least 1."
+                "shares of the processes and at least 1 batch."
             )
             raise InputError(msg)
         self.mixture = mixture
@@ -185,8 +185,8 @@ class MixedLoader(Generic[Sample, Batch]):
         self.world = world
         self.position = 0  # batches that were handed out
         self._left = 0  # batches of the epoch that were not handed out
-        self._resumed = 0  # the same, of the epoch that the next iteration goes on with
-        # Lightning looks for this name, and stops the workers of what it finds.
+        self._resumed = 0  # the same, for the epoch that the next iteration continues
+        # Lightning looks for this attribute, and stops the workers of the loader that it finds.
         self._iterator: Iterator[Batch] | None = None
         self._loader: DataLoader[Sample] = DataLoader(
             _Seeded(sets),
@@ -194,7 +194,7 @@ class MixedLoader(Generic[Sample, Batch]):
             collate_fn=collate,
             num_workers=num_workers,
             pin_memory=pin_memory,
-            generator=torch.Generator(),  # else the process's own would give the workers' seed, and move on
+            generator=torch.Generator(),  # without it the seed of the workers would advance the process's own
         )
 
     def __len__(self) -> int:
@@ -210,17 +210,17 @@ class MixedLoader(Generic[Sample, Batch]):
             self._iterator = iter(self._loader)
         for left in reversed(range(batches)):
             batch = next(self._iterator)
-            # Before it is handed out: whoever saves the state while using the batch goes on with the next.
+            # Counted before it is handed out: a state that is saved while the batch is used goes on with the next one.
             self.position += 1
             self._left = left
             yield batch
 
     def draws(self, step: int) -> list[Draw]:
-        """This process's samples of batch number `step`."""
+        """The samples of this process in batch number `step`."""
         return self.mixture.at(step)[self.rank :: self.world]
 
     def state_dict(self) -> dict[str, object]:
-        """Where the sequence stands; the same on every process."""
+        """The position in the sequence, which is the same on every process."""
         mixture = self.mixture
         return {
             "position": self.position,
@@ -232,14 +232,15 @@ class MixedLoader(Generic[Sample, Batch]):
         }
 
     def load_state_dict(self, state_dict: Mapping[str, object], *, within_epoch: bool = True) -> None:
-        """Go on after the last batch that was handed out, with the seed of that time.
+        """Go on after the last batch that was handed out, with the seed of that training.
 
         Args:
-            state_dict: of a loader of the same sets, ratio and batch; processes and workers may be others.
+            state_dict: the state of a loader with the same sets, ratio and batch, and with any number of processes and
+                workers.
             within_epoch: whether the next iteration ends where the interrupted epoch would have ended.
 
         Raises:
-            InputError: the sets, the ratio or the batch are others.
+            InputError: the sets, the ratio or the batch differ.
         """
         state, own = msgspec.convert(dict(state_dict), LoaderState), self.mixture
         for what, then, now in (
@@ -250,7 +251,7 @@ class MixedLoader(Generic[Sample, Batch]):
             if then != now:
                 msg = (
                     f"the training was begun with {then} as {what}, but the data now have {now}. Resume it "
-                    "with the same, so that every image comes as often as it should, or start anew."
+                    "with the same, so that every image comes as often as it should, or start a new training."
                 )
                 raise InputError(msg)
         self.mixture = replace(own, seed=state.seed)
@@ -266,7 +267,7 @@ class _Stands(Protocol):
 
 
 class _Batches:
-    """The keys of the batches from where the loader stands."""
+    """The keys of the batches from the loader's position on."""
 
     def __init__(self, loader: _Stands) -> None:
         self.loader = loader
@@ -288,7 +289,7 @@ class _Seeded(Dataset[Sample]):
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Let torch's generator of the CPU begin at a seed, and put it back as it was."""
+    """Set torch's random generator of the CPU to a seed inside the block, and restore its state afterwards."""
     generator = torch.default_generator
     before = generator.get_state()
     generator.manual_seed(seed)

@@ -1,4 +1,4 @@
-"""One set with boxes and masks, or two sets with one kind each, as the loaders of Lightning's training and scoring."""
+"""The loaders for training and scoring, from one set with boxes and masks or from two sets with one kind each."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ from segmentation.data.module import CityscapesData, FolderData, SegmentationDat
 
 @dataclass(frozen=True)
 class BoxFiles:
-    """Where the annotations with boxes lie, and their images.
+    """The paths of the annotations with boxes, and of their images.
 
     In format `both` the images are those of the masks, and the annotations of Cityscapes are by default
     `annotations/instances_SPLIT.json`, which `python -m joint boxes` writes.
 
     Attributes:
-        root: folder that the paths start from; without it data.root.
+        root: folder that the paths start from; by default data.root.
         train_images: folder of the training images.
-        train_annotations: their COCO JSON.
+        train_annotations: COCO JSON file of the training images.
         val_images: folder of the validation images.
-        val_annotations: their COCO JSON.
+        val_annotations: COCO JSON file of the validation images.
         test_images: folder of the test images.
-        test_annotations: their COCO JSON.
+        test_annotations: COCO JSON file of the test images.
         class_rows: how a model made for the data numbers its classes: "contiguous" or "by_id", as in detection.
     """
 
@@ -59,7 +59,7 @@ class BoxFiles:
     class_rows: ClassRows = "contiguous"
 
     def of(self, split: SplitName) -> tuple[str | None, str | None]:
-        """Images and annotations of a split."""
+        """The images and the annotations of a split."""
         splits: dict[SplitName, tuple[str | None, str | None]] = {
             "train": (self.train_images, self.train_annotations),
             "val": (self.val_images, self.val_annotations),
@@ -70,13 +70,13 @@ class BoxFiles:
 
 @dataclass(frozen=True)
 class MaskFiles:
-    """Where the images with masks lie.
+    """The paths of the images with masks.
 
     Attributes:
-        root: folder that the paths start from; without it data.root.
+        root: folder that the paths start from; by default data.root.
         format: whether they are Cityscapes or any folders of images and masks.
-        cityscapes: which parts of Cityscapes are used.
-        folder: where one's own images and masks lie.
+        cityscapes: the parts of Cityscapes that are used.
+        folder: the folders of your own images and masks.
     """
 
     root: str | None = None
@@ -90,17 +90,17 @@ class JointDataModule(SplitData[JointNetworkTask, JointSample, JointSample]):
 
     Args:
         format: "both" for images that all have boxes and masks, "two" for one set with boxes and one with masks.
-        root: folder that all paths start from; without it they start from the working folder.
-        boxes: where the boxes lie.
-        masks: where the masks lie.
+        root: folder that all paths start from; by default they start from the working folder.
+        boxes: the paths of the boxes.
+        masks: the paths of the masks.
         ratio: parts of the images with boxes and of those with masks in format `two`: 3 and 1 takes three images with
-            boxes for each with a mask. What has part 0 is not trained on.
-        steps_per_epoch: steps in an epoch; null is one pass of the set that takes longer.
+            boxes for each image with a mask. A set with part 0 is not trained on.
+        steps_per_epoch: steps in an epoch; null takes one pass over the set that needs more steps.
         canvas_size: side of the canvas, or its height and width; null takes the model's own.
         batch_size: images per device and step.
-        eval_batch_size: the same in validation and test; null is batch_size.
+        eval_batch_size: the same in validation and test; null takes batch_size.
         num_workers: processes that read and augment, per device.
-        augmentation: what may happen to training images.
+        augmentation: the random changes of training images.
     """
 
     collate = staticmethod(collate)
@@ -143,12 +143,12 @@ class JointDataModule(SplitData[JointNetworkTask, JointSample, JointSample]):
 
     @property
     def cityscapes_scores(self) -> bool:
-        """Whether the official Cityscapes scores, categories and instances among them, can be had."""
+        """Whether the official Cityscapes scores, including categories and instances, can be computed."""
         return self._labelled.cityscapes_scores
 
     @cached_property
     def classes(self) -> BoxClasses:
-        """The class list of a detector made for these data.
+        """The class list for a detector that is made for these data.
 
         Raises:
             InputError: no annotations were given, or they cannot be used.
@@ -158,10 +158,10 @@ class JointDataModule(SplitData[JointNetworkTask, JointSample, JointSample]):
 
     @cached_property
     def segmentation_classes(self) -> MaskClasses:
-        """The class list of a segmenter made for these data.
+        """The class list for a segmenter that is made for these data.
 
         Raises:
-            InputError: the folder format has none, or it cannot be used.
+            InputError: the folder format has no class list, or it cannot be used.
         """
         if self.masks.format == "folder" and self.masks.folder.classes is None:
             msg = "the masks have no class list. Give --data.masks.folder.classes, such as '[background, nucleus]'."
@@ -184,7 +184,7 @@ class JointDataModule(SplitData[JointNetworkTask, JointSample, JointSample]):
         """The COCO JSON of a split.
 
         Raises:
-            InputError: it was not given, or is not there yet.
+            InputError: the file was not given, or does not exist yet.
         """
         file = self._coco.paths[split][1]
         if file is None:
@@ -199,7 +199,7 @@ class JointDataModule(SplitData[JointNetworkTask, JointSample, JointSample]):
         return Path(file)
 
     def box_source(self, split: SplitName) -> BoxSource:
-        """The images and boxes of a split, which are scored against.
+        """The images and boxes of a split, against which detections are scored.
 
         Raises:
             InputError: they were not given or cannot be used.
@@ -221,7 +221,7 @@ class JointDataModule(SplitData[JointNetworkTask, JointSample, JointSample]):
         return ConcatDataset(self._sets(split, evaluation=True))
 
     def train_dataloader(self) -> MixedLoader[JointSample, JointBatch]:
-        """Shuffled, mixed and augmented, one sequence over all epochs."""
+        """The shuffled, mixed and augmented training images, in one sequence over all epochs."""
         world, rank = (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
         mixture = Mixture(
             sizes=tuple(len(images) for images in self._to_mix),
@@ -241,17 +241,17 @@ class JointDataModule(SplitData[JointNetworkTask, JointSample, JointSample]):
             pin_memory=torch.cuda.is_available(),
         )
         if state:
-            # Lightning itself loads the state that ends an epoch, and only where the checkpoint was within one.
+            # Lightning itself loads the state that ends an epoch, and only if the checkpoint was written within one.
             self._mixed.load_state_dict(state, within_epoch=False)
             self._saved = {}
         return self._mixed
 
     def state_dict(self) -> dict[str, object]:
-        """How far the training has come in its sequence of batches."""
+        """The position of the training in its sequence of batches."""
         return {} if self._mixed is None else self._mixed.state_dict()
 
     def load_state_dict(self, state_dict: Mapping[str, object]) -> None:
-        """Let the next training loader go on where another one stopped."""
+        """Let the next training loader go on where another loader stopped."""
         self._saved = dict(state_dict)
 
     def teardown(self, stage: str) -> None:
@@ -283,7 +283,7 @@ class JointDataModule(SplitData[JointNetworkTask, JointSample, JointSample]):
         if split == "train":
             return self.ratio[0] > 0, self.ratio[1] > 0
         given = self.has_boxes(split), self.has_masks(split)
-        return given if any(given) else (True, True)  # the first of which is then missed, in words
+        return given if any(given) else (True, True)  # the first of which then gives the message that it is missing
 
     def _boxed(self, split: SplitName) -> BoxImages:
         source = self.box_source(split)
@@ -302,7 +302,7 @@ class JointDataModule(SplitData[JointNetworkTask, JointSample, JointSample]):
         return Masks.of(files, classes)
 
     def _box_paths(self, split: SplitName) -> tuple[str | None, str | None]:
-        """Images and annotations of a split, as `CocoDataModule` takes them."""
+        """The images and the annotations of a split, as `CocoDataModule` takes them."""
         beside = self._paths_of_masks(split) if self.format == "both" else (None, None)
         images, annotations = (
             own if given is None else self.box_root / given
@@ -311,7 +311,7 @@ class JointDataModule(SplitData[JointNetworkTask, JointSample, JointSample]):
         return None if images is None else str(images), None if annotations is None else str(annotations)
 
     def _paths_of_masks(self, split: SplitName) -> tuple[Path | None, Path | None]:
-        """Where the images with masks lie, and the annotations that `python -m joint boxes` makes of Cityscapes."""
+        """The folder of images with masks, and the annotations that `python -m joint boxes` makes of Cityscapes."""
         if self.masks.format == "folder":
             folder = self.masks.folder.of(split)[0]
             return None if folder is None else self.mask_root / folder, None
@@ -330,7 +330,7 @@ class JointDataModule(SplitData[JointNetworkTask, JointSample, JointSample]):
         if len(parts.train_splits) > 1:
             msg = (
                 f"masks.cityscapes.train_splits is {list(parts.train_splits)}, but format both trains on one split, "
-                "whose boxes one file holds. Give one."
+                "whose boxes are in one file. Give one."
             )
             raise InputError(msg)
         return next(iter(parts.train_splits), None)

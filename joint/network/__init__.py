@@ -1,1 +1,1 @@
-"""Detector and segmenter on one backbone."""
+"""A detector and a segmenter on one backbone."""

@@ -1,7 +1,7 @@
-"""One pass, two answers: EfficientDet's and DeepLabv3+'s heads on the maps of one EfficientNet.
+"""One pass, two answers: the heads of EfficientDet and of DeepLabv3+ on the maps of one EfficientNet.
 
-The pass runs at the segmenter's output stride. The detector's pyramid takes its coarsest map from the cells that the
-network of stride 32 has, where exact gates make it find that network's values (`backbones.gates`).
+The pass runs at the segmenter's output stride. The detector's pyramid reads its coarsest map at the cells of the
+network of stride 32, where exact gates give the values of that network (`backbones.gates`).
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ Entry = TypeVar("Entry")
 
 
 class JointOutputs(NamedTuple):
-    """What the network says of a batch; None for a head that was not asked.
+    """The outputs of the network for a batch; None for a head that did not run.
 
     Attributes:
         predictions: class logits (B, R, K), box deltas (B, R, 4) and anchors (R, 4) xyxy in pixels of the images.
-        segmentation: logits (B, C, H, W), and the auxiliary head's.
+        segmentation: logits (B, C, H, W), and those of the auxiliary head.
     """
 
     predictions: tuple[Tensor, Tensor, Tensor] | None
@@ -39,19 +39,19 @@ class JointOutputs(NamedTuple):
 
 
 class JointNetwork(Foldable):
-    """A detector and a segmenter that share their extractor. Each also works alone, at the price of one.
+    """A detector and a segmenter that share their extractor. Each also works alone, at the cost of one network.
 
-    `detector` and `segmenter` are the networks of their own packages with all that these can do; they read their maps
-    from `backbone`, whose weights they hold no copy of.
+    `detector` and `segmenter` are the networks of their own packages with all their functions; they read their maps
+    from `backbone` and hold no copy of its weights.
 
     Args:
-        detector: on the same backbone as the segmenter.
-        segmenter: with the DeepLabv3+ decoder.
-        backbone_of: whose backbone weights are kept.
+        detector: a detector on the same backbone as the segmenter.
+        segmenter: a segmenter with the DeepLabv3+ decoder.
+        backbone_of: the part whose backbone weights are kept.
         freezing: `frozen_stages`, `freeze_norm` and `grad_checkpointing` of `EfficientNetFeatures`.
 
     Raises:
-        InputError: the backbones or what images are normalised with differ, or the decoder is another one.
+        InputError: the backbones or the normalisations of images differ, or the decoder is another one.
     """
 
     def __init__(
@@ -86,13 +86,13 @@ class JointNetwork(Foldable):
         network.backbone = SharedMaps(self.backbone, levels, dense=dense)
 
     def forward(self, images: Tensor, *, detect: bool = True, segment: bool = True) -> JointOutputs:
-        """Both answers from one pass, or one answer at the price of that network alone.
+        """Both answers from one pass, or one answer at the cost of that network alone.
 
         Args:
-            images: (B, 3, H, W) RGB in 0..255, uint8 or float, of any height and width; beyond it the mean colour is
-                added right and below, up to a multiple of the coarsest pyramid stride.
-            detect: whether boxes are asked for.
-            segment: whether classes of pixels are asked for.
+            images: (B, 3, H, W) RGB in 0..255, uint8 or float, of any height and width; they are padded to the right
+                and below with the mean colour, up to a multiple of the coarsest pyramid stride.
+            detect: whether to predict boxes.
+            segment: whether to predict classes of pixels.
         """
         image_hw = (images.shape[-2], images.shape[-1])
         if not segment:
@@ -110,7 +110,7 @@ class JointNetwork(Foldable):
 
     @property
     def stride(self) -> int:
-        """Pixels that the height and width of images had best be multiples of."""
+        """The number of pixels that the height and width of images should be multiples of."""
         return self.detector.stride
 
     @property
@@ -129,12 +129,12 @@ class JointNetwork(Foldable):
 
 
 class SharedMaps(nn.Module):
-    """Some levels of an extractor that belongs to another module: it has no weights of its own.
+    """Some levels of an extractor that belongs to another module; this module has no weights of its own.
 
     Args:
         shared: the extractor.
-        levels: those that are given.
-        dense: at the extractor's output stride rather than at stride 32.
+        levels: the levels that are returned.
+        dense: whether to run at the extractor's output stride rather than at stride 32.
     """
 
     def __init__(self, shared: TwoStrideFeatures, levels: tuple[int, ...], *, dense: bool) -> None:
@@ -145,7 +145,7 @@ class SharedMaps(nn.Module):
 
     @property
     def image_norm(self) -> ImageNorm:
-        """The extractor's."""
+        """The mean and deviation of the extractor."""
         return self._shared[0].image_norm
 
     @property
@@ -160,7 +160,7 @@ class SharedMaps(nn.Module):
         return tuple(self.pick(shared.strides) if self.dense else [2**level for level in self.levels])
 
     def pick(self, of_all_levels: Sequence[Entry]) -> list[Entry]:
-        """The entries of these levels."""
+        """The entries that belong to the levels of this module."""
         return [of_all_levels[self._shared[0].levels.index(level)] for level in self.levels]
 
     def forward(self, images: Tensor) -> list[Tensor]:
@@ -169,16 +169,16 @@ class SharedMaps(nn.Module):
         return self.pick(shared(images) if self.dense else shared.coarse(images))
 
     def grids(self, image_hw: tuple[int, int]) -> list[Grid]:
-        """Where the cells of each map lie."""
+        """The places of each map's cells."""
         shared = self._shared[0]
         return self.pick(shared.grids(image_hw) if self.dense else shared.coarse_grids(image_hw))
 
 
 def _check_match(detector: EfficientDet, segmenter: Segmenter) -> tuple[EfficientNetFeatures, EfficientNetFeatures]:
-    """The backbones of both, which can be shared."""
+    """The backbones of both networks; they can be shared."""
     own, other = detector.backbone, segmenter.backbone
     if isinstance(own, SharedMaps) or isinstance(other, SharedMaps):
-        msg = "the detector or the segmenter is already part of a joint network. Load it once more."
+        msg = "the detector or the segmenter is already part of a joint network. Load it again."
         raise InputError(msg)
     if not isinstance(own, EfficientNetFeatures) or not isinstance(other, EfficientNetFeatures):
         msg = "a joint network is on an EfficientNet that is known by name; here a backbone was given as an object."

@@ -1,8 +1,8 @@
-"""Batch norms of a shared extractor that are one for both tasks, frozen, or each task's own.
+"""Batch norms of a shared extractor: shared by both tasks, frozen, or separate for each task.
 
-Images of two sets differ in brightness, scale and content. Batch norms that see both take statistics that are right
-for neither; with a set of norms for each task (as domain-specific batch norm, arXiv 1906.03950), every image goes
-through those of the task that it has labels for.
+Images of two sets differ in brightness, scale and content. Batch norms that see both have statistics that are right
+for neither. With separate norms for each task (as in domain-specific batch norm, arXiv 1906.03950), every image goes
+through the norms of the task that it has labels for.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ TaskName = Literal["detection", "segmentation"]
 
 
 class TaskNorm(nn.Module):
-    """Two batch norms, statistics and affine parameters, of which the task at hand takes its own.
+    """Two batch norms, each with its own statistics and affine parameters; the current task uses its own.
 
     Args:
-        norm: what both begin as.
+        norm: the norm that both begin as.
     """
 
     def __init__(self, norm: nn.Module) -> None:
@@ -46,16 +46,16 @@ class TaskNorm(nn.Module):
 class PerTaskNetwork(JointNetwork):
     """A joint network whose extractor has batch norms for each task; all other weights are shared.
 
-    The maps of one task are not those of the other: an image of which both answers are asked takes two passes, at the
-    price of the two single networks.
+    The maps of one task are not those of the other: an image that needs both answers takes two passes, at the cost of
+    the two single networks.
 
     Args:
-        detector: as `JointNetwork`.
-        segmenter: as there.
+        detector: see `JointNetwork`.
+        segmenter: see `JointNetwork`.
         options: the other arguments of `JointNetwork`.
 
     Raises:
-        InputError: as `JointNetwork`, or gradient checkpointing is asked for.
+        InputError: as in `JointNetwork`, or gradient checkpointing is asked for.
     """
 
     def __init__(self, detector: EfficientDet, segmenter: Segmenter, **options: Any) -> None:
@@ -80,18 +80,18 @@ class PerTaskNetwork(JointNetwork):
         return JointOutputs(predictions, self.segmenter.outputs(images) if segment else None)
 
     def settings(self) -> dict[str, object]:
-        """As `JointNetwork.settings`, with a word that `network_from` knows it by."""
+        """As `JointNetwork.settings`, with an entry by which `network_from` recognises this class."""
         return {**super().settings(), "norms": "per_task"}
 
 
 class TaskMaps(SharedMaps):
-    """As `SharedMaps`, through the batch norms of one task.
+    """As `SharedMaps`, with the batch norms of one task.
 
     Args:
-        shared: as `SharedMaps`.
-        levels: as there.
-        dense: as there.
-        task: whose norms.
+        shared: see `SharedMaps`.
+        levels: see `SharedMaps`.
+        dense: see `SharedMaps`.
+        task: the task whose norms are used.
     """
 
     def __init__(self, shared: TwoStrideFeatures, levels: tuple[int, ...], *, dense: bool, task: TaskName) -> None:
@@ -111,16 +111,16 @@ def task_norms(module: nn.Module) -> Iterator[TaskNorm]:
 
 
 def shared_parameters(network: JointNetwork) -> list[nn.Parameter]:
-    """The trained parameters that both tasks' losses depend on: the backbone's, but for norms of one task's own."""
+    """The trained parameters that the losses of both tasks depend on: those of the backbone, without separate norms."""
     own = {id(p) for norm in task_norms(network.backbone) for p in norm.parameters()}
     return [p for p in network.backbone.parameters() if p.requires_grad and id(p) not in own]
 
 
 def network_type(norms: str | None) -> type[JointNetwork]:
-    """The class of networks with such norms."""
+    """The class of networks with these norms."""
     return PerTaskNetwork if norms == "per_task" else JointNetwork
 
 
 def network_from(settings: Mapping[str, Any]) -> JointNetwork:
-    """The network that `settings` of either class describe, with random weights."""
+    """The network that the settings of either class describe, with random weights."""
     return network_type(settings.get("norms")).from_settings(settings)

@@ -1,4 +1,4 @@
-"""From logits on the canvas to classes of the original image's pixels."""
+"""From logits on the canvas to the classes of the original image's pixels."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from torch import Tensor
 
 from engine.data.images import Letterbox
 
-_MOST_VALUES = 2**26  # of logits at the original size that are in memory at a time: a quarter of a gigabyte
+_MOST_VALUES = 2**26  # logits at the original size that are in memory at a time: a quarter of a gigabyte
 
 
 def original_rows(logits: Tensor, letterbox: Letterbox) -> Tensor:
-    """The surest class of each pixel of the original image, from logits on the canvas.
+    """The most likely class of each pixel of the original image, from logits on the canvas.
 
-    Logits are resized bilinearly, some classes at a time: those of all classes of a large photograph would not fit
-    into memory.
+    Logits are resized bilinearly, some classes at a time: for a large photograph, the logits of all classes would not
+    fit into memory.
 
     Args:
         logits: (K, H, W) on the canvas.
-        letterbox: where the image lies on it.
+        letterbox: the place of the image on it.
 
     Returns:
         Rows of the class list, uint8, at the original height and width.
@@ -34,7 +34,7 @@ def original_rows(logits: Tensor, letterbox: Letterbox) -> Tensor:
     for part in torch.split(inside, max(1, _MOST_VALUES // (height * width))):
         resized = F.interpolate(part[None], (height, width), mode="bilinear", align_corners=False)[0]
         values, places = resized.max(0)
-        surer = values > best  # of equals the first class wins, as in an argmax over all
+        surer = values > best  # of equal values the first class wins, as in an argmax over all
         rows = torch.where(surer, (places + first).to(torch.uint8), rows)
         best = torch.where(surer, values, best)
         first += len(part)

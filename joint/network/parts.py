@@ -1,4 +1,4 @@
-"""The detector and the segmenter that a joint network is made of: from the dial, from settings, from checkpoints."""
+"""The detector and the segmenter of a joint network, made from the member, from settings or from checkpoints."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from segmentation.weights.load import load_network as load_segmenter
 
 @dataclass(frozen=True)
 class DetectorPart:
-    """What shapes the detecting part.
+    """The settings of the detecting part.
 
     Attributes:
-        member: the member, where `model.member` shall not decide it.
-        architecture: single values in place of the member's.
-        classes: the class list, where it shall not come from the data.
+        member: the member, if `model.member` shall not decide it.
+        architecture: single values that replace those of the member.
+        classes: the class list, if it shall not come from the data.
     """
 
     member: DetectorName | PhiName | None = None
@@ -38,12 +38,12 @@ class DetectorPart:
 
 @dataclass(frozen=True)
 class SegmenterPart:
-    """What shapes the segmenting part.
+    """The settings of the segmenting part.
 
     Attributes:
-        member: the member, where the detector's backbone shall not decide it.
-        architecture: single values in place of the member's; backbone, mean and std are the detector's.
-        classes: the class list, where it shall not come from the data.
+        member: the member, if the detector's backbone shall not decide it.
+        architecture: single values that replace those of the member; backbone, mean and std are the detector's.
+        classes: the class list, if it shall not come from the data.
     """
 
     member: SegmenterName | None = None
@@ -62,18 +62,18 @@ def make_parts(
 ) -> tuple[EfficientDet, Segmenter]:
     """A detector and a segmenter on the same backbone.
 
-    A part without a checkpoint is made to fit the other's: its backbone, and what images are normalised with.
+    A part without a checkpoint is made to fit the other: it gets the same backbone and the same normalisation.
 
     Args:
-        member: of the detector; the checkpoint's, or else d0, where it is not given.
-        detector: what shapes the detector.
-        segmenter: what shapes the segmenter.
+        member: the member of the detector; None takes that of the checkpoint, or else d0.
+        detector: the settings of the detector.
+        segmenter: the settings of the segmenter.
         detector_checkpoint: a trained detector: a checkpoint, a published name or its file.
         segmenter_checkpoint: a checkpoint of a trained segmenter.
-        backbone_weights: ImageNet weights, where there is no checkpoint.
+        backbone_weights: ImageNet weights, used if there is no checkpoint.
 
     Raises:
-        InputError: what was given contradicts itself or a checkpoint.
+        InputError: the settings contradict each other or a checkpoint.
     """
     name = detector.member or member
     if detector.member is not None and member not in (None, detector.member):

@@ -1,1 +1,1 @@
-"""What prediction finds and what it leaves in a folder; Ray Data."""
+"""Prediction with a joint network: its answers, the results in a folder, and Ray Data."""

@@ -14,10 +14,10 @@ from segmentation.inference.segmented import Segmented
 
 @dataclass(frozen=True, eq=False)
 class JointFound:
-    """Both answers for one image; None for one that was not asked.
+    """Both answers for one image; None for an answer that was not asked for.
 
     Attributes:
-        found: its objects.
+        found: the objects of the image.
         segmented: the classes of its pixels.
     """
 
@@ -32,15 +32,15 @@ class JointFound:
         return answer.size_hw
 
     def draw(self, image: Source, opacity: float = 0.5, legend: bool = True) -> Image.Image:
-        """The image tinted with the classes' colours, with the boxes drawn on it.
+        """The image tinted with the colours of the classes, with the boxes drawn on it.
 
         Args:
-            image: the image that was looked at: a path or an (H, W, 3) uint8 RGB array.
-            opacity: of the colours, 0 to 1.
-            legend: whether to name, below the image, the classes that are there.
+            image: the image that was predicted: a path or an (H, W, 3) uint8 RGB array.
+            opacity: opacity of the colours, 0 to 1.
+            legend: whether to list, below the image, the classes that it shows.
 
         Raises:
-            InputError: the image cannot be read or is of another size.
+            InputError: the image cannot be read or has another size.
         """
         tinted = image if self.segmented is None else np.asarray(self.segmented.draw(image, opacity, legend))
         return Image.fromarray(pixels_of(tinted)) if self.found is None else self.found.draw(tinted)

@@ -1,11 +1,11 @@
-"""Objects and classes of pixels of images: load a network, hand it a picture, read both answers.
+"""Objects and classes of pixels in images: load a network, give it a picture, and read both answers.
 
     network = load("runs/joint/demo/checkpoints/last.ckpt")
     both = network.predict("street.jpg")
     both.draw("street.jpg").save("street_overlay.jpg")
 
-Both answers come from one pass over the image, letter-boxed on the detector's canvas, and are in the image's own
-pixels.
+Both answers come from one pass over the image, letter-boxed on the detector's canvas, and are in pixels of the
+original image.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ from segmentation.inference.segmented import Segmented
 
 
 class JointSettings(DetectorSettings, total=False):
-    """What a call may ask for in place of the predictor's own settings, besides those of a detector.
+    """The settings that a call may change, besides those of a detector.
 
     Attributes:
-        detect: whether objects are asked for; without, the pass costs what the segmenter alone costs.
-        segment: whether classes of pixels are asked for; without, the pass costs what the detector alone costs.
+        detect: whether to find objects; otherwise the pass costs only as much as the segmenter alone.
+        segment: whether to find classes of pixels; otherwise the pass costs only as much as the detector alone.
     """
 
     detect: bool
@@ -51,7 +51,7 @@ class JointSettings(DetectorSettings, total=False):
 
 
 class JointPredictor(Predictor[OnCanvas, JointFound]):
-    """A joint network with what prediction needs.
+    """A joint network with everything else that prediction needs.
 
     Args:
         network: the joint network.
@@ -62,7 +62,7 @@ class JointPredictor(Predictor[OnCanvas, JointFound]):
         segment: see `JointSettings`.
 
     Raises:
-        InputError: the canvas is too small, or its policy unknown.
+        InputError: the canvas is too small, or its policy is unknown.
     """
 
     network: JointNetwork
@@ -86,17 +86,17 @@ class JointPredictor(Predictor[OnCanvas, JointFound]):
 
     @property
     def classes(self) -> BoxClasses:
-        """The detector's class list."""
+        """The class list of the detector."""
         return self.network.detector.classes
 
     @property
     def segmentation_classes(self) -> MaskClasses:
-        """The segmenter's class list."""
+        """The class list of the segmenter."""
         return self.network.segmenter.classes
 
     @property
     def prepare(self) -> Canvas:
-        """Lays an image on its canvas."""
+        """The preparation of an image, which lays it on its canvas."""
         return self.canvas
 
     def with_settings(self, **settings: Unpack[JointSettings]) -> JointPredictor:
@@ -116,7 +116,7 @@ class JointPredictor(Predictor[OnCanvas, JointFound]):
         )
 
     def compute(self, images: Tensor, samples: Sequence[OnCanvas]) -> list[JointFound]:
-        """Both answers for images on canvases of one size, in pixels of the originals."""
+        """Both answers for images on canvases of one size, in pixels of the original images."""
         boxes = [sample.letterbox for sample in samples]
         outputs = self.network(images, detect=self.detect, segment=self.segment)
         found: list[Found | None] = [None] * len(boxes)
@@ -134,8 +134,8 @@ class JointPredictor(Predictor[OnCanvas, JointFound]):
         """Both answers for one image: a path or an (H, W, 3) uint8 RGB array.
 
         Raises:
-            InputError: the image is missing or cannot be read, or is no (H, W, 3) uint8 array; or a setting is out of
-                range.
+            InputError: the image is missing or cannot be read, or is not an (H, W, 3) uint8 array; or a setting is out
+                of range.
         """
         return self.predict_many([image], **settings)[0]
 
@@ -150,19 +150,19 @@ class JointPredictor(Predictor[OnCanvas, JointFound]):
             settings: see `JointSettings`.
 
         Raises:
-            InputError: as `predict`, or `images` is one image.
+            InputError: as in `predict`, or `images` is one image.
         """
         predictor = self.with_settings(**settings) if settings else self
         return super(JointPredictor, predictor).predict_many(images, batch_size=batch_size)
 
 
 def load(source: str | Path, device: str | torch.device = "cpu", *, fold: bool = True) -> JointPredictor:
-    """A network ready to predict.
+    """Load a network for prediction.
 
     Args:
         source: a checkpoint written by `python -m joint fit`.
-        device: where it computes.
-        fold: fold its batch norms, which is faster; not if it is to be trained further.
+        device: the device that it computes on.
+        fold: whether to fold its batch norms, which is faster; a folded network cannot be trained further.
 
     Raises:
         InputError: the file is missing, damaged or of another kind.

@@ -1,9 +1,9 @@
 """Prediction over millions of images with Ray Data: `joint.prediction.predictor` in a pool of workers.
 
-Ray hands images out as fast as workers take them, starts a killed worker once more and does its images again. The
-process that was started notes what is finished, each image once, so that a rerun does what is left. Workers write masks
-and pictures themselves: all machines see images and output under the same paths. What failed is tried once more, image
-by image, so that one that kills its worker takes no other with it.
+Ray gives images out as fast as workers take them, starts a killed worker again and repeats its images. The process
+that the user started records the finished images, each once, so that a rerun does what is left. Workers write masks and
+pictures themselves: all machines see images and output under the same paths. Images that failed are tried once more,
+one by one, so that an image that kills its worker does not make others fail.
 """
 
 from __future__ import annotations
@@ -40,22 +40,23 @@ from engine.training.checkpoints import read_checkpoint
 from joint.prediction.found import JointFound
 from joint.prediction.predictor import load
 from joint.prediction.results import JointResults, settings_of
+from joint.spec import SPEC
 from segmentation.data.classes import MaskClasses
 
 FAILED_NAME = "failed.jsonl"
-_BATCHES_PER_PIECE = 8  # a piece of work is what is done again if its worker dies
-_MOST_LOST = 200  # pieces before all is stopped, as the fault is then hardly one of single images
-_RETRIES = 2  # of a piece: an image that kills its worker each time must not do so for ever
+_BATCHES_PER_PIECE = 8  # a piece of work is repeated as a whole if its worker dies
+_MOST_LOST = 200  # lost pieces before the run stops, as so many cannot come from single images
+_RETRIES = 2  # of a piece: an image that kills its worker each time must not be tried for ever
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run did.
+    """The outcome of a run.
 
     Attributes:
-        images: all that the source names.
-        done: those of this run.
-        failed: paths and reasons of those that could not be done.
+        images: number of all images that the source names.
+        done: number of images that this run finished.
+        failed: paths of the images that failed, with the reasons.
     """
 
     images: int
@@ -65,16 +66,16 @@ class Summary:
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker is told; it travels to other machines.
+    """The instructions for a worker, which are sent to other machines.
 
     Attributes:
         checkpoint: path of the checkpoint.
         folder: the output folder.
-        results: what is asked for, and which files it leaves.
+        results: the answers that are asked for, and the files to write.
         limit_hw: height and width of the full canvas.
-        canvas: whether it is used in full.
-        postprocess: the detector's settings.
-        device: where the network computes.
+        canvas: the canvas policy, `full` or `tight`.
+        postprocess: the settings of the detector.
+        device: the device of the network.
         torch_threads: threads of its computation on a CPU.
     """
 
@@ -90,15 +91,15 @@ class Job:
 
 @dataclass(frozen=True)
 class Pool:
-    """How work is shared out.
+    """How work is divided among workers.
 
     Attributes:
-        workers: how many there are.
-        gpus: of each.
-        cpus: of each.
-        threads: batches that each has in hand.
+        workers: number of workers.
+        gpus: GPUs for each worker.
+        cpus: CPUs for each worker.
+        threads: batches that each worker works on at a time.
         batch_size: images of a batch.
-        alone: whether each image is a piece of its own, and each worker has one in hand.
+        alone: whether each image is a piece of its own, and each worker works on one image at a time.
     """
 
     workers: int
@@ -110,7 +111,7 @@ class Pool:
 
 
 class Worker:
-    """Reads, computes and writes images; it may be called by several threads, of which one computes at a time."""
+    """Reads, computes and writes images; several threads may call it, but only one computes at a time."""
 
     def __init__(self, job: Job) -> None:
         import torch
@@ -124,10 +125,10 @@ class Worker:
         self._computing = Lock()
 
     def __call__(self, batch: dict[str, npt.NDArray[np.object_]]) -> dict[str, npt.NDArray[np.object_]]:
-        """A line of JSON for each image: its record, why it failed, or why all will fail.
+        """A line of JSON for each image: its record, the reason why it failed, or the reason why all images will fail.
 
         Args:
-            batch: `path` of each image, and `outputs`, its files as JSON.
+            batch: `path`, the path of each image, and `outputs`, its files as JSON.
         """
         sources = [os.path.abspath(path) for path in batch["path"].tolist()]
         try:
@@ -180,9 +181,9 @@ def predict_folder(
     address: str | None = None,
     progress: bool = True,
 ) -> Summary:
-    """Objects and classes of pixels of any number of images, on one machine or a Ray cluster.
+    """Find objects and classes of pixels in any number of images, on one machine or a Ray cluster.
 
-    What is finished in the output folder is not done again.
+    Images that are finished in the output folder are not done again.
 
     Args:
         ckpt_path: checkpoint, or `best` / `last` of the latest run.
@@ -191,18 +192,18 @@ def predict_folder(
         score_threshold: keep detections above this score.
         canvas: `full` computes every image on the canvas of training and validation; `tight` on one no larger than the
             image needs, which is faster.
-        image_size: side of a square canvas in pixels; null is the canvas that the detector was made for.
+        image_size: side of a square canvas in pixels; null takes the canvas that the detector was made for.
         detect: find objects.
         segment: find the classes of pixels.
-        pictures: draw pictures with boxes over the classes' colours.
+        pictures: draw pictures with boxes over the colours of the classes.
         overwrite: start over in a folder that holds results of other settings.
-        workers: how many compute; null is one for each GPU of the cluster, or for each CPU where it has none.
-        gpus: share of a GPU for each worker; null is 1 where the cluster has GPUs, else 0.
+        workers: number of workers; null takes one for each GPU of the cluster, or for each CPU if it has no GPU.
+        gpus: share of a GPU for each worker; null takes 1 if the cluster has GPUs, else 0.
         cpus: CPUs for each worker.
-        threads: batches that a worker has in hand: it reads and writes one while it computes another.
+        threads: batches that a worker works on at a time: it reads and writes one while it computes another.
         batch_size: images computed together.
-        address: of a running Ray cluster; null is RAY_ADDRESS, a cluster that this machine is part of, or else this
-            machine alone.
+        address: address of a running Ray cluster; null takes RAY_ADDRESS, a cluster that this machine is part of, or
+            else this machine alone.
         progress: show a progress bar.
     """
     if not detect and not segment:
@@ -246,9 +247,9 @@ def _start(address: str | None) -> Any:
     """The `ray` package, connected to a cluster.
 
     Raises:
-        InputError: it is not installed, or there is no cluster at the address.
+        InputError: Ray is not installed, or there is no cluster at the address.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to Ray's makers unless it is asked for
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no reports to the makers of Ray, unless the user wants it
     try:
         import ray
         import ray.data
@@ -257,7 +258,7 @@ def _start(address: str | None) -> Any:
         raise InputError(msg) from error
     if not ray.is_initialized():
         try:
-            # Ray puts the working folder first on its workers' path; the user's may hold a `detection/` of its own.
+            # Ray puts the working folder first on the path of its workers; it may hold a `detection/` of the user's.
             with contextlib.chdir(Path(__file__).parents[2]):
                 ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
         except (ConnectionError, ValueError, RuntimeError) as error:
@@ -274,7 +275,7 @@ def _workers(ray: Any, gpus: float, cpus: float) -> int:
 
 
 def _work(folder: ResultFolder[JointFound], job: Job, pool: Pool, *, progress: bool) -> Summary:
-    """Do what is left, and once more, image by image, what failed; note each image once, as finished or as failed."""
+    """Do the images that are left, try failed ones once more, one by one, and record each as finished or failed."""
     from tqdm import tqdm
 
     items = {
@@ -286,7 +287,7 @@ def _work(folder: ResultFolder[JointFound], job: Job, pool: Pool, *, progress: b
         for turn in (pool, replace(pool, threads=1, batch_size=1, alone=True)):
             for entry in _entries(_lines(items, job, turn) if items else ()):
                 source = entry["source"]
-                if source not in items:  # what a killed worker had already told is told again
+                if source not in items:  # images that a killed worker had already reported are reported again
                     continue
                 if "error" in entry:
                     reasons[source] = entry["error"]
@@ -303,7 +304,7 @@ def _work(folder: ResultFolder[JointFound], job: Job, pool: Pool, *, progress: b
 
 
 def _entries(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
-    """What the workers said.
+    """The entries that the workers report.
 
     Raises:
         InputError: no image can be done, or Ray stops.
@@ -323,12 +324,12 @@ def _entries(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
 
 
 def _lines(items: Mapping[str, str], job: Job, pool: Pool) -> Iterator[str]:
-    """What the workers say of the images, in any order.
+    """The lines that the workers report for the images, in any order.
 
     Args:
         items: paths of images with their files as JSON.
-        job: what workers are told.
-        pool: how work is shared out.
+        job: the instructions for workers.
+        pool: how work is divided among workers.
     """
     import ray.data
 
@@ -337,12 +338,12 @@ def _lines(items: Mapping[str, str], job: Job, pool: Pool) -> Iterator[str]:
     pieces = count if pool.alone else pieces
     rows = [{"path": path, "outputs": outputs} for path, outputs in items.items()]
     dataset = ray.data.from_items(rows, override_num_blocks=pieces)
-    # What it would say of lost pieces comes back in the summary.
+    # Ray's messages about lost pieces are not needed: the summary lists them.
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     dataset.context.enable_progress_bars = False
     dataset.context.max_errored_blocks = _MOST_LOST
     with warnings.catch_warnings():
-        # From 2.64 on, Ray will take no number of retries; pyproject.toml keeps it below.
+        # From 2.64 on, Ray will accept no number of retries; pyproject.toml keeps it below that version.
         warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
         answers = dataset.map_batches(
             Worker,
@@ -364,10 +365,10 @@ def _lines(items: Mapping[str, str], job: Job, pool: Pool) -> Iterator[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the command line and run; returns 2 after one short line of error, or where an image failed, else 0."""
+    """Parse the command line and run; returns 2 after one short line of error, or if an image failed, else 0."""
 
     def act() -> None:
-        arguments = parse_function(predict_folder, f"{program('joint')} ray", argv, __doc__)
+        arguments = parse_function(predict_folder, f"{program('joint')} ray", argv, __doc__, renamed=SPEC.renamed)
         summary = predict_folder(**arguments)
         output, before = arguments["output"], summary.images - summary.done - len(summary.failed)
         sys.stdout.write(f"{summary.done} images done, {before} were finished before: {output}\n")

@@ -1,4 +1,4 @@
-"""What `python -m joint predict` and `python -m joint ray` leave in their folder: masks, pictures, and both tables."""
+"""The results of `python -m joint predict` and `python -m joint ray`: masks, pictures and both tables."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from segmentation.prediction.areas import AREAS_NAME, AreaEntry, area_values, wr
 
 @dataclass(frozen=True)
 class JointResults(Results[JointFound]):
-    """A mask and a picture per image, the objects in COCO's format, and the areas of the classes.
+    """A mask and a picture for each image, the objects in COCO's format, and the areas of the classes.
 
     Attributes:
-        boxes: the detector's class list.
-        masks: the segmenter's.
-        detect: whether objects are asked for.
-        segment: whether classes of pixels are.
-        pictures: whether pictures for people are written.
+        boxes: the class list of the detector.
+        masks: the class list of the segmenter.
+        detect: whether to find objects.
+        segment: whether to find classes of pixels.
+        pictures: whether to write pictures for people.
     """
 
     boxes: BoxClasses
@@ -41,16 +41,16 @@ class JointResults(Results[JointFound]):
 
     @property
     def tables(self) -> list[str]:
-        """The objects and the areas, where they are asked for."""
+        """The tables of objects and areas, as far as they are asked for."""
         return [name for name, asked in ((JSON_NAME, self.detect), (AREAS_NAME, self.segment)) if asked]
 
     def outputs(self, file: SourceFile, name: Path, *, every: bool = False) -> list[Path]:
-        """The mask and the picture."""
+        """The paths of the mask and of the picture."""
         endings = ((".png", self.segment), ("_overlay.jpg", self.pictures))
         return [name.with_name(name.name + ending) for ending, asked in endings if asked or every]
 
     def write(self, image: Source, paths: Sequence[Path], answer: JointFound) -> Values:
-        """Write an image's mask and picture."""
+        """Write the mask and the picture of an image."""
         for path in paths:
             if path.suffix == ".jpg":
                 with atomic_path(path) as temporary:
@@ -74,13 +74,13 @@ class JointResults(Results[JointFound]):
 def settings_of(
     weights: str | Path | None, canvas: str, postprocess: Postprocess, results: JointResults
 ) -> dict[str, object]:
-    """What decides how results look; a folder holds those of one kind.
+    """The settings that decide what the results are; a folder holds results of one kind of settings.
 
     Args:
-        weights: the checkpoint, by whose content it is known.
-        canvas: on which images are computed, in words.
-        postprocess: the detector's settings.
-        results: what is asked for.
+        weights: the checkpoint, which is identified by its content.
+        canvas: the canvas of the images, in words.
+        postprocess: the settings of the detector.
+        results: the results that are asked for.
     """
     return {
         "weights": name_of_weights(weights),

@@ -37,7 +37,7 @@ class JointTrainer(PredictionTrainer):
     ) -> None:
         """Find objects and classes of pixels in images: masks, boxes drawn over the classes' colours, and tables.
 
-        What is finished in the output folder is not done again.
+        Images that are finished in the output folder are not done again.
 
         Args:
             model: the task.
@@ -49,7 +49,7 @@ class JointTrainer(PredictionTrainer):
                 the image needs, which is faster.
             detect: find objects.
             segment: find the classes of pixels.
-            pictures: draw pictures with boxes over the classes' colours.
+            pictures: draw pictures with boxes over the colours of the classes.
             overwrite: start over in a folder that holds results of other settings.
             batch_size: images computed together.
             num_workers: processes that read images.

@@ -1,1 +1,1 @@
-"""Both tables of scores."""
+"""The scores of both tasks."""

@@ -1,4 +1,4 @@
-"""What both tasks' measures count of each image, collected in one evaluation over batches and processes."""
+"""The records of each image for the measures of both tasks, collected over the batches and processes of a scoring."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from segmentation.scores.records import SegmentationRecords
 
 
 class JointRecords:
-    """Collects detections of the images with boxes and counts of those with masks.
+    """Collects detections in the images with boxes, and pixel counts of the images with masks.
 
     Args:
-        classes: the detector's class list.
-        segmentation_classes: the segmenter's.
+        classes: the class list of the detector.
+        segmentation_classes: the class list of the segmenter.
         cityscapes: whether to measure Cityscapes' category and instance scores.
 
     Raises:
-        InputError: those scores are asked for, but the classes are others.
+        InputError: the Cityscapes scores are asked for, but the classes are not those of Cityscapes.
     """
 
     def __init__(self, classes: BoxClasses, segmentation_classes: MaskClasses, cityscapes: bool = False) -> None:
@@ -36,13 +36,13 @@ class JointRecords:
     def add(
         self, network: JointNetwork, outputs: JointOutputs, batch: JointEvaluationBatch, postprocess: Postprocess
     ) -> None:
-        """Take in a batch: of each image what it has labels for.
+        """Add a batch: for each image the answers that it has labels for.
 
         Args:
-            network: whose outputs these are.
-            outputs: of the batch's images.
+            network: the network that gave the outputs.
+            outputs: the outputs for the images of the batch.
             batch: the images with their labels.
-            postprocess: the detector's settings.
+            postprocess: the settings of the detector.
         """
         if outputs.predictions is not None:
             self._add_boxes(network, outputs, batch, postprocess)
@@ -70,7 +70,7 @@ class JointRecords:
         boxed = batch.boxed.cpu()
         class_ids = found.class_ids.cpu()[boxed]
         rows = class_ids.clamp(min=0)
-        # Rows without a name, ten of COCO's ninety, stand for ids that no annotation file lists.
+        # Rows without a name (ten of COCO's ninety) stand for ids that no annotation file lists.
         named = torch.tensor([bool(name) for name in self.classes.names])
         self.boxes.add(
             batch.image_ids.cpu()[boxed].numpy(),

@@ -11,12 +11,12 @@ from segmentation.scores.metric import SegmentationScores
 
 @dataclass(frozen=True)
 class JointScores:
-    """COCO's numbers and the benchmark's scores; each is None where the set has no such labels.
+    """COCO's numbers and the scores of the segmentation benchmark; each is None if the set has no such labels.
 
     Attributes:
-        boxes: of the images with boxes.
-        masks: of the images with masks.
-        ap_share: weight of AP in the one measure, the rest is that of mIoU.
+        boxes: the scores of the images with boxes.
+        masks: the scores of the images with masks.
+        ap_share: weight of AP in the joint measure; the rest is the weight of mIoU.
     """
 
     boxes: BoxScores | None
@@ -25,7 +25,7 @@ class JointScores:
 
     @property
     def joint(self) -> float:
-        """The weighted mean of AP and mIoU, or the one that exists; NaN without either."""
+        """The weighted mean of AP and mIoU, or the only one that exists; NaN if there is neither."""
         ap = self.boxes.ap if self.boxes is not None and self.boxes.ap >= 0 else math.nan
         miou = self.masks.miou if self.masks is not None else math.nan
         if math.isnan(ap) or math.isnan(miou):
@@ -33,18 +33,18 @@ class JointScores:
         return self.ap_share * ap + (1 - self.ap_share) * miou
 
     def as_dict(self, prefix: str = "val_") -> dict[str, float]:
-        """Both tasks' numbers to log, and `joint`."""
+        """The numbers of both tasks to log, and `joint`."""
         numbers = {f"{prefix}joint": self.joint}
         for scores in (self.boxes, self.masks):
             numbers |= {} if scores is None else scores.as_dict(prefix)
         return numbers
 
     def to_dict(self) -> dict[str, object]:
-        """All numbers as JSON takes them; what does not exist is null."""
+        """All numbers as plain values for JSON; a score that does not exist is null."""
         boxes = None if self.boxes is None else self.boxes.to_dict()
         joint = None if math.isnan(self.joint) else self.joint
         return {"joint": joint, "boxes": boxes, "masks": None if self.masks is None else self.masks.to_dict()}
 
     def table(self) -> str:
-        """Both tables."""
+        """The tables of both tasks as text."""
         return "\n\n".join(scores.table() for scores in (self.boxes, self.masks) if scores is not None)

@@ -1,1 +1,1 @@
-"""Both losses, and how they are weighed."""
+"""Both losses, and their weighting."""

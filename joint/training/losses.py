@@ -1,4 +1,4 @@
-"""Both tasks' losses from one pass, of batches in which an image may have boxes, a mask, both or neither."""
+"""The losses of both tasks from one pass, for batches in which an image may have boxes, a mask, both or neither."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from segmentation.network.losses import SegmentationLoss, segmentation_losses
 
 @dataclass(frozen=True, eq=False)
 class JointLosses:
-    """A batch's losses, each divided by what all devices count of it.
+    """The losses of a batch, each divided by its count over all devices.
 
-    The mean over the devices of their gradients, which DDP takes, is the gradient over all devices' images as if they
-    lay on one.
+    DDP takes the mean of the devices' gradients. With these losses the mean is the gradient over the images of all
+    devices, as if they were on one device.
 
     Attributes:
-        detection: () of the images with boxes.
-        segmentation: () of the images with masks.
+        detection: () loss of the images with boxes.
+        segmentation: () loss of the images with masks.
         present: (2,) whether any device has labels of the kind.
-        parts: what each is made of, by name, without gradient.
+        parts: the parts of each loss by name, without gradient.
     """
 
     detection: Tensor
@@ -44,18 +44,18 @@ def joint_losses(
     detection: DetectionLoss | None,
     segmentation: SegmentationLoss | None,
 ) -> JointLosses:
-    """Run the network on the images that have labels, and measure what it says.
+    """Run the network on the images that have labels, and compute the losses of its outputs.
 
     A kind of labels that the batch does not have costs nothing and adds 0, with a gradient of 0 for every trained
-    parameter: DDP waits for each. Called by all devices at once.
+    parameter, because DDP waits for each. All devices must call this at once.
 
     Args:
-        network: in training mode.
-        batch: images with what is known of them.
+        network: the network in training mode.
+        batch: images with their labels.
         detection: settings of the detection loss; None does not run that head.
         segmentation: settings of the segmentation loss; None does not run that head.
     """
-    # The one look at the device: which rows of the batch have which labels.
+    # The only wait for the device: which rows of the batch have which labels.
     has_boxes, has_masks = torch.stack([batch.boxed, batch.masked]).tolist()
     boxed = [row for row, has in enumerate(has_boxes) if has and detection is not None]
     masked = [row for row, has in enumerate(has_masks) if has and segmentation is not None]
@@ -75,19 +75,19 @@ def joint_losses(
 
 
 def labelled_outputs(network: JointNetwork, images: Tensor, boxed: list[int], masked: list[int]) -> JointOutputs:
-    """What the network says of the images that each head learns from.
+    """The outputs of the network for the images that each head learns from.
 
-    All labelled images share one pass of the backbone, and its batch norms' statistics, unless the norms are each
-    task's own; each head runs on its own images only. With one kind of labels, the pass is that of the one head.
+    All labelled images share one pass of the backbone and the statistics of its batch norms, unless the tasks have
+    separate norms; each head runs only on its own images. With one kind of labels, only that head's pass is run.
 
     Args:
         network: the network.
         images: (B, 3, H, W).
-        boxed: rows to detect on, ascending.
-        masked: rows to segment, ascending.
+        boxed: rows of the images with boxes, ascending.
+        masked: rows of the images with masks, ascending.
 
     Returns:
-        Predictions of the boxed images and segmentation of the masked ones; None where there are none.
+        Predictions for the images with boxes and segmentation of the images with masks; None if there are none.
     """
     if not (boxed and masked) or isinstance(network, PerTaskNetwork):
         return JointOutputs(
@@ -114,14 +114,14 @@ def labelled_outputs(network: JointNetwork, images: Tensor, boxed: list[int], ma
 
 
 def no_gradient(parameters: Iterable[nn.Parameter]) -> Tensor:
-    """0, whose gradient is 0 for every one of the parameters, whatever their values."""
+    """0, whose gradient is 0 for every parameter, even if values are not finite."""
     return torch.stack([parameter.reshape(-1)[:0].sum().float() for parameter in parameters]).sum()
 
 
 def _detection(
     outputs: JointOutputs, batch: JointBatch, boxed: list[int], config: DetectionLoss, skipped: Tensor
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-    """The loss, how many images it is of, and its parts; of all devices."""
+    """The loss, the number of its images over all devices, and its parts."""
     if outputs.predictions is None:
         nothing = skipped.detach().float()
         sums = DetectionSums(nothing, nothing, nothing)

@@ -14,7 +14,7 @@ _PREFIX = "network."
 
 
 def load_network(source: str | Path) -> JointNetwork:
-    """The bare network, in evaluation mode on the CPU: to train it further.
+    """The bare network, in evaluation mode on the CPU, for example to train it further.
 
     Args:
         source: a checkpoint written by `python -m joint fit`.
@@ -24,7 +24,7 @@ def load_network(source: str | Path) -> JointNetwork:
     """
     checkpoint = read_checkpoint(source, "joint")
     network = network_from(checkpoint.model)
-    # The training's own values, such as learned weights of the losses, are no part of the network.
+    # Values of the training itself, such as learned weights of the losses, are no part of the network.
     stored = checkpoint.state_dict.items()
     network.load_state_dict({key.removeprefix(_PREFIX): value for key, value in stored if key.startswith(_PREFIX)})
     return network.eval().to(memory_format=torch.channels_last)

@@ -16,10 +16,10 @@ from engine.numbers import AboveZeroToOne, ClosedUnitInterval, PositiveFloat, Ze
 
 
 class CropAugmenter(Protocol):
-    """What a data set calls; anything with this signature can stand in."""
+    """What a data set calls; anything with this signature can be used instead."""
 
     def __call__(self, image: UInt8Array, class_ids: UInt8Array) -> tuple[UInt8Array, UInt8Array]:
-        """Change (H, W, 3) uint8 RGB and (H, W) uint8 rows, all random numbers from torch's generator.
+        """Change (H, W, 3) uint8 RGB and (H, W) uint8 rows; all random numbers are from torch's generator.
 
         Returns:
             Image and rows of the crop's size; rows beside the picture are `IGNORED`.
@@ -35,13 +35,13 @@ class SegmentationAugmentation(Checked):
 
     Attributes:
         scale_min: smallest multiple of the image's own size.
-        scale_max: largest multiple; what exceeds the crop is cut at random, what falls short is padded.
-        max_class_ratio: a crop in which one class takes this share of the counted pixels or more is drawn anew, up
-            to ten times; 1 takes every crop.
+        scale_max: largest multiple; what exceeds the crop is cut at random, and a smaller image is padded.
+        max_class_ratio: a crop in which one class takes this share of the counted pixels or more is drawn again,
+            up to ten times; 1 takes every crop.
         hflip: probability of a horizontal flip.
-        vflip: probability of a vertical flip, for pictures without an up.
+        vflip: probability of a vertical flip, for pictures that have no upright direction.
         rotate90: whether pictures are turned by a random multiple of 90 degrees.
-        brightness: up to this share of the full range is added or taken.
+        brightness: up to this share of the full range is added or subtracted.
         contrast: all values are multiplied by up to 1 +- this.
         saturation: the same for the distance from grey.
         hue: largest turn of the hue, as a fraction of the colour circle.
@@ -78,7 +78,7 @@ class SegmentationAugmentation(Checked):
         library = albumentations_library()
         from segmentation.data.scale_crop import ScaleCrop
 
-        # Turned before the crop, as a turned crop would not be the crop's shape any more.
+        # Turned before the crop, as a turned crop would not have the crop's shape any more.
         transforms: list[object] = [library.RandomRotate90(p=1.0)] if self.rotate90 else []
         transforms.append(ScaleCrop(crop_hw, self.scale_min, self.scale_max, self.max_class_ratio))
         if self.hflip:
@@ -104,7 +104,7 @@ class SegmentationAugmentation(Checked):
 
 
 class _Crops:
-    """The seam to `engine.data.augment` for samples without boxes."""
+    """Connects `engine.data.augment` with samples without boxes."""
 
     def __init__(self, augmenter: Augmenter) -> None:
         self._augmenter = augmenter

@@ -26,7 +26,7 @@ class EvaluationBatch(NamedTuple):
 
     Attributes:
         images: (B, 3, H, W) uint8 RGB.
-        indices: (B,) int64 places in the data set, by which doubles of a distributed sampler are dropped.
+        indices: (B,) int64 places in the data set, by which the repeats of a distributed sampler are dropped.
         class_ids: B arrays (H, W) uint8 rows of the class list; 255 is not counted.
         instance_ids: B arrays (H, W) int32 as in Cityscapes' `_instanceIds.png`; empty where there are none.
     """

@@ -18,7 +18,7 @@ def read_class_list(path: Path) -> MaskClasses:
     """The class list of a YAML or JSON file.
 
     Raises:
-        InputError: the file is missing, no YAML, or no class list.
+        InputError: the file is missing, not YAML, or not a class list.
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -32,14 +32,14 @@ def read_class_list(path: Path) -> MaskClasses:
 
 
 def class_list(given: object, what: str = "the class list") -> MaskClasses:
-    """The class list of a list of names, or of a mapping with `names` and, if wanted, `label_ids` and `colors`.
+    """The class list of a list of names, or of a mapping with `names` and optionally `label_ids` and `colors`.
 
     Args:
         given: the list or mapping.
         what: what messages call it.
 
     Raises:
-        InputError: it is neither, has another key, or its entries are no names, numbers or colours.
+        InputError: it is neither, has another key, or its entries are not names, numbers or colours.
     """
     content: Mapping[str, object] = given if isinstance(given, Mapping) else {"names": given}
     for key in content:
@@ -47,8 +47,8 @@ def class_list(given: object, what: str = "the class list") -> MaskClasses:
     names = _checked(content.get("names"), f"{what}: names")
     wrong = [name for name in names if not isinstance(name, str)]
     if wrong:
-        # YAML reads an unquoted no, on or 1 as something else than text.
-        msg = f"{what}: the name {wrong[0]!r} is no text. Put it in quotes."
+        # YAML reads an unquoted no, on or 1 as something other than text.
+        msg = f"{what}: the name {wrong[0]!r} is not text. Put it in quotes."
         raise InputError(msg)
     label_ids = _checked(content.get("label_ids") or (), f"{what}: label_ids")
     colors = [_checked(color, f"{what}: colors") for color in _checked(content.get("colors") or (), f"{what}: colors")]
@@ -67,6 +67,6 @@ def class_list(given: object, what: str = "the class list") -> MaskClasses:
 
 def _checked(given: object, what: str) -> list[object]:
     if not isinstance(given, list | tuple):
-        msg = f"{what} is {given!r}, no list. {_EXAMPLE}"
+        msg = f"{what} is {given!r}, not a list. {_EXAMPLE}"
         raise InputError(msg)
     return list(given)

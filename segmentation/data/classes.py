@@ -32,9 +32,9 @@ class MaskClasses:
 
     Attributes:
         names: K names.
-        label_ids: K values from 0 to 255 that stand for the classes in index masks, those that are read and those
-            that are written; by default the row itself.
-        colors: K colours of overlays and colour masks; by default hues far apart.
+        label_ids: K values from 0 to 255 that mean the classes in index masks, both read and written; by default
+            the rows themselves.
+        colors: K colours of overlays and colour masks; by default hues that differ clearly.
 
     Raises:
         InputError: there is no class or more than 255; lengths differ; a name, value or colour is used twice or out
@@ -57,7 +57,7 @@ class MaskClasses:
             object.__setattr__(self, "label_ids", tuple(range(count)))
         if not self.colors:
             object.__setattr__(self, "colors", tuple(class_color(row) for row in range(count)))
-        # What a YAML file holds are lists, which equal no tuple.
+        # A YAML file gives lists, which are not equal to tuples.
         object.__setattr__(self, "names", tuple(self.names))
         object.__setattr__(self, "label_ids", tuple(self.label_ids))
         object.__setattr__(self, "colors", tuple(tuple(color) for color in self.colors))
@@ -81,14 +81,14 @@ class MaskClasses:
 
     @cached_property
     def label_by_class(self) -> npt.NDArray[np.uint8]:
-        """(256,) label id by row; rows beyond the classes, 255 among them, stay themselves."""
+        """(256,) label id by row; rows beyond the classes, including 255, are unchanged."""
         table = np.arange(256, dtype=np.uint8)
         table[: len(self)] = self.label_ids
         return table
 
     @cached_property
     def class_by_label(self) -> npt.NDArray[np.uint8]:
-        """(256,) row by label id; `IGNORED` for values that are no class's."""
+        """(256,) row by label id; `IGNORED` for values that belong to no class."""
         table = np.full(256, IGNORED, dtype=np.uint8)
         table[list(self.label_ids)] = np.arange(len(self))
         return table

@@ -13,7 +13,7 @@ class SegmenterTask(PictureTask, Protocol):
 
     @property
     def classes(self) -> MaskClasses:
-        """The class list, in whose rows the masks are given."""
+        """The class list; the masks' values are its rows."""
         ...
 
 
@@ -22,7 +22,7 @@ class ScoredMasks(TaskData, Protocol):
 
     @property
     def cityscapes_scores(self) -> bool:
-        """Whether the official Cityscapes scores, categories and instances among them, can be had."""
+        """Whether the official Cityscapes scores, including categories and instances, can be computed."""
         ...
 
 

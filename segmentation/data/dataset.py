@@ -1,4 +1,4 @@
-"""Pictures and masks as training crops and as whole images, and these as batches."""
+"""Pictures and masks as training crops and as whole images, and batches of both."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class Crop(NamedTuple):
 
 
 class WholeImage(NamedTuple):
-    """One untouched sample.
+    """One unchanged sample.
 
     Attributes:
         image: (H, W, 3) uint8 RGB.
         class_ids: (H, W) uint8 rows of the model; `IGNORED` is not counted.
         instance_ids: (H, W) int32 as in Cityscapes, or None.
-        place: its number in the data set.
+        place: its index in the data set.
     """
 
     image: UInt8Array
@@ -54,7 +54,7 @@ class TrainingCrops(Dataset[Crop]):
         files: the pictures and masks.
         classes: rows of the model, among which the files' classes are looked up by name.
         augmenter: makes the crop.
-        repeat: how often each picture comes in one pass.
+        repeat: how often each picture occurs in one pass.
 
     Raises:
         InputError: the model has no row for a class.
@@ -77,7 +77,7 @@ class TrainingCrops(Dataset[Crop]):
 
 
 class WholeImages(Dataset[WholeImage]):
-    """Pictures and masks at full size, with instances where all have them.
+    """Pictures and masks at full size, with instances if all pictures have them.
 
     Args:
         files: the pictures and masks.
@@ -129,10 +129,10 @@ def collate_images(samples: Sequence[WholeImage]) -> EvaluationBatch:
 
 
 def model_rows(files: MaskSource, classes: MaskClasses) -> UInt8Array:
-    """(256,) the model's row by the files' row; `IGNORED` stays.
+    """(256,) the model's row by the files' row; `IGNORED` is unchanged.
 
     Raises:
-        InputError: the model has no class of one of the names.
+        InputError: the model has no class with one of the names.
     """
     missing = [name for name in files.classes.names if name not in classes.names]
     if missing:
@@ -149,7 +149,7 @@ def model_rows(files: MaskSource, classes: MaskClasses) -> UInt8Array:
 
 
 def _read(files: MaskSource, pair: Pair, rows: UInt8Array) -> tuple[UInt8Array, UInt8Array]:
-    """Picture and model's rows of one pair."""
+    """The picture of one pair, and its mask in the model's rows."""
     try:
         class_ids = rows[files.read_mask(pair.mask)]
         return read_image_of((class_ids.shape[0], class_ids.shape[1]), pair), class_ids
@@ -161,7 +161,7 @@ def read_instances_of(pair: Pair, size_hw: tuple[int, ...]) -> npt.NDArray[np.in
     """The instance ids (H, W) of a pair, None where it has none.
 
     Raises:
-        SampleError: they cannot be read, or are not of the mask's height and width.
+        SampleError: they cannot be read, or do not have the mask's height and width.
     """
     if pair.instances is None:
         return None

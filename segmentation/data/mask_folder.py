@@ -23,15 +23,15 @@ class MaskFolder:
         images: folder of the images.
         masks: folder of the masks; it may be the same one if their names differ by a suffix.
         reader: what the masks' values mean.
-        image_suffix: what an image's name has more than its pair's, before the file ending: `_rgb` in `7_rgb.jpg`.
-            Files without it are no images.
+        image_suffix: what is added to the pair's name in an image's name, before the file ending: `_rgb` in
+            `7_rgb.jpg`. Files without it are not images.
         mask_suffix: the same for masks: `_mask` in `7_mask.png`.
-        list_file: the images to take: a text file with one name a line, with or without file ending, or a COCO JSON
-            whose `file_name` are taken. Without it all are.
+        list_file: the images to take: a text file with one name per line, with or without file ending, or a COCO
+            JSON, whose `file_name` entries count. By default all images are taken.
 
     Raises:
-        InputError: a folder or list is missing or empty, an image has no mask, two have one name, or the list names
-            an image that is not there.
+        InputError: a folder or list is missing or empty, an image has no mask, two have the same name, or the list
+            names an image that does not exist.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class MaskFolder:
 
 
 def _others(folder: Path, other: Path, other_suffix: str) -> tuple[Path | None, str]:
-    """Which files below `folder` are the other kind's: those below another folder in it, or those with the suffix."""
+    """The files below `folder` of the other kind: those below another folder in it, or those with the suffix."""
     if folder == other:
         return None, other_suffix
     return (other if folder in other.parents else None), ""

@@ -1,4 +1,4 @@
-"""Mask files as rows of the class list, and what is wrong with those that are not masks."""
+"""Mask files as rows of the class list, and what is wrong with files that are not masks."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from segmentation.data.classes import IGNORED, MaskClasses, Rgb
 MaskFormat = Literal["index", "color", "binary"]
 _FORMATS = ("index", "color", "binary")
 _ONE_VALUE = frozenset(("1", "L", "P", "I"))
-# Pillow spreads grey of two and four bits over 0 to 255; this takes it back.
+# Pillow spreads grey of two and four bits over 0 to 255; these factors undo that.
 _SPREAD = {"L;2": 85, "L;4": 17}
-_MOST_NAMED = 4  # wrong values in one message
+_MOST_NAMED = 4  # most wrong values in one message
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,13 @@ class MaskReader:
 
     Attributes:
         classes: the classes.
-        mask_format: "index": a pixel's value is a label id (8 or 16 bits, or a palette, of which the indices count);
+        mask_format: "index": a pixel's value is a label id (8 or 16 bits, or the index of a palette image);
             "color": its RGB is a class's colour; "binary": 0 is the first class, any other value the second.
-        ignore_values: values of pixels that are not counted; by default 255 in index masks, unless it is a class's.
+        ignore_values: values of pixels that are not counted; by default 255 in index masks, unless a class has it.
         ignore_colors: the same for colour masks.
 
     Raises:
-        InputError: the format is unknown or does not fit the classes, or an ignored value is a class's.
+        InputError: the format is unknown or does not fit the classes, or an ignored value belongs to a class.
     """
 
     classes: MaskClasses
@@ -68,7 +68,7 @@ class MaskReader:
         """Read one file as (H, W) rows.
 
         Raises:
-            InputError: the file is missing, no mask of this format, or has values that are no class's.
+            InputError: the file is missing, not a mask of this format, or has values that belong to no class.
         """
         if self.mask_format == "color":
             return self._rows_of_colors(_read_colors(path), path)
@@ -82,7 +82,7 @@ class MaskReader:
         self._check_values(values, path)
         rows = self.classes.class_by_label[np.clip(values, 0, 255)]
         if values.dtype != np.uint8:
-            # What 8 bits cannot hold has passed the check, so it is an ignored value.
+            # A value above 8 bits that has passed the check is an ignored value.
             rows[(values < 0) | (values > 255)] = IGNORED
         return rows
 
@@ -116,7 +116,7 @@ class MaskReader:
         self._check_meaning(set(found.tolist()), path)
 
     def _check_meaning(self, values: set[int], path: Path) -> None:
-        """Refuse 0 and 255 alone, by which most programs mean two classes, where nobody said what 255 is."""
+        """Refuse 0 and 255 alone, which most programs use for two classes, unless the user said what 255 means."""
         unasked = self.ignore_values is None and IGNORED not in self.classes.label_ids
         if unasked and len(self.classes) == 2 and values == {self.classes.label_ids[0], IGNORED}:
             name, first = self.classes.names[1], self.classes.label_ids[0]
@@ -155,7 +155,7 @@ class MaskReader:
 
 
 def read_values(path: Path, mask_format: str = "index") -> npt.NDArray[np.integer]:
-    """The (H, W) values of a mask with one value a pixel: uint8, or wider for masks of 16 bits.
+    """The (H, W) values of a mask with one value per pixel: uint8, or wider for masks of 16 bits.
 
     Raises:
         InputError: the file is missing, cannot be decoded, was compressed with loss, or has colours.

@@ -1,4 +1,4 @@
-"""Cityscapes and folders of images and masks as the loaders of Lightning's training, validation and test."""
+"""Cityscapes and folders of images and masks as the data loaders of Lightning's training, validation and test."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class CityscapesData:
     """Which parts of Cityscapes are used.
 
     Attributes:
-        train_splits: trained on; `train_extra`, where listed, with its coarse annotations.
-        val_split: validated on, with fine annotations; None does not validate.
+        train_splits: the splits to train on; `train_extra`, if listed, has its coarse annotations.
+        val_split: the split to validate on, with fine annotations; None does not validate.
         test_split: what `test` scores, with fine annotations; those of Cityscapes' own test set are not public.
         annotations: which annotations to train on.
     """
@@ -50,7 +50,7 @@ class FolderData:
     Attributes:
         train_images: folder of the training images.
         train_masks: folder of their masks, which have the images' names.
-        train_list: the images to take, where not all: a text file with one name a line, or a COCO JSON.
+        train_list: the images to take, if not all: a text file with one name per line, or a COCO JSON.
         val_images: folder of the validation images.
         val_masks: folder of their masks.
         val_list: the images to take.
@@ -60,9 +60,9 @@ class FolderData:
         classes: names in the order of the rows; or a mapping with `names`, `label_ids` (the values in index masks)
             and `colors`; or a YAML file with either.
         mask_format: "index" for values that are label ids, "color" for RGB, "binary" for 0 and anything else.
-        ignore_values: values of pixels that are not counted; by default 255 in index masks, unless it is a class's.
+        ignore_values: values of pixels that are not counted; by default 255 in index masks, unless a class has it.
         ignore_colors: the same for colour masks.
-        image_suffix: what image names have more than their masks' before the file ending, such as `_rgb`.
+        image_suffix: what image names have before the file ending in addition to the pair's name, such as `_rgb`.
         mask_suffix: the same for masks, such as `_mask`.
     """
 
@@ -99,13 +99,13 @@ class SegmentationDataModule(SplitData[SegmenterTask, Crop, WholeImage]):
         format: which of the two the data are.
         root: folder that the other paths start from; without it they start from the working folder.
         cityscapes: which parts of Cityscapes are used.
-        folder: where one's own images and masks lie.
+        folder: where your own images and masks are.
         crop_size: side of the training crops, or their height and width.
         batch_size: crops per device and step.
         eval_batch_size: whole images per device and step; more than one needs images of one size.
         num_workers: processes that read and augment, per device.
         augmentation: what may happen to training images.
-        repeat: how often each training image comes in one epoch; a small set loses less time between epochs.
+        repeat: how often each training image occurs in one epoch; above 1, a small set loses less time between epochs.
     """
 
     collate = staticmethod(collate_crops)
@@ -140,7 +140,7 @@ class SegmentationDataModule(SplitData[SegmenterTask, Crop, WholeImage]):
 
     @property
     def cityscapes_scores(self) -> bool:
-        """Whether the official Cityscapes scores, categories and instances among them, can be had."""
+        """Whether the official Cityscapes scores, including categories and instances, can be computed."""
         return self.format == "cityscapes"
 
     @cached_property
@@ -148,7 +148,7 @@ class SegmentationDataModule(SplitData[SegmenterTask, Crop, WholeImage]):
         """The class list of a model made for these data.
 
         Raises:
-            InputError: the folder format has none, or it cannot be used.
+            InputError: the folder format has no class list, or it cannot be used.
         """
         if self.format == "cityscapes":
             return CITYSCAPES
@@ -169,7 +169,7 @@ class SegmentationDataModule(SplitData[SegmenterTask, Crop, WholeImage]):
         """The pairs of a split.
 
         Raises:
-            InputError: it was not given, or its files are missing or do not pair.
+            InputError: the split was not given, or its files are missing or do not form pairs.
         """
         if self.format == "folder":
             folder = self.folder
@@ -195,7 +195,7 @@ class SegmentationDataModule(SplitData[SegmenterTask, Crop, WholeImage]):
         """The augmented training crops.
 
         Raises:
-            InputError: the files cannot be used, or are fewer than a step takes.
+            InputError: the files cannot be used, or are too few for one step.
         """
         augmenter = self.augmentation.build(self.crop_hw, self.fill_color)
         crops = TrainingCrops(self.files("train"), self._rows, augmenter, self.repeat)

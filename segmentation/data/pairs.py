@@ -19,7 +19,7 @@ class Pair(NamedTuple):
     Attributes:
         image: the picture.
         mask: its classes.
-        instances: its single things as in Cityscapes' `_instanceIds.png`, where known.
+        instances: its single objects as in Cityscapes' `_instanceIds.png`, if known.
     """
 
     image: Path
@@ -49,10 +49,10 @@ class MaskSource(Protocol):
 def read_image_of(mask_hw: tuple[int, int], pair: Pair) -> UInt8Array:
     """The picture of a mask as (H, W, 3) uint8 RGB, in the mask's frame.
 
-    A picture that its EXIF data turn is left as it is stored where the mask was drawn on it so.
+    A picture that its EXIF data rotate is left as it is stored if the mask was drawn on the stored picture.
 
     Raises:
-        InputError: the picture cannot be read, or is not of the mask's size.
+        InputError: the picture cannot be read, or does not have the mask's size.
     """
     upright_hw = image_size(pair.image)
     if mask_hw != upright_hw:
@@ -68,7 +68,7 @@ def read_image_of(mask_hw: tuple[int, int], pair: Pair) -> UInt8Array:
 
 
 def check_paired(missing: Sequence[str], images: int, remedy: str) -> None:
-    """Do nothing if no picture is without its mask.
+    """Do nothing if every picture has its mask.
 
     Args:
         missing: names of the pictures without one, in order.
@@ -76,7 +76,7 @@ def check_paired(missing: Sequence[str], images: int, remedy: str) -> None:
         remedy: what to do about it, as a sentence.
 
     Raises:
-        InputError: there is one; the message names the first and the count.
+        InputError: a picture has none; the message has the first such name and the count.
     """
     if missing:
         msg = f"{len(missing)} of {images} images have no mask, the first is '{missing[0]}'. {remedy}"

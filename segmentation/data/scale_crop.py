@@ -19,7 +19,7 @@ class ScaleCrop(ScaleJitter):
 
     As mmsegmentation `mmseg/datasets/transforms/transforms.py` (`RandomResize`, `RandomCrop` with `cat_max_ratio`): the
     factor is uniform, the aspect stays, and a crop in which one class takes `max_class_ratio` or more of the counted
-    pixels is drawn anew, up to ten times; the last draw stands. Without a mask the first one does. The result is at
+    pixels is drawn again, up to ten times; the last one is used. Without a mask the first one is. The result is at
     most `crop_hw` large and not padded.
     """
 

@@ -1,8 +1,8 @@
-"""How a network is applied to an image: whole or in tiles, at several scales, mirrored; class probabilities come out.
+"""How a network is applied to an image: whole or in tiles, at several scales, mirrored; the results are probabilities.
 
 Tiles are blended as `segmentation.inference.tiles` says. Tiled results equal those of the whole image for a network
 whose receptive radius is at most the margin; one that looks at the whole picture, as image pooling and
-squeeze-and-excite do, sees less in a tile, and its results differ.
+squeeze-and-excite do, sees less in a tile, so its results differ.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from engine.errors import InputError
 from engine.numbers import PositiveInt, TenthToTen
 from segmentation.inference.tiles import Tile, Tiling
 
-LARGEST_WHOLE = 3840 * 2160  # pixels; Lite0 takes some 3 GB for these, and four times as many four times that
+LARGEST_WHOLE = 3840 * 2160  # pixels; Lite0 takes about 3 GB for these, and four times as much for four times as many
 LARGE_WINDOW = 1024
 
 
 class Network(Protocol):
-    """What is asked of a network."""
+    """What a network must offer."""
 
     @property
     def fill_color(self) -> tuple[int, int, int]:
-        """RGB of pixels that stand for nothing."""
+        """RGB of pixels that show nothing."""
         ...
 
     @property
     def stride(self) -> int:
-        """What the origins of tiles are multiples of."""
+        """The origins of tiles are multiples of this."""
         ...
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -45,7 +45,7 @@ class Network(Protocol):
         ...
 
     def parameters(self) -> Iterator[Tensor]:
-        """Tensors, which tell the device."""
+        """Its tensors, from which the device is known."""
         ...
 
 
@@ -57,10 +57,10 @@ class Inference(Checked):
         window: Side in pixels of the tiles in which an image is computed; null computes it whole, up to the size of
             a 4K picture, and beyond that in tiles of 1024.
         overlap: Pixels that neighbouring tiles share; null is a quarter of the window.
-        margin: Pixels at a tile's inner ends that count nothing; null is a quarter of the overlap.
+        margin: Pixels at a tile's inner ends that get no weight; null is a quarter of the overlap.
         scales: Sizes, relative to the image's own, at which it is computed; probabilities are averaged.
         flip: Average with the mirrored image.
-        batch: Tiles computed together.
+        batch: Number of tiles that are computed together.
 
     Raises:
         InputError: a value is out of range.
@@ -89,7 +89,7 @@ class Inference(Checked):
 
         Args:
             size_hw: height and width in pixels.
-            stride: what the origins of tiles are multiples of.
+            stride: the origins of tiles are multiples of it.
 
         Raises:
             InputError: window, overlap or margin do not fit one another, or the stride.
@@ -143,7 +143,7 @@ def probabilities(network: Network, images: UInt8Array | Tensor, config: Inferen
 
 @torch.no_grad()
 def class_rows(network: Network, images: UInt8Array | Tensor, config: Inference | None = None) -> Tensor:
-    """The surest class of each pixel: the largest of `probabilities`, which are only computed where passes are mixed.
+    """The most probable class of each pixel; `probabilities` are only computed if several passes are averaged.
 
     Args:
         network: as for `probabilities`.
@@ -178,7 +178,7 @@ def _as_batch(images: UInt8Array | Tensor) -> Tensor:
 
 
 def _resized(batch: Tensor, size_hw: tuple[int, int]) -> Tensor:
-    """Images as the one resampler of training makes them."""
+    """Images resized by the same resampler as in training."""
     if tuple(batch.shape[2:]) == size_hw:
         return batch
     arrays = (resize(image.permute(1, 2, 0).contiguous().cpu().numpy(), size_hw) for image in batch)
@@ -205,7 +205,7 @@ def _at_one_scale(network: Network, images: Tensor, config: Inference) -> Tensor
 
 
 def _of_one_size(tiling: Tiling, count: int) -> Iterator[list[Tile]]:
-    """The tiles in groups of one size and at most `count`."""
+    """The tiles in groups of one size, with at most `count` tiles each."""
     by_size: dict[tuple[int, int], list[Tile]] = {}
     for tile in tiling:
         by_size.setdefault(tile.size_hw, []).append(tile)

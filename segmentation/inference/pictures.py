@@ -20,7 +20,7 @@ def index_image(class_ids: UInt8Array, classes: MaskClasses) -> Image.Image:
     """An image whose values are the label ids; viewers show the classes' colours.
 
     Args:
-        class_ids: (H, W) rows of the class list; 255, which is none, stays 255.
+        class_ids: (H, W) rows of the class list; 255, which is no class, stays 255.
         classes: names, label ids and colours.
 
     Returns:
@@ -29,20 +29,20 @@ def index_image(class_ids: UInt8Array, classes: MaskClasses) -> Image.Image:
     palette = np.zeros((256, 3), dtype=np.uint8)
     palette[list(classes.label_ids)] = classes.colors
     picture = Image.fromarray(classes.label_by_class[class_ids])
-    # On a grey image this changes what the values stand for, not the values.
+    # On a grey image this changes what the values mean, not the values.
     picture.putpalette(palette.tobytes())
     return picture
 
 
 def class_pixels(class_ids: UInt8Array, classes: MaskClasses) -> npt.NDArray[np.int64]:
-    """(K,) pixels of each row; those of no class are not counted."""
+    """(K,) number of pixels of each row; pixels of no class are not counted."""
     return np.bincount(class_ids.ravel(), minlength=256)[: len(classes)]
 
 
 def overlay(
     image: UInt8Array, class_ids: UInt8Array, classes: MaskClasses, opacity: float = 0.5, legend: bool = True
 ) -> Image.Image:
-    """The image tinted with the colours of its classes, above a legend of those that are there.
+    """The image tinted with the colours of its classes, above a legend of the classes that occur.
 
     Args:
         image: (H, W, 3) RGB.
@@ -52,10 +52,10 @@ def overlay(
         legend: whether to add one, with each class's share of the image, below the image.
 
     Returns:
-        RGB; as wide as the image, or as the longest entry of the legend where that is wider.
+        RGB; as wide as the image, or as the longest entry of the legend if that is wider.
 
     Raises:
-        InputError: image and mask are of different size, or the opacity is out of range.
+        InputError: image and mask differ in size, or the opacity is out of range.
     """
     tinted = tint(image, class_ids, classes, opacity)
     if not legend:
@@ -92,8 +92,8 @@ def legend_image(classes: MaskClasses, rows: Sequence[int], width: int, shares: 
     Args:
         classes: names and colours.
         rows: the classes to name, in order.
-        width: pixels; the result is wider where an entry needs more.
-        shares: of each class in the image, 0 to 1, to be told after its name.
+        width: pixels; the result is wider if an entry needs more.
+        shares: of each class in the image, 0 to 1, shown after its name.
     """
     captions = [classes.names[row] for row in rows]
     if shares is not None:

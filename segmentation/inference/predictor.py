@@ -1,4 +1,4 @@
-"""Segmentation of images: load a network, hand it a picture, read the class of each of its pixels.
+"""Segmentation of images: load a network, give it a picture, and get the class of each of its pixels.
 
 segmenter = load("runs/segmentation/demo/checkpoints/last.ckpt")
 found = segmenter.predict("street.jpg")
@@ -28,15 +28,15 @@ Value = TypeVar("Value")
 
 
 class InferenceSettings(TypedDict, total=False):
-    """What a call may ask for; the predictor's own setting holds where it is left out or None.
+    """What a call may ask for; a setting that is left out or None is the predictor's own.
 
     Attributes:
         window: side in pixels of the tiles in which an image is computed; by default it is computed whole.
         overlap: pixels that neighbouring tiles share; by default a quarter of the window.
-        margin: pixels at a tile's inner ends that count nothing; by default a quarter of the overlap.
+        margin: pixels at a tile's inner ends that get no weight; by default a quarter of the overlap.
         scales: sizes, relative to the image's own, at which it is computed; probabilities are averaged.
         flip: average with the mirrored image.
-        probabilities: keep those of all classes.
+        probabilities: keep the probabilities of all classes.
     """
 
     window: int | None
@@ -48,7 +48,7 @@ class InferenceSettings(TypedDict, total=False):
 
 
 class WholeImage(NamedTuple):
-    """An image as it is; each is computed at its own size.
+    """An image as it is; each image is computed at its own size.
 
     Attributes:
         image: (H, W, 3) uint8 RGB.
@@ -63,7 +63,7 @@ def as_it_is(image: UInt8Array) -> WholeImage:
 
 
 class SegmentationPredictor(Predictor[WholeImage, Segmented]):
-    """A segmenter with what prediction needs.
+    """A segmenter with everything that prediction needs.
 
     Args:
         network: the segmenter.
@@ -85,12 +85,12 @@ class SegmentationPredictor(Predictor[WholeImage, Segmented]):
 
     @property
     def fill_color(self) -> tuple[int, int, int]:
-        """RGB of pixels that stand for nothing."""
+        """RGB of pixels that show nothing."""
         return self.network.fill_color
 
     @property
     def stride(self) -> int:
-        """What the origins of tiles are multiples of."""
+        """The origins of tiles are multiples of this."""
         return self.network.stride
 
     @staticmethod
@@ -121,7 +121,7 @@ class SegmentationPredictor(Predictor[WholeImage, Segmented]):
         return SegmentationPredictor(self.network, inference, keep=_first(settings.get("probabilities"), self.keep))
 
     def with_inference(self, inference: Inference) -> SegmentationPredictor:
-        """A predictor of the same network that computes images otherwise."""
+        """A predictor of the same network that computes images in another way."""
         return SegmentationPredictor(self.network, inference, keep=self.keep)
 
     def compute(self, images: Tensor, samples: Sequence[WholeImage]) -> list[Segmented]:
@@ -146,7 +146,7 @@ class SegmentationPredictor(Predictor[WholeImage, Segmented]):
             settings: see `InferenceSettings`.
 
         Raises:
-            InputError: the image is missing or cannot be read, or is no (H, W, 3) uint8 array; or a setting is out of
+            InputError: the image is missing, cannot be read or is not an (H, W, 3) uint8 array, or a setting is out of
                 range.
         """
         return self.predict_many([image], **settings)[0]
@@ -162,7 +162,7 @@ class SegmentationPredictor(Predictor[WholeImage, Segmented]):
             settings: see `InferenceSettings`.
 
         Raises:
-            InputError: as `predict`, or `images` is one image.
+            InputError: as `predict`, or `images` is a single image.
         """
         predictor = self.with_settings(**settings)
         if batch_size >= 1:
@@ -181,7 +181,7 @@ def load(source: str | Path, device: str | torch.device = "cpu", *, fold: bool =
         source: a checkpoint written by `python -m segmentation fit`, or a folder with a network of
             segmentation-models-pytorch.
         device: where it computes.
-        fold: fold its batch norms, which is faster; not if it is to be trained further.
+        fold: fold its batch norms, which is faster; leave this out to train it further.
 
     Raises:
         InputError: the file is missing, damaged or of another kind.

@@ -24,7 +24,7 @@ class Segmented:
     Attributes:
         class_ids: (H, W) rows of the class list, at the size of the original image.
         classes: names, label ids and colours by row.
-        probabilities: (K, H, W) float16, where they were asked for; over the classes they sum to 1.
+        probabilities: (K, H, W) float16, if they were asked for; over the classes they sum to 1.
     """
 
     class_ids: UInt8Array
@@ -51,10 +51,10 @@ class Segmented:
         Args:
             image: the image that was segmented: a path or an (H, W, 3) uint8 RGB array.
             opacity: of the colours, 0 to 1.
-            legend: whether to name, below the image, the classes that are there.
+            legend: whether to name, below the image, the classes that occur.
 
         Raises:
-            InputError: the image cannot be read or is of another size.
+            InputError: the image cannot be read or has another size.
         """
         return overlay(pixels_of(image), self.class_ids, self.classes, opacity, legend)
 
@@ -62,7 +62,7 @@ class Segmented:
         """Write a mask: a PNG whose values are the label ids and whose palette shows the classes' colours.
 
         Raises:
-            InputError: the file cannot be written, or its name ends in something else than .png.
+            InputError: the file cannot be written, or its name does not end in .png.
         """
         if Path(path).suffix.lower() != ".png":
             msg = f"a mask is written as PNG, which keeps its values; '{path}' does not end in .png. Rename it."

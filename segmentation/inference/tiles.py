@@ -1,7 +1,7 @@
 """Overlapping tiles of an image too large to be computed at once, and the weights by which they are blended.
 
-Pure geometry, shared by images in memory and rasters on disk, so that both come out alike. Weights are separable: a
-pixel's weight in a tile is that of its row times that of its column.
+Pure geometry, shared by images in memory and rasters on disk, so that both give the same results. Weights are
+separable: a pixel's weight in a tile is that of its row times that of its column.
 
     tiling = Tiling((height, width), window=1024, overlap=256, margin=64, align=32)
     for tile in tiling:
@@ -28,7 +28,7 @@ class Tile(NamedTuple):
     """One tile.
 
     Attributes:
-        row: its place in the grid of tiles, from the top.
+        row: its index in the grid of tiles, from the top.
         column: the same from the left.
         rows: pixels from top to bottom.
         columns: pixels from left to right.
@@ -57,9 +57,9 @@ class Axis:
     Attributes:
         length: pixels of the side.
         window: pixels of a tile.
-        overlap: the least that neighbours share; rounding to `align` may add to it.
-        margin: pixels at a tile's inner ends that count nothing.
-        align: what origins are multiples of.
+        overlap: pixels that neighbours share at least; rounding to `align` may add to it.
+        margin: pixels at a tile's inner ends that get no weight.
+        align: origins are multiples of it.
 
     Raises:
         InputError: a value is out of range.
@@ -105,7 +105,7 @@ class Axis:
         step = (self.window - self.overlap) // self.align
         last = -(-(self.length - self.window) // self.align)
         count = -(-last // step)
-        # Floors of equal steps that are no longer than `step` are never further apart than `step`.
+        # Equal steps of at most `step`, rounded down, are never further apart than `step`.
         return tuple(number * last // count * self.align for number in range(count + 1))
 
     @cached_property

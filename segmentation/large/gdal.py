@@ -1,4 +1,4 @@
-"""What is used of rasterio, an extra without types of its own: the module, and its files as far as they are read."""
+"""The parts of rasterio that are used, as types, which it lacks: the module, and files as far as they are read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from engine.errors import InputError
 
-Values = npt.NDArray[np.float64]  # of any number type in fact; what is done with them holds for all
+Values = npt.NDArray[np.float64]  # in fact of any number type; the code works for all of them
 
 
 class Crs(Protocol):
@@ -21,7 +21,7 @@ class Crs(Protocol):
     linear_units_factor: tuple[str, float]
 
     def to_epsg(self) -> int | None:
-        """Its number in the EPSG's list."""
+        """Its number in the EPSG list."""
 
 
 class Transform(Protocol):
@@ -67,7 +67,7 @@ class Dataset(Protocol):
         """RGBA by value."""
 
     def overviews(self, band: int) -> Sequence[int]:
-        """Reductions of the smaller copies."""
+        """The factors by which the smaller copies are reduced."""
 
     def build_overviews(self, factors: Sequence[int], resampling: object) -> None:
         """Add smaller copies."""

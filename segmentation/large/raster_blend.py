@@ -30,7 +30,7 @@ class Strip(NamedTuple):
 
     Attributes:
         class_ids: (h, W) uint8 rows of the class list; 255 where there is no data.
-        probabilities: (K, h, W) uint8, 255 stands for 1; None where they are not kept.
+        probabilities: (K, h, W) uint8, 255 means 1; None if they are not kept.
     """
 
     class_ids: UInt8Array
@@ -46,7 +46,7 @@ def blended_rows(
     workers: int = 2,
     on_tiles: Callable[[int], object] = lambda count: None,
 ) -> Generator[Strip, None, None]:
-    """Finished rows from top to bottom, as many at a time as the tiles step.
+    """Finished rows from top to bottom, at each time as many as one step of the tiles.
 
     Args:
         predictor: how a tile is computed, apart from its window; the network is in eval mode.
@@ -54,7 +54,7 @@ def blended_rows(
         tiling: its tiles.
         keep: whether to keep probabilities.
         workers: threads that read ahead of the network.
-        on_tiles: told how many tiles have been computed since it was told last.
+        on_tiles: called with the number of tiles computed since its last call.
     """
     device, config = predictor.device, predictor.inference
     count = 1 if device.type == "cpu" else config.batch
@@ -81,15 +81,15 @@ def blended_rows(
                     kept[:, :, columns] = np.where(chosen == IGNORED, np.uint8(0), stored)
                 if columns.stop == tiling.size_hw[1]:
                     strip = Strip(class_ids, kept)
-                    del class_ids, kept  # the next rows are made once these have been handed on
+                    del class_ids, kept  # the next rows are computed after the caller has used these
                     yield strip
                     del strip
 
 
 class Seams:
-    """Sums of weighted tiles that further tiles add to; what no further tile touches is handed out.
+    """Sums of weighted tiles that further tiles add to; what no further tile touches is returned.
 
-    Memory: what two rows of tiles share over the whole width, and two tiles, without the margins, which add nothing.
+    Memory: what two rows of tiles share over the whole width, and two tiles; margins, which add nothing, are left out.
 
     Args:
         tiling: the tiles, which must be added in its order.
@@ -109,10 +109,10 @@ class Seams:
 
         Args:
             tile: the next of the tiling.
-            found: (K, h, w) probabilities, which are overwritten; None for a tile without data.
+            found: (K, h, w) probabilities, which this overwrites; None for a tile without data.
 
         Returns:
-            (K, h', w') finished probabilities and the rows and columns of the raster where they lie, inside the tile.
+            (K, h', w') finished probabilities, and the rows and columns of the raster where they lie, inside the tile.
         """
         vertical, horizontal = self._sides
         row, column = tile.row, tile.column
@@ -142,9 +142,9 @@ class _Side:
     """Tiles along one side without the margins.
 
     Attributes:
-        spans: the pixels of each that count.
-        ends: up to where no later tile adds anything.
-        weights: of those pixels.
+        spans: the pixels of each tile that have weight.
+        ends: for each tile, the pixel up to which no later tile adds anything.
+        weights: the weights of those pixels.
     """
 
     def __init__(self, axis: Axis, device: torch.device) -> None:
@@ -183,7 +183,7 @@ def _read_ahead(
 
 
 def _groups(parts: Iterator[tuple[Tile, Pixels]], count: int) -> Iterator[list[tuple[Tile, Pixels]]]:
-    """Neighbours of one size, at most `count`."""
+    """Groups of neighbours of one size, at most `count` in each."""
     group: list[tuple[Tile, Pixels]] = []
     for tile, part in parts:
         if group and (len(group) == count or group[0][0].size_hw != tile.size_hw):
@@ -195,7 +195,7 @@ def _groups(parts: Iterator[tuple[Tile, Pixels]], count: int) -> Iterator[list[t
 
 
 def _computed(predictor: SegmentationPredictor, parts: Sequence[Pixels]) -> list[Tensor | None]:
-    """(K, h, w) probabilities of each part; None of those without data, which are not computed."""
+    """(K, h, w) probabilities of each part; None for parts without data, which are not computed."""
     there = [part.valid is None or bool(part.valid.any()) for part in parts]
     images = [_filled(part, predictor.fill_color) for part, any_data in zip(parts, there, strict=True) if any_data]
     if not images:

@@ -29,7 +29,7 @@ class Pixels(NamedTuple):
 
     Attributes:
         image: (h, w, 3) uint8 RGB.
-        valid: (h, w) whether a pixel holds data; None where all do.
+        valid: (h, w) whether a pixel holds data; None if all do.
     """
 
     image: UInt8Array
@@ -56,9 +56,9 @@ class Georeference:
 
     @property
     def pixel_area_m2(self) -> float | None:
-        """Square metres of a pixel; None where they are unknown or differ from place to place.
+        """Square metres of a pixel; None if they are unknown or differ from place to place.
 
-        Known are projected systems and slides. Web Mercator is left out: its metres are true at the equator only.
+        Projected systems and slides have them. Web Mercator is left out: its metres are true only at the equator.
         """
         if self.mpp is not None:
             return self.mpp[0] * self.mpp[1] * 1e-12
@@ -70,7 +70,7 @@ class Georeference:
 
 
 class PixelSource(Protocol):
-    """What is read a window at a time, by several threads at once.
+    """A source that is read one window at a time, by several threads at once.
 
     Attributes:
         path: the file.
@@ -116,9 +116,9 @@ class RasterFile:
     Args:
         path: the file.
         bands: numbers, from 1, of the bands that are red, green and blue, or of one grey band; by default those that
-            the file says are so, else the first three, else the first. A palette is looked up.
-        value_range: values that become 0 and 255; what lies beyond is clipped. Needed unless pixels have 8 bits.
-        nodata: value of pixels without data, where the file does not say it or is wrong. As in GDAL, a pixel has data
+            the file marks so, else the first three, else the first. The colours of a palette are looked up.
+        value_range: values that become 0 and 255; values beyond them are clipped. Needed unless pixels have 8 bits.
+        nodata: value of pixels without data, if the file does not state it or is wrong. As in GDAL, a pixel has data
             if one of its bands has; NaN and infinity are never data.
 
     Raises:
@@ -215,7 +215,7 @@ class RasterFile:
     def _check_values(self, dataset: Dataset) -> None:
         kinds = {dataset.dtypes[band - 1] for band in self._bands}
         if any("complex" in kind for kind in kinds):
-            msg = f"raster '{self.path}' has complex values, which are no picture. Convert it to magnitudes first."
+            msg = f"raster '{self.path}' has complex values, which are not a picture. Convert it to magnitudes first."
             raise InputError(msg)
         if self._value_range is None and kinds != {"uint8"}:
             side = (min(_SAMPLE, dataset.height), min(_SAMPLE, dataset.width))
@@ -267,7 +267,7 @@ def _palette(dataset: Dataset) -> UInt8Array | None:
     try:
         colors = dataset.colormap(1)
     except ValueError:
-        return None  # rasterio's way to say that there is none
+        return None  # what rasterio gives if there is none
     table = np.zeros((256, 3), dtype=np.uint8)
     for value, rgba in colors.items():
         table[value] = rgba[:3]
@@ -276,10 +276,10 @@ def _palette(dataset: Dataset) -> UInt8Array | None:
 
 @contextmanager
 def raster_errors(path: Path) -> Iterator[None]:
-    """Failures to read as one short message.
+    """Turn failures to read into one short message.
 
     Raises:
-        InputError: the raster is damaged or no raster.
+        InputError: the raster is damaged, or the file is not a raster.
     """
     try:
         yield
@@ -294,7 +294,7 @@ def error_reason(error: BaseException) -> str:
 
 
 def open_quietly(path: Path, mode: str = "r", **options: object) -> Dataset:
-    """Open without the warning that a raster has no georeference, which is no fault."""
+    """Open without the warning that a raster has no georeference, which is not an error."""
     rasterio = import_rasterio()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)

@@ -17,14 +17,14 @@ from engine.outputs import atomic_path
 from segmentation.large.gdal import Dataset, import_rasterio
 from segmentation.large.raster_io import Georeference, error_reason, open_quietly, raster_errors
 
-BLOCK = 256  # side of a block in written files; a row of blocks is the least that is written at once
+BLOCK = 256  # side of a block in written files; at least one row of blocks is written at once
 
 
 @dataclass
 class RasterWriter:
-    """A tiled, compressed 8-bit GeoTIFF written from top to bottom; it becomes BigTIFF where it must.
+    """A tiled, compressed 8-bit GeoTIFF written from top to bottom; it becomes BigTIFF if it must.
 
-    Used as a context; the file appears at its end, whole, or not at all.
+    Use it as a context manager; the file appears at its end, complete, or not at all.
 
     Attributes:
         path: the file, ending in .tif.
@@ -33,8 +33,8 @@ class RasterWriter:
         bands: number of bands.
         nodata: value of pixels without data; None has none.
         colors: RGB by value, for a raster of one band.
-        tags: what the file says of itself.
-        scale: what a stored value is multiplied by to mean something.
+        tags: what the file says about itself.
+        scale: factor that turns a stored value into its meaning.
         pyramid: whether smaller copies for viewers are added, by nearest neighbour.
 
     Raises:
@@ -100,7 +100,7 @@ class RasterWriter:
         self._check_blocks(len(levels) if self.pyramid else 0)
 
     def _check_blocks(self, levels: int) -> None:
-        """See that every block is in the file: GDAL is silent about what it fails to write as it closes one."""
+        """Check that every block is in the file: GDAL does not report what it fails to write while it closes a file."""
         length = self._temporary.stat().st_size
         with self._write_errors(), open_quietly(self._temporary) as dataset:
             whole = len(dataset.overviews(1)) == levels

@@ -1,4 +1,4 @@
-"""Segmentation of rasters and slides too large for memory: read, computed, blended and written in passing."""
+"""Segmentation of rasters and slides too large for memory: read, computed, blended and written piece by piece."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class RasterResult:
         areas: pixels of each class by name, 0 where it is absent.
         nodata_pixels: pixels without data.
         size_hw: height and width in pixels.
-        pixel_area_m2: square metres of a pixel; None where the raster does not tell.
+        pixel_area_m2: square metres of a pixel; None if the raster does not state it.
         labels: the written GeoTIFF of label ids.
         overview: the written picture, if one was asked for.
         probabilities: the written GeoTIFF of probabilities, if it was asked for.
@@ -65,22 +65,22 @@ def segment_raster(
 ) -> RasterResult:
     """Segment a raster or slide of any size in little memory.
 
-    Written is a tiled, compressed 8-bit GeoTIFF of label ids with the source's georeference, a colour map, and smaller
-    copies for viewers. Pixels without data get 255, or the largest value that is no label id. Beside it, NAME being
-    its stem: NAME_overview.jpg, a picture of at most 2048 px with a legend, and NAME_probabilities.tif, a band for
-    each class, where 255 stands for 1 and pixels without data are 0 in all.
+    The result is a tiled, compressed 8-bit GeoTIFF of label ids with the source's georeference, a colour map, and
+    smaller copies for viewers. Pixels without data get 255, or the largest value that is not a label id. With NAME as
+    its stem, the files beside it are NAME_overview.jpg, a picture of at most 2048 px with a legend, and
+    NAME_probabilities.tif with a band for each class, where 255 means 1 and pixels without data are 0 in all bands.
 
     Args:
-        predictor: as for images, but a window of None is one of 512 px, scales apply to each tile, and a CPU computes
+        predictor: as for images, but a window of None means 512 px, scales apply to each tile, and a CPU computes
             one tile at a time; its network is in eval mode.
-        source: a raster that GDAL reads or, by its suffix or where `mpp` is given, a slide that OpenSlide reads.
+        source: a raster that GDAL reads or, by its suffix or if `mpp` is given, a slide that OpenSlide reads.
         output: the file to write, ending in .tif.
-        bands: see `RasterFile`; not for slides, nor are `value_range` and `nodata`.
+        bands: see `RasterFile`; not for slides, like `value_range` and `nodata`.
         value_range: see `RasterFile`.
         nodata: see `RasterFile`.
         mpp: see `SlideFile`.
         overview: whether to write the picture.
-        probabilities: whether to write these, in memory 256 and more rows of all classes.
+        probabilities: whether to write the probabilities; this holds 256 or more rows of all classes in memory.
         workers: threads that read ahead of the network.
         progress: whether to show a progress bar.
 
@@ -150,7 +150,7 @@ def open_raster(
     nodata: float | None = None,
     mpp: float | None = None,
 ) -> PixelSource:
-    """A raster or, by its suffix or where `mpp` is given, a slide; the caller closes it.
+    """A raster or, by its suffix or if `mpp` is given, a slide; the caller closes it.
 
     Raises:
         InputError: see `RasterFile` and `SlideFile`; or a setting of rasters is given for a slide.
@@ -165,7 +165,7 @@ def open_raster(
 
 
 def empty_value(classes: MaskClasses) -> int:
-    """The value of pixels without data: 255, or the largest that is no label id."""
+    """The value of pixels without data: 255, or the largest that is not a label id."""
     return max(set(range(256)) - set(classes.label_ids))
 
 

@@ -1,4 +1,4 @@
-"""Whole-slide images by OpenSlide, a window at a time, at the resolution a network was trained for.
+"""Whole-slide images by OpenSlide, one window at a time, at the resolution that a network was trained for.
 
 openslide is an extra, imported where it is used.
 """
@@ -19,21 +19,21 @@ from engine.errors import InputError
 from segmentation.large.raster_io import Georeference, Pixels, existing_file
 
 SLIDE_SUFFIXES = frozenset((".bif", ".dcm", ".mrxs", ".ndpi", ".scn", ".svs", ".svslide", ".vms", ".vmu"))
-# A wish this much finer than the slide is granted by enlarging; beyond it the slide does not hold what is asked for.
+# A resolution up to this much finer than the slide's is reached by enlarging; a finer one is refused.
 _LARGEST_GAIN = 1.1
 _SUPPORT = 2  # level pixels on either side that the bilinear filter sees, per unit of reduction
 
 
 class SlideFile:
-    """A slide as 8-bit RGB; what was not scanned holds no data.
+    """A slide as 8-bit RGB; areas that were not scanned hold no data.
 
     Args:
         path: the file.
-        mpp: micrometres per pixel at which it is read; by default those of the scan, level 0. It is reduced from the
-            next finer level.
+        mpp: micrometres per pixel at which it is read; by default those of the scan, level 0. The image is
+            reduced from the next finer level.
 
     Raises:
-        InputError: the file is missing, damaged or no slide, or the slide does not state its resolution or is
+        InputError: the file is missing, damaged or not a slide, or the slide does not state its resolution or is
             coarser than `mpp`.
     """
 
@@ -46,12 +46,12 @@ class SlideFile:
         reduction = 1.0 if mpp is None else self._reduction(mpp, scan_mpp)
         width, height = self._slide.dimensions
         self.size_hw: tuple[int, int] = (max(1, round(height / reduction)), max(1, round(width / reduction)))
-        # The levels are sorted from fine to coarse; a hair's tolerance, as their ratios are not whole.
+        # The levels are sorted from fine to coarse; with a small tolerance, as their ratios are not whole numbers.
         downsamples = self._slide.level_downsamples
         self._level = max(n for n, downsample in enumerate(downsamples) if n == 0 or downsample <= reduction * 1.01)
         level_w, level_h = self._slide.level_dimensions[self._level]
         self._level_hw = (level_h, level_w)
-        # Level pixels per pixel that is read, (vertical, horizontal); 1 where the level is what was asked for.
+        # Level pixels per pixel that is read, (vertical, horizontal); 1 if the level has the resolution asked for.
         self._ratio = (level_h / self.size_hw[0], level_w / self.size_hw[1])
         own = None if scan_mpp is None else (scan_mpp[0] * reduction, scan_mpp[1] * reduction)
         self.georeference = Georeference(mpp=own)
@@ -77,7 +77,7 @@ class SlideFile:
         return _pixels(region.resize(size_wh, Image.Resampling.BILINEAR, box=box))
 
     def picture(self, size_hw: tuple[int, int]) -> UInt8Array:
-        """The whole scaled down, (h, w, 3) uint8 RGB; what was not scanned has the slide's background colour."""
+        """The whole scaled down, (h, w, 3) uint8 RGB; areas not scanned have the slide's background colour."""
         size_wh = (size_hw[1], size_hw[0])
         with self._errors():
             thumbnail = self._slide.get_thumbnail(size_wh)
@@ -88,7 +88,7 @@ class SlideFile:
         self._slide.close()
 
     def _region(self, corner_xy: tuple[int, int], size_wh: tuple[int, int]) -> Image.Image:
-        """Pixels of the level; OpenSlide wants the corner in those of level 0."""
+        """Pixels of the level; OpenSlide needs the corner in pixels of level 0."""
         downsample = self._slide.level_downsamples[self._level]
         corner = (round(corner_xy[0] * downsample), round(corner_xy[1] * downsample))
         with self._errors():
@@ -129,7 +129,7 @@ class SlideFile:
 
 def _pixels(region: Image.Image) -> Pixels:
     rgba = np.array(region)
-    # Resizing has mixed the edge of the scan with nothing; half a pixel of data is data.
+    # Resizing has mixed the edge of the scan with empty pixels; half a pixel of data counts as data.
     valid = rgba[..., 3] >= 128
     return Pixels(np.ascontiguousarray(rgba[..., :3]), None if valid.all() else valid)
 

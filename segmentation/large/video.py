@@ -49,14 +49,14 @@ class VideoResult:
 
 
 class VideoFrames:
-    """The frames of a video as upright RGB, once.
+    """The frames of a video as upright RGB, to be read once.
 
     Attributes:
         rate: frames per second.
-        count: frames, as the file says; 0 where it does not.
+        count: number of frames as the file states it; 0 if it does not.
 
     Raises:
-        InputError: the file is missing or no video.
+        InputError: the file is missing or not a video.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -77,7 +77,7 @@ class VideoFrames:
             self.rate = _USUAL_RATE
 
     def __iter__(self) -> Iterator[UInt8Array]:
-        """(H, W, 3) uint8 RGB each.
+        """The frames, each (H, W, 3) uint8 RGB.
 
         Raises:
             InputError: no frame can be read.
@@ -155,8 +155,8 @@ def segment_video(
     """Segment a video.
 
     Args:
-        predictor: how a frame is computed; as many as its inference's `batch` are together. The network is in eval
-            mode.
+        predictor: how a frame is computed; `batch` frames of its inference settings are computed together. The
+            network is in eval mode.
         source: the video.
         areas: the table to write: a CSV with a row for each class of each frame.
         overlay: the video to write, MP4: the frames tinted with the classes' colours, above a legend.

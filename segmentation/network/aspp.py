@@ -1,7 +1,7 @@
 """Atrous spatial pyramid pooling: one map seen through several dilations, and through the whole image.
 
 Source: Chen et al., DeepLabv3 (arXiv 1706.05587), section 3.3 and figure 5. The dilated branches and the layout of the
-weights are segmentation-models-pytorch's `decoders/deeplabv3/decoder.py`; the image branch, which there fails at one
+weights are segmentation-models-pytorch's `decoders/deeplabv3/decoder.py`; the image branch, which fails there with one
 image per device, is replaced.
 """
 
@@ -19,9 +19,9 @@ class ASPP(nn.Module):
         in_channels: channels of the map.
         out_channels: channels of each branch and of the result.
         rates: dilations of the three 3x3 convolutions.
-        separable: depthwise separable ones.
-        dropout: behind the projection.
-        image_pooling: whether there is the fifth branch.
+        separable: whether these are depthwise separable.
+        dropout: probability of dropout after the projection.
+        image_pooling: whether the fifth branch exists.
     """
 
     def __init__(
@@ -67,10 +67,10 @@ class ImagePooling(nn.Sequential):
 
 
 class PooledBatchNorm(nn.BatchNorm2d):
-    """Batch norm that stands a batch with one value per channel.
+    """Batch norm that accepts a batch with one value per channel.
 
-    One image per device pooled to one cell has no spread to be normalised by: the running statistics are used, and
-    stay. With SyncBatchNorm the other devices' images are counted, and there is a spread.
+    One image per device pooled to one cell has no variance to be normalised by: the running statistics are used and
+    stay unchanged. With SyncBatchNorm the other devices' images are counted, so there is a variance.
     """
 
     def forward(self, features: Tensor) -> Tensor:
@@ -83,7 +83,7 @@ class PooledBatchNorm(nn.BatchNorm2d):
 
 
 def allow_single_values(module: nn.Module) -> None:
-    """Put `PooledBatchNorm` in the place of every batch norm of a foreign module, weights and statistics kept."""
+    """Replace every batch norm of a foreign module by `PooledBatchNorm`; weights and statistics are kept."""
     for name, child in module.named_children():
         if type(child) is nn.BatchNorm2d:
             norm = PooledBatchNorm(child.num_features, child.eps, child.momentum)

@@ -1,8 +1,8 @@
 """segmentation-models-pytorch's other decoders on the project's feature extractor.
 
 Each keeps the defaults that the library gives it in its network, `decoders/{name}/model.py` of release 0.6. A network
-of the library builds its encoder from a list of names, which is not for others to change; so decoder and last layer
-are built here, in the same order and with the same random start.
+of the library builds its encoder from a list of names, which other code should not change; so decoder and last
+layer are built here, in the same order and with the same random initial values.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from segmentation.network.family import DecoderName
 
 _WIDTHS = (256, 128, 64, 32, 16)
 _DEPTH = 5
-# For each decoder: itself from the channels of the images and of levels 1 to 5, the channels that it ends with, the
-# kernel of the last layer, and by how much that layer enlarges.
+# For each decoder: a function that builds it from the channels of the images and of levels 1 to 5, its output
+# channels, the kernel of the last layer, and the factor by which that layer enlarges.
 _DECODERS: Mapping[DecoderName, tuple[Callable[[list[int]], nn.Module], int, int, int]] = {
     "unet": (lambda channels: UnetDecoder(channels, _WIDTHS, _DEPTH), 16, 3, 1),
     "unetplusplus": (lambda channels: UnetPlusPlusDecoder(channels, _WIDTHS, _DEPTH), 16, 3, 1),

@@ -1,7 +1,7 @@
 """The DeepLabv3+ decoder and the auxiliary head.
 
 Source: Chen et al., DeepLabv3+ (arXiv 1802.02611), figure 2. Layers and the layout of the weights are those of
-segmentation-models-pytorch, `decoders/deeplabv3/decoder.py`; where maps meet, they are sampled where their cells lie.
+segmentation-models-pytorch, `decoders/deeplabv3/decoder.py`; joined maps are sampled where their cells lie.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class DeepLabHead(nn.Module):
         """Logits (B, K, H, W).
 
         Args:
-            maps: of stride 4 and of the output stride; more between them are not read.
+            maps: of stride 4 and of the output stride; others between them are not read.
             grids: where their cells lie.
             image_hw: H and W.
         """

@@ -42,7 +42,7 @@ _STRIDES: dict[str, tuple[int, ...]] = {"deeplabv3plus": (16, 8, 32), "pan": (16
 
 @dataclass(frozen=True)
 class SegmenterArchitecture(NetworkSettings):
-    """Everything that shapes the network or what its numbers mean.
+    """Everything that decides what the network is and what its numbers mean.
 
     Attributes:
         name: the family member it started from.
@@ -54,22 +54,22 @@ class SegmenterArchitecture(NetworkSettings):
             so that its features lie unchanged in the dense ones; see `EfficientNetFeatures`.
         atrous_rates: of the three dilated convolutions of ASPP; 6, 12, 18 at stride 16, doubled at 8, halved at 32.
         decoder_channels: channels of ASPP and decoder.
-        skip_channels: to which the map of stride 4 is reduced.
-        separable_aspp: depthwise separable dilated convolutions.
+        skip_channels: number of channels to which the map of stride 4 is reduced.
+        separable_aspp: whether the dilated convolutions are depthwise separable.
         image_pooling: the branch of ASPP that sees the whole image; without it an output pixel depends on a bounded
             neighbourhood alone.
-        dropout: behind ASPP's projection.
-        aux_head: a fully convolutional head on the map of level 4, for training only.
+        dropout: probability of dropout after ASPP's projection.
+        aux_head: whether there is a fully convolutional head on the map of level 4, for training only.
         alignment: `grid` samples every map where its cells lie on the image; `corners` stretches corner to corner,
             as networks of segmentation-models-pytorch were trained.
         norm_eps: epsilon of the backbone's batch norms; None is the member's own.
         norm_momentum: weight of a new batch in the running statistics.
         drop_path: stochastic depth of the backbone.
-        mean: per channel for images in 0..1; None is the backbone's own.
+        mean: per channel for images in 0..1; None takes the backbone's own.
         std: likewise.
 
     Raises:
-        InputError: a value is out of range, or does not go with the decoder.
+        InputError: a value is out of range, or does not fit the decoder.
     """
 
     name: str = "b0"
@@ -101,7 +101,7 @@ class SegmenterArchitecture(NetworkSettings):
             raise InputError(msg)
 
     def at_stride(self, output_stride: OutputStride) -> SegmenterArchitecture:
-        """The same weights at another output stride: the rates grow as the stride falls, so that ASPP sees as far."""
+        """The same weights at another output stride: the rates grow as the stride falls, so ASPP sees equally far."""
         if self.decoder != "deeplabv3plus":
             msg = f"a network with decoder {self.decoder} has the one output stride {self.output_stride}. Leave it out."
             raise InputError(msg)
@@ -132,12 +132,12 @@ FAMILY: dict[str, SegmenterArchitecture] = {
 
 
 def architecture(member: str, **overrides: object) -> SegmenterArchitecture:
-    """The network of a member, with single values in place of its own.
+    """The network of a member, with some values replaced.
 
-    Output stride and rates follow the decoder where they are not given.
+    Output stride and rates depend on the decoder if they are not given.
 
     Raises:
-        InputError: unknown member, field or choice, or a value that does not go with the decoder.
+        InputError: unknown member, field or choice, or a value that does not fit the decoder.
     """
     check_choice("member", member, FAMILY)
     given = {key: value for key, value in overrides.items() if value is not None}
@@ -148,7 +148,7 @@ def architecture(member: str, **overrides: object) -> SegmenterArchitecture:
     rates = RATES.get(stride, RATES[16]) if isinstance(stride, int) else RATES[16]
     usual = FAMILY[member].to_dict() | {"output_stride": stride, "atrous_rates": rates}
     config = SegmenterArchitecture.from_dict(usual | given)
-    # A checkpoint says all fields, also those that mean nothing to its decoder.
+    # A checkpoint holds all fields, also those that mean nothing to its decoder.
     misplaced = [key for key in _DEEPLAB_FIELDS if getattr(config, key) != tuples(usual[key])]
     if decoder != "deeplabv3plus" and misplaced:
         msg = f"architecture.{misplaced[0]} is DeepLabv3+'s, but the decoder is {decoder}. Leave it out."

@@ -1,6 +1,6 @@
-"""What segmentation minimises: cross-entropy with hard-pixel mining, focal, Dice and Lovász, right with ignored pixels.
+"""What segmentation minimises: cross-entropy with hard-pixel mining, focal, Dice and Lovász, without ignored pixels.
 
-All work is done in float32 whatever the logits' precision, and nothing waits for the device. smp 0.6.0's losses are
+All work is done in float32 for any precision of the logits, and nothing waits for the device. smp 0.6.0's losses are
 not used: its cross-entropy divides by the ignored pixels too, its Dice counts an absent class as found, its Lovász
 fails in half precision and on an all-ignored batch (`tests/segmentation/network/test_smp_faults.py`).
 """
@@ -32,13 +32,13 @@ class SegmentationLoss(Checked):
         focal: weight of the softmax focal loss (arXiv 1708.02002 with softmax in place of the sigmoid).
         dice: weight of the Dice loss (arXiv 1606.04797), the mean over the classes present in the batch.
         lovasz: weight of the Lovász-softmax loss (arXiv 1705.08790), the mean over the classes present on a device.
-        hard_pixels: share of the valid pixels of a device, those of highest cross-entropy, that it is the mean of;
-            1 takes all, 0.2 is DeepLab's.
-        hard_threshold: pixels whose true class has a lower probability than this are kept besides (OHEM).
-        class_weights: one weight a class for cross-entropy and focal, which become weighted means.
+        hard_pixels: share of the valid pixels of a device over which it is the mean, those with the highest
+            cross-entropy; 1 takes all, 0.2 is DeepLab's.
+        hard_threshold: pixels whose true class has a lower probability than this are kept as well (OHEM).
+        class_weights: one weight per class for cross-entropy and focal, which become weighted means.
         label_smoothing: share of the cross-entropy's target spread evenly over the classes.
-        focal_gamma: how strongly the focal loss turns easy pixels down.
-        aux_weight: weight of the auxiliary head's plain cross-entropy, where there is such a head.
+        focal_gamma: how strongly the focal loss reduces the weight of easy pixels.
+        aux_weight: weight of the auxiliary head's plain cross-entropy, if there is such a head.
     """
 
     cross_entropy: NonNegativeFloat = 1.0
@@ -96,12 +96,12 @@ class Losses(NamedTuple):
         """The weighted terms by name, without those of weight 0; their sum is what to minimise.
 
         The mean over the devices of the sum's gradient, which DDP takes, is the gradient over all devices' pixels
-        as if they lay on one; except that hard pixels are picked, and Lovász sorts, on each device by itself.
+        as if they were on one, except that hard pixels are picked, and Lovász sorts, on each device separately.
 
         Args:
             config: as given to `segmentation_losses`.
-            shared: `self.shared` summed over all devices; with one, left out.
-            devices: how many.
+            shared: `self.shared` summed over all devices; leave it out with one device.
+            devices: number of devices.
         """
         counts = self.shared if shared is None else shared
         kept, valid, used, *_ = (devices / torch.where(counts > 0, counts, 1.0)).unbind()
@@ -122,7 +122,7 @@ class Losses(NamedTuple):
 
     def _dice(self, everywhere: Tensor, devices: int) -> Tensor:
         overlap, extent, pixels = everywhere.chunk(3)
-        # The value of all devices with the gradient of this one's part.
+        # The value over all devices, with the gradient of this device's part.
         overlap = overlap + devices * (self.overlap - self.overlap.detach())
         extent = extent + devices * (self.extent - self.extent.detach())
         present = pixels > 0
@@ -142,7 +142,7 @@ def segmentation_losses(
         aux_logits: (B, K, H, W) of the auxiliary head, if the network has one.
 
     Raises:
-        InputError: there are fewer than two classes, or as many class weights as there are not classes.
+        InputError: there are fewer than two classes, or the number of class weights is not that of the classes.
     """
     classes = logits.shape[1]
     if classes < 2:
@@ -178,7 +178,7 @@ def segmentation_losses(
         if config.lovasz:
             lovasz = lovasz_softmax(probs, own, valid)
     if aux_logits is not None:
-        # At weight 0 too: DDP waits for a gradient of every parameter.
+        # Also with weight 0: DDP waits for a gradient of every parameter.
         aux_log_probs = F.log_softmax(aux_logits.float(), 1)
         aux = cross_entropy_terms(aux_log_probs, target, weights, config.label_smoothing).sum()
     scalars = torch.stack([kept.sum(), weight.sum(), valid.any().float()])
@@ -187,7 +187,7 @@ def segmentation_losses(
 
 
 def cross_entropy_terms(log_probs: Tensor, target: Tensor, weights: Tensor | None, smoothing: float) -> Tensor:
-    """Cross-entropy of each pixel, weighted by its class, (B, H, W); 0 where ignored. As PyTorch's, smoothed too."""
+    """Cross-entropy of each pixel, weighted by its class, (B, H, W); 0 where ignored. As in PyTorch, also smoothed."""
     hard = F.nll_loss(log_probs, target, weights, ignore_index=IGNORED, reduction="none")
     if not smoothing:
         return hard
@@ -199,7 +199,7 @@ def cross_entropy_terms(log_probs: Tensor, target: Tensor, weights: Tensor | Non
 def focal_terms(log_probs: Tensor, target: Tensor, weights: Tensor | None, gamma: float) -> Tensor:
     """Softmax focal loss (1 - p)^gamma * -log p of each pixel's class, weighted by it, (B, H, W); 0 where ignored."""
     loss = F.nll_loss(log_probs, target, ignore_index=IGNORED, reduction="none")
-    # The floor is below any 1 - p that float32 can tell from 0; a power below 1 has no gradient at 0.
+    # The floor is below every 1 - p that float32 can tell from 0; a power below 1 has no gradient at 0.
     loss = (-torch.expm1(-loss)).clamp(min=1e-8).pow(gamma) * loss
     if weights is not None:
         loss = loss * weights[target.clamp(max=len(weights) - 1)]
@@ -210,8 +210,8 @@ def lovasz_softmax(probs: Tensor, own: Tensor, valid: Tensor) -> Tensor:
     """Lovász-softmax (arXiv 1705.08790, algorithm 1) of a whole batch, the mean over the classes present; scalar.
 
     Each class's loss is linear in its errors once they are sorted, so the slopes are found without autograd, class
-    by class, and one weighted sum of the probabilities remains. The slopes are written as quotients; as differences
-    of neighbouring Jaccard indices, as usual, float32 loses them in a batch of millions of pixels.
+    by class, and one weighted sum of the probabilities remains. The slopes are written as quotients; the usual
+    differences of neighbouring Jaccard indices are lost in float32 with a batch of millions of pixels.
 
     Args:
         probs: (B, K, H, W) probabilities.

@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 
 class Outputs(NamedTuple):
-    """What the network says of a batch.
+    """The network's results for a batch.
 
     Attributes:
         logits: (B, K, H, W).
@@ -44,12 +44,12 @@ class Outputs(NamedTuple):
 
 
 class Segmenter(Foldable):
-    """A member of the family.
+    """A network of the family.
 
     Args:
         member: `b0` ... `b7`, `lite0` ... `lite4`, `v2_s`, `v2_m`, `v2_l`, or a complete `SegmenterArchitecture`.
         num_classes: K, for classes without names; not needed with `classes`.
-        classes: names, mask values and colours of the K rows; Cityscapes' 19 where neither is given.
+        classes: names, mask values and colours of the K rows; Cityscapes' 19 if neither is given.
         backbone: a timm EfficientNet in place of the member's; or a network that meets `backbones.contract.Features`
             at the levels of the decoder, EfficientNet or not. A file that the segmenter is saved to holds the weights
             of such a network, but not what it is: `from_settings` has to be given one like it.
@@ -146,7 +146,7 @@ class Segmenter(Foldable):
         """As `outputs` with DeepLabv3+, from the backbone's maps.
 
         Args:
-            maps: of stride 4, with the auxiliary head of level 4, and of the output stride.
+            maps: of stride 4, of level 4 if there is an auxiliary head, and of the output stride.
             grids: where their cells lie.
             image_hw: H and W.
         """
@@ -165,7 +165,7 @@ class Segmenter(Foldable):
         return normal.contiguous(memory_format=torch.channels_last)
 
     def at_stride(self, output_stride: OutputStride) -> Segmenter:
-        """A network with the same weights at another output stride, its rates adapted; nothing is shared.
+        """A network with the same weights at another output stride, with its rates adapted; the two share nothing.
 
         Raises:
             InputError: the network is folded.
@@ -179,7 +179,7 @@ class Segmenter(Foldable):
         return other.train(self.training).to(self.mean.device).to(memory_format=torch.channels_last)
 
     def set_classes(self, classes: MaskClasses) -> None:
-        """Take another class list; only the last layer starts anew when the rows differ."""
+        """Take another class list; if its rows differ, only the last layer gets new random values."""
         if classes.names != self.classes.names:
             last = [module for module in self.head.classifier.modules() if isinstance(module, nn.Conv2d)][-1]
             fresh = nn.Conv2d(last.in_channels, len(classes), last.kernel_size, padding=last.padding)  # type: ignore[arg-type]
@@ -190,7 +190,7 @@ class Segmenter(Foldable):
             if self.aux_head is not None:
                 self.aux_head = self._auxiliary_head(len(classes)).to(last.weight)
             if is_main():
-                kept = "all weights are kept but the last layer, which starts anew"
+                kept = "all weights are kept except the last layer, which gets new random values"
                 _log.warning("class list changed from %d to %d rows: %s", len(self.classes), len(classes), kept)
         self.classes = classes
 
@@ -209,7 +209,7 @@ class Segmenter(Foldable):
 
         Args:
             settings: see `settings`.
-            backbone: in place of the one described; needed where that was given as an object.
+            backbone: replaces the one described; needed if that was given as an object.
 
         Raises:
             InputError: the settings do not say how the backbone is built, and none is given.
@@ -225,7 +225,7 @@ class Segmenter(Foldable):
 
     @property
     def stride(self) -> int:
-        """Pixels by which an image may be moved without the maps changing otherwise than by moving."""
+        """An image shifted by a multiple of this many pixels gives the same maps, only shifted."""
         return 32
 
 

@@ -17,12 +17,12 @@ AREA_COLUMNS = ("image", "class", "label_id", "pixels", "share", "area_m2")
 
 
 class AreaEntry(msgspec.Struct, frozen=True):
-    """What a journal says of a source that was segmented.
+    """What a journal records about a source that was segmented.
 
     Attributes:
         source: absolute path.
-        pixels: of each class, in the order of its rows.
-        pixel_area_m2: square metres of a pixel, where a raster tells.
+        pixels: number of pixels of each class, in the order of the class list.
+        pixel_area_m2: square metres of a pixel, if a raster states it.
     """
 
     source: str
@@ -31,7 +31,7 @@ class AreaEntry(msgspec.Struct, frozen=True):
 
 
 def area_values(pixels: list[int], pixel_area_m2: float | None = None) -> dict[str, object]:
-    """What a journal is to say of a source: the fields of `AreaEntry` but the source."""
+    """What a journal records about a source: the fields of `AreaEntry` except the source."""
     return {"pixels": pixels, "pixel_area_m2": pixel_area_m2}
 
 
@@ -40,8 +40,8 @@ def write_areas(path: Path, entries: Iterable[AreaEntry], classes: MaskClasses) 
 
     Args:
         path: of the CSV file.
-        entries: of the sources, in the order of the table.
-        classes: whose rows the pixels are counted by.
+        entries: one for each source, in the order of the table.
+        classes: the class list by whose rows the pixels are counted.
 
     Raises:
         InputError: the file cannot be written.

@@ -39,14 +39,14 @@ def kind_of(path: Path) -> Kind:
 def _is_raster(path: Path) -> bool:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's of large images, which is what is looked for
+            warnings.simplefilter("ignore")  # Pillow's warning about large images, which are what is looked for
             with Image.open(path) as image:
                 georeferenced = not _GEO_TAGS.isdisjoint(getattr(image, "tag_v2", ()))
                 return georeferenced or image.width * image.height > LARGEST_IMAGE
     except (Image.DecompressionBombError, UnidentifiedImageError):
         return True
     except Exception:
-        return False  # whoever reads the image says what is wrong with it
+        return False  # the code that reads the image says what is wrong with it
 
 
 KINDS = SourceKinds(

@@ -34,9 +34,9 @@ class RasterReading:
     """How rasters and slides are read; see `segmentation.large.rasters.segment_raster`.
 
     Attributes:
-        bands: numbers, from 1, of those that are red, green and blue.
-        value_range: what becomes 0 and 255.
-        nodata: value of pixels that hold none.
+        bands: numbers, from 1, of the bands that are red, green and blue.
+        value_range: values that become 0 and 255.
+        nodata: value of pixels without data.
         mpp: micrometres per pixel at which slides are read.
     """
 
@@ -51,9 +51,9 @@ class SegmentationResults(Results[Segmented]):
     """Masks in the sources' own tree, and the table of areas.
 
     Attributes:
-        classes: of the masks.
+        classes: the class list of the masks.
         pictures: whether pictures for people are written.
-        probabilities: whether those of all classes are kept.
+        probabilities: whether the probabilities of all classes are kept.
         reading: how rasters and slides are read.
     """
 

@@ -1,4 +1,4 @@
-"""Lightning's trainer, whose `predict` takes whatever is to be segmented rather than a loader."""
+"""Lightning's trainer, whose `predict` takes files to segment rather than a loader."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class SegmentationTrainer(PredictionTrainer):
     ) -> None:
         """Segment images, videos, rasters and slides of any size: masks, overlays, and a table of areas.
 
-        What is finished in the output folder is not done again.
+        Sources that are finished in the output folder are not computed again.
 
         Args:
             model: the task.
@@ -70,14 +70,14 @@ class SegmentationTrainer(PredictionTrainer):
             window: side in pixels of the tiles in which an image is computed; null is model.inference's, by default
                 the whole image, and 512 for rasters.
             overlap: pixels that neighbouring tiles share; null is a quarter of the window.
-            margin: pixels at a tile's inner ends that count nothing; null is a quarter of the overlap.
+            margin: pixels at a tile's inner ends that get no weight; null is a quarter of the overlap.
             scales: sizes, relative to the image's own, at which it is computed; probabilities are averaged.
             flip: average with the mirrored image.
             submission: zip to write for the Cityscapes server.
-            overwrite: start over in a folder that holds results of other settings.
+            overwrite: start from the beginning in a folder that holds results of other settings.
             bands: numbers, from 1, of a raster's bands that are red, green and blue.
-            value_range: values of a raster that become black and white, needed where it is not 8-bit.
-            nodata: value of a raster's pixels that hold none, where it does not say so itself.
+            value_range: values of a raster that become black and white, needed if it is not 8-bit.
+            nodata: value of a raster's pixels without data, if the raster does not state it.
             mpp: micrometres per pixel at which slides are read.
             batch_size: images of one size that are computed together.
             num_workers: processes that read images.
@@ -114,11 +114,11 @@ class SegmentationTrainer(PredictionTrainer):
 def _check_sources(
     sources: Sequence[SourceFile], reading: RasterReading, *, probabilities: bool, submission: str | None
 ) -> None:
-    """Open what is large, so that what is wrong with it shows before the hours that the others take.
+    """Check all sources and open rasters, so that errors show before the hours that prediction may take.
 
     Raises:
-        InputError: a raster cannot be read as asked, a video's probabilities are asked for, or a submission of others
-            than images.
+        InputError: a raster cannot be read as asked, a video's probabilities are asked for, or a submission of anything
+            but images.
     """
     for source in sources:
         if source.kind != "image" and submission is not None:
@@ -142,7 +142,7 @@ def _check_sources(
 
 
 def _write_submission(path: str, folder: ResultFolder[Segmented]) -> None:
-    """The zip of the masks as they were written."""
+    """Write the zip from the masks as they were written."""
     with SubmissionZip(path) as archive:
         named = zip(folder.sources, folder.outputs, strict=True)
         for source, written in tqdm(named, "submission", len(folder.sources), unit="image", leave=False):
@@ -152,7 +152,7 @@ def _write_submission(path: str, folder: ResultFolder[Segmented]) -> None:
 
 
 def check_cityscapes(classes: MaskClasses) -> None:
-    """Raise unless these are the classes of Cityscapes.
+    """Do nothing if these are the classes of Cityscapes.
 
     Raises:
         InputError: they are not.

@@ -18,7 +18,7 @@ BoolArray = npt.NDArray[np.bool_]
 
 
 def check_tolerance(tolerance: float) -> None:
-    """Do nothing if `tolerance` can be one.
+    """Do nothing if `tolerance` is an allowed one.
 
     Raises:
         InputError: it is not above 0 or not finite.
@@ -32,7 +32,7 @@ def check_tolerance(tolerance: float) -> None:
 
 
 def tolerance_in_pixels(tolerance: float, size_hw: tuple[int, int]) -> float:
-    """A tolerance below 1 is a share of the image's diagonal, one from 1 on is pixels.
+    """The tolerance in pixels: below 1 it is given as a share of the image's diagonal, from 1 on in pixels.
 
     Raises:
         InputError: it is not above 0 or not finite.
@@ -47,7 +47,7 @@ def boundary_f_scores(
     """The boundary F-score of each class in one image.
 
     A pixel is on a class's boundary if it is of the class and one of its four neighbours is of another; the image's
-    border makes none, and neither do pixels that are not counted, whose true class nobody knows. Precision is the
+    border is no boundary, and neither are pixels that are not counted, whose true class is unknown. Precision is the
     share of the drawn boundary pixels that have a true one within the tolerance, recall the share of the true ones
     that have a drawn one; F is 2PR / (P + R). Source: Csurka et al., BMVC 2013, "What is a good evaluation measure
     for semantic segmentation?"; they too take 0.75 % of the diagonal, and average the images' scores.
@@ -66,7 +66,7 @@ def boundary_f_scores(
         InputError: the tolerance is not above 0.
     """
     reach = tolerance_in_pixels(tolerance, (true_rows.shape[0], true_rows.shape[1]))
-    # -1 is not counted; a drawn 255, no class at all, bounds its neighbours as a class does.
+    # -1 is not counted; a predicted 255, which is no class, bounds its neighbours as a class does.
     uncounted = true_rows == IGNORED
     true, drawn = (np.where(uncounted, np.int16(-1), rows) for rows in (true_rows, predicted_rows))
     true_edges, drawn_edges = _edges(true), _edges(drawn)

@@ -1,7 +1,7 @@
 """The scores of the Cityscapes benchmark from counts: IoU and instance-weighted iIoU of classes and categories.
 
 Source of the definitions: cityscapesScripts 2.3.0, `cityscapesscripts/evaluation/evalPixelLevelSemanticLabeling.py`.
-Pixels whose true label is ignored count nowhere; an ignored label that is predicted is a miss of what is there.
+Pixels whose true label is ignored are never counted; an ignored label that is predicted is a miss of the true class.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MEAN_AREAS = {
 _EVALUATED = sorted((label for label in LABELS if not label.ignored), key=lambda label: label.train_id)
 _EVALUATED_IDS = np.array([label.label_id for label in _EVALUATED])
 CATEGORIES = tuple(dict.fromkeys(label.category for label in _EVALUATED))
-# A category's instances are told apart only if those of all its labels are, ignored ones among them.
+# A category's instances are told apart only if those of all its labels are, including ignored labels.
 INSTANCE_CATEGORIES = tuple(
     name for name in CATEGORIES if all(label.has_instances for label in LABELS if label.category == name)
 )
@@ -41,9 +41,9 @@ INSTANCE_LABELS = tuple(label for label in _EVALUATED if label.has_instances)
 _INSTANCE_LABEL_IDS = np.array([label.label_id for label in INSTANCE_LABELS])
 
 _by_id = {label.label_id: label for label in LABELS}
-# By any 8-bit id: which of INSTANCE_CATEGORIES, or -1.
+# By any 8-bit id: the index in INSTANCE_CATEGORIES, or -1.
 _CATEGORY_BY_ID = np.full(256, -1, np.int8)
-# By id: place in INSTANCE_LABELS, or -1 for labels whose instances are not scored.
+# By id: the index in INSTANCE_LABELS, or -1 for labels whose instances are not scored.
 _PLACE_BY_ID = np.full(ID_COUNT, -1)
 for _label in LABELS:
     if _label.category in INSTANCE_CATEGORIES:
@@ -59,7 +59,7 @@ class InstanceSums(NamedTuple):
 
     Attributes:
         classes: (8, 2) found and missed, by `INSTANCE_LABELS`.
-        categories: (2, 2) found and missed, by `INSTANCE_CATEGORIES`, where any label of the category is a find.
+        categories: (2, 2) found and missed, by `INSTANCE_CATEGORIES`, where any label of the category is a hit.
     """
 
     classes: Floats
@@ -67,7 +67,7 @@ class InstanceSums(NamedTuple):
 
     @classmethod
     def zero(cls) -> InstanceSums:
-        """Of no image."""
+        """The sums of no image."""
         return cls(np.zeros((len(INSTANCE_LABELS), 2)), np.zeros((len(INSTANCE_CATEGORIES), 2)))
 
     def plus(self, other: InstanceSums) -> InstanceSums:
@@ -76,7 +76,7 @@ class InstanceSums(NamedTuple):
 
 
 class CityscapesScores(NamedTuple):
-    """The benchmark's scores; NaN for what is neither true nor predicted, and for iIoU of what has no instances.
+    """The benchmark's scores; NaN for a class that is neither true nor predicted, and for iIoU without instances.
 
     Attributes:
         class_ious: (19,) by row of `CITYSCAPES`.
@@ -96,16 +96,16 @@ def instance_sums(predicted_ids: UInt8Array, instance_ids: npt.NDArray[np.intege
 
     Args:
         predicted_ids: (H, W) Cityscapes ids.
-        instance_ids: (H, W) values of `_instanceIds.png`: id * 1000 + k for single things, the id for all else.
+        instance_ids: (H, W) values of `_instanceIds.png`: id * 1000 + k for single objects, the id for all else.
 
     Raises:
-        InputError: an instance's id is no label's, or that of an evaluated label without instances.
+        InputError: an instance's id belongs to no label, or to an evaluated label without instances.
         ValueError: the sizes differ.
     """
     if predicted_ids.shape != instance_ids.shape:
         msg = f"label maps do not fit: {predicted_ids.shape} and {instance_ids.shape}"
         raise ValueError(msg)
-    inside = np.flatnonzero(instance_ids > 1000)  # 1000 itself is none, as in the official script
+    inside = np.flatnonzero(instance_ids > 1000)  # 1000 itself is not an instance, as in the official script
     numbers = instance_ids.ravel()[inside].astype(np.int64)
     predicted = predicted_ids.ravel()[inside]
     labels = numbers // 1000
@@ -151,8 +151,8 @@ def cityscapes_scores(confusion: Counts, instances: InstanceSums | None) -> City
     """The scores of a set.
 
     Args:
-        confusion: (34, 34) pixels by true id and predicted id; rows of ignored labels play no part.
-        instances: sums over the set, or None where the ground truth does not tell instances apart: iIoU is NaN.
+        confusion: (34, 34) pixels by true id and predicted id; rows of ignored labels are not used.
+        instances: sums over the set, or None if the ground truth does not tell instances apart: then iIoU is NaN.
     """
     counted = confusion[_EVALUATED_IDS]  # (19, 34)
     hits = np.diagonal(confusion)[_EVALUATED_IDS]

@@ -13,7 +13,7 @@ Floats = npt.NDArray[np.float64]
 
 
 def count_pairs(true: UInt8Array, predicted: UInt8Array) -> Counts:
-    """How often each pair of values meets.
+    """How often each pair of values occurs at the same pixel.
 
     Args:
         true: (H, W) any values.
@@ -39,11 +39,11 @@ def class_confusion(pairs: Counts, count: int) -> Counts:
     """The confusion matrix of K classes from the counts of row numbers.
 
     Args:
-        pairs: (256, 256) of `count_pairs`, where a true `IGNORED` is not counted.
+        pairs: (256, 256) from `count_pairs`; a true `IGNORED` is not counted.
         count: K.
 
     Returns:
-        (K, K + 1) pixels by true class and predicted class; the last column is what no class was given to.
+        (K, K + 1) pixels by true class and predicted class; the last column holds pixels that were given no class.
 
     Raises:
         ValueError: a true row is beyond the classes and not `IGNORED`.
@@ -73,7 +73,7 @@ def pixel_accuracy(confusion: Counts) -> float:
 
 
 def mean_of_valid(values: Floats) -> float:
-    """The mean of what is not NaN; NaN if nothing is left."""
+    """The mean of the values that are not NaN; NaN if there is none."""
     valid = values[~np.isnan(values)]
     # Added one after the other, as the official script does; NumPy's pairwise sum may differ in the last digit.
     return sum(valid.tolist()) / len(valid) if len(valid) else float("nan")

@@ -1,4 +1,4 @@
-"""PNG files of label ids in a folder or a zip: which there are, what they hold, what is wrong with them."""
+"""PNG files of label ids in a folder or a zip: which there are, what they hold, and what is wrong with them."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ MOST_TRAIN_ID = len(CITYSCAPES) - 1
 
 
 class LabelFileError(InputError):
-    """A file is no map of label ids.
+    """A file is not a map of label ids.
 
     Attributes:
-        fault: what is wrong with it in a few words, without its name.
+        fault: what is wrong with it, in a few words and without its name.
     """
 
     def __init__(self, name: str, fault: str) -> None:
@@ -81,7 +81,7 @@ class LabelFiles:
         """The (H, W) values of a file.
 
         Raises:
-            LabelFileError: it cannot be decoded, is no PNG, or has not one 8-bit channel.
+            LabelFileError: it cannot be decoded, is not a PNG, or does not have one 8-bit channel.
         """
         if self.source.is_dir():
             return read_labels(self.source / name)
@@ -93,7 +93,7 @@ class LabelFiles:
         return read_labels(io.BytesIO(content), name)
 
     def by_scene(self) -> Mapping[str, list[str]]:
-        """The files by the `CITY_SEQUENCE_FRAME` that their names start with; under "" those that start otherwise."""
+        """The files by the `CITY_SEQUENCE_FRAME` that their names start with; under "" those without one."""
         scenes = defaultdict(list)
         for name in self.names:
             scenes[scene_of(name)].append(name)
@@ -101,7 +101,7 @@ class LabelFiles:
 
 
 def scene_of(name: str) -> str:
-    """`CITY_SEQUENCE_FRAME` of a file's path, or an empty string if its name does not start so."""
+    """`CITY_SEQUENCE_FRAME` of a file's path, or an empty string if its name does not start with one."""
     match = _SCENE.match(PurePosixPath(name).name)
     return match[0] if match else ""
 
@@ -121,7 +121,7 @@ def _archive_of(path: Path) -> zipfile.ZipFile:
 
 @lru_cache(maxsize=2)
 def _open_archive(path: Path, _changed: int, _size: int, _process: int) -> zipfile.ZipFile:
-    """The open zip, kept: its table of contents takes longer to read than a file of it."""
+    """The open zip, kept because its table of contents takes longer to read than one of its files."""
     try:
         return zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError) as error:
@@ -175,12 +175,12 @@ def _decode(file: Path | io.BytesIO, name: str) -> tuple[npt.NDArray[np.uint8], 
 
 
 def resembles_train_ids(values: Iterable[int]) -> bool:
-    """Whether values are rather training ids, 0 to 18 with 255, than ids, of which 1 to 6 are never predicted."""
+    """Whether values look like training ids, 0 to 18 and 255, and not like ids, of which 1 to 6 are never predicted."""
     found = set(values) - {255}
     return bool(found) and max(found) <= MOST_TRAIN_ID and bool(found & set(range(1, 7)))
 
 
 def values_of(labels: UInt8Array) -> dict[int, int]:
-    """Pixels by value."""
+    """The number of pixels of each value."""
     counts = np.bincount(labels.ravel(), minlength=256)
     return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}

@@ -20,8 +20,8 @@ PerClass = Mapping[str, float | None]
 class SegmentationScores:
     """Scores over a whole set, each in [0, 1].
 
-    A class that is neither true nor predicted anywhere has none, shown as None, and no mean counts it. A mean of
-    nothing is NaN.
+    A class that is neither true nor predicted anywhere has no score, shown as None, and no mean counts it. A mean of
+    no class is NaN.
 
     Attributes:
         miou: mean IoU of the classes.
@@ -32,7 +32,7 @@ class SegmentationScores:
         category_ious: IoU by category name, of Cityscapes' seven; else empty.
         category_iious: instance-weighted IoU by category name, of Cityscapes' two; empty where not measured.
         boundary_fs: boundary F-score by class name, the mean over images; empty where it was not measured.
-        confusion: (K, K + 1) pixels by true class and predicted class; the last column is no class of the list.
+        confusion: (K, K + 1) pixels by true class and predicted class; the last column is for pixels given no class.
     """
 
     miou: float
@@ -62,7 +62,7 @@ class SegmentationScores:
         return {prefix + name: value for name, value in numbers.items()}
 
     def to_dict(self) -> dict[str, object]:
-        """All numbers as JSON takes them; what does not exist is null."""
+        """All numbers in JSON's types; a number that does not exist is null."""
         whole = {name: None if math.isnan(value) else value for name, value in self.as_dict("").items()}
         names = ("class_ious", "class_iious", "category_ious", "category_iious", "boundary_fs")
         parts = {name: dict(getattr(self, name)) for name in names if getattr(self, name)}
@@ -81,7 +81,7 @@ class SegmentationScores:
 
 
 def class_scores(classes: MaskClasses, confusion: Counts, boundary: Floats | None = None) -> SegmentationScores:
-    """Scores of any classes.
+    """Scores for any class list.
 
     Args:
         classes: K classes.

@@ -1,4 +1,4 @@
-"""What an evaluation counts of each image, collected over batches and processes into the scores of the set."""
+"""What an evaluation counts in each image, collected over batches and processes into the scores of the set."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from segmentation.scores.cityscapes_scores import ID_COUNT, InstanceSums, instan
 from segmentation.scores.confusion import Counts, Floats, UInt8Array, class_confusion, count_pairs
 from segmentation.scores.metric import SegmentationScores, benchmark_scores, class_scores
 
-_UNLABELED = 0  # Cityscapes' id for what is not counted; which of the ignored ids it is plays no part
+_UNLABELED = 0  # Cityscapes' id for pixels that are not counted; it could be any of the ignored ids
 _NO_ID = 254
 
 
@@ -40,13 +40,13 @@ class ImageCounts:
 
 @dataclass(frozen=True)
 class ImageCounter:
-    """Counts single images; it travels to worker processes.
+    """Counts single images; it can be sent to worker processes.
 
     Attributes:
         classes: the class list.
         cityscapes: count what Cityscapes' category and instance scores need; the classes must be `CITYSCAPES`.
         boundary: tolerance of the boundary F-score, below 1 a share of the diagonal, from 1 on pixels; None leaves
-            it out, as it takes longer than all else.
+            it out, as it takes longer than everything else.
 
     Raises:
         InputError: the classes are not Cityscapes' though `cityscapes` is set, or the tolerance is out of range.
@@ -68,7 +68,7 @@ class ImageCounter:
 
     @property
     def confusion_shape(self) -> tuple[int, int]:
-        """(34, 34) ids for Cityscapes, else (K, K + 1) rows."""
+        """(34, 34) by ids for Cityscapes, else (K, K + 1) by rows."""
         return (ID_COUNT, ID_COUNT) if self.cityscapes else (len(self.classes), len(self.classes) + 1)
 
     def of_rows(
@@ -80,7 +80,7 @@ class ImageCounter:
         """Count an image given by rows of the class list.
 
         Args:
-            predicted_rows: (H, W); 255 stands for no class.
+            predicted_rows: (H, W); 255 means no class.
             true_rows: (H, W); 255 is not counted.
             instance_ids: (H, W) of Cityscapes, or None.
 
@@ -129,10 +129,10 @@ class ImageCounter:
 
 
 class SegmentationRecords:
-    """Collects the counts of an evaluation, whatever the batches and the number of processes.
+    """Collects the counts of an evaluation, for any batches and any number of processes.
 
     An image that comes again is dropped: the sampler of several processes repeats images to give each the same
-    number. Sums run in the order of the images' indices, so that any number of processes gives the same bits.
+    number. Sums are taken in the order of the images' indices, so that any number of processes gives the same bits.
 
     Args:
         classes: the class list.
@@ -183,7 +183,7 @@ class SegmentationRecords:
         self._images.setdefault(int(index), counts)
 
     def gather(self) -> SegmentationRecords:
-        """The records of all processes, on each of them."""
+        """The records of all processes, on each process."""
         merged = SegmentationRecords(self.counter.classes, self.counter.cityscapes, self.counter.boundary)
         for images in all_gather_objects(self._images):
             for index, counts in images.items():

@@ -31,7 +31,7 @@ from segmentation.scores.metric import SegmentationScores
 from segmentation.scores.records import ImageCounter, ImageCounts, SegmentationRecords
 
 Dataset = Literal["cityscapes", "folder"]
-_IMAGES_PER_PROCESS = 20  # fewer are not worth a process's start
+_IMAGES_PER_PROCESS = 20  # for fewer it does not pay to start a process
 
 
 def score(
@@ -53,23 +53,23 @@ def score(
 
     Args:
         ground_truth: folder searched to any depth; for Cityscapes, such as gtFine/val, for _labelIds.png.
-        predictions: folder with a PNG of label ids for each image; for Cityscapes also a zip, and the names start
-            with CITY_SEQUENCE_FRAME, else they are those of the masks.
+        predictions: folder with a PNG of label ids for each image; for Cityscapes also a zip, whose names start
+            with CITY_SEQUENCE_FRAME; else the names are those of the masks.
         dataset: cityscapes scores as the benchmark does, folder scores masks of any classes.
         classes: YAML file with the class list of a folder: names, label_ids, colors.
         mask_format: what the values of a folder's masks mean; predictions hold label ids.
-        ignore_values: values of a folder's masks that are not counted; by default 255, unless it is a class's.
+        ignore_values: values of a folder's masks that are not counted; by default 255, unless a class has it.
         ignore_colors: the same for colour masks.
-        mask_suffix: what a mask's name has more than the prediction's, such as _mask.
+        mask_suffix: what a mask's name has in addition to the prediction's, such as _mask.
         instances: whether to measure iIoU, for which Cityscapes needs _instanceIds.png.
         boundary: tolerance of the boundary F-score: below 1 a share of the diagonal, 0.0075 is usual, from 1 on
-            pixels; null leaves it out, as it takes longer than all else.
+            pixels; null leaves it out, as it takes longer than everything else.
         per_class: whether to give each class's scores beside the means.
-        output: JSON file to write the numbers to; what a class does not have is null.
-        workers: processes; null takes one for each core where there is work for them.
+        output: JSON file to write the numbers to; a score that a class does not have is null.
+        workers: processes; null takes one for each core if there is enough work.
 
     Raises:
-        InputError: a file is missing, double or not what it should be, sizes differ, or the output cannot be written.
+        InputError: a file is missing, repeated or not what it should be, sizes differ, or the output cannot be written.
     """
     check_choice("dataset", dataset, ("cityscapes", "folder"))
     if output is not None:
@@ -205,7 +205,7 @@ def _cityscapes_tasks(folder: Path, files: LabelFiles, with_instances: bool) -> 
 def _folder_tasks(folder: Path, predictions: Path, suffix: str) -> list[_Task]:
     found: dict[str, str] = {}
     if not predictions.is_dir():
-        msg = f"'{predictions}' is no folder. Give the folder of the predicted PNG files."
+        msg = f"'{predictions}' is not a folder. Give the folder of the predicted PNG files."
         raise InputError(msg)
     for name in LabelFiles.find(predictions).names:
         found[str(Path(name).with_suffix(""))] = str(predictions / name)

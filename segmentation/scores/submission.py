@@ -58,12 +58,12 @@ class Fault(NamedTuple):
 def find_faults(
     submission: str | Path, expected: Iterable[str] | Mapping[str, tuple[int, int]], progress: bool = False
 ) -> list[Fault]:
-    """Everything that is wrong with a submission; nothing if the server will take it.
+    """Everything that is wrong with a submission; nothing if the server will accept it.
 
     Args:
         submission: the zip, or the folder that will be zipped.
         expected: the images, as paths or names that start with CITY_SEQUENCE_FRAME; a mapping gives the height and
-            width of each, which are else 1024 and 2048.
+            width of each, which otherwise are 1024 and 2048.
         progress: whether to show a bar.
 
     Raises:
@@ -90,7 +90,7 @@ def find_faults(
 def check_submission(
     submission: str | Path, expected: Iterable[str] | Mapping[str, tuple[int, int]], progress: bool = False
 ) -> int:
-    """Do nothing but count the files if a submission is as the server wants it.
+    """Count the files of a submission that the server will accept.
 
     Args:
         submission: as in `find_faults`.
@@ -101,7 +101,8 @@ def check_submission(
         How many label maps it holds.
 
     Raises:
-        InputError: it is not; the message has a line for each kind of fault with the number of files and the first.
+        InputError: the server would refuse it; the message has a line for each kind of fault, with the first file and
+            the number of others.
     """
     sizes = _sizes(expected)
     faults = find_faults(submission, sizes, progress)
@@ -179,7 +180,7 @@ class SubmissionZip:
 
     def __enter__(self) -> SubmissionZip:
         temporary = self._stack.enter_context(atomic_path(self.path))
-        # Stored as they are: the files inside are compressed already.
+        # Stored without compression: the files inside are compressed already.
         self._archive = self._stack.enter_context(zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED))
         return self
 
@@ -203,8 +204,8 @@ class SubmissionZip:
             The file's name in the zip.
 
         Raises:
-            InputError: the image is not named so or was added before, or the map holds values that are no evaluated
-                label's id.
+            InputError: the image's name is another or was added before, or the map holds values that are not ids of
+                evaluated labels.
         """
         if self._archive is None:
             msg = "SubmissionZip.add outside its `with` block"
@@ -216,7 +217,7 @@ class SubmissionZip:
         wrong = sorted(set(values_of(label_ids)) - _ALLOWED)
         if wrong:
             msg = (
-                f"the label map of '{name}' has the value {wrong[0]}, which is no evaluated label's id. "
+                f"the label map of '{name}' has the value {wrong[0]}, which is not the id of an evaluated label. "
                 f"{_REMEDIES['unknown values']}"
             )
             raise InputError(msg)
@@ -239,7 +240,7 @@ def check(submission: str, images: str | None = None, ground_truth: str | None =
         How many label maps it holds.
 
     Raises:
-        InputError: a path is missing, both or none of the folders are given, or the submission would be refused.
+        InputError: a path is missing, both folders or none are given, or the submission would be refused.
     """
     folder = ground_truth if images is None else images
     if folder is None or (images is not None and ground_truth is not None):

@@ -37,7 +37,7 @@ def load_network(source: str | Path, *, freezing: Freezing | None = None, **over
     settings = checkpoint.model
     config = SegmenterArchitecture.from_settings(settings)
     if "output_stride" in overrides:
-        config = config.at_stride(overrides["output_stride"])  # with the rates that go with it
+        config = config.at_stride(overrides["output_stride"])  # with the rates that belong to it
     config = SegmenterArchitecture.from_dict({**config.to_dict(), **overrides})
     network = Segmenter(config, classes=MaskClasses.from_dict(settings["classes"]), **(freezing or {}))
     wrong = misfits(network.state_dict(), state)

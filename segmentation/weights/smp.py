@@ -1,4 +1,4 @@
-"""DeepLabv3+ networks of segmentation-models-pytorch, taken over with equal logits.
+"""DeepLabv3+ networks of segmentation-models-pytorch, read so that the logits stay equal.
 
 Layout: segmentation-models-pytorch 0.6.0, `decoders/deeplabv3/{model,decoder}.py` and `base/hub_mixin.py`
 (`config.json` beside `model.safetensors`). Such networks were trained with maps stretched corner to corner, so that
@@ -50,8 +50,8 @@ def load_smp(
     """A `DeepLabV3Plus("tu-…efficientnet…")` of segmentation-models-pytorch with its weights, in evaluation mode.
 
     Args:
-        source: a folder that `save_pretrained` wrote, which says all that follows but the class names; or a file
-            with a state dict.
+        source: a folder that `save_pretrained` wrote, which states all of the following except the class names; or a
+            file with a state dict.
         encoder: for a file, its `encoder_name`, such as `tu-tf_efficientnet_b0`.
         output_stride: for a file, its `encoder_output_stride`.
         atrous_rates: for a file, its `decoder_atrous_rates`; the library's default is given.
@@ -92,12 +92,12 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise InputError(msg) from error
     kind = stored.get("_model_class") if isinstance(stored, dict) else None
     if kind != "DeepLabV3Plus":
-        msg = f"'{file}' describes a {kind}; only smp's DeepLabV3Plus is taken over. Train the other decoder anew."
+        msg = f"'{file}' describes a {kind}; only smp's DeepLabV3Plus can be read. Train the other decoder yourself."
         raise InputError(msg)
     if stored.get("in_channels", 3) != 3 or stored.get("upsampling", 4) != 4:
         msg = (
             f"'{file}' has in_channels {stored.get('in_channels')} and upsampling {stored.get('upsampling')}; "
-            "only 3 and 4 are taken over."
+            "only 3 and 4 can be read."
         )
         raise InputError(msg)
     needed = ("encoder_name", "encoder_output_stride", "decoder_atrous_rates")
@@ -115,7 +115,7 @@ def _own_key(key: str) -> str:
 
 
 def _add_background(state: dict[str, Tensor]) -> None:
-    """Give a network of one class, whose logit meant a sigmoid, a background of logit 0: softmax says the same."""
+    """Give a network of one class, trained with a sigmoid, a background of logit 0: softmax gives the same."""
     for key in ("head.classifier.weight", "head.classifier.bias"):
         if key in state and len(state[key]) == 1:
             state[key] = torch.cat((torch.zeros_like(state[key]), state[key]))
@@ -164,7 +164,7 @@ def _build(
 ) -> Segmenter:
     rows = len(state["head.classifier.weight"])
     model = Segmenter(config, None if classes else rows, classes=classes, **freezing)
-    # smp has no auxiliary head; one that is asked for starts anew.
+    # smp has no auxiliary head; one that is asked for starts from random values.
     own = {key: value for key, value in model.state_dict().items() if not key.startswith("aux_head.")}
     differ = misfits(own, state)
     if differ:
@@ -177,5 +177,5 @@ def _build(
     if broken:
         msg = f"'{path}' holds values that are not finite, first in '{broken[0]}'. Take an earlier checkpoint."
         raise InputError(msg)
-    model.load_state_dict(state, strict=False)  # all that matters was compared above
+    model.load_state_dict(state, strict=False)  # everything that matters was compared above
     return model.eval()

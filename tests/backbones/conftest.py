@@ -1,4 +1,4 @@
-"""Keras is read once, with the backend that its variable names."""
+"""Keras is imported only once, with the backend that its environment variable names."""
 
 import os
 

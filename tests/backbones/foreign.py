@@ -1,4 +1,4 @@
-"""Networks of other libraries with random weights of a trained kind, as oracles for the importers."""
+"""Networks of other libraries with random weights like those after a training, as oracles for the importers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import nn
 
 
 def randomised(network: nn.Module, seed: int = 0) -> nn.Module:
-    """Random statistics, affine parameters and biases: equal ones would hide a wrong name or epsilon."""
+    """Random statistics, affine parameters and biases: equal values would hide a wrong name or epsilon."""
     generator = torch.Generator().manual_seed(seed)
     for module in network.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -21,7 +21,7 @@ def randomised(network: nn.Module, seed: int = 0) -> nn.Module:
 
 
 def randomised_keras(network, seed: int = 0):
-    """The same for a Keras model, its kernels scaled so that values stay of order one."""
+    """The same for a Keras model, with kernels scaled so that values stay of order one."""
     random = np.random.default_rng(seed)
     for variable in network.weights:
         name, shape = variable.path.rpartition("/")[2], variable.shape
@@ -47,10 +47,10 @@ def assert_close(ours: torch.Tensor, theirs: torch.Tensor) -> None:
 
 
 def zylo_state(network: nn.Module) -> dict[str, torch.Tensor]:
-    """What zylo117's library would save, of an efficientnet_pytorch network.
+    """The weights that zylo117's library would save for an efficientnet_pytorch network.
 
-    The library is on no package index. It embeds efficientnet_pytorch with every convolution in a wrapper whose
-    member is `conv`, and without the head; the other parts' keys are of the scheme in its repository.
+    The library is on no package index. It embeds efficientnet_pytorch without the head and with every convolution in a
+    wrapper that holds it as `conv`; the keys of the other parts follow the scheme in its repository.
     """
     state = {}
     for key, tensor in network.state_dict().items():

@@ -1,4 +1,4 @@
-"""The dense network holds the maps of the network of stride 32: compared cell by cell, with the coarse network itself.
+"""The dense network holds the maps of the network of stride 32: they are compared with that network cell by cell.
 
 Differences are measured twice, by the largest deviation over the largest magnitude and by the norm of the deviation
 over the norm of the map less its mean in each channel; both must be small.
@@ -19,7 +19,7 @@ from benchmarks.atrous_exactness import difference, smp_differences, trained
 from engine.errors import InputError
 
 BOUND = 1e-5
-SEEN = 100 * BOUND  # what the gates of the dense grid are off by, at the least
+SEEN = 100 * BOUND  # the smallest deviation by gates of the dense grid
 # Over 8, the sides of these give even and odd counts, whose halves are even and odd in turn; at least 2 x 2 cells.
 SIZES = [(96, 97), (84, 66), (65, 50), (81, 104)]
 MORE_SIZES = [(64, 64), (97, 97), (72, 88), (90, 73), (95, 80)]
@@ -112,7 +112,7 @@ def test_what_is_left_is_rounding(name):
 @pytest.mark.parametrize("name", ["tf_efficientnet_b0", "efficientnet_b0"])
 @pytest.mark.parametrize("size_hw", SIZES)
 def test_the_cells_are_those_that_fit_best(name, size_hw):
-    # Without asking any grid: of all places where every fourth cell may start, one fits, and it is the one read.
+    # Without any grid: of all places where every fourth cell may start, one fits, and it is the one that is read.
     dense = dense_network(name, 8, exact_gates=True)
     with torch.no_grad():
         maps, expected = dense(image(size_hw)), coarse_network(name)(image(size_hw))[1]
@@ -127,7 +127,7 @@ def test_the_cells_are_those_that_fit_best(name, size_hw):
 
 
 def test_strides_16_and_8_agree_too():
-    # So a network trained at stride 16 finds at stride 8 what it knows, and more cells of it.
+    # So a network trained at stride 16 finds at stride 8 the features that it knows, in more cells.
     for name, size_hw in product(("tf_efficientnet_b0", "efficientnet_b0"), SIZES):
         finer, fine = (dense_network(name, stride, exact_gates=True) for stride in (8, 16))
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The feature extractor against timm's own networks, and its promises: strides, gradients, freezing."""
+"""The feature extractor against timm's own networks, and its strides, gradients and freezing."""
 
 import copy
 import warnings
@@ -28,7 +28,7 @@ MEMBERS = [
 
 
 def randomise_statistics(module: nn.Module) -> None:
-    """Running statistics of a trained kind: at their initial values a misplaced batch norm would not show."""
+    """Running statistics like those after a training: at their initial values a misplaced batch norm would not show."""
     for key, tensor in module.state_dict().items():
         if key.endswith("running_mean"):
             tensor.normal_(std=0.1)

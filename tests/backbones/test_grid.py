@@ -1,4 +1,4 @@
-"""Where cells lie on the image, against networks that only copy pixels, and against gradients of real ones."""
+"""The places of cells on the image, against networks that only copy pixels, and against gradients of real networks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compound scaling against timm's networks and rounding, the paper's equation and table, and torch's count of work."""
+"""Compound scaling against timm's networks and rounding, the paper's equation and table, and torch's count of MACs."""
 
 import json
 import math
@@ -143,7 +143,7 @@ def test_channels_are_timms_multiples_of_eight(channels, width):
 @settings(max_examples=200, deadline=None)
 @given(st.integers(1, 12), st.floats(0.1, 8))
 def test_repeats_are_timms(repeats, depth):
-    assume(repeats * depth % 1 != 0.5)  # Python's rounding, which timm uses, takes such to the even neighbour
+    assume(repeats * depth % 1 != 0.5)  # Python's rounding, which timm uses, takes halves to the even neighbour
     for rounding, theirs in (("official", "ceil"), ("nearest", "round")):
         blocks = decode_arch_def([[f"ir_r{repeats}_k3_s1_e6_c16"]], depth, depth_trunc=theirs)
         assert round_repeats(repeats, depth, rounding) == len(blocks[0])

@@ -1,4 +1,4 @@
-"""One extractor at two strides is each of the extractors that are built at one."""
+"""One extractor at two strides equals each of the two extractors that are built at a single stride."""
 
 from __future__ import annotations
 

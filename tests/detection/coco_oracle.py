@@ -1,4 +1,4 @@
-"""A plain pycocotools run, and sets made to be awkward for whoever wants the same numbers."""
+"""A plain pycocotools run, and sets on which it is hard to get the same numbers."""
 
 import contextlib
 import copy
@@ -16,7 +16,7 @@ NAMES += ["ar1", "ar10", "ar100", "ar_small", "ar_medium", "ar_large"]
 
 
 def run_pycocotools(dataset, results, image_ids=None, category_ids=None):
-    """The twelve numbers and the printed table, by the book, from dictionaries that stay untouched."""
+    """The twelve numbers and the printed table of pycocotools, from dictionaries that are not changed."""
     printed = io.StringIO()
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO()
@@ -61,7 +61,7 @@ def assert_equal(scores, dataset, results, tolerance=1e-9, **options):
 
 
 def awkward_set(seed, images=9, per_image=12, detections=30, categories=4, crowd=0.15, steps=6):
-    """Objects of all sizes and detections that hit, graze and miss them, with tied scores and ids with gaps."""
+    """Objects of all sizes and detections that hit, touch and miss them, with tied scores and ids with gaps."""
     rng = np.random.default_rng(seed)
     image_ids = rng.choice(np.r_[0, 1, 7, 2**31 + np.arange(images), 2**53 - 1 - np.arange(images)], images, False)
     category_ids = rng.choice(np.r_[0 : 3 * categories, 10**6], categories, False)

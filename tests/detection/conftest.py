@@ -20,7 +20,7 @@ def small_set(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def here(small_set, tmp_path, monkeypatch) -> Path:
-    """An empty working folder that sees the small set."""
+    """An empty working folder from which the small set is found."""
     for name in ("scenes", "small.yaml"):
         (tmp_path / name).symlink_to(small_set / name)
     monkeypatch.chdir(tmp_path)

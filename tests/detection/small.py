@@ -1,4 +1,4 @@
-"""Scenes and a detector so small that a training takes seconds, and the command line as its user meets it."""
+"""Scenes and a detector so small that a training takes seconds, and the command line as a user runs it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from engine.tasks import TaskSpec
 SIZE_HW = (64, 128)
 CANVAS_HW = (128, 128)  # a multiple of the coarsest stride
 ARCHITECTURE = {"image_size": list(CANVAS_HW), "fpn_channels": 16, "fpn_cells": 1, "head_repeats": 1}
-COUNTS = {"train": 12, "val": 5}  # 5 divides by no number of processes
+COUNTS = {"train": 12, "val": 5}  # 5 is not divisible by any number of processes here
 CONFIG: dict[str, Any] = {
     "model": {
         "member": "lite0",
@@ -60,7 +60,7 @@ LOGGERS = ("lightning", "lightning.pytorch", "lightning.fabric")
 
 
 class Said(NamedTuple):
-    """What a command answered."""
+    """The output of a command."""
 
     code: int
     out: str
@@ -70,7 +70,7 @@ class Said(NamedTuple):
 def command(line: str, spec: TaskSpec = SPEC) -> Said:
     """Run `python -m detection LINE` in this process; Lightning's loggers write to the captured stderr.
 
-    With another spec that task is run.
+    With another spec, that task is run.
     """
     out, err = io.StringIO(), io.StringIO()
     handlers = [h for name in LOGGERS for h in logging.getLogger(name).handlers]

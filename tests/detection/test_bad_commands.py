@@ -1,4 +1,4 @@
-"""What a user may get wrong: status 2 and one short message that names the offender and the remedy."""
+"""Mistakes of a user: status 2 and one short message that names the faulty item and the remedy."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def results(**values: object) -> Callable[[], None]:
 OTHER = "validate --config small.yaml --ckpt_path other.ckpt"
 SCORE = "score --ground_truth scenes/annotations/instances_train.json --predictions found.json"
 
-# Name, command, what its message must hold (the offender, then the remedy), what is prepared.
+# Name, command, what its message must hold (the faulty item, then the remedy), what is prepared.
 BAD: list[tuple[str, str, list[str], Callable[[], None]]] = [
     # Data.
     ("no first image", BAD_FIT, ["does not hold 'gone.png'", "Give the folder"],
@@ -210,7 +210,7 @@ BOOKS = ["detections.json", "finished.jsonl", "settings.json"]
 
 
 def test_a_corrupt_image_among_good_ones_loses_none_of_those(here, trained):
-    """The pictures and the JSON of the batches before it are kept."""
+    """The pictures and the JSON of the batches before the bad image are kept."""
     rng = np.random.default_rng(0)
     Path("in").mkdir()
     for number in range(4):

@@ -1,4 +1,4 @@
-"""`python -m detection` as its user meets it: train, measure, predict, score, resume."""
+"""`python -m detection` as a user runs it: train, measure, predict, score, resume."""
 
 from __future__ import annotations
 
@@ -80,8 +80,8 @@ def test_what_a_newcomer_sees(here, trained):
 
 
 def truth_near(results, annotations):
-    """Annotations that the detections meet in part: some of the best, moved a little, as pycocotools' own numbers
-    would all be 0 or 1 otherwise.
+    """Annotations that match the detections in part: some of the best, moved a little, because otherwise
+    pycocotools' own numbers would all be 0 or 1.
     """
     rng = np.random.default_rng(0)
     content = json.loads(Path(annotations).read_text())

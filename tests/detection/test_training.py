@@ -1,4 +1,4 @@
-"""Training is the same on one process and on two, learns, averages, and freezes what it is told to."""
+"""Training is the same on one process and on two, learns, averages, and freezes the stages that it should."""
 
 from __future__ import annotations
 
@@ -200,22 +200,24 @@ def published(here):
 
 
 def test_fine_tuning_keeps_all_but_the_last_class_layer_and_says_so(published, caplog):
-    # With a learning rate of almost nothing the checkpoint shows what the training started from.
+    # With a learning rate near zero the checkpoint shows the weights with which the training started.
     quick = "--trainer.max_epochs 1 --trainer.limit_train_batches 2 --trainer.limit_val_batches 0 --ema.decay 0"
     still = "--model.optimizer.name sgd --model.optimizer.lr 1e-12"
     said = command(
         f"fit --config small.yaml --model.pretrained tf_efficientdet_lite0.pth --run.name tuned {quick} {still}"
     )
     assert said.code == 0, said.err
-    assert "class list changed from 90 to 10 rows: all weights are kept but the last class layer" in caplog.text
+    assert "class list changed from 90 to 10 rows: all weights are kept except the last class layer" in caplog.text
     tuned = load_network("runs/detection/tuned/checkpoints/last.ckpt")
     assert len(tuned.classes) == 10
     before, after = dict(published.named_parameters()), dict(tuned.named_parameters())
     assert before.keys() == after.keys()
     differ = {name for name, value in before.items() if value.shape != after[name].shape}
     assert differ == {"class_head.predict.pointwise.weight", "class_head.predict.pointwise.bias"}
-    anew = {name for name in before.keys() - differ if not torch.allclose(before[name], after[name], rtol=0, atol=1e-6)}
-    assert anew == {"class_head.predict.depthwise.weight"}
+    renewed = {
+        name for name in before.keys() - differ if not torch.allclose(before[name], after[name], rtol=0, atol=1e-6)
+    }
+    assert renewed == {"class_head.predict.depthwise.weight"}
     # The published network comes in eval mode; its batch norms must learn from the new images.
     assert all(int(norm.num_batches_tracked) == 2 for norm in norms(tuned))
 
@@ -232,7 +234,7 @@ def test_a_detector_of_the_same_classes_keeps_every_weight(published, caplog):
     )
     said = command(f"{train} --model.pretrained tf_efficientdet_lite0.pth --run.name same {quick}")
     assert said.code == 0, said.err
-    assert "starts anew" not in caplog.text
+    assert "gets new random values" not in caplog.text
     assert load("runs/detection/same/checkpoints/last.ckpt").classes == coco
 
 

@@ -37,7 +37,7 @@ def run_process(rank, world, folder):
     values = torch.tensor([1.0, rank])
     seen = {
         "place": [distributed.rank(), distributed.world_size(), distributed.is_main()],
-        # Rank 0's is empty: a gather that takes its length for all would lose the others.
+        # The value of rank 0 is empty: a gather that takes its length for all would lose the others.
         "gathered": distributed.all_gather_objects(list(range(rank))),
         "sum": distributed.all_reduce_sum(values).tolist(),
         "unchanged": values.tolist(),

@@ -1,4 +1,4 @@
-"""What is set for OpenMP, and what a user has set stays."""
+"""The variables that are set for OpenMP; those that a user has set stay."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_what_is_set(tmp_path: Path) -> None:
     set_up_threads(environment, version_2(tmp_path, "max 100000"))
     assert environment == {"GOMP_SPINCOUNT": str(SPINS)}
     set_up_threads(environment, version_2(tmp_path, f"{100000 * usable_cores()} 100000"))
-    assert "OMP_NUM_THREADS" not in environment  # all that there is needs no limit
+    assert "OMP_NUM_THREADS" not in environment  # no limit is needed if all cores may be used
 
 
 def test_a_quota_below_the_cores_limits_the_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

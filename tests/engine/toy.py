@@ -30,7 +30,7 @@ class ToyTask(LightningModule):
         optimizer: Optimizer = _OPTIMIZER,
         schedule: Schedule = _SCHEDULE,
     ) -> None:
-        """The toy's network.
+        """The network of the toy task.
 
         Args:
             size: Which one.
@@ -99,7 +99,7 @@ class ToyData(LightningDataModule):
 
 
 class Crash(Callback):
-    """Stops the program, as a power cut would, when an epoch begins."""
+    """Stops the program when an epoch begins, as a power cut would."""
 
     def __init__(self, epoch: int) -> None:
         self.epoch = epoch
@@ -144,5 +144,5 @@ SPEC = TaskSpec(
 
 
 def main(argv: list[str]) -> int:
-    """The trainer's commands, and errors as the parser words them."""
+    """The commands of the trainer, with the errors of the parser."""
     return run_cli(SPEC, argv, "python -m toy")

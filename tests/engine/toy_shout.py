@@ -1,4 +1,4 @@
-"""A plain command of the toy's."""
+"""A plain command of the toy task."""
 
 from __future__ import annotations
 

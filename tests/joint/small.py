@@ -65,7 +65,7 @@ def fitted(line: str) -> None:
 
 
 def stored(run: str, kind: str = "last") -> dict[str, Any]:
-    """A checkpoint of a run, by the beginning of its name."""
+    """A checkpoint of a run, found by the beginning of its name."""
     content: dict[str, Any] = torch.load(
         next(Path("runs/joint", run, "checkpoints").glob(f"{kind}*")), weights_only=True
     )
@@ -73,7 +73,7 @@ def stored(run: str, kind: str = "last") -> dict[str, Any]:
 
 
 def write_parts(folder: Path, streets: Path) -> tuple[EfficientDet, Segmenter]:
-    """`detector.ckpt` and `segmenter.ckpt`, as the single tasks write them for the scenes; each has seen an image."""
+    """`detector.ckpt` and `segmenter.ckpt`, as the single tasks write them for the scenes after seeing an image."""
     torch.manual_seed(3)
     categories = json.loads((streets / "annotations/instances_train.json").read_text())["categories"]
     detector = EfficientDet("lite0", classes=BoxClasses.in_order((c["name"], c["id"]) for c in categories), **DETECTOR)

@@ -1,4 +1,4 @@
-"""`python -m joint` as its user meets it: train, measure, predict, and what is said of a mistake."""
+"""`python -m joint` as its user meets it: training, scoring, prediction, and the messages about mistakes."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def best(run="learnt"):
 
 
 def alone(network, path, size_hw):
-    """Rows of the segmenter's classes at the picture's own size, by the segmenter alone."""
+    """Rows of the segmenter's class list at the original size of the picture, by the segmenter alone."""
     picture = np.array(Image.open(path))
     letterbox = Letterbox.fit(picture.shape[:2], CANVAS_HW)
     canvas = torch.from_numpy(letterbox.apply(picture, network.fill_color)).permute(2, 0, 1)[None]
@@ -176,7 +176,7 @@ def test_predictions_are_masks_pictures_and_tables(here, streets):
 
 
 def test_boxes_of_one_cityscapes_folder_train_both(here, streets, tmp_path):
-    """From instance ids alone: no annotation file comes with Cityscapes."""
+    """Boxes are made from instance ids alone, because Cityscapes has no annotation file of boxes."""
     for name in ("leftImg8bit", "gtFine"):
         (tmp_path / name).symlink_to(streets / name)
     line = f"--config both.yaml --data.root {tmp_path} --trainer.max_epochs 1 --run.name bare"

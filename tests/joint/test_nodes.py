@@ -44,14 +44,14 @@ def start(folder, line, *launcher):
 
 
 def finish(processes):
-    """Wait, and show what a process said that failed."""
+    """Wait, and show the output of a process that failed."""
     for process in processes:
         said = process.communicate(timeout=800)[0]
         assert process.returncode == 0, said
 
 
 def on_two_nodes(folder, line):
-    """Run a command as the page on many devices tells the user of two machines to."""
+    """Run a command on two machines as the page on many devices describes it."""
     port = free_port()
     place = ("--rdzv-backend", "c10d", "--rdzv-endpoint", f"localhost:{port}", "--rdzv-id", "test")
     torchrun = ("-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1", *place)
@@ -72,7 +72,7 @@ def here(streets, photos, tmp_path_factory):
 
 
 def rows(folder, run):
-    """Every number that a run logged."""
+    """All numbers that a run logged."""
     with (folder / f"runs/joint/{run}/metrics.csv").open(newline="") as file:
         return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
 
@@ -83,13 +83,13 @@ def test_the_trained_weights_are_those_of_one_process(here):
     )
     assert one["global_step"] == two["global_step"] == STEPS
     assert one["state_dict"].keys() == two["state_dict"].keys()
-    for part in ("state_dict", "current_model_state"):  # averaged, and not
+    for part in ("state_dict", "current_model_state"):  # the averaged weights, and the others
         for key, value in one[part].items():
             torch.testing.assert_close(two[part][key], value, rtol=1e-5, atol=1e-7)
 
 
 def test_every_logged_number_is_that_of_one_process(here):
-    """Losses and their parts at every step, the tasks' gradients, and both tables' measures at the end."""
+    """Losses and their parts at every step, the gradients of the tasks, and the measures of both tables at the end."""
     one, two = rows(here, "one"), rows(here, "two")
     assert len(one) == len(two)
     seen = set()

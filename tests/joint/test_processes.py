@@ -1,4 +1,4 @@
-"""Two processes train a joint network as one does, also where one of them has boxes only and the other masks only."""
+"""Two processes train a joint network as one does, even if one has only boxes and the other only masks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.joint.small import command, write_configs
 from tests.ports import free_port
 from tests.segmentation.small import logged
 
-# In double precision, as a last digit that falls on the other side of a ReLU's kink would grow within a few steps.
+# In double precision, because a last digit on the other side of a ReLU's kink would grow within a few steps.
 LINE = (
     "--trainer.precision 64-true --trainer.max_epochs 1 --ema.decay 0 --model.optimizer.name sgd "
     "--model.optimizer.lr 0.02 --model.optimizer.lr_batch 8 --model.schedule.warmup_steps 1 "
@@ -36,7 +36,7 @@ RUNS = {
 
 
 def fit(name, processes):
-    """Run a training, on one process or as one of several."""
+    """Run a training on one process, or as one of several."""
     options, size = RUNS[name]
     run = f"{name}{processes}"
     devices = "" if processes == 1 else f"--trainer.devices {processes} --trainer.strategy ddp"

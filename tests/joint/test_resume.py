@@ -1,4 +1,4 @@
-"""Trainings that are killed and resumed under Lightning see the batches of one that was not, and end at its weights."""
+"""Trainings that are killed and resumed see the batches of an uninterrupted training, and end with its weights."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def uninterrupted(photos: Path, streets: Path, tmp_path_factory: pytest.TempPath
 def test_a_killed_training_goes_on_bit_for_bit(
     photos: Path, streets: Path, tmp_path: Path, uninterrupted: Watching, die_at: int, workers: int, later: int
 ) -> None:
-    """Images after augmentation, labels, order and weights, from a checkpoint within an epoch of 4 or at its end."""
+    """Augmented images, labels, order and weights are the same; epochs of 4 steps, cut within one or at its end."""
     assert len(uninterrupted.seen) == 12
     data = two(photos, streets, num_workers=workers, **EPOCHS)
     killed = Watching(data.classes, die_at)
@@ -93,7 +93,7 @@ def test_a_killed_training_goes_on_bit_for_bit(
 def test_the_end_of_an_epoch_is_a_place_to_go_on_from(
     photos: Path, streets: Path, tmp_path: Path, uninterrupted: Watching
 ) -> None:
-    """Lightning hands such a checkpoint's loader state to no loader."""
+    """Lightning gives the loader state of such a checkpoint to no loader."""
     data = two(photos, streets, **EPOCHS)
     with pytest.raises(ConnectionError):
         fitted(data, Watching(data.classes, 9), tmp_path)

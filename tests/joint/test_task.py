@@ -1,4 +1,4 @@
-"""A joint training: what is frozen stays to the bit, what has no labels gives nothing, no interruption is noticed."""
+"""A joint training: frozen parts keep every bit, missing labels add nothing, and interruptions change nothing."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_each_head_sees_its_own_images(boxed, masked, per_task):
 
 
 def _parts_of(network):
-    """The parts of a joint network, each with a backbone again."""
+    """The parts of a joint network, each with a backbone of its own again."""
     settings = network.settings()
     classes = type(network.detector), type(network.segmenter)
     return tuple(
@@ -103,7 +103,7 @@ def _parts_of(network):
 @pytest.mark.parametrize("missing", ["boxes", "masks", "both"])
 def test_a_kind_of_labels_that_is_missing_gives_zeros(missing):
     network = tiny_network().train()
-    with torch.no_grad():  # what is not finite must not spread to a loss that it has no part in
+    with torch.no_grad():  # values that are not finite must not spread to a loss that does not depend on them
         broken = {"boxes": network.detector.box_head, "masks": network.segmenter.head, "both": network.detector.fpn}
         next(broken[missing].parameters()).fill_(torch.nan)
     batch = batch_of([missing == "masks"] * 2, [missing == "boxes"] * 2)
@@ -121,7 +121,7 @@ def test_a_kind_of_labels_that_is_missing_gives_zeros(missing):
 
 
 def test_fifty_steps_of_segmentation_leave_the_detector_as_it_was(here, streets):
-    """With weight decay, momentum and averaging, and images that have boxes: weights, statistics and detections."""
+    """Weights, statistics and detections stay with weight decay, momentum, averaging and images that have boxes."""
     detector, _ = write_parts(here, streets)
     before = {key: value.clone() for key, value in detector.state_dict().items()}
     images = torch.randint(0, 256, (2, 3, *CANVAS_HW), dtype=torch.uint8, generator=torch.Generator().manual_seed(5))
@@ -136,7 +136,7 @@ def test_fifty_steps_of_segmentation_leave_the_detector_as_it_was(here, streets)
             assert torch.equal(after.pop(inside), value), key
         assert all(key.startswith("network.segmenter.head") for key in after)
     joint = load_network("runs/joint/s/checkpoints/last.ckpt")
-    # As in a joint network that was made of this detector and learnt nothing.
+    # As in a joint network that was made from this detector and learnt nothing.
     untrained = load_network("runs/joint/s/checkpoints/last.ckpt")
     untrained.segmenter.head.load_state_dict(
         type(untrained).from_settings(joint.settings()).segmenter.head.state_dict()
@@ -208,7 +208,7 @@ SLOW = [pytest.param(method, marks=pytest.mark.slow) for method in ("uncertainty
 
 @pytest.mark.parametrize("method", ["fixed", *SLOW])
 def test_sets_with_disjoint_labels_train_without_nan(here, method):
-    """Batches of one image have one kind of labels each."""
+    """Each batch of one image has one kind of labels."""
     ways = {"fixed": "--model.norms per_task", "uncertainty": "--model.norms shared", "pcgrad": "--model.norms frozen"}
     line = f"--config two.yaml {ways[method]} --model.balance.method {method} --run.name {method}"
     fitted(f"{line} --data.batch_size 1 --data.steps_per_epoch 4 --trainer.max_epochs 1 --trainer.limit_val_batches 0")
@@ -255,14 +255,14 @@ def test_measuring_changes_nothing(here):
 
 @pytest.mark.parametrize(("config", "workers"), [pytest.param("both", 0, marks=pytest.mark.slow), ("two", 2)])
 def test_a_training_killed_within_an_epoch_goes_on_to_the_same_weights(here, config, workers):
-    """With everything random: orders, crops, colours, dropout."""
+    """Everything is random here: orders, crops, colours and dropout."""
     line = f"--config {config}.yaml --data.steps_per_epoch 4 --trainer.max_epochs 2 --trainer.limit_val_batches 0"
     line += f" --data.num_workers {workers} --model.detector.architecture.drop_path 0.2 --data.batch_size 2"
     crash = "--trainer.callbacks+ tests.joint.small.CrashAt --trainer.callbacks.crash 7"
     fitted(f"{line} --run.name whole")
     with pytest.raises(RuntimeError, match="power cut"):
         command(f"fit {line} --run.name cut --run.save_steps 3 {crash}")
-    assert stored("cut")["global_step"] == 6  # in the midst of the second epoch
+    assert stored("cut")["global_step"] == 6  # in the middle of the second epoch
     fitted(f"{line} --run.name cut --ckpt_path last --data.num_workers 0")
     whole, resumed = stored("whole"), stored("cut")
     assert whole["global_step"] == resumed["global_step"] == 8

@@ -19,7 +19,7 @@ CANVAS_HW = (128, 256)  # multiples of the coarsest stride
 
 
 def tiny_network(seed: int = 0) -> JointNetwork:
-    """Random weights, in eval mode; what it says differs from place to place."""
+    """A network with random weights in eval mode, whose answers differ from place to place."""
     torch.manual_seed(seed)
     detector = EfficientDet(
         "lite0", classes=OBJECTS, image_size=CANVAS_HW, fpn_channels=16, fpn_cells=1, head_repeats=1
@@ -35,7 +35,7 @@ def tiny_network(seed: int = 0) -> JointNetwork:
 
 
 def write_checkpoint(network: JointNetwork, path: Path) -> Path:
-    """As `python -m joint fit` writes it, with a value of the training's own."""
+    """A checkpoint as `python -m joint fit` writes it, with a value that belongs to the training only."""
     weights = {f"network.{key}": value for key, value in network.state_dict().items()}
     checkpoint = {"state_dict": weights | {"balance.log_variances": torch.zeros(2)}}
     save_metadata(checkpoint, "joint", network.settings())

@@ -1,4 +1,4 @@
-"""cityscapesScripts 2.3.0 as the oracle, and label maps that are awkward for it."""
+"""cityscapesScripts 2.3.0 as the oracle, and label maps with unusual cases."""
 
 import contextlib
 import io
@@ -14,7 +14,7 @@ WITH_INSTANCES = np.arange(24, 34)
 
 
 def run_official(triples):
-    """The official results of (predicted ids, true ids, instance ids) arrays, which it believes to read from files."""
+    """The official results of (predicted ids, true ids, instance ids) arrays, as if it read them from files."""
     arrays = {}
     for number, (predicted, true, instances) in enumerate(triples):
         arrays[f"pred{number}"] = predicted
@@ -65,7 +65,7 @@ def assert_equal(scores, triples, tolerance=1e-12):
 
 
 def awkward_image(seed, size_hw=None):
-    """Predicted ids, true ids and instance ids of one image, with what the official script treats in its own way.
+    """Predicted ids, true ids and instance ids of one image, with cases that the official script treats in its own way.
 
     Instances whose label is not that of the label map, groups without instances, ignored labels with instances
     (caravan), ignored labels predicted, classes that never occur, one-pixel instances, instance values of 1000.

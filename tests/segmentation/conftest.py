@@ -22,7 +22,7 @@ def street_set(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def here(street_set, tmp_path, monkeypatch) -> Path:
-    """An empty working folder that sees the sets."""
+    """An empty working folder from which the sets are found."""
     for name in NAMES:
         (tmp_path / name).symlink_to(street_set / name)
     monkeypatch.chdir(tmp_path)

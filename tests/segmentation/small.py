@@ -1,4 +1,4 @@
-"""Data and a segmenter so small that a training takes a second, and the command line as its user meets it."""
+"""Data and a segmenter so small that a training takes a second, and the command line as a user runs it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.detection.small import command as run_command
 
 SIZE_HW = (64, 128)
 CROP_HW = (64, 96)
-COUNTS = {"train": 12, "val": 5}  # 5 divides by no number of processes
+COUNTS = {"train": 12, "val": 5}  # 5 is not divisible by any number of processes here
 FOLDER_CLASSES = ("background", "thing")
 MODEL: dict[str, Any] = {
     "member": "lite0",
@@ -81,7 +81,7 @@ def write_set(folder: Path) -> None:
 
 
 def write_things(folder: Path) -> None:
-    """Bright discs on dark ground, of sizes that are no multiple of anything; masks are 0 and 200."""
+    """Bright discs on dark ground, whose sizes are not multiples of any stride; masks are 0 and 200."""
     rng = np.random.default_rng(0)
     for split, count in (("train", 5), ("val", 3)):
         for number in range(count):
@@ -116,7 +116,7 @@ def write_few(count: int) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(name, target)
         labels = np.array(Image.open(target.with_name(Path(truth.format("labelIds")).name)))
-        labels[:, : 5 * number**2] = 0  # unlabeled; no two halves of the set have as much of it
+        labels[:, : 5 * number**2] = 0  # unlabeled; no two halves of the set have the same amount of it
         Image.fromarray(labels).save(target.with_name(Path(truth.format("labelIds")).name))
     for kind in ("leftImg8bit", "gtFine"):
         Path("few", kind, "val").symlink_to(Path("scenes", kind, "val").resolve())

@@ -1,4 +1,4 @@
-"""What a user may get wrong: status 2, one short message that names the offender and the remedy, nothing lost."""
+"""Mistakes of a user: status 2, one short message that names the faulty item and the remedy, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def strange_predictions() -> None:
     values(Path("out/1_mask.png"))
 
 
-# Name, command, what its message must hold (the offender, then the remedy), what is prepared.
+# Name, command, what its message must hold (the faulty item, then the remedy), what is prepared.
 BAD: list[tuple[str, str, list[str], Callable[[], None]]] = [
     ("mask values", BAD_FIT, ["mask 'bad/masks/train/2_mask.png' has 77 (3 pixels)", "0 background, 1 thing",
                               "Correct the mask"], masks(values)),
@@ -142,7 +142,7 @@ BAD: list[tuple[str, str, list[str], Callable[[], None]]] = [
     ("score training ids", SCORE, ["hold training ids", "Write"], train_ids),
 ]  # fmt: skip
 
-# As before; each is a unit test's too, so that here its way to the user is what counts.
+# As before; unit tests check each of them too, so these check how it reaches the user.
 MORE: list[tuple[str, str, list[str], Callable[[], None]]] = [
     ("index where colour is meant", f"{BAD_FIT} --data.folder.mask_format color",
      ["has one value a pixel, where mask_format 'color' means RGB", "Give mask_format index"], masks()),
@@ -229,7 +229,7 @@ def test_bad_command(line, holds, prepare, here, trained_things):
 
 
 def test_a_corrupt_image_among_good_ones_loses_none_of_those(here, trained_things):
-    """What was written before it stays, is listed, and is not done again once it is repaired."""
+    """Results written before the bad source stay, are listed, and are not computed again after it is repaired."""
     shutil.copytree("things/images/train", "in")
     whole = Path("in/3.png").read_bytes()
     Path("in/3.png").write_bytes(whole[:100])

@@ -1,4 +1,4 @@
-"""`python -m segmentation` as its user meets it: train, measure, predict, score, check, and what travels between."""
+"""`python -m segmentation` as a user runs it: train, measure, predict, score, check, and the files between them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def best_of(run):
 
 
 def files(folder):
-    """The content of every file below a folder, by its path in there."""
+    """The content of every file below a folder, by its path in the folder."""
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in Path(folder).rglob("*.*")}
 
 

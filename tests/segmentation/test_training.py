@@ -1,4 +1,4 @@
-"""Training is the same on one process and on two, goes on bit for bit, averages, and takes foreign weights."""
+"""Training is the same on one process and on two, resumes bit for bit, averages, and accepts foreign weights."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_two_processes_have_the_gradients_of_one(one_and_two):
 
 
 def test_two_processes_have_the_loss_of_one(one_and_two):
-    """It is a mean over all pixels that count, of which the processes have different numbers."""
+    """The loss is a mean over all counted pixels, of which the processes have different numbers."""
     for step in (1, 2):
         loss, pixels = torch.load(one_and_two / f"one/loss-0-{step}.pt")
         shares = [torch.load(one_and_two / f"two/loss-{rank}-{step}.pt") for rank in range(2)]
@@ -146,7 +146,7 @@ def test_two_processes_take_the_steps_of_one(one_and_two):
 
 
 def test_two_processes_measure_what_one_does(one_and_two):
-    """Five images: one process has one of them twice."""
+    """With five images, one process gets one of them twice."""
     texts = [(one_and_two / f"{name}.json").read_text() for name in ("one", "two")]
     assert texts[0] == texts[1]
     scores = read_json(one_and_two / "one.json")
@@ -159,7 +159,7 @@ def test_two_processes_measure_what_one_does(one_and_two):
 
 
 def test_an_interrupted_training_resumed_equals_an_uninterrupted_one(here):
-    """With everything random: crops, colours, dropout, stochastic depth; batches of 5 leave 2 of 12 images out."""
+    """Crops, colours, dropout and stochastic depth are all random; batches of 5 leave 2 of 12 images out."""
     crash = "--trainer.callbacks+ tests.engine.toy.Crash --trainer.callbacks.epoch 1"
     small = "--data.batch_size 5 --data.crop_size 48 --trainer.limit_val_batches 0.2"
     fit = f"{STREETS} {small} --model.architecture.drop_path 0.2 --run.name"
@@ -267,7 +267,7 @@ SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("unetplusplus", 
 
 @pytest.mark.parametrize("decoder", ["deeplabv3plus", "unet", "pan", *SLOW])
 def test_every_decoder_learns_from_one_image_on_a_device(here, decoder):
-    """Pooled to one cell, one image has no spread for batch norm."""
+    """One image that is pooled to one cell has no variance for batch norm."""
     own = "" if decoder == "deeplabv3plus" else "--model.architecture.decoder_channels null"
     own = own and f"{own} --model.architecture.skip_channels null"
     line = f"{STREETS} {own} --model.architecture.decoder {decoder} --data.batch_size 1 --run.name one {QUICK}"
@@ -290,7 +290,7 @@ def foreign(here):
         norm.momentum = None
     net.train()(torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
     net.save_pretrained("smp")
-    for kind in ("streets", "things"):  # without a network of their own
+    for kind in ("streets", "things"):  # without their own network
         config = yaml.safe_load(Path(f"{kind}.yaml").read_text())
         del config["model"]["member"], config["model"]["architecture"]
         Path(f"{kind}_only.yaml").write_text(yaml.safe_dump(config))
@@ -309,7 +309,7 @@ def test_weights_of_smp_score_as_in_smp(foreign):
 def test_fine_tuning_weights_of_smp_keeps_all_but_the_last_layer_and_says_so(foreign, caplog):
     said = command(f"fit --config things_only.yaml --model.pretrained smp --run.name tuned {QUICK} {STILL}")
     assert said.code == 0, said.err
-    assert "class list changed from 19 to 2 rows: all weights are kept but the last layer" in caplog.text
+    assert "class list changed from 19 to 2 rows: all weights are kept except the last layer" in caplog.text
     tuned = load_network("runs/segmentation/tuned/checkpoints/last.ckpt")
     assert tuned.classes.names == FOLDER_CLASSES
     assert tuned.config.alignment == "corners"

@@ -11,11 +11,11 @@ CLASSES = MaskClasses(("road", "car", "tree"), (7, 26, 21), ((128, 64, 128), (0,
 
 
 class ToyNet(nn.Module):
-    """Convolutions with zero padding: each layer widens the receptive radius by its own.
+    """Convolutions with zero padding: each layer adds its own radius to the receptive radius.
 
     Args:
         radius: receptive radius in pixels, one layer for each two, and one for an odd rest.
-        stride: what it says about its grid.
+        stride: the stride that it reports.
     """
 
     fill_color = (10, 20, 30)

@@ -1,4 +1,4 @@
-"""Cityscapes as it lies on disk: pairs of a split, and label ids as rows while they are read."""
+"""Cityscapes as it lies on disk: the pairs of a split, and label ids that become rows as they are read."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class CityscapesFiles:
     """The pairs of one or several splits.
 
     Expected are `ROOT/leftImg8bit/SPLIT/CITY/*_leftImg8bit.png` and `ROOT/gtFine` or `gtCoarse` with the same
-    folders and `*_labelIds.png`; `*_instanceIds.png` beside them where there are any.
+    folders and `*_labelIds.png`; `*_instanceIds.png` beside them, if there are any.
 
     Args:
         root: the folder with `leftImg8bit`.
-        splits: such as `train`, `val`; `train_extra` has coarse annotations only and takes these.
-        annotations: which of the two the other splits take.
+        splits: such as `train`, `val`; `train_extra` has coarse annotations only, which are used for it.
+        annotations: which of the two are used for the other splits.
 
     Raises:
         InputError: a folder is missing or empty, or an image has no mask, or only some have instances.
@@ -63,7 +63,7 @@ class CityscapesFiles:
         """(H, W) training ids of a `_labelIds.png`; `IGNORED` for labels that are not evaluated.
 
         Raises:
-            InputError: the file cannot be read, or its values are no ids.
+            InputError: the file cannot be read, or its values are not ids.
         """
         return CITYSCAPES.class_by_label[read_label_ids(path)]
 
@@ -72,14 +72,14 @@ def read_label_ids(path: Path) -> UInt8Array:
     """(H, W) ids of a `_labelIds.png`.
 
     Raises:
-        InputError: the file cannot be read, or its values are no ids.
+        InputError: the file cannot be read, or its values are not ids.
     """
     values = read_values(path)
     highest = int(values.max())
     if highest > _HIGHEST_ID or values.min() < 0:
         strange = (values > _HIGHEST_ID) | (values < 0)
         msg = (
-            f"mask '{path}' has the value {int(values[strange][0])} and others that are no Cityscapes ids in "
+            f"mask '{path}' has the value {int(values[strange][0])} and others that are not Cityscapes ids in "
             f"{int(strange.sum())} pixels; ids are 0 to {_HIGHEST_ID}. Give '_labelIds.png', not training ids."
         )
         raise InputError(msg)
@@ -87,7 +87,7 @@ def read_label_ids(path: Path) -> UInt8Array:
 
 
 def read_instance_ids(path: Path) -> npt.NDArray[np.int32]:
-    """(H, W) values of an `_instanceIds.png`: id * 1000 + k for single things, else the id.
+    """(H, W) values of an `_instanceIds.png`: id * 1000 + k for single objects, else the id.
 
     Raises:
         InputError: the file cannot be read.
@@ -104,7 +104,7 @@ def _pairs(root: Path, split: str, truth_folder: str) -> list[Pair]:
     if not pictures:
         msg = f"'{images}' holds no 'CITY/*_{_IMAGES}.png'. Give the folder that was unpacked from Cityscapes."
         raise InputError(msg)
-    # One listing instead of two questions for each image, which network drives answer slowly.
+    # One listing instead of two look-ups for each image, which are slow on network drives.
     found = {path.relative_to(truth).as_posix() for path in truth.glob("*/*.png")}
     pairs: list[Pair] = []
     missing: list[tuple[Path, str]] = []

@@ -18,7 +18,7 @@ class Label(NamedTuple):
         label_id: value in `_labelIds.png`, and in submissions.
         train_id: row of a network's output; `IGNORED` for labels that are not evaluated.
         category: its category's name.
-        has_instances: whether `_instanceIds.png` tells single things apart (id * 1000 + k).
+        has_instances: whether `_instanceIds.png` tells single objects apart (id * 1000 + k).
         color: RGB.
     """
 

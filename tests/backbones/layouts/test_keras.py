@@ -1,4 +1,4 @@
-"""Keras' files against the real library on its torch backend: equal logits, preprocessing included, and no code run."""
+"""Keras' files against the real library on its torch backend: equal logits with preprocessing, and no code is run."""
 
 import io
 import zipfile
@@ -118,7 +118,7 @@ def test_published_statistics_are_those_of_imagenet(b0, tmp_path):
     finally:
         norm.set_weights(before)
     assert metadata.mean == pytest.approx((0.485, 0.456, 0.406))
-    # That model has one scaling, but in a file that does not list its layers the published values tell.
+    # That model has one scaling, but in a file that does not list its layers the published values are used.
     assert metadata.std == pytest.approx((0.229, 0.224, 0.225), rel=1e-4)
 
 

@@ -25,7 +25,7 @@ def slowly(*values):
 
 
 def converted_classifier(source, folder, name=None):
-    """Timm's classifier with the weights of a converted file, and what travelled with them."""
+    """Timm's classifier with the weights of a converted file, and the metadata of the file."""
     metadata = convert(source, folder / "converted.safetensors", name)
     network = timm.create_model(metadata.name).eval()
     network.load_state_dict(safetensors.torch.load_file(folder / "converted.safetensors"), strict=True)

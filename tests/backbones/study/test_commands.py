@@ -1,4 +1,4 @@
-"""python -m backbones: what it prints and writes, and its short errors."""
+"""The output and the files of `python -m backbones`, and its short errors."""
 
 from __future__ import annotations
 

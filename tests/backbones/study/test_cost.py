@@ -1,4 +1,4 @@
-"""Costs counted on the network against hand calculation, hooks, and what torchvision publishes of its own networks."""
+"""Costs counted on the network against hand calculation, hooks, and the published costs of torchvision's networks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The grid search: the admissible triples, what they cost, where the paper's lies, and scores of the reader's own."""
+"""The grid search: the admissible triples, their cost, the place of the paper's triple, and the reader's own scores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table against what was published, and the page of facts against what the code gives."""
+"""The table against the published figures, and the page of facts against the results of the code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that cannot be used: each gives one short and right error, and none runs code."""
+"""Files that cannot be used: each gives one short and correct error, and none runs code."""
 
 import os
 import pickle

@@ -1,4 +1,4 @@
-"""The project's own weight file: bit-identical, reproducible, and read with what stands in it."""
+"""The project's own weight file: bit-identical, reproducible, and read with its metadata."""
 
 import hashlib
 import json

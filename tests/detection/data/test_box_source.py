@@ -1,4 +1,4 @@
-"""A box format of one's own: a CSV of boxes trains, validates and scores as the same boxes in a COCO file do."""
+"""A user's own box format: a CSV of boxes trains, validates and scores like the same boxes in a COCO file."""
 
 from __future__ import annotations
 

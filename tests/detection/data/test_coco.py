@@ -1,4 +1,4 @@
-"""Annotation files: the same content as pycocotools reads, little memory, and clear words for bad files."""
+"""Annotation files: the same content as pycocotools reads, little memory, and clear messages for bad files."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ class TestMemory:
         tracemalloc.stop()
         assert len(read.boxes_xywh) == 20000
         assert file.stat().st_size > 20e6
-        # 160 bytes of tensors and parser objects per box, a few hundred kB around them; the polygons cost nothing.
+        # 160 bytes of tensors and parser objects per box, and a few hundred kB besides; the polygons take no memory.
         assert peak < 20000 * 250
 
     def test_a_spawned_worker_gets_shared_memory(self, file: Path) -> None:
@@ -170,11 +170,11 @@ def changed(**changes: Any) -> dict[str, Any]:
 
 
 BAD = {
-    "image id twice": (changed(images=small_set()["images"] * 2), "image id 3 stands more than once (3 such)"),
+    "image id twice": (changed(images=small_set()["images"] * 2), "image id 3 occurs more than once (3 such)"),
     "unknown image": (changed(image_id=8), "1 annotations whose image_id the file does not list, the first is "),
     "unknown image beyond": (changed(image_id=2**62), f"annotation 2 with image_id {2**62}"),
     "unknown category": (changed(category_id=1), "annotation 2 with category_id 1"),
-    "category twice": (changed(categories=[{"id": 2, "name": "a"}] * 2), "category ids [2] stand more than once"),
+    "category twice": (changed(categories=[{"id": 2, "name": "a"}] * 2), "category ids [2] occur more than once"),
     "negative width": (changed(bbox=[1, 2, -3, 4]), "annotation 2 has the box [1.0, 2.0, -3.0, 4.0]; allowed is"),
     "NaN": (changed(bbox=[1, 2, float("nan"), 4]), "annotation 2 has the box [1, 2, nan, 4]"),
     "infinity": (changed(bbox=[1, 2, float("-inf"), 4]), "annotation 2 has the box [1, 2, -inf, 4]"),

@@ -207,7 +207,7 @@ class TestErrors:
     def test_categories_the_model_does_not_know(self, root: Path) -> None:
         with pytest.raises(InputError, match=r"boxes of 1 categories that the model does not know, such as 'car'"):
             detection(root, classes=BoxClasses(("toothbrush",), (90,)))
-        # An unknown category without a box is no harm.
+        # An unknown category without a box does no harm.
         save_set(root, [{"id": 1, "file_name": "1.png"}], [])
         assert len(detection(root, classes=BoxClasses(("toothbrush",), (90,)))) == 1
 
@@ -271,7 +271,7 @@ class TestDataModule:
 
 
 class Watching(LightningModule):
-    """Trains nothing; remembers what it was given."""
+    """Trains nothing and remembers its batches."""
 
     canvas_hw = (64, 64)
     classes = CLASSES

@@ -1,4 +1,4 @@
-"""A backbone that is no EfficientNet, given as an object: it trains, folds, and checkpoints say what they lack."""
+"""A backbone that is not an EfficientNet, given as an object: it trains, folds, and checkpoints say what they lack."""
 
 import pytest
 import torch

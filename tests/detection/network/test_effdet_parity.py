@@ -37,7 +37,7 @@ PARAMETERS = {  # published checkpoints, efficientdet-pytorch README and google/
 
 
 def randomise(network: torch.nn.Module, inputs: torch.Tensor) -> None:
-    """Weights and statistics of an untrained but sane network, no tensor at a value where a mix-up would not show.
+    """Random weights and statistics of sensible size; no tensor has values that would hide a mix-up.
 
     Each batch norm gets the statistics of its own input, or the logits of the deep members would reach thousands.
     """
@@ -51,7 +51,7 @@ def randomise(network: torch.nn.Module, inputs: torch.Tensor) -> None:
             value.uniform_(0.8, 1.2, generator=generator)
 
     def calibrate(norm: torch.nn.BatchNorm2d, x: tuple[torch.Tensor]) -> None:
-        # Means per channel, one variance for all: a channel that hardly varies must not be blown up.
+        # Means per channel, one variance for all: a channel that hardly varies must not be enlarged.
         norm.running_mean = x[0].mean((0, 2, 3))
         norm.running_var = torch.full_like(norm.running_mean, float(x[0].var()))
 
@@ -66,7 +66,7 @@ def randomise(network: torch.nn.Module, inputs: torch.Tensor) -> None:
 def pair(
     published: str, size: tuple[int, int], dtype: torch.dtype = torch.float32, **settings: object
 ) -> tuple[EfficientDet, torch.nn.Module]:
-    """Our network and effdet's with equal weights, at a canvas effdet is built for."""
+    """Our network and effdet's with equal weights, at a canvas that effdet is built for."""
     config = effdet.get_efficientdet_config(published)
     config.image_size = size
     for key, value in settings.items():
@@ -179,7 +179,7 @@ def test_class_and_box_maps(name: str) -> None:
 @pytest.mark.parametrize("name", PUBLISHED)
 @torch.no_grad()
 def test_class_and_box_maps_of_all(name: str) -> None:
-    """In double precision, where nothing hides behind rounding: float32 alone moves effdet's own D7 by 1e-5."""
+    """Uses double precision, where rounding hides no error: float32 alone moves effdet's own D7 by 1e-5."""
     size = (256, 256) if name.endswith("d7x") else (128, 128)
     ours, theirs = pair(name, size, torch.float64)
     pixels = images(1, size)
@@ -202,7 +202,7 @@ def test_round_trip_through_the_published_layout() -> None:
 @torch.no_grad()
 def test_final_boxes(name: str, nms: str) -> None:
     size = (256, 256)
-    # A box at the threshold falls to either side by the last digit, of which float32 has too few for a D7x.
+    # The last digits decide about a box at the threshold, and float32 has too few digits for a D7x.
     dtype = torch.float64 if name == "tf_efficientdet_d7x" else torch.float32
     ours, theirs = pair(name, size, dtype, soft_nms=nms == "soft", max_detection_points=1000)
     pixels = images(2, size)
@@ -224,7 +224,7 @@ def test_final_boxes(name: str, nms: str) -> None:
 
 
 def same_detections(rows: torch.Tensor, class_ids: torch.Tensor, expected: torch.Tensor) -> None:
-    """Every detection has its equal on the other side; scores that tie to 1e-4 may stand in either order."""
+    """Every detection has its equal on the other side; scores that are equal to 1e-4 may come in either order."""
     apart = (rows[:, None] - expected[None, :, :5]).abs()
     equal = (apart[..., :4].amax(-1) < 1e-2) & (apart[..., 4] < 1e-4) & (class_ids[:, None] == expected[None, :, 5])
     # The lists end at different scores: effdet's hundred include boxes that clipping left without area.

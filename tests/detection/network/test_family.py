@@ -1,4 +1,4 @@
-"""The family table, its one dial, and the values put in place of a member's own."""
+"""The family table, its names, and the values that replace a member's own."""
 
 from __future__ import annotations
 
@@ -235,8 +235,8 @@ def test_a_detector_at_any_phi_learns_and_comes_back_from_its_settings() -> None
         ("phi9", "phi is 9; a detector's lies between -2 and 8"),
         ("phi-2.5", "phi is -2.5; a detector's lies between -2 and 8"),
         ("phinan", "write phi and a number from -2 to 8, as in phi1.5"),
-        ("phi1,5", "'phi1,5' is no member; write phi"),
-        ("phi", "'phi' is no member; write phi"),
+        ("phi1,5", "'phi1,5' is not a member; write phi"),
+        ("phi", "'phi' is not a member; write phi"),
     ],
 )
 def test_no_member_at_phi(name: str, said: str) -> None:

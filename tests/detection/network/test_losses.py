@@ -22,7 +22,7 @@ ANCHORS = make_anchors((128, 128), architecture("lite0"))
 
 
 def random_logits(dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits (B, R, K) from sure to unsure, and a target map with a few positives."""
+    """Logits (B, R, K) from certain to uncertain, and a target map with a few positives."""
     generator = torch.Generator().manual_seed(0)
     logits = 6 * torch.randn(2, 50, 4, generator=generator, dtype=dtype)
     targets = (torch.rand(2, 50, 4, generator=generator) < 0.05).to(dtype)
@@ -88,7 +88,7 @@ def test_sure_logits_give_finite_loss_and_gradient(gamma: float) -> None:
     assert bool(loss.isfinite())
     assert logits.grad is not None
     assert bool(logits.grad.isfinite().all())
-    # A sure and right positive is done with; a sure and wrong one pulls with its whole weight.
+    # A confident and right positive has no gradient left; that of a confident and wrong one is its whole weight.
     assert abs(float(logits.grad[0, 0, 5])) < 1e-6
     assert float(logits.grad[0, 0, 1]) == pytest.approx(-0.25, rel=1e-5)
 
@@ -202,7 +202,7 @@ def test_two_half_batches_with_a_joint_normaliser_are_the_full_batch() -> None:
         return DetectionBatch(*(part[first:last] for part in batch))
 
     whole, expected = gradients([batch])
-    # Uneven halves: the positives differ, so that a mean of means would show.
+    # The halves differ in their positives, so that a mean of means would be noticed.
     halves, found = gradients([rows(0, 1), rows(1, 4)])
     assert halves == pytest.approx(whole, rel=1e-6)
     assert len(found) == len(list(model.parameters()))

@@ -32,7 +32,7 @@ def match_by_hand(boxes: np.ndarray, class_ids: np.ndarray, anchors: np.ndarray,
         best = max(real, key=lambda n: iou[n][r], default=None)
         if best is not None and iou[best][r] >= threshold:
             matched[r] = best
-    # Backwards, so that the first box to claim a contested anchor has the last word.
+    # Backwards, so that the first box that claims a contested anchor keeps it.
     for n in reversed(real):
         favourite = int(iou[n].argmax())
         if iou[n][favourite] > 0:

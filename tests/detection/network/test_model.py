@@ -110,12 +110,12 @@ def test_untrained_scores_are_the_prior(shared: EfficientDet) -> None:
 
 @pytest.mark.parametrize("member", ["d0", "lite0", "d7x"])
 def test_every_parameter_gets_a_gradient(member: str) -> None:
-    """Plain DDP waits for all of them; also when no image has a box."""
+    """All parameters get a gradient, as plain DDP waits for all of them; also when no image has a box."""
     overrides = {"backbone": "tf_efficientnet_b0", "drop_path": 0.0} if member == "d7x" else {}
     model = tiny(member, image_size=256, **overrides).train()
     canvas_hw = (2 * model.config.stride, model.config.stride)
     batch = batch_of(pixels(2, *canvas_hw), boxes=len(model.config.levels))
-    # A box of every level's size, as each level has batch norms of its own in the box head.
+    # A box for the size of every level, as each level has its own batch norms in the box head.
     firsts = [make_anchors(canvas_hw, dataclasses.replace(model.config, max_level=m))[-9] for m in range(5, 9)]
     smaller = make_anchors(canvas_hw, model.config)[[0, 9 * canvas_hw[0] * canvas_hw[1] // 64]]
     boxes = torch.stack([*smaller, *firsts])[: len(model.config.levels)].expand(2, -1, 4)

@@ -1,4 +1,4 @@
-"""Suppression against loops in NumPy and single calls of torchvision; what becomes of odd boxes."""
+"""Suppression against loops in NumPy and single calls of torchvision; the treatment of odd boxes."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_soft_nms_is_bodlas(class_agnostic: bool) -> None:
 def hard_nms_by_torchvision(
     boxes: torch.Tensor, scores: torch.Tensor, class_ids: torch.Tensor, config: Postprocess
 ) -> list[tuple[float, ...]]:
-    """One image: each class by itself, then the best of all."""
+    """The result for one image: each class separately, then the best of all."""
     alive = (scores > config.score_threshold).nonzero()[:, 0]
     kept: list[int] = []
     groups = [alive] if config.class_agnostic else [alive[class_ids[alive] == k] for k in class_ids.unique()]
@@ -134,7 +134,7 @@ def test_hard_nms_by_hand_at_the_threshold() -> None:
 
 
 def test_far_groups_keep_their_fractions_of_a_pixel() -> None:
-    """Pairs of boxes a hair beside the threshold, in the last image of a batch and the last of many classes."""
+    """Pairs of boxes just above and below the threshold, in the last image of a batch and the last of many classes."""
     low = torch.tensor([1200.0, 900.0])
     first = torch.cat([low, low + 30])
     # Shifted by d, two boxes of side 30 overlap by (30 - d) / (30 + d): exactly half at d = 10.
@@ -259,7 +259,7 @@ def test_score_at_the_threshold_is_not_returned(nms_kind: Any) -> None:
 
 @pytest.mark.parametrize("nms_kind", ["hard", "soft"])
 def test_equal_scores(nms_kind: Any) -> None:
-    # Four boxes apart, each there twice, all with one score: each comes out once in full.
+    # Four separate boxes, each given twice, all with one score: each is returned once with its full score.
     corner = torch.tensor([[0.0, 0.0], [30.0, 0.0], [60.0, 0.0], [90.0, 0.0]]).repeat(2, 1)
     boxes = torch.cat([corner, corner + 20], -1)[None]
     scores, class_ids = torch.full((1, 8), 0.6), torch.zeros(1, 8, dtype=torch.int64)

@@ -57,7 +57,7 @@ def marked(height: int, width: int, box: tuple[int, int, int, int]) -> np.ndarra
 
 @pytest.fixture
 def seeing(monkeypatch: pytest.MonkeyPatch) -> EfficientDet:
-    """A detector that finds the white area on the canvas: it sees what the network would see."""
+    """A detector that finds the white area on the canvas, which it gets as the network would."""
     model = tiny()
 
     def planted(images: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -167,7 +167,7 @@ def test_arrays_are_files(detector: EfficientDet, tmp_path: Path) -> None:
 
 
 def test_array_of_the_canvas_itself(detector: EfficientDet, recwarn: pytest.WarningsRecorder) -> None:
-    """Neither resized nor padded, the array goes to torch as it is."""
+    """An array that is neither resized nor padded goes to torch as it is."""
     image = picture(128, 128)
     expected = predict(detector, image, score_threshold=0.005)
     read_only = image.copy()

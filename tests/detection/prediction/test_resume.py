@@ -1,4 +1,4 @@
-"""A prediction that is killed goes on where it was, on one process or two, and ends as an undisturbed one."""
+"""A killed prediction continues where it stopped, on one process or two, and ends like an undisturbed one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SHAPE = DetectorOverrides(image_size=(128, 128), fpn_channels=16, fpn_cells=1, h
 
 
 def predict(source, output, devices=1, **settings):
-    """As the command does, with a network of random weights; one image at a time, so that sums are the same."""
+    """Predict as the command does, with random weights; one image at a time, so that sums are the same."""
     torch.manual_seed(0)
     task = DetectionTask("lite0", SHAPE, classes=BoxClasses.numbered(3), backbone_weights=None)
     quiet = {
@@ -46,7 +46,7 @@ def predict(source, output, devices=1, **settings):
 
 
 def killed_after(count, source, output):
-    """One process that is killed as it begins to note its last image."""
+    """One process that is killed when it begins to write down its last image."""
     added = Journal.add
 
     def add(journal, record):

@@ -1,4 +1,4 @@
-"""What `predict` writes: names that never clash, JSON that COCO's own reader takes, and little memory for it."""
+"""What `predict` writes: names that never clash, JSON that COCO's own reader accepts, and little use of memory."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def found(boxes, class_ids, size_hw=(40, 60)):
 
 
 def picture_names(paths):
-    """Where the picture of each image goes, below the output folder."""
+    """The path of each image's picture below the output folder."""
     results, sources = DetectionResults(CLASSES), [SourceFile(path, IMAGE) for path in paths]
     names = zip(sources, output_names(sources, results), strict=True)
     return [path for file, name in names for path in results.outputs(file, name)]
@@ -164,7 +164,7 @@ def test_no_picture_is_written_over_an_image(tmp_path):
 
 
 def test_memory_does_not_grow_with_what_is_found(tmp_path):
-    """A hundred boxes an image: held until the end they would take more than ten kilobytes of each."""
+    """A hundred boxes per image would take more than ten kilobytes per image if they were held until the end."""
     paths = [tmp_path / f"in/{number:04}.png" for number in range(600)]
     paths[0].parent.mkdir()
     for path in paths:

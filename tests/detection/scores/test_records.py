@@ -27,7 +27,7 @@ def detector(image_ids, slots=6):
 
 
 def truth_for(image_ids):
-    """Objects that the detector of above finds, more or less."""
+    """Objects that the detector above finds approximately."""
     boxes, _, category_ids, valid = detector(image_ids)
     annotations = []
     for row, image_id in enumerate(image_ids):

@@ -1,4 +1,4 @@
-"""`python -m detection score`: the numbers, and one short line for whatever is wrong with the files."""
+"""`python -m detection score`: the numbers, and one short line for anything wrong with the files."""
 
 import json
 import math
@@ -41,7 +41,7 @@ BROKEN_TRUTH = [
     ({"images": [], "annotations": []}, "has no 'categories'"),
     ({**TRUTH, "annotations": [{"image_id": 1, "category_id": 1}]}, "annotations[0] has no 'bbox'"),
     ({**TRUTH, "categories": [{"id": 1}]}, "categories[0] has no 'name'"),
-    ({**TRUTH, "categories": TRUTH["categories"] * 2}, "category ids [1] stand more than once"),
+    ({**TRUTH, "categories": TRUTH["categories"] * 2}, "category ids [1] occur more than once"),
     ({"images": [], "categories": []}, "has no 'annotations'"),
     (
         {**TRUTH, "images": [{"id": 2}]},

@@ -158,7 +158,7 @@ def test_wrong_commands(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     lines = {
         "": "give source and destination",
         "best.pth": "give destination",
-        "best.pth a.safetensors b": "unknown argument 'b'. Allowed: source, destination, --layout_of",
+        "best.pth a.safetensors b": "there is no argument 'b'. Allowed: source, destination, --layout_of",
         "best.pth a.safetensors --layoutof x": "Did you mean 'layout_of'?",
         "best.pth a.pth": "the destination 'a.pth' must end with .safetensors",
         "none.pth a.safetensors": "'none.pth' does not exist",
@@ -168,7 +168,7 @@ def test_wrong_commands(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         "best.pth a.safetensors --layout_of tf_efficientdet_d9": "Did you mean 'tf_efficientdet_d",
         "best.pth a.safetensors --layout_of tf_efficientdet_d0": "does not fit d0: ",
         "own.safetensors own.safetensors": "would be overwritten by itself",
-        "own.safetensors a.safetensors --layout_of tf_efficientdet_d0": "says itself what network it holds",
+        "own.safetensors a.safetensors --layout_of tf_efficientdet_d0": "states which network it holds",
         "notes.safetensors a.safetensors": "cannot be read",
     }
     for line, expected in lines.items():

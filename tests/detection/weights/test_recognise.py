@@ -1,4 +1,4 @@
-"""Which network a file holds: told by its name, else by its keys; and what is refused."""
+"""Which network a file holds, recognised by its name or else by its keys; and the files that are refused."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_file_of_another_layout(tmp_path: Path, state: State) -> None:
     message = message_of(load_pretrained, path, layout_of="tf_efficientdet_tiny")
     assert f"'{path}' is a bare state dict of this project" in message
     path = save(tiny().backbone.state_dict(), tmp_path / "backbone.pth")
-    assert "is no detector in effdet's, zylo117's or this project's layout" in message_of(load_pretrained, path)
+    assert "is not a detector in effdet's, zylo117's or this project's layout" in message_of(load_pretrained, path)
     renamed = {key.replace("class_net", "classnet"): value for key, value in state.items()}
     message = message_of(load_pretrained, save(renamed, tmp_path / "renamed.pth"))
     assert "The nearest is effdet's, but 'class_net.predict.conv_pw.bias' is missing" in message

@@ -219,7 +219,7 @@ def test_settings_that_hold_no_weights(tmp_path: Path, state: State) -> None:
 
 
 class Opens:
-    """Unpickles by calling `open`, as an attack would call something worse."""
+    """Calls `open` when it is unpickled, as an attack would call something worse."""
 
     def __init__(self, target: Path) -> None:
         self.target = target
@@ -243,7 +243,7 @@ def test_file_that_would_run_code_is_refused(tmp_path: Path, state: State, plain
 
 
 class Server:
-    """Serves files from memory and remembers who asked for what."""
+    """Serves files from memory and remembers the requests."""
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}

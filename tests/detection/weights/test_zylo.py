@@ -1,8 +1,8 @@
 """zylo117's layout, written here from effdet's network by the reference's key map.
 
-The library itself is no package (and LGPL), so what is verified is the renaming and the network behind it: a state
+The library itself is not a package (and LGPL), so these tests check the renaming and the network behind it: a state
 dict with zylo117's names, made of effdet's random weights, must give effdet's outputs. That the names are those of
-its files, and that its anchors, deltas, mean and deviation are the official ones, rests on the reference.
+its files, and that its anchors, deltas, mean and deviation are the official ones, is taken from the reference.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def theirs() -> torch.nn.Module:
 @pytest.fixture
 def state(theirs: torch.nn.Module) -> dict[str, Tensor]:
     renamed = {zylo_key(key, B0_STAGES): value for key, value in theirs.state_dict().items()}
-    assert len(renamed) == 784  # none of effdet's is lost by a name given twice
+    assert len(renamed) == 784  # no key of effdet's is lost because a name is given twice
     return renamed
 
 
@@ -154,7 +154,7 @@ def large(member: str) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("member", ["d6", "d7x"])
 def test_large_members_have_unused_weights(member: str) -> None:
-    """Every name and shape has its place, and the fusion weights, which the network does not use, none."""
+    """Every name and shape has its place, except the fusion weights, which the network does not use."""
     from detection.weights.effdet_layout import effdet_key, redundant_biases
     from detection.weights.recognise import Traits, layout_of_keys, zylo_name
     from detection.weights.zylo_layout import effdet_keys_from_zylo

@@ -31,7 +31,7 @@ def here(tmp_path, monkeypatch):
 
 @pytest.fixture
 def said(monkeypatch):
-    """What Lightning's loggers write to the terminal."""
+    """The output of Lightning's loggers to the terminal."""
     stream = io.StringIO()
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
         for handler in logging.getLogger(name).handlers:
@@ -120,7 +120,8 @@ def test_fast_dev_run_and_no_logger_and_own_callbacks(here):
 
 
 def test_saving_within_epochs_needs_data_that_can_go_on_there(here, capsys):
-    fails(capsys, "fit --run.save_steps 3", "run.save_steps is 3", "goes on from the ends of epochs only", "Leave it")
+    said = ("run.save_steps is 3", "can only be resumed from the end of an epoch", "Leave it")
+    fails(capsys, "fit --run.save_steps 3", *said)
     fails(capsys, "fit --run.save_steps 0", "run.save_steps is '0'; allowed: a whole number, at least 1")
 
 
@@ -147,7 +148,7 @@ def in_trained(trained, monkeypatch):
 @pytest.mark.parametrize("command", ["validate", "test", "predict --source a.jpg"])
 @pytest.mark.parametrize("which", ["last", "best", "runs/toy/wide/checkpoints/last.ckpt"])
 def test_the_network_comes_from_the_checkpoint(in_trained, capsys, command, which):
-    # `test` has no test data in the toy: Lightning refuses it after the network is built.
+    # The toy has no data for `test`: Lightning refuses it after the network is built.
     assert main([*command.split(), "--ckpt_path", which]) == (2 if command == "test" else 0)
     if command.startswith("predict"):
         source, size, width, path = (in_trained / "out").read_text().split()
@@ -177,7 +178,7 @@ def test_what_is_asked_wins_or_errs(in_trained, capsys):
 def test_a_resumed_training_keeps_its_optimiser_or_errs(trained, tmp_path, monkeypatch, capsys):
     shutil.copytree(trained / "runs", tmp_path / "runs")
     monkeypatch.chdir(tmp_path)
-    # Its state would silently bring the old learning rate back.
+    # The state of the optimiser would silently bring the old learning rate back.
     fails(capsys, "fit --ckpt_path last --model.optimizer.lr 0.01", "model.optimizer.lr is 0.01", "has 0.05")
     assert main(["validate", "--ckpt_path", "last", "--model.optimizer.lr", "0.01"]) == 0
     assert main(["fit", "--ckpt_path", "last", "--trainer.max_epochs", "3"]) == 0
@@ -247,7 +248,7 @@ def test_bad_data_are_told_without_a_traceback(here, capsys):
 
 
 def test_an_error_of_a_data_worker_loses_its_traceback():
-    # What DataLoader does with a worker's exception, without the five seconds that its shutdown then takes.
+    # DataLoader treats the exception of a worker like this; its shutdown would then take five seconds more.
     try:
         Broken()[0]
     except InputError:

@@ -1,4 +1,4 @@
-"""What is said before torch is imported is what the parser would say, and former names still work."""
+"""The messages before torch is imported are those of the parser, and former names still work."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_former_names_work_on_the_command_line_and_in_configs(here, capsys):
     prepared = prepare(SPEC, given)
     assert prepared.words == ["fit", "--model.width=7", "--data.images", "40", "--model", "{width: 7}"]
     assert prepared.notes == ["model.wideness is now called model.width", "data.pictures is now called data.images"]
-    # Only where today's name is an option: `source` is of predict.
+    # Only where the present name is an option: `source` is an option of predict.
     assert prepare(SPEC, ["fit", "--origin", "a"]).words == ["fit", "--origin", "a"]
     assert prepare(SPEC, ["predict", "--origin", "a"]).words == ["predict", "--source", "a"]
     assert main(["fit", "--config", "old.yaml", "--print_config"]) == 0
@@ -100,7 +100,7 @@ def test_former_names_of_plain_commands(here, capsys):
 
 @pytest.mark.parametrize("task", task_names())
 def test_every_former_name_has_one_of_today(task):
-    """It is no option any more, and the new one is one of some command."""
+    """A former name is no option any more, and the present one is an option of some command."""
     import importlib
     import inspect
 

@@ -1,4 +1,4 @@
-"""The first help pages and those of groups, beside the real parser of each task."""
+"""The first help pages and those of groups, compared with the real parser of each task."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def parsers(task: str):
 
 
 def plain(value):
-    """A default as the parser and the source both give it."""
+    """A default in a form that is the same from the parser and from the source."""
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     return value

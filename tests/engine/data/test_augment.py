@@ -1,4 +1,4 @@
-"""The albumentations adapter: each known fault of 2.0.8 answered, and boxes that stay on their pixels."""
+"""The albumentations adapter: it works around each known fault of 2.0.8, and boxes stay on their pixels."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def library() -> Any:
 
 @dataclass(frozen=True)
 class Recipe(Augmentation):
-    """Some task's defaults."""
+    """The defaults of some task."""
 
     hflip: ClosedUnitInterval = 0.5
     scale_min: PositiveFloat = 0.1
@@ -56,7 +56,7 @@ def numbered_boxes(count: int, size: int = 100, seed: int = 0) -> np.ndarray:
 
 
 class Noisy(Dataset[int]):
-    """One number per sample that tells what the augmentation did."""
+    """One number for each sample that shows what the augmentation did."""
 
     def __init__(self, augmenter: Augmenter) -> None:
         self.augmenter = augmenter
@@ -87,7 +87,7 @@ class TestKnownFaults:
         assert two_epochs(persistent=persistent, workers=workers) == [first, second]
 
     def test_1_the_library_alone_repeats_itself_in_every_worker(self) -> None:
-        # If this fails the library was mended and the reseeding can go.
+        # If this fails, the library was repaired and the reseeding can be removed.
         augmenter = Recipe(color=0.5).build((32, 32), FILL)
         augmenter._compose.set_random_state = lambda *_: None
         answers = [int(a) for a in DataLoader(Noisy(augmenter), batch_size=None, num_workers=2)]

@@ -1,4 +1,4 @@
-"""Reading images of every kind, the letter-box and its way back, and finding image files."""
+"""Reading images of every kind, the letter-box and its inverse, and finding image files."""
 
 from __future__ import annotations
 
@@ -224,7 +224,7 @@ class TestLetterbox:
         scaled = Letterbox.fit((height, width), (canvas_h, canvas_w)).scaled_hw
         assert 1 <= scaled[0] <= canvas_h
         assert 1 <= scaled[1] <= canvas_w
-        # The truncation of upstream may lose the last pixel where the product is just below a whole number.
+        # The upstream truncation may lose the last pixel if the product is just below a whole number.
         assert canvas_h - scaled[0] <= 1 or canvas_w - scaled[1] <= 1
 
     @given(

@@ -1,4 +1,4 @@
-"""The canvas: as large as it is trained, or no larger than an image needs; the image on it is the same."""
+"""The canvas: as large as in training, or no larger than an image needs; the image on it is the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A line each, whole whatever crashes and however many write."""
+"""Each entry is a whole line, after a crash and with several writers too."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_entries_come_back_in_order(tmp_path):
     for entry in entries:
         manifest.add(entry)
     assert list(manifest.entries()) == entries
-    # What any reader of JSON lines sees.
+    # The lines that any reader of JSON lines sees.
     lines = (tmp_path / "done.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines if line] == entries
 

@@ -1,4 +1,4 @@
-"""Images come from a loader's processes as they are prepared, whatever their shapes, with few files open."""
+"""Images of any shapes come from the processes of a loader as they were prepared, with few files open."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def files(tmp_path):
 
 
 class Means(Predictor):
-    """Says what colour an image has on the average, and with how many others it was computed."""
+    """Answers with the mean colour of an image, and the number of images that were computed with it."""
 
     prepare = CANVAS
 

@@ -22,7 +22,7 @@ from engine.scenes.placing import lay_out
 
 SIZE = (128, 224)
 COUNTS = {"train": 14, "val": 6}
-# labels.py of cityscapesScripts: name -> id of everything that may be painted, and the classes with instances.
+# labels.py of cityscapesScripts: name -> id of every label that may be painted, and the classes with instances.
 CITYSCAPES_IDS = {
     "unlabeled": 0, "ego vehicle": 1, "static": 4, "dynamic": 5, "ground": 6, "road": 7, "sidewalk": 8, "parking": 9,
     "building": 11, "wall": 12, "fence": 13, "pole": 17, "traffic light": 19, "traffic sign": 20, "vegetation": 21,
@@ -40,7 +40,7 @@ def root(tmp_path_factory):
 
 
 def each_scene(root, split):
-    """Per image: its COCO record, annotations, and the three files of its Cityscapes truth."""
+    """For each image: its COCO record, its annotations, and the three files of its Cityscapes truth."""
     content = json.loads((root / "annotations" / f"instances_{split}.json").read_text())
     for image in content["images"]:
         stem = root / "gtFine" / split / image["file_name"].replace("_leftImg8bit.png", "_gtFine")
@@ -110,7 +110,7 @@ def test_label_and_instance_ids_agree_and_leave_nothing_unlabelled(root):
 
 
 def test_coco_instances_are_those_of_the_instance_map(root):
-    """Same number of instances, and for each the box, area and decoded mask that NumPy finds in the PNG."""
+    """The number of instances is the same, and each has the box, area and decoded mask that NumPy finds in the PNG."""
     singles = 0
     for split in COUNTS:
         for _, entries, labels, instances, _ in each_scene(root, split):

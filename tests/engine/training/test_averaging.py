@@ -1,4 +1,4 @@
-"""The averaged weights against an average worked out by hand, in training, validation, checkpoints and resuming."""
+"""The averaged weights against an average computed by hand, in training, validation, checkpoints and resuming."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Record(Callback):
 
 
 def by_hand(steps: list[State], decay: float) -> State:
-    """The average's definition, in double precision."""
+    """The definition of the average, in double precision."""
     average = {name: value.double() for name, value in steps[0].items()}
     for updates, weights in enumerate(steps[1:], start=1):
         d = min(decay, (1 + updates) / (10 + updates))
@@ -76,7 +76,7 @@ def test_average_is_the_definition(decay):
     trainer = train(EMA(decay), callbacks=[record])
     expected = by_hand(record.steps, decay)
     close(copy_state(trainer.lightning_module), expected)
-    # Batch norm's counter is copied, not averaged and cut to an integer.
+    # The counter of a batch norm is copied, not averaged and truncated to an integer.
     assert trainer.lightning_module.net[1].num_batches_tracked == len(record.steps) == 12
 
 

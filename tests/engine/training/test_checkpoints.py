@@ -1,4 +1,4 @@
-"""Checkpoints say what they hold, and reading one runs no code."""
+"""Checkpoints describe their content, and reading one runs no code."""
 
 import os
 import pickle
@@ -57,7 +57,7 @@ def test_a_payload_is_refused_and_not_run(tmp_path):
         with pytest.raises(InputError, match=r"run code|not a checkpoint"):
             read_checkpoint(tmp_path / f"{name}.ckpt", "detection")
     assert not proof.exists()
-    # The payload does work where it is let: the test could fail.
+    # The payload works where it is allowed to: the test could fail.
     pickle.loads((tmp_path / "raw.ckpt").read_bytes())
     assert proof.exists()
 

@@ -1,4 +1,4 @@
-"""The allocator keeps what it is told to keep, and returns what it is told to return."""
+"""The allocator keeps freed memory when told to keep it, and returns it when told to return it."""
 
 from __future__ import annotations
 

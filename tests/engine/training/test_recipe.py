@@ -1,4 +1,4 @@
-"""The recipe against values worked out by hand and against torch's own schedulers."""
+"""The recipe against values computed by hand and against torch's own schedulers."""
 
 import math
 

@@ -29,7 +29,7 @@ STILL = JointAugmentation(hflip=0, scale_min=1, scale_max=1, min_visible=0)
 
 
 def annotations(path: Path) -> dict[str, list[Any]]:
-    """(image size, boxes xyxy and category ids without crowds) of each image id, read plainly."""
+    """(image size, boxes xyxy and category ids without crowds) of each image id, read directly from the JSON."""
     content = json.loads(path.read_text())
     found: dict[str, list[Any]] = {i["id"]: [(i["height"], i["width"]), [], i["file_name"]] for i in content["images"]}
     for entry in content["annotations"]:
@@ -98,7 +98,7 @@ class TestBoth:
         assert boxes_seen > 3
 
     def test_boxes_and_masks_stay_on_the_things_when_augmented(self, streets: Path) -> None:
-        """Within a box the pixels of its class are those of the mask; outside all boxes there is hardly a car."""
+        """Within a box the mask has pixels of its class; outside all boxes there is hardly a car."""
         data = both(streets, augmentation=JointAugmentation(scale_min=0.8, scale_max=1.8), steps_per_epoch=12)
         data.setup("fit")
         category = {row: data.classes.category_ids[row] for row in range(len(data.classes))}
@@ -116,7 +116,7 @@ class TestBoth:
                     if min(inside.shape) < 6:
                         continue
                     checked += 1
-                    # A tight box is touched by its thing on all four sides, to the pixel that resampling may take.
+                    # A thing touches its tight box on all four sides, up to one pixel that resampling may take.
                     edges = (inside[:2].any(), inside[-2:].any(), inside[:, :2].any(), inside[:, -2:].any())
                     touched += all(edges)
         assert checked > 40
@@ -237,7 +237,7 @@ class TestTwo:
 
 class TestAugmentation:
     def test_one_draw_for_picture_boxes_and_mask(self) -> None:
-        """A picture whose colour is its mask's row stays so; the box stays around the bright rectangle."""
+        """A picture whose colour is its mask's row keeps that colour; the box stays around the bright rectangle."""
         image = np.zeros((40, 60, 3), np.uint8)
         image[8:30, 10:44] = 200
         mask = (image[..., 0] > 0).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Boxes of instance ids, beside pycocotools, cityscapesScripts' reader and the scenes that the ids were made of."""
+"""Boxes of instance ids, compared with pycocotools, cityscapesScripts' reader and the scenes behind the ids."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_group_is_a_crowd_in_each_of_its_parts():
     ids[5, 4] = 24  # touches at a corner
     ids[1:3, 15:20] = 24
     ids[6:8, 8:12] = 24003
-    ids[0:2, 8:12] = 20  # a class whose things nobody tells apart
+    ids[0:2, 8:12] = 20  # a class whose things are not told apart
     assert rows(boxes_of(ids)) == {
         (24, False, (8, 6, 4, 2), 8),
         (24, True, (1, 2, 4, 4), 10),
@@ -104,7 +104,7 @@ def test_the_classes_are_those_of_the_benchmark():
 
 
 def test_things_beside_the_reader_of_cityscapesscripts(streets):
-    """Its instances, by id and pixel count, as its instance benchmark reads them."""
+    """The instances of Cityscapes, by id and pixel count, as its instance benchmark reads them."""
     from cityscapesscripts.helpers.labels import id2label
 
     instance = pytest.importorskip("cityscapesscripts.evaluation.instance")
@@ -119,7 +119,7 @@ def test_things_beside_the_reader_of_cityscapesscripts(streets):
 
 
 def test_the_file_is_that_of_the_scenes(streets, tmp_path):
-    """The generator writes boxes from what it drew, not from the ids."""
+    """The generator writes boxes from the things that it drew, not from the ids."""
     said = write_boxes(str(streets), "train", str(tmp_path / "own.json"), workers=2)
     own, drawn = COCO(str(tmp_path / "own.json")), COCO(str(streets / "annotations/instances_train.json"))
     assert {i["file_name"]: (i["height"], i["width"]) for i in own.imgs.values()} == {

@@ -1,4 +1,4 @@
-"""The sequence of batches: its shares and orders, two processes, workers, and going on within an epoch."""
+"""The sequence of batches: its shares and orders, two processes, workers, and resuming within an epoch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SIZES, RATIO, BATCH = (23, 7), (3.0, 1.0), 6
 
 
 class Noisy(Dataset):
-    """Samples that are their number and random numbers of torch's generator, as an augmenter draws them."""
+    """Each sample is its number and random numbers of torch's generator, as an augmenter draws them."""
 
     def __init__(self, name: str, size: int) -> None:
         self.name = name
@@ -70,7 +70,7 @@ class TestShares:
             assert len(draws) == batch
             seen.update(draw.which for draw in draws)
             visits.update((draw.which, draw.visit, draw.place) for draw in draws)
-            # To half a sample at every step, which is less than a batch.
+            # The share is right to half a sample at every step, which is less than a batch.
             assert abs(seen[0] - share * batch * (step + 1)) <= 0.5 + 1e-6
             assert abs(sum(d.which == 0 for d in draws) - share * batch) < 1 + 1e-6
         assert max(visits.values()) == 1  # nothing twice in a pass
@@ -120,7 +120,7 @@ class TestOrders:
             orders = [tuple(place for _, place, _ in one) for one in seen if len(one) == size]
             assert len(orders) >= 3
             assert len(set(orders)) == len(orders)
-            # Nor what happens to a sample.
+            # The random numbers of a sample do not repeat either.
             assert len({noise for one in seen for _, _, noise in one}) == sum(map(len, seen))
 
     def test_they_follow_the_seed_alone(self):
@@ -168,7 +168,7 @@ class TestGoingOn:
         second.load_state_dict(state)
         assert second.state_dict() == state
         rest = list(second)
-        # The interrupted epoch ends where it would have ended; one that was at its end is followed by the next.
+        # The interrupted epoch ends where it would have ended; after an epoch that was at its end the next one follows.
         assert len(rest) == (-seen % steps or steps)
         rest += list(second)
         assert before + rest == whole[: seen + len(rest)]
@@ -222,13 +222,13 @@ def test_two_processes_see_every_sample_once_a_pass(tmp_path):
         places = Counter(dict.fromkeys(range(size), 0))
         for one, other in zip(first, second, strict=True):
             places.update(place for sample, place, _ in one + other if sample == name)
-            # At any step each sample was seen in every pass that has ended, and at most once in the one under way.
+            # At any step each sample was seen in every pass that has ended, and at most once in the current one.
             assert max(places.values()) - min(places.values()) <= 1
         assert sum(places.values()) == {"a": 90, "b": 30}[name]
 
 
 def test_gradients_do_not_depend_on_the_processes():
-    """The samples of a step are those of one process, so that sums over them are too."""
+    """Two processes have together the samples that one process has, so that sums over them are equal too."""
     weights = torch.linspace(-1, 1, 23)
     one, shared = loader(batch=4), [loader(batch=4, rank=rank, world=2) for rank in range(2)]
     for whole, *parts in zip(one, *shared, strict=True):

@@ -1,4 +1,4 @@
-"""A joint network says what its two networks say alone, for the price of little more than one."""
+"""A joint network gives the outputs of its two networks, at the cost of little more than one."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_it_says_what_the_two_networks_say(members, output_stride):
         found, expected = joint(images), (detector.predictions(images), exact(images))
         assert all(map(equal, found.predictions, expected[0]))
         assert equal(found.segmentation.logits, expected[1])
-        # Each head alone, and each network by itself.
+        # Each head alone, and each of the two networks alone.
         assert all(map(equal, joint(images, segment=False).predictions, expected[0]))
         assert all(map(equal, joint.detector.predictions(images), expected[0]))
         assert equal(joint(images, detect=False).segmentation.logits, expected[1])

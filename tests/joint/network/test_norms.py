@@ -1,4 +1,4 @@
-"""Each task's own batch norms: what one task does or sees leaves the other's norms, and its answer, as they were."""
+"""Separate batch norms for each task: a pass of one task changes neither the norms nor the answer of the other."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def network():
 
 
 def of(network, task):
-    """State of one task's norms of the backbone."""
+    """The state of one task's norms in the backbone."""
     state = network.backbone.state_dict()
     return {key: value.clone() for key, value in state.items() if f".{task}." in key}
 
@@ -54,7 +54,7 @@ def test_at_the_start_both_answers_are_those_of_shared_norms(network):
         found, expected = network(IMAGES), shared(IMAGES)
         alone = shared(IMAGES, segment=False).predictions
     assert torch.equal(found.segmentation.logits, expected.segmentation.logits)
-    # The detector's pass is at stride 32 here, as when it is asked alone.
+    # The pass of the detector is at stride 32 here, as when it runs alone.
     assert all(torch.equal(*pair) for pair in zip(found.predictions, alone, strict=True))
     for mine, theirs in zip(found.predictions, expected.predictions, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-4)
@@ -89,7 +89,7 @@ def test_other_norms_change_the_other_answer_only(network):
 
 
 def test_the_parts_alone_take_their_own_norms_too(network):
-    """In whatever order they are asked."""
+    """The answers are the same in any order."""
     network.train()(255 - IMAGES, segment=False)
     network.eval()
     with torch.no_grad():

@@ -1,7 +1,7 @@
-"""One path from picture to answer: Python, command line, video, Ray and the joint network say the same of one image.
+"""One path from picture to answer: Python, command line, video, Ray and the joint network agree on an image.
 
-The networks' answers differ from place to place, and the canvas has several cells of the coarsest stride, so that a
-path that prepares images otherwise cannot pass.
+The answers of the networks differ from place to place, and the canvas has several cells of the coarsest stride, so
+that a path that prepares images in another way cannot pass.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def boxes_of(path):
 
 
 def table_of(found):
-    """The same of an answer in Python."""
+    """The same for an answer in Python."""
     boxes = found.boxes_xyxy.astype(np.float64)
     columns = (boxes[:, :2], boxes[:, 2:] - boxes[:, :2], found.scores[:, None], found.category_ids[:, None])
     return np.concatenate(columns, axis=1)
@@ -120,7 +120,7 @@ def test_boxes(folder, tmp_path, canvas):
         found = predictor.predict(path, **settings)
         assert len(np.unique(found.scores)) > 5, name
         np.testing.assert_array_equal(table_of(found), commanded[name])
-    # Several at a time, which only moves the last digits; and what the canvas decides is seen.
+    # Several at a time, which only changes the last digits; the canvas changes the answers.
     for name, one in zip(SIZES, predictor.predict_many([*images(folder).values()], **settings), strict=True):
         np.testing.assert_allclose(one.scores, commanded[name][:, 4], atol=1e-5)
     canvases = {"full": "tight", "tight": "full"}
@@ -189,7 +189,7 @@ def test_both_at_once_and_with_ray(folder, tmp_path, canvas, monkeypatch):
 
 
 class Cluster:
-    """As much of Ray as is asked for."""
+    """The part of Ray that is used."""
 
     @staticmethod
     def cluster_resources():

@@ -1,4 +1,4 @@
-"""Both answers of one pass are those of the two networks taken apart, in the pixels of the image as it was given."""
+"""Both answers of one pass equal those of the two separate networks, in pixels of the original image."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from segmentation.inference.segmented import Segmented
 from tests.detection.image_files import letterbox_sample
 from tests.joint.tiny_network import CANVAS_HW, OBJECTS, SURFACES, tiny_network, write_checkpoint
 
-LOW = {"score_threshold": 0.1}  # random weights are sure of nothing
+LOW = {"score_threshold": 0.1}  # random weights give low scores
 
 
 def predict(network, image, **settings):
@@ -39,7 +39,7 @@ def predict_many(network, images, **settings):
 
 @pytest.fixture(scope="module")
 def network():
-    return tiny_network().double()  # so that which of two boxes is surer hangs on no rounding
+    return tiny_network().double()  # so that the order of two scores does not depend on rounding
 
 
 def picture(size_hw, seed=0):
@@ -92,7 +92,7 @@ def test_images_of_any_size(network, size_hw, canvas):
 
 
 def bilinear(values, size_hw):
-    """(K, h, w) to (K, *size_hw): pixels are areas, and beyond the outer centres the border's value holds."""
+    """(K, h, w) to (K, *size_hw): pixels are areas, and beyond the outer centres the border values are repeated."""
     for axis, side in ((1, size_hw[0]), (2, size_hw[1])):
         count = values.shape[axis]
         places = np.clip((np.arange(side) + 0.5) * count / side - 0.5, 0, count - 1)
@@ -117,7 +117,7 @@ def test_rows_at_the_original_size(monkeypatch):
     resized = bilinear(logits[:, :28].double().numpy(), (45, 100))
     sure = margin(resized) > 1e-4
     np.testing.assert_array_equal(whole.numpy()[sure], resized.argmax(0)[sure])
-    # However few classes fit into memory at a time; of equals the first wins.
+    # Also if few classes fit into memory at a time; of equal values the first class wins.
     logits[3] = logits[1]
     whole = original_rows(logits, box)
     assert not (whole == 3).any()

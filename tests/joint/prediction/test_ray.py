@@ -1,4 +1,4 @@
-"""Prediction with Ray Data: every image once whatever dies, what is finished is not done again, faults are reported."""
+"""Prediction with Ray Data: each image is done once even if workers die, and never again; faults are reported."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def checkpoint(tmp_path_factory):
 
 
 def write_images(folder, count, size_hw=(24, 40)):
-    """Pictures of many folders, each another."""
+    """Pictures in many folders, all different."""
     rng = np.random.default_rng(0)
     for number in range(count):
         path = folder / f"{number % 7}" / f"{number}.png"
@@ -45,7 +45,7 @@ def manifest_sources(output):
 
 
 def assert_complete(output, images, count):
-    """Every image once in the manifest, with all that it leaves."""
+    """Every image stands once in the manifest, and all of its files exist."""
     paths = sorted(images.rglob("*.png"))
     sources = manifest_sources(output)
     assert len(sources) == len(set(sources)) == count
@@ -91,7 +91,7 @@ def test_a_worker_says_what_it_found_and_what_it_could_not_read(checkpoint, tmp_
 
 
 class Cluster:
-    """As much of Ray as is asked for."""
+    """The part of Ray that is used."""
 
     @staticmethod
     def cluster_resources():
@@ -102,8 +102,8 @@ class Cluster:
 def one_process(monkeypatch):
     """Workers in this process.
 
-    What they said of their first piece is said again, as after a worker's death. `deadly` in its name has an image kill
-    its worker, which costs the piece that it is part of.
+    Their report on the first piece comes twice, as after the death of a worker. An image with `deadly` in its name
+    kills its worker, and the piece that it is part of is lost.
     """
 
     def lines(items, job, pool):
@@ -248,7 +248,7 @@ def test_without_ray_the_remedy_is_said(checkpoint, tmp_path, monkeypatch):
 
 
 def kill_a_worker_at(output, count, killed):
-    """Kill one of this process's Ray workers, as a machine's failure would, once so many images are noted."""
+    """Kill a Ray worker of this process, as the failure of a machine would, once this many images are recorded."""
     book = output / "finished.jsonl"
     deadline = time.monotonic() + 500
     while time.monotonic() < deadline:
@@ -292,3 +292,10 @@ def test_two_thousand_images_with_a_worker_killed_half_way(checkpoint, tmp_path)
     finally:
         ray.shutdown()
     assert Counter(manifest_sources(output)).most_common(1)[0][1] == 1
+
+
+def test_the_former_name_of_an_option(capsys):
+    assert ray_predict.main(["--overlay", "perhaps"]) == 2
+    said = capsys.readouterr().err
+    assert "overlay is now called pictures" in said
+    assert "--pictures is 'perhaps'" in said

@@ -1,4 +1,4 @@
-"""What `predict` leaves: both kinds of answers, tables of all images, and nothing done twice or written over."""
+"""The results of `predict`: both kinds of answers, tables of all images, and nothing done twice or written over."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BOOKS = ["areas.csv", "detections.json", "finished.jsonl", "settings.json"]
 
 
 def answer(size_hw):
-    """What the task below says of any image: as many boxes as its width has tens, and three stripes."""
+    """The answer of the task below for any image: one box for each ten pixels of its width, and three stripes."""
     height, width = size_hw
     count = width // 10
     rows = np.zeros(size_hw, np.uint8)
@@ -62,7 +62,7 @@ class Toy(JointPredictor):
 
 
 class Task(PredictingModule):
-    """As much of the task as predicting asks for."""
+    """The part of the task that prediction needs."""
 
     def __init__(self, detect=True, segment=True, stop_at=None):
         super().__init__()
@@ -149,7 +149,7 @@ def test_what_is_finished_is_not_done_again(images, tmp_path):
     for name in ("detections.json", "areas.csv"):
         assert (out / name).read_bytes() == (whole / name).read_bytes()
     assert run(images, out).seen == 0
-    # A lost file and a new image are done, and nothing else.
+    # The image of a lost file and a new image are done, and nothing else.
     (out / "b/c_overlay.jpg").unlink()
     Image.new("RGB", (20, 20)).save(images / "b/e.png")
     assert run(images, out).seen == 2

@@ -1,4 +1,4 @@
-"""Losses become one step as the papers say: against their formulas in NumPy, and against plain autograd."""
+"""Two losses become one step as in the papers: tested against their formulas in NumPy and plain autograd."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_a_loss_without_labels_moves_no_log_variance():
 
 
 class Shared(nn.Module):
-    """One layer of both tasks, and one for each."""
+    """One layer that both tasks share, and one for each task."""
 
     def __init__(self):
         super().__init__()

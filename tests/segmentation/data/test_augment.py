@@ -1,4 +1,4 @@
-"""Training crops: masks that stay on their pixels and among their labels, and a recipe that does what it says."""
+"""Training crops: masks that stay on their pixels and keep their labels, and a recipe that does what it says."""
 
 from __future__ import annotations
 
@@ -63,10 +63,10 @@ class TestGeometry:
         assert image.dtype == class_ids.dtype == np.uint8
         assert set(np.unique(class_ids)) <= {*np.unique(labels), IGNORED}
         inside = (image[..., 1:] == (7, 9)).all(axis=-1)
-        # Beside the picture lie the fill colour and nothing to count.
+        # The area beside the picture has the fill colour and no counted label.
         assert (image[~inside] == FILL).all()
         assert (class_ids[~inside] == IGNORED).all()
-        # Interpolation mixes at edges alone: where the picture's red is flat, it is the label.
+        # Interpolation mixes values only at edges: where the picture's red is flat, it is the label.
         red = image[..., 0].astype(int)
         calm = np.zeros(crop_hw, dtype=bool)
         middle = red[2:-2, 2:-2]

@@ -219,7 +219,7 @@ class TestRefusals:
 
 
 class Watching(LightningModule):
-    """Trains nothing; remembers what it was given."""
+    """Trains nothing and remembers its batches."""
 
     classes = MaskClasses(tuple(CLASSES))
     fill_color = (124, 116, 104)

@@ -318,13 +318,13 @@ class TestClassLists:
     def test_refusals(self, tmp_path: Path) -> None:
         (tmp_path / "bad.yaml").write_text("a: [b")
         (tmp_path / "no.yaml").write_text("[yes, no]")
-        for path, wording in (("none", "does not exist"), ("bad.yaml", "cannot read"), ("no.yaml", "True is no text")):
+        for path, wording in (("none", "does not exist"), ("bad.yaml", "cannot read"), ("no.yaml", "True is not text")):
             with pytest.raises(InputError, match=wording):
                 read_class_list(tmp_path / path)
         for content, wording in (
             ({"names": ["a"], "colours": []}, "Did you mean 'colors'"),
-            ({"label_ids": [1]}, "names is None, no list"),
-            (3, "names is 3, no list"),
+            ({"label_ids": [1]}, "names is None, not a list"),
+            (3, "names is 3, not a list"),
             ({"names": ["a"], "label_ids": ["1"]}, "whole numbers"),
             ({"names": ["a"], "colors": [[1, 2]]}, "three each"),
             ({"names": ["a", "a"]}, "more than once"),

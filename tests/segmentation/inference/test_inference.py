@@ -1,4 +1,4 @@
-"""Tiles against the whole image, scales and mirrors against the same by hand, small images, bad input."""
+"""Tiles against the whole image, scales and mirroring against a computation by hand, small images, bad input."""
 
 from __future__ import annotations
 

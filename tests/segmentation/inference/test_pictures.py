@@ -1,4 +1,4 @@
-"""Overlays: exact colours, a legend of what is there; index images: values stay label ids."""
+"""Overlays: exact colours and a legend of the classes that occur; index images: values stay label ids."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def test_weights_are_a_truncated_gaussian():
     first, second = axis.weights
     assert axis.origins == (0, 60)
     gauss = np.exp(-0.5 * ((np.arange(100) - 49.5) / 12.5) ** 2)
-    # In the middle of the overlap both count alike, further in one counts more.
+    # In the middle of the overlap both tiles have the same weight; nearer to one tile, that one has more.
     np.testing.assert_allclose(first[79:81] + second[19:21], 1, atol=1e-6)
     np.testing.assert_allclose(first[70:90], second[10:30][::-1], atol=1e-6)
     expected = gauss[70:90] / (gauss[70:90] + gauss[10:30])

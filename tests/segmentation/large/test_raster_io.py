@@ -1,4 +1,4 @@
-"""Rasters and slides: windows equal what rasterio, Pillow and NumPy say; what cannot be read or written is named."""
+"""Rasters and slides: windows are as rasterio, Pillow and NumPy give them; messages name files that fail."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def write(path, values, **options):
 
 
 def smooth(height, width, step=20):
-    """A picture whose neighbours are alike, so that resampling is well posed; (H, W, 3)."""
+    """A picture (H, W, 3) whose neighbouring pixels are similar, so that resampling is well defined."""
     small = RNG.integers(0, 256, (max(2, height // step), max(2, width // step), 3), dtype=np.uint8)
     return resize(small, (height, width))
 

@@ -1,4 +1,4 @@
-"""Rasters on disk come out as images in memory do, whatever the tiles, in memory that the seams bound."""
+"""Rasters on disk give the same results as images in memory, for any tiles, and need memory only for the seams."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def noise(height, width):
 
 
 class Memory:
-    """Pixels that were read already."""
+    """Pixels that are in memory already."""
 
     def __init__(self, image, valid=None):
         self.image, self.valid, self.size_hw, self.georeference = image, valid, image.shape[:2], Georeference()
@@ -109,7 +109,7 @@ def test_as_in_memory(tmp_path, network, config):
             zip(CLASSES.label_ids, CLASSES.colors, strict=True)
         )
         assert dataset.tags()["class_20"] == "wood"
-    # Sums in another order may differ in the last bit, which decides where two classes are as sure.
+    # Sums in another order may differ in the last bit, which decides if two classes are equally probable.
     top = expected.topk(2, dim=0).values
     differ = labels != CLASSES.label_by_class[class_ids]
     assert not (differ & (top[0] - top[1] > 1e-5).numpy()).any()
@@ -176,7 +176,7 @@ def test_seams_are_the_sum_and_no_larger_than_the_overlap(tiling):
 
 
 def test_reading_runs_ahead_but_not_far(network):
-    """What is held does not grow with the raster."""
+    """The memory does not grow with the raster."""
     image = noise(640, 640)
     pixels = Memory(image)
     asked = []

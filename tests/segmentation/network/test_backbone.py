@@ -1,4 +1,4 @@
-"""A backbone that is no EfficientNet, given as an object to the segmenter, with its own decoder and smp's."""
+"""A backbone that is not an EfficientNet, given as an object to the segmenter, with its own decoder and smp's."""
 
 import pytest
 import torch

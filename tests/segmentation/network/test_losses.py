@@ -21,7 +21,7 @@ EVERY = SegmentationLoss(focal=0.7, dice=1.3, lovasz=0.9, class_weights=(1.0, 0.
 
 
 def batch(ignored: float = 0.3, dtype: torch.dtype = torch.float32, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Logits (2, 4, 9, 7) from sure to unsure and class ids, a share of them ignored; class 3 is absent."""
+    """Logits (2, 4, 9, 7) from certain to uncertain, and class ids, a share of them ignored; class 3 is absent."""
     generator = torch.Generator().manual_seed(seed)
     logits = 3 * torch.randn(2, K, 9, 7, generator=generator, dtype=dtype)
     class_ids = torch.randint(0, 3, (2, 9, 7), generator=generator).byte()
@@ -159,7 +159,7 @@ def test_lovasz_slopes_of_a_million_pixels_keep_their_digits() -> None:
     jaccard = 1 - (hits.sum() - hits.cumsum(0)) / (hits.sum() + (1 - hits).cumsum(0))
     slopes = jaccard.diff(prepend=jaccard.new_zeros(1)) * torch.where(hits > 0, -0.5, 0.5)
     assert probs.grad is not None
-    distinct = torch.ones_like(hits, dtype=torch.bool)  # the order of ties is any
+    distinct = torch.ones_like(hits, dtype=torch.bool)  # ties may be in any order
     distinct[1:] &= errors[1:] < errors[:-1] - 1e-6
     distinct[:-1] &= errors[1:] < errors[:-1] - 1e-6
     found = probs.grad[0, 0].flatten()[order].double()

@@ -22,7 +22,7 @@ DECODERS = ["unet", "unetplusplus", "fpn", "pan", "manet", "linknet", "upernet"]
 
 
 def shaken(network, seed=0):
-    """The network with batch norms as training leaves them, in evaluation."""
+    """The network in evaluation mode, with batch norms as after a training."""
     torch.manual_seed(seed)
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
@@ -142,7 +142,7 @@ def test_classes_do_not_drift_against_the_image():
         found = alignment.drift(alignment.build_ours(), width, 33, places=3, centred=False)
         assert max(abs(shift) for _, shift in found) < 0.1
     theirs = alignment.drift(alignment.build_smp(), 1024, 32, places=2, centred=True)
-    assert max(abs(shift) for _, shift in theirs) > 10  # what the measurement is there to see
+    assert max(abs(shift) for _, shift in theirs) > 10  # the effect that the measurement must see
 
 
 def test_a_picture_that_moves_by_the_stride_moves_its_classes():

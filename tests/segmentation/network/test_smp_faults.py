@@ -1,6 +1,6 @@
 """Why smp 0.6.0's losses and scores are not used: each fault beside what ours gives.
 
-A test that fails here after an update of smp says that one reason has gone.
+A test that fails here after an update of smp means that one reason no longer holds.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What may be segmented, how it is told apart, and where the results go."""
+"""The sources that may be segmented, how their kinds are told apart, and where the results go."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def names(sources, folder):
 
 def test_folders_hold_everything_that_can_be_segmented(tmp_path):
     make(tmp_path, "b.png", "a/c.jpg", "a/v.mp4", "s.svs", "t.tif", "m.vrt", "note.txt", ".hidden.png", ".git/x.png")
-    # What an earlier prediction left there is no source.
+    # The results of an earlier prediction there are not sources.
     make(tmp_path, f"out/{JOURNAL_NAME}", "out/b.png", "out/deeper/c.png")
     expected = [
         ("a/c.jpg", "image"), ("a/v.mp4", "video"), ("b.png", "image"), ("m.vrt", "raster"), ("s.svs", "raster"),

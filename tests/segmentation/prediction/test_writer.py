@@ -1,4 +1,4 @@
-"""What `predict` leaves in its folder; what is finished is not done again; nothing is written over."""
+"""The results of `predict` in its folder: finished sources are not computed again, and nothing is overwritten."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_what_is_finished_is_not_done_again(images, tmp_path):
     assert files(out) == sorted([*BOOKS, "a.png"])  # the table of what was done is there
     before = (out / "a.png").stat().st_mtime_ns
     assert len(areas(out)) == 3
-    # A line that a crash has cut off costs no more than its source.
+    # A line that a crash has cut off loses only its own source.
     with (out / "finished.jsonl").open("a") as file:
         file.write('\n{"source": "/x')
     assert len(run(**settings).done) == 2

@@ -1,4 +1,4 @@
-"""What the scores are called, how they print, what a file of them holds."""
+"""The names of the scores, how they are printed, and what a file of them holds."""
 
 import json
 import math

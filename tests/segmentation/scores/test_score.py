@@ -1,4 +1,4 @@
-"""`python -m segmentation score`: the official numbers from files, and one short line for whatever is wrong."""
+"""`python -m segmentation score`: the official numbers from files, and one short line for anything wrong."""
 
 import json
 import shutil
@@ -204,7 +204,7 @@ def test_masks_of_any_classes(nuclei):
         union = ((true == row) | (predicted == row)).sum()
         assert iou == pytest.approx(((true == row) & (predicted == row)).sum() / union)
     assert scores.category_ious == {}
-    # A pixel that the prediction leaves open is a miss.
+    # A pixel without a predicted class is a miss.
     save(folder / "found" / "a" / "0.png", np.full((12, 15), 255, np.uint8))
     left_open = score(folder / "masks", folder / "found", **arguments)
     assert left_open.confusion[:, 2].sum() == 12 * 15
@@ -237,7 +237,7 @@ def test_faults_of_folders(nuclei, capsys):
     code, _, err = run_main(capsys, *argv, "--mask_suffix=_gt")
     assert (code, "holds no file that ends in '_gt'" in err, err.count("\n")) == (2, True, 1)
     code, _, err = run_main(capsys, *argv, f"--predictions={folder / 'classes.yaml'}")
-    assert (code, "is no folder" in err, err.count("\n")) == (2, True, 1)
+    assert (code, "is not a folder" in err, err.count("\n")) == (2, True, 1)
 
 
 def test_scoring_and_checking_do_without_torch():

@@ -1,4 +1,4 @@
-"""Submissions: what is written passes, and each way to spoil one is refused by name."""
+"""Submissions: a written one is accepted, and every kind of fault is refused by its name."""
 
 import io
 import shutil
@@ -165,7 +165,10 @@ def test_what_the_writer_refuses(tmp_path):
     for act, message in [
         (lambda archive: archive.add("photo.png", good), "'photo.png' is not named as the images of Cityscapes"),
         (lambda archive: [archive.add(SCENES[0], good), archive.add(f"{SCENES[0]}_b.png", good)], "Give each image on"),
-        (lambda archive: archive.add(SCENES[0], with_value(3)), "has the value 3, which is no evaluated label's id"),
+        (
+            lambda archive: archive.add(SCENES[0], with_value(3)),
+            "has the value 3, which is not the id of an evaluated label",
+        ),
     ]:
         with pytest.raises(InputError, match=message), SubmissionZip(path) as archive:
             act(archive)
