@@ -21,7 +21,8 @@ from detection.data.batch import DetectionBatch
 from detection.network.losses import DetectionLoss
 from detection.network.model import EfficientDet
 from detection.network.postprocess import Postprocess
-from detection.weights.load import PUBLISHED, export_effdet
+from detection.weights.effdet_layout import export_effdet
+from detection.weights.published import PUBLISHED
 
 
 def measurements(member: str, size: int, batch: int) -> dict[str, tuple[Callable[[], object], Callable[[], object]]]:

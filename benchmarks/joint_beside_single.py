@@ -51,8 +51,8 @@ _NUCLEI_BOXES = [
 # One task alone runs the joint command without the other labels, as `python -m segmentation` has no canvas.
 NUCLEI = {
     "joint": [],
-    "detection": ["--data.layout=two", "--data.ratio=[1,0]", *_NUCLEI_BOXES],
-    "segmentation": ["--data.layout=two", "--data.ratio=[0,1]", *_NUCLEI_BOXES],
+    "detection": ["--data.format=two", "--data.ratio=[1,0]", *_NUCLEI_BOXES],
+    "segmentation": ["--data.format=two", "--data.ratio=[0,1]", *_NUCLEI_BOXES],
 }
 SCORES = {"val_ap": "AP", "val_ap50": "AP50", "val_miou": "mean IoU"}
 OF_TASK = {"joint": set(SCORES), "detection": {"val_ap", "val_ap50"}, "segmentation": {"val_miou"}}

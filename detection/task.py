@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from jsonargparse.typing import register_type
 from torch import Tensor
 
+from backbones.contract import Freezing
 from detection.data.batch import DetectionBatch
 from detection.data.classes import BoxClasses
 from detection.data.contracts import DetectionData
@@ -94,7 +95,7 @@ class DetectionTask(DenseTask[DetectionData]):
         self.given_classes = classes
         self.pretrained = pretrained
         self.backbone_weights = backbone_weights
-        self.freezing: dict[str, Any] = {
+        self.freezing: Freezing = {
             "frozen_stages": frozen_stages,
             "freeze_norm": freeze_norm,
             "grad_checkpointing": grad_checkpointing,
@@ -168,7 +169,7 @@ class DetectionTask(DenseTask[DetectionData]):
             "pixels (height x width)"
         )
 
-    def network_settings(self) -> dict[str, Any]:
+    def network_settings(self) -> dict[str, object]:
         """Member, architecture and classes."""
         return self.network.settings()
 

@@ -19,6 +19,7 @@ __all__ = [
     "OpenUnitInterval",
     "PositiveFloat",
     "PositiveInt",
+    "TenthToTen",
     "ZeroToBelowOne",
     "ZeroToHalf",
 ]
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     ZeroToBelowOne: TypeAlias = float
     AboveZeroToOne: TypeAlias = float
     ZeroToHalf: TypeAlias = float
+    TenthToTen: TypeAlias = float
 else:
     from jsonargparse.typing import (
         ClosedUnitInterval,
@@ -51,6 +53,7 @@ else:
     ZeroToBelowOne = restricted_number_type("ZeroToBelowOne", float, [(">=", 0), ("<", 1)])
     AboveZeroToOne = restricted_number_type("AboveZeroToOne", float, [(">", 0), ("<=", 1)])
     ZeroToHalf = restricted_number_type("ZeroToHalf", float, [(">=", 0), ("<=", 0.5)])
+    TenthToTen = restricted_number_type("TenthToTen", float, [(">=", 0.1), ("<=", 10)])
 
 # The words for them in messages; floats must also be finite.
 WORDS: dict[str, str] = {
@@ -65,4 +68,5 @@ WORDS: dict[str, str] = {
     "ZeroToBelowOne": "a number, at least 0 and below 1",
     "AboveZeroToOne": "a number above 0 and at most 1",
     "ZeroToHalf": "0 to 0.5",
+    "TenthToTen": "a number from 0.1 to 10",
 }

@@ -35,6 +35,20 @@ class NetworkSettings(Checked):
         make: Callable[..., Self] = cls
         return make(**{key: tuples(value) for key, value in stored.items()})
 
+    def to_settings(self) -> dict[str, object]:
+        """The same as part of a network's settings: its name as `member`, all else below `architecture`."""
+        values = self.to_dict()
+        return {"member": values.pop("name"), "architecture": values}
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> Self:
+        """The inverse of `to_settings`; other keys of the settings are left alone.
+
+        Raises:
+            InputError: as `from_dict`.
+        """
+        return cls.from_dict({"name": settings["member"], **settings["architecture"]})
+
     @classmethod
     def check_fields(cls, given: Collection[str]) -> None:
         """Do nothing if every key is a field.

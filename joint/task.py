@@ -9,9 +9,10 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from jsonargparse.typing import register_type
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
+from backbones.contract import Freezing
 from detection.data.classes import BoxClasses
 from detection.network.family import MemberName, PhiName
 from detection.network.losses import DetectionLoss
@@ -120,7 +121,7 @@ class JointTask(DenseTask[JointData]):
         self.backbone_weights = backbone_weights
         self.trained = train
         self.norms = norms
-        self.freezing: dict[str, Any] = {
+        self.freezing: Freezing = {
             "frozen_stages": frozen_stages,
             "freeze_norm": norms == "frozen",
             "grad_checkpointing": grad_checkpointing,
@@ -140,7 +141,9 @@ class JointTask(DenseTask[JointData]):
     def network(self) -> JointNetwork:
         """The joint network, which is built when it is first asked for."""
         self.configure_model()
-        return self._modules[self.part]  # type: ignore[return-value]
+        network = self.built
+        assert isinstance(network, JointNetwork)
+        return network
 
     @property
     def classes(self) -> BoxClasses:
@@ -234,18 +237,18 @@ class JointTask(DenseTask[JointData]):
             f"pixels; images on {height} x {width} pixels (height x width)"
         )
 
-    def network_settings(self) -> dict[str, Any]:
+    def network_settings(self) -> dict[str, object]:
         """The settings of both networks, and those that a resumed training has to repeat."""
         own = {"train": self.trained, "balance": asdict(self.balance)}
         return {**self.network.settings(), "norms": self.norms, **own}
 
-    def configure_optimizers(self) -> OptimizerLRScheduler:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """As in every task; learned log-variances are added to the parameters without decay."""
-        configured: Any = super().configure_optimizers()
+        configured = super().configure_optimizers()
         if self.uncertainty is not None:
             groups = [group for group in configured["optimizer"].param_groups if not group["weight_decay"]]
             groups[-1]["params"].append(self.uncertainty.log_variances)
-        return configured  # type: ignore[no-any-return]
+        return configured
 
     def training_step(self, batch: JointBatch, batch_idx: int) -> Tensor:
         """Both losses of a batch as one number; each loss is divided by its count over all devices."""

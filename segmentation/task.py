@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from backbones.contract import Freezing
 from engine.checked import checked
 from engine.data.contracts import SplitName
 from engine.distributed import all_reduce_sum
@@ -92,7 +93,7 @@ class SegmentationTask(DenseTask[SegmentationData]):
         self.given_classes = classes
         self.pretrained = pretrained
         self.backbone_weights = backbone_weights
-        self.freezing: dict[str, Any] = {
+        self.freezing: Freezing = {
             "frozen_stages": frozen_stages,
             "freeze_norm": freeze_norm,
             "grad_checkpointing": grad_checkpointing,
@@ -174,7 +175,7 @@ class SegmentationTask(DenseTask[SegmentationData]):
         name = f"{config.decoder} on {config.backbone} at output stride {config.output_stride}"
         return f"{name}; {len(self.classes)} classes{crop}"
 
-    def network_settings(self) -> dict[str, Any]:
+    def network_settings(self) -> dict[str, object]:
         """Member, architecture and classes."""
         return self.network.settings()
 

@@ -181,10 +181,9 @@ class EfficientDet(Foldable):
         self.class_head.outputs = len(classes)
         self.classes = classes
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, object]:
         """Plain values from which `from_settings` builds the same network, for checkpoints."""
-        values = self.config.to_dict()
-        return {"member": values.pop("name"), "architecture": values, "classes": self.classes.to_dict()}
+        return {**self.config.to_settings(), "classes": self.classes.to_dict()}
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any], backbone: Features | None = None) -> EfficientDet:
@@ -197,7 +196,7 @@ class EfficientDet(Foldable):
         Raises:
             InputError: the settings do not say how the backbone is built, and none is given.
         """
-        config = DetectorArchitecture.from_dict({"name": settings["member"], **settings["architecture"]})
+        config = DetectorArchitecture.from_settings(settings)
         return cls(config, classes=BoxClasses.from_dict(settings["classes"]), backbone=backbone)
 
     @property

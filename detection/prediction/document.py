@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -43,17 +43,6 @@ def box_values(found: Found) -> dict[str, object]:
         "scores": found.scores.tolist(),
         "category_ids": found.category_ids.tolist(),
     }
-
-
-def coco_document(found: dict[int, Found], paths: Sequence[Path], classes: BoxClasses) -> dict[str, list[Item]]:
-    """Images, categories and annotations with scores, in COCO's format; boxes are [x, y, width, height]."""
-    entries = {
-        image_id: msgspec.convert({"source": paths[image_id].as_posix(), **box_values(one)}, BoxEntry)
-        for image_id, one in sorted(found.items())
-    }
-    images = [_image(image_id, entry, entry.source) for image_id, entry in entries.items()]
-    annotations = list(_annotations(entries.items()))
-    return {"images": images, "categories": _categories(classes), "annotations": annotations}
 
 
 def write_detections(path: Path, entries: Callable[[], Iterator[BoxEntry]], classes: BoxClasses) -> None:

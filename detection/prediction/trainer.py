@@ -9,6 +9,7 @@ from lightning.pytorch import LightningModule
 from detection.prediction.predictor import DEFAULT_SCORE, DetectionPredictor
 from detection.prediction.results import DetectionResults
 from detection.task import DetectionTask
+from engine.numbers import NonNegativeInt, PositiveInt
 from engine.prediction.canvas import CanvasPolicy
 from engine.prediction.journal import name_of_weights
 from engine.prediction.trainer import PredictionTrainer, Work, asked
@@ -27,8 +28,8 @@ class DetectionTrainer(PredictionTrainer):
         canvas: CanvasPolicy = "full",
         pictures: bool = True,
         overwrite: bool = False,
-        batch_size: int = 4,
-        num_workers: int = 2,
+        batch_size: PositiveInt = 4,
+        num_workers: NonNegativeInt = 2,
         **_: object,
     ) -> None:
         """Find objects in images: pictures with boxes, and their list in COCO's JSON format.

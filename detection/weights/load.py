@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from backbones.contract import Freezing
 from backbones.weights.load import read_state_dict
 from detection.data.classes import BoxClasses
 from detection.network.family import DetectorArchitecture, architecture, replaced
@@ -55,7 +56,7 @@ _ZYLO_LICENCE = "of zylo117/Yet-Another-EfficientDet-Pytorch (LGPL-3.0), or of w
 
 
 def load_network(
-    source: str | Path, *, layout_of: str | None = None, freezing: Mapping[str, Any] | None = None, **overrides: Any
+    source: str | Path, *, layout_of: str | None = None, freezing: Freezing | None = None, **overrides: Any
 ) -> EfficientDet:
     """The bare network, in evaluation mode on the CPU: to train it further, or as a part of another network.
 
@@ -78,7 +79,7 @@ def load_network(
     checkpoint = read_checkpoint(path, "detection")
     state = {key.removeprefix("detector."): value for key, value in checkpoint.state_dict.items()}
     settings = checkpoint.model
-    config = DetectorArchitecture.from_dict({"name": settings["member"], **settings["architecture"]})
+    config = DetectorArchitecture.from_settings(settings)
     classes = BoxClasses.from_dict(settings["classes"])
     model = EfficientDet(replaced(config, **overrides), classes=classes, **(freezing or {}))
     if overrides:
@@ -90,7 +91,7 @@ def load_network(
 
 
 def load_pretrained(
-    source: str | Path, *, layout_of: str | None = None, freezing: Mapping[str, Any] | None = None, **overrides: Any
+    source: str | Path, *, layout_of: str | None = None, freezing: Freezing | None = None, **overrides: Any
 ) -> EfficientDet:
     """A network with the weights of a file.
 
@@ -111,7 +112,7 @@ def load_pretrained(
 
 
 def read_pretrained(
-    source: str | Path, *, layout_of: str | None = None, freezing: Mapping[str, Any] | None = None, **overrides: Any
+    source: str | Path, *, layout_of: str | None = None, freezing: Freezing | None = None, **overrides: Any
 ) -> tuple[EfficientDet, dict[str, str]]:
     """As `load_pretrained`, with what is known of the file: its name, layout, network and licence, as texts."""
     path, freezing = Path(source), freezing or {}
@@ -174,7 +175,7 @@ def _fetched(name: str, overrides: Mapping[str, Any]) -> Path:
 
 
 def _from_effdet(
-    config: DetectorArchitecture, state: Mapping[str, Tensor], path: Path, freezing: Mapping[str, Any]
+    config: DetectorArchitecture, state: Mapping[str, Tensor], path: Path, freezing: Freezing
 ) -> EfficientDet:
     rows = state["class_net.predict.conv_pw.bias"].numel()
     model = EfficientDet(config, classes=BoxClasses.numbered(max(rows // config.anchors_per_cell, 1)), **freezing)
@@ -183,7 +184,7 @@ def _from_effdet(
 
 
 def _from_zylo(
-    config: DetectorArchitecture, state: Mapping[str, Tensor], path: Path, freezing: Mapping[str, Any]
+    config: DetectorArchitecture, state: Mapping[str, Tensor], path: Path, freezing: Freezing
 ) -> EfficientDet:
     rows = state["classifier.header.pointwise_conv.conv.bias"].numel()
     model = EfficientDet(config, classes=BoxClasses.numbered(max(rows // config.anchors_per_cell, 1)), **freezing)

@@ -19,6 +19,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
+from backbones.contract import Freezing
 from detection.data.classes import BoxClasses
 from detection.network.family import DetectorArchitecture, replaced
 from detection.network.model import EfficientDet
@@ -73,7 +74,7 @@ def own_metadata(path: Path) -> dict[str, Any] | None:
 
 
 def build_own(
-    about: Mapping[str, Any], state: Mapping[str, Tensor], origin: str, freezing: Mapping[str, Any], **overrides: Any
+    about: Mapping[str, Any], state: Mapping[str, Tensor], origin: str, freezing: Freezing, **overrides: Any
 ) -> EfficientDet:
     """The network of a file, exactly as it was written.
 
@@ -89,7 +90,7 @@ def build_own(
     """
     try:
         settings = about["model"]
-        config = DetectorArchitecture.from_dict({"name": settings["member"], **settings["architecture"]})
+        config = DetectorArchitecture.from_settings(settings)
         classes = BoxClasses.from_dict(settings["classes"])
     except (KeyError, TypeError) as error:
         msg = f"the metadata of '{origin}' are incomplete ({error}). Convert the original file again."

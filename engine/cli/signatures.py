@@ -14,8 +14,6 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-_REQUIRED = object()
-
 
 @dataclass(frozen=True)
 class Option:

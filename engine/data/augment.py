@@ -101,7 +101,7 @@ class Augmentation(Checked):
         library = albumentations_library()
         from engine.data.scale_jitter import ScaleJitter
 
-        transforms = [ScaleJitter(canvas_hw, self.scale_min, self.scale_max)]
+        transforms: list[object] = [ScaleJitter(canvas_hw, self.scale_min, self.scale_max)]
         if self.hflip:
             transforms.append(library.HorizontalFlip(p=self.hflip))
         if self.color or self.hue:
@@ -131,7 +131,7 @@ def albumentations_library() -> Any:
     return importlib.import_module("albumentations")
 
 
-def build_transform(entry: Transform) -> Any:
+def build_transform(entry: Transform) -> object:
     """The transform that an entry names.
 
     Raises:
@@ -164,7 +164,7 @@ class Augmenter:
 
     def __init__(
         self,
-        transforms: Sequence[Any],
+        transforms: Sequence[object],
         canvas_hw: tuple[int, int],
         fill_color: tuple[int, int, int],
         *,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from typing import Generic, Protocol, TypeVar, cast
+from collections.abc import Callable, Sequence, Sized
+from typing import Generic, TypeVar, cast
 
 import torch
 from lightning import LightningDataModule
@@ -21,12 +21,6 @@ Task = TypeVar("Task", bound=PictureTask)
 Sample = TypeVar("Sample")
 Whole = TypeVar("Whole")
 Loaded = TypeVar("Loaded")
-
-
-class Sized(Protocol):
-    """An object that has a length."""
-
-    def __len__(self) -> int: ...
 
 
 class SplitData(LightningDataModule, ABC, Generic[Task, Sample, Whole]):

@@ -10,7 +10,9 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader
 
+from engine.checked import Checked
 from engine.errors import InputError
+from engine.numbers import NonNegativeInt, PositiveInt
 from engine.prediction.predictor import Answer, Predictor, Prepared
 from engine.prediction.results import ResultFolder, Results
 from engine.prediction.sources import IMAGES, SourceFile, SourceKinds, find_sources
@@ -21,7 +23,7 @@ Module = TypeVar("Module", bound=PredictingModule)
 
 
 @dataclass(frozen=True)
-class Work:
+class Work(Checked):
     """The options of `predict` that all tasks share.
 
     Attributes:
@@ -39,16 +41,14 @@ class Work:
     source: str | list[str] | None
     output: str
     overwrite: bool
-    batch_size: int
-    num_workers: int
+    batch_size: PositiveInt
+    num_workers: NonNegativeInt
     kinds: SourceKinds = IMAGES
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.source is None:
             msg = f"predict needs {self.kinds.options}"
-            raise InputError(msg)
-        if self.batch_size < 1 or self.num_workers < 0:
-            msg = f"batch_size is {self.batch_size} and num_workers {self.num_workers}; allowed are at least 1 and 0."
             raise InputError(msg)
 
     def sources(self) -> list[SourceFile]:

@@ -13,7 +13,6 @@ gives what the readers of real data read:
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,6 +26,7 @@ import numpy as np
 
 from engine.errors import InputError, did_you_mean
 from engine.outputs import make_folder, write_json
+from engine.processes import in_processes
 from engine.scenes.paint import Look, picture
 from engine.scenes.placing import lay_out
 from engine.scenes.trace import COUNTABLE_LABELS, INSTANCE_LABELS, look_up, scene_objects, trace, truth
@@ -184,7 +184,9 @@ def write_scenes(
     write_json(folder / "scenes.json", scene_set.manifest(complete=False))
     tasks = [(split, index) for split, count in scene_set.counts.items() for index in range(count)]
     entries: dict[str, list[ImageEntry]] = {split: [] for split, count in scene_set.counts.items() if count}
-    for (split, _), entry in zip(tasks, _draw_all(scene_set, folder, tasks, workers), strict=True):
+    draw = partial(_draw_one, scene_set, folder)
+    drawn = in_processes(draw, tasks, workers, per_process=_SCENES_PER_PROCESS, chunk=8, name="scenes", unit="scene")
+    for (split, _), entry in zip(tasks, drawn, strict=True):
         entries[split].append(entry)
     for split, images in entries.items():
         write_json(folder / "annotations" / f"instances_{split}.json", coco_file(split, images, scene_set.classes))
@@ -229,37 +231,6 @@ def _expected(scene_set: SceneSet, folder: Path) -> Iterator[Path]:
             yield folder / "leftImg8bit" / split / city / f"{name}_leftImg8bit.png"
             for kind in ("labelIds.png", "instanceIds.png", "polygons.json"):
                 yield folder / "gtFine" / split / city / f"{name}_gtFine_{kind}"
-
-
-def _draw_all(
-    scene_set: SceneSet, folder: Path, tasks: list[tuple[str, int]], workers: int | None
-) -> Iterator[ImageEntry]:
-    """Draw and write the scenes, and give their COCO entries in order."""
-    from tqdm import tqdm
-
-    if workers is None:
-        free = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        workers = min(free, len(tasks) // _SCENES_PER_PROCESS)
-    work = partial(_draw_one, scene_set, folder)
-    bar = partial(tqdm, total=len(tasks), desc="scenes", unit="scene", leave=False, disable=None)
-    if workers <= 1:
-        yield from bar(map(work, tasks))
-        return
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor
-
-    # Spawned, not forked: the caller may hold the threads and locks of torch.
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _single_thread) as pool:
-        try:
-            yield from bar(pool.map(work, tasks, chunksize=8))
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _single_thread() -> None:
-    import cv2
-
-    cv2.setNumThreads(1)
 
 
 def _draw_one(scene_set: SceneSet, folder: Path, task: tuple[str, int]) -> ImageEntry:

@@ -51,6 +51,12 @@ class Checkpoint:
     state_dict: dict[str, Tensor]
 
 
+def misfits(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
+    """Names of weights that one side lacks or has in another shape; those of `own` come first."""
+    wrong = [name for name in own if name not in given or given[name].shape != own[name].shape]
+    return wrong + [name for name in given if name not in own]
+
+
 def versions() -> dict[str, str]:
     """The versions of Python and of the packages that results depend on."""
     found = {"python": platform.python_version()}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from timm.optim import param_groups_weight_decay
@@ -91,7 +91,7 @@ class Schedule(Checked):
         return min(round(self.warmup_epochs * total_steps / max(epochs, 1e-9)), total_steps)
 
 
-def _named_lr_groups(module: nn.Module, config: Optimizer, lr: float) -> Iterable[dict[str, Any]]:
+def _named_lr_groups(module: nn.Module, config: Optimizer, lr: float) -> Iterable[dict[str, object]]:
     in_backbone = {id(p) for name, p in module.named_parameters() if "backbone" in name.split(".")}
     if config.backbone_lr != 1 and not in_backbone:
         msg = f"optimizer.backbone_lr is {config.backbone_lr}, but the network has no part called 'backbone'."

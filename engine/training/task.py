@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar, cast
 
 import torch
 from lightning.pytorch.utilities import rank_zero_info
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from engine.data.contracts import SplitName, TaskData
@@ -20,7 +20,7 @@ from engine.errors import InputError
 from engine.outputs import make_folder
 from engine.prediction.streaming import PredictingModule
 from engine.tasks import TaskSpec
-from engine.training.checkpoints import save_metadata
+from engine.training.checkpoints import misfits, save_metadata
 from engine.training.memory import keep_freed_memory
 from engine.training.recipe import Optimizer, Schedule, build_optimizer, build_scheduler
 
@@ -95,6 +95,13 @@ class DenseTask(PredictingModule, ABC, Generic[Data]):
             self._modules[self.part] = self.build().train().to(memory_format=torch.channels_last)
 
     @property
+    def built(self) -> nn.Module:
+        """The network, which `configure_model` has built."""
+        network = self._modules[self.part]
+        assert network is not None
+        return network
+
+    @property
     def fitting(self) -> bool:
         """Whether the command is `fit`."""
         return self._trainer is not None and self.trainer.state.fn == "fit"
@@ -114,7 +121,7 @@ class DenseTask(PredictingModule, ABC, Generic[Data]):
         """Print what is trained."""
         if self.device.type == "cpu":
             keep_freed_memory()
-        sizes = [(p.numel(), p.requires_grad) for p in self._modules[self.part].parameters()]  # type: ignore[union-attr]
+        sizes = [(p.numel(), p.requires_grad) for p in self.built.parameters()]
         total, trained = sum(size for size, _ in sizes), sum(size for size, wanted in sizes if wanted)
         frozen = "" if trained == total else f", {trained / 1e6:.1f} M of them trained"
         name, _, rest = self.description().partition("; ")
@@ -144,11 +151,9 @@ class DenseTask(PredictingModule, ABC, Generic[Data]):
         """Check the loss once more, before a checkpoint replaces a good one."""
         self.check_finite()
 
-    def configure_optimizers(self) -> OptimizerLRScheduler:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The optimiser for the global batch, and its schedule, which takes a step with it."""
-        network = self._modules[self.part]
-        assert network is not None
-        optimizer = build_optimizer(network, self.optimizer, self._global_batch())
+        optimizer = build_optimizer(self.built, self.optimizer, self._global_batch())
         steps = int(self.trainer.estimated_stepping_batches)
         epochs = self.trainer.max_epochs or 0
         if epochs <= 0:
@@ -166,7 +171,7 @@ class DenseTask(PredictingModule, ABC, Generic[Data]):
         """As before a validation."""
         self.on_validation_epoch_start()
 
-    def test_step(self, batch: Any, batch_idx: int) -> None:
+    def test_step(self, batch: object, batch_idx: int) -> None:
         """As in validation."""
         self.validation_step(batch, batch_idx)
 
@@ -197,9 +202,7 @@ class DenseTask(PredictingModule, ABC, Generic[Data]):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse weights that do not fit the network that the file itself describes."""
-        own, given = self.state_dict(), checkpoint["state_dict"]
-        wrong = [key for key in own if key not in given or given[key].shape != own[key].shape]
-        wrong += [key for key in given if key not in own]
+        wrong = misfits(self.state_dict(), checkpoint["state_dict"])
         if wrong:
             msg = (
                 f"the weights in '{self.trainer.ckpt_path}' do not fit the network that it describes: {len(wrong)} "

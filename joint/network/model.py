@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
-from backbones.contract import ImageNorm
+from backbones.contract import Freezing, ImageNorm
 from backbones.features import EfficientNetFeatures
 from backbones.folding import Foldable
 from backbones.grid import Grid
@@ -60,7 +60,7 @@ class JointNetwork(Foldable):
         segmenter: Segmenter,
         *,
         backbone_of: str = "detector",
-        freezing: Mapping[str, Any] | None = None,
+        freezing: Freezing | None = None,
     ) -> None:
         super().__init__()
         own, other = _check_match(detector, segmenter)
@@ -118,7 +118,7 @@ class JointNetwork(Foldable):
         """The mean colour in 0..255, which fills canvases beside the image."""
         return self.detector.fill_color
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, object]:
         """Plain values from which `from_settings` builds the same network, for checkpoints."""
         return {"detector": self.detector.settings(), "segmenter": self.segmenter.settings()}
 

@@ -79,7 +79,7 @@ class PerTaskNetwork(JointNetwork):
         predictions = self.detector.predictions(images) if detect else None
         return JointOutputs(predictions, self.segmenter.outputs(images) if segment else None)
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, object]:
         """As `JointNetwork.settings`, with an entry by which `network_from` recognises this class."""
         return {**super().settings(), "norms": "per_task"}
 

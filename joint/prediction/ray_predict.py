@@ -27,9 +27,11 @@ import numpy.typing as npt
 from detection.data.classes import BoxClasses
 from detection.network.postprocess import Postprocess
 from detection.prediction.predictor import DEFAULT_SCORE
+from engine.checked import checked
 from engine.cli.commands import parse_function, program, run_command
 from engine.data.images import read_image
 from engine.errors import InputError
+from engine.numbers import NonNegativeFloat, PositiveFloat, PositiveInt
 from engine.prediction.canvas import CanvasPolicy, canvas_limit, canvas_words
 from engine.prediction.manifest import Manifest
 from engine.prediction.results import ResultFolder, write_source
@@ -122,7 +124,7 @@ class Worker:
         )  # fmt: skip
         self._computing = Lock()
 
-    def __call__(self, batch: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+    def __call__(self, batch: dict[str, npt.NDArray[np.object_]]) -> dict[str, npt.NDArray[np.object_]]:
         """A line of JSON for each image: its record, the reason why it failed, or the reason why all images will fail.
 
         Args:
@@ -159,6 +161,7 @@ class Worker:
         return entries
 
 
+@checked
 def predict_folder(
     ckpt_path: str,
     source: str | list[str],
@@ -170,11 +173,11 @@ def predict_folder(
     segment: bool = True,
     pictures: bool = True,
     overwrite: bool = False,
-    workers: int | None = None,
-    gpus: float | None = None,
-    cpus: float = 1,
-    threads: int = 2,
-    batch_size: int = 4,
+    workers: PositiveInt | None = None,
+    gpus: NonNegativeFloat | None = None,
+    cpus: PositiveFloat = 1,
+    threads: PositiveInt = 2,
+    batch_size: PositiveInt = 4,
     address: str | None = None,
     progress: bool = True,
 ) -> Summary:
@@ -203,7 +206,9 @@ def predict_folder(
             else this machine alone.
         progress: show a progress bar.
     """
-    _check({"workers": workers, "threads": threads, "batch_size": batch_size}, cpus, gpus, detect or segment)
+    if not detect and not segment:
+        msg = "neither objects nor classes of pixels are asked for. Leave --detect or --segment out."
+        raise InputError(msg)
     checkpoint_path = _checkpoint(ckpt_path)
     model = read_checkpoint(checkpoint_path, "joint").model
     limit_hw = canvas_limit(tuple(model["detector"]["architecture"]["image_size"]), image_size)
@@ -228,19 +233,6 @@ def predict_folder(
         return _work(folder, job, pool, progress=progress)
     finally:
         folder.write_tables()
-
-
-def _check(counts: dict[str, int | None], cpus: float, gpus: float | None, asked: bool) -> None:
-    for name, value in counts.items():
-        if value is not None and value < 1:
-            msg = f"{name} is {value}; it must be at least 1"
-            raise InputError(msg)
-    if cpus <= 0 or (gpus is not None and gpus < 0):
-        msg = f"cpus is {cpus} and gpus {gpus}; allowed are above 0 and at least 0."
-        raise InputError(msg)
-    if not asked:
-        msg = "neither objects nor classes of pixels are asked for. Leave --detect or --segment out."
-        raise InputError(msg)
 
 
 def _checkpoint(given: str) -> str:

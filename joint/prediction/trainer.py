@@ -8,6 +8,7 @@ from lightning.pytorch import LightningModule
 
 from detection.prediction.predictor import DEFAULT_SCORE
 from engine.errors import InputError
+from engine.numbers import NonNegativeInt, PositiveInt
 from engine.prediction.canvas import CanvasPolicy
 from engine.prediction.trainer import PredictionTrainer, Work, asked
 from joint.prediction.predictor import JointPredictor
@@ -30,8 +31,8 @@ class JointTrainer(PredictionTrainer):
         segment: bool = True,
         pictures: bool = True,
         overwrite: bool = False,
-        batch_size: int = 4,
-        num_workers: int = 2,
+        batch_size: PositiveInt = 4,
+        num_workers: NonNegativeInt = 2,
         **_: object,
     ) -> None:
         """Find objects and classes of pixels in images: masks, boxes drawn over the classes' colours, and tables.

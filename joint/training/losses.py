@@ -104,7 +104,8 @@ def labelled_outputs(network: JointNetwork, images: Tensor, boxed: list[int], ma
     canvas_hw = (normal.shape[-2], normal.shape[-1])
     maps = network.backbone(normal)
     coarse = network.backbone.without_dilation(maps, canvas_hw)[1:]
-    reader: SharedMaps = network.segmenter.backbone  # type: ignore[assignment]
+    reader = network.segmenter.backbone
+    assert isinstance(reader, SharedMaps)
     dense, image_hw = [_pick(each, masked) for each in reader.pick(maps)], (images.shape[-2], images.shape[-1])
     return JointOutputs(
         network.detector.predictions_from([_pick(each, boxed) for each in coarse]),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -18,8 +18,9 @@ from torch.nn import functional as F
 
 from engine.checked import Checked
 from engine.data.images import UInt8Array, resize
+from engine.data.pixels import pixels_of
 from engine.errors import InputError
-from engine.numbers import PositiveFloat, PositiveInt
+from engine.numbers import PositiveInt, TenthToTen
 from segmentation.inference.tiles import Tile, Tiling
 
 LARGEST_WHOLE = 3840 * 2160  # pixels; Lite0 takes about 3 GB for these, and four times as much for four times as many
@@ -43,7 +44,7 @@ class Network(Protocol):
         """(B, 3, H, W) RGB, 0 to 255, to (B, K, H, W) logits."""
         ...
 
-    def parameters(self) -> Iterator[Any]:
+    def parameters(self) -> Iterator[Tensor]:
         """Its tensors, from which the device is known."""
         ...
 
@@ -68,14 +69,14 @@ class Inference(Checked):
     window: int | None = None
     overlap: int | None = None
     margin: int | None = None
-    scales: tuple[PositiveFloat, ...] = (1.0,)
+    scales: tuple[TenthToTen, ...] = (1.0,)
     flip: bool = False
     batch: PositiveInt = 4
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.scales or not all(0.1 <= scale <= 10 for scale in self.scales):
-            msg = f"scales is {list(self.scales)}; give at least one, each from 0.1 to 10."
+        if not self.scales:
+            msg = "scales is []; give at least one, each from 0.1 to 10."
             raise InputError(msg)
         if self.window is not None:
             self.tiling((1, 1), 1)  # checks the values
@@ -168,11 +169,7 @@ def class_rows(network: Network, images: UInt8Array | Tensor, config: Inference 
 
 def _as_batch(images: UInt8Array | Tensor) -> Tensor:
     if isinstance(images, np.ndarray):
-        if images.ndim != 3 or images.shape[2] != 3 or images.dtype != np.uint8 or not images.size:
-            msg = f"an image array must be (H, W, 3) uint8 RGB; got {images.shape} {images.dtype}. Convert it first."
-            raise InputError(msg)
-        # torch takes neither a reversed view, such as bgr[..., ::-1], nor without a warning a read-only one.
-        return torch.from_numpy(np.require(images, requirements=("C", "W"))).permute(2, 0, 1)[None]
+        return torch.from_numpy(pixels_of(images)).permute(2, 0, 1)[None]
     if images.ndim not in (3, 4) or images.shape[-3] != 3 or images.dtype != torch.uint8 or not images.numel():
         shape = tuple(images.shape)
         msg = f"image tensors must be (3, H, W) or (B, 3, H, W) uint8 RGB; got {shape} {images.dtype}. Convert them."

@@ -199,10 +199,9 @@ class Segmenter(Foldable):
         _set_norm_momentum(head, self.config.norm_momentum)
         return head
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, object]:
         """Plain values from which `from_settings` builds the same network, for checkpoints."""
-        values = self.config.to_dict()
-        return {"member": values.pop("name"), "architecture": values, "classes": self.classes.to_dict()}
+        return {**self.config.to_settings(), "classes": self.classes.to_dict()}
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any], backbone: Features | None = None) -> Segmenter:
@@ -215,7 +214,7 @@ class Segmenter(Foldable):
         Raises:
             InputError: the settings do not say how the backbone is built, and none is given.
         """
-        config = SegmenterArchitecture.from_dict({"name": settings["member"], **settings["architecture"]})
+        config = SegmenterArchitecture.from_settings(settings)
         return cls(config, classes=MaskClasses.from_dict(settings["classes"]), backbone=backbone)
 
     @property

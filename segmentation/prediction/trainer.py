@@ -12,6 +12,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from engine.errors import InputError
+from engine.numbers import NonNegativeInt, PositiveInt, TenthToTen
 from engine.prediction.journal import name_of_weights
 from engine.prediction.results import ResultFolder
 from engine.prediction.sources import SourceFile
@@ -43,7 +44,7 @@ class SegmentationTrainer(PredictionTrainer):
         window: int | None = None,
         overlap: int | None = None,
         margin: int | None = None,
-        scales: list[float] | None = None,
+        scales: list[TenthToTen] | None = None,
         flip: bool | None = None,
         submission: str | None = None,
         overwrite: bool = False,
@@ -51,8 +52,8 @@ class SegmentationTrainer(PredictionTrainer):
         value_range: tuple[float, float] | None = None,
         nodata: float | None = None,
         mpp: float | None = None,
-        batch_size: int = 1,
-        num_workers: int = 2,
+        batch_size: PositiveInt = 1,
+        num_workers: NonNegativeInt = 2,
         **_: object,
     ) -> None:
         """Segment images, videos, rasters and slides of any size: masks, overlays, and a table of areas.

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -14,6 +12,7 @@ from engine.cli.commands import parse_function, program, run_command
 from engine.data.images import find_images
 from engine.errors import InputError, check_choice
 from engine.outputs import make_folder, write_json
+from engine.processes import in_processes
 from segmentation.data.cityscapes.labels import CITYSCAPES
 from segmentation.data.class_files import read_class_list
 from segmentation.data.classes import Rgb
@@ -231,39 +230,12 @@ def _check_complete(missing: Sequence[Path], count: int, predictions: Path) -> N
 
 def _count_all(reader: _Reader, tasks: Sequence[_Task], records: SegmentationRecords, workers: int | None) -> None:
     values: set[int] = set()
-    for index, counted in enumerate(_counted(reader, tasks, workers)):
+    found = in_processes(reader, tasks, workers, per_process=_IMAGES_PER_PROCESS, chunk=4, name="score", unit="image")
+    for index, counted in enumerate(found):
         records.put(index, counted.counts)
         values |= counted.predicted_values
     if isinstance(reader, _CityscapesReader) and resembles_train_ids(values):
         raise InputError(_holds_train_ids(reader.files.source))
-
-
-def _counted(reader: _Reader, tasks: Sequence[_Task], workers: int | None) -> Iterator[_Counted]:
-    """The counts of the images, in their order."""
-    from tqdm import tqdm
-
-    if workers is None:
-        free = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        workers = min(free, len(tasks) // _IMAGES_PER_PROCESS)
-    bar = partial(tqdm, total=len(tasks), desc="score", unit="image", leave=False, disable=None)
-    if workers <= 1:
-        yield from bar(map(reader, tasks))
-        return
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor
-
-    # Spawned, not forked: the caller may hold the threads and locks of torch.
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _single_thread) as pool:
-        try:
-            yield from bar(pool.map(reader, tasks, chunksize=4))
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _single_thread() -> None:
-    import cv2
-
-    cv2.setNumThreads(1)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

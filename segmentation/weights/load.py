@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from backbones.contract import Freezing
 from engine.errors import InputError
-from engine.training.checkpoints import read_checkpoint
+from engine.training.checkpoints import misfits, read_checkpoint
 from segmentation.data.classes import MaskClasses
 from segmentation.network.family import SegmenterArchitecture
 from segmentation.network.model import Segmenter
 from segmentation.weights.smp import load_smp
 
 
-def load_network(source: str | Path, *, freezing: Mapping[str, Any] | None = None, **overrides: Any) -> Segmenter:
+def load_network(source: str | Path, *, freezing: Freezing | None = None, **overrides: Any) -> Segmenter:
     """The bare network, in evaluation mode on the CPU: to train it further, or as a part of another network.
 
     Args:
@@ -35,14 +35,12 @@ def load_network(source: str | Path, *, freezing: Mapping[str, Any] | None = Non
     checkpoint = read_checkpoint(path, "segmentation")
     state = {key.removeprefix("segmenter."): value for key, value in checkpoint.state_dict.items()}
     settings = checkpoint.model
-    config = SegmenterArchitecture.from_dict({"name": settings["member"], **settings["architecture"]})
+    config = SegmenterArchitecture.from_settings(settings)
     if "output_stride" in overrides:
         config = config.at_stride(overrides["output_stride"])  # with the rates that belong to it
     config = SegmenterArchitecture.from_dict({**config.to_dict(), **overrides})
     network = Segmenter(config, classes=MaskClasses.from_dict(settings["classes"]), **(freezing or {}))
-    own = network.state_dict()
-    wrong = [key for key in own if key not in state or own[key].shape != state[key].shape]
-    wrong += [key for key in state if key not in own]
+    wrong = misfits(network.state_dict(), state)
     if wrong:
         msg = (
             f"'{source}' does not fit the architecture that was asked for: {len(wrong)} weights differ, such as "

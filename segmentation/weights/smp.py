@@ -16,9 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from backbones.contract import Freezing
 from backbones.networks import resolve_name
 from backbones.weights.load import read_state_dict
 from engine.errors import InputError
+from engine.training.checkpoints import misfits
 from segmentation.data.classes import MaskClasses
 from segmentation.network.family import FAMILY, OutputStride, SegmenterArchitecture
 from segmentation.network.model import Segmenter
@@ -42,7 +44,7 @@ def load_smp(
     output_stride: OutputStride = 16,
     atrous_rates: tuple[int, int, int] = (12, 24, 36),
     classes: MaskClasses | None = None,
-    freezing: Mapping[str, Any] | None = None,
+    freezing: Freezing | None = None,
     **overrides: Any,
 ) -> Segmenter:
     """A `DeepLabV3Plus("tu-…efficientnet…")` of segmentation-models-pytorch with its weights, in evaluation mode.
@@ -158,14 +160,13 @@ def _build(
     state: dict[str, Tensor],
     path: Path,
     classes: MaskClasses | None,
-    freezing: Mapping[str, Any],
+    freezing: Freezing,
 ) -> Segmenter:
     rows = len(state["head.classifier.weight"])
     model = Segmenter(config, None if classes else rows, classes=classes, **freezing)
     # smp has no auxiliary head; one that is asked for starts from random values.
     own = {key: value for key, value in model.state_dict().items() if not key.startswith("aux_head.")}
-    differ = [key for key in own if key not in state or own[key].shape != state[key].shape]
-    differ += [key for key in state if key not in own]
+    differ = misfits(own, state)
     if differ:
         msg = (
             f"'{path}' does not fit DeepLabv3+ on {config.backbone} with {len(model.classes)} classes: "

@@ -23,6 +23,7 @@ from engine.numbers import (
     OpenUnitInterval,
     PositiveFloat,
     PositiveInt,
+    TenthToTen,
     ZeroToBelowOne,
     ZeroToHalf,
 )
@@ -56,6 +57,7 @@ RANGES = [
     (NonNegativeInt, [0, 9], [-1, 0.5]),
     (AllOrCount, [-1, 0, 5], [-2]),
     (CanvasSide, [32], [31]),
+    (TenthToTen, [0.1, 10], [0.09, 10.1]),
     (PositiveFloat, [1e-9, 1e9], [0, -1.0]),
     (NonNegativeFloat, [0, 1e9], [-1e-9]),
     (ClosedUnitInterval, [0, 1, 0.5], [-1e-9, 1.0001]),

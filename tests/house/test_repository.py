@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import sys
 import pytest
 import yaml
 
-from tests.house.source import MODULES, PROJECT, ROOT, name_of
+from tests.house.source import BENCHMARKS, MODULES, PACKAGES, PROJECT, ROOT, TESTS, dotted, name_of, tree
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +32,32 @@ def test_no_path_of_a_machine_and_no_registry_host(tracked):
     bad = re.compile(rf"(?<![\w.~/}}])(?:{machine})|{hosts}|{indexes}", re.IGNORECASE)
     found = [f"{name}: {match[0]}" for name, text in tracked.items() for match in bad.finditer(text)]
     assert not found
+
+
+def test_files_that_texts_name_are_there(tracked):
+    named = re.compile(rf"(?<![\w./-])(?:{'|'.join(PACKAGES)}|tests|benchmarks)/[\w/]+\.py\b")
+    texts = {name: text for name, text in tracked.items() if name != "CHANGELOG.md"}  # tells of files of old
+    found = {(name, path) for name, text in texts.items() for path in named.findall(text)}
+    assert len(found) > 20
+    assert not {(name, path) for name, path in found if path not in tracked}
+
+
+@pytest.mark.parametrize("path", BENCHMARKS, ids=name_of)
+def test_names_that_benchmarks_import_are_there(path):
+    """The scripts run by hand, so that nothing else would show that a name they take has moved."""
+    known = {dotted(module): module for module in MODULES + TESTS + BENCHMARKS}
+    for node in ast.walk(tree(path)):
+        if not isinstance(node, ast.ImportFrom) or node.module is None:
+            continue
+        if node.module.partition(".")[0] not in {*PACKAGES, "tests", "benchmarks"}:
+            continue
+        assert node.module in known, f"{node.module} is no module"
+        text = known[node.module].read_text()
+        for alias in node.names:
+            defined = re.search(
+                rf"^(?:def|class) {alias.name}\b|^{alias.name}\b|\bas {alias.name}$", text, re.MULTILINE
+            )
+            assert defined or f"{node.module}.{alias.name}" in known, f"{node.module} has no {alias.name}"
 
 
 def test_the_lock_is_of_names_and_versions(tracked):

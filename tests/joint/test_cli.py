@@ -17,13 +17,14 @@ import torch.nn.functional as F
 import yaml
 from PIL import Image
 
-from detection.data.dataset import ImageFiles, collate
+from detection.data.dataset import collate
 from detection.network.postprocess import Postprocess
 from detection.scores.metric import evaluate_boxes
 from detection.scores.records import DetectionRecords, DetectionTable
 from engine.data.images import Letterbox
 from joint import load, load_network
 from segmentation.data.cityscapes.labels import CITYSCAPES
+from tests.detection.image_files import ImageFiles
 from tests.joint.small import CANVAS_HW, command, write_configs
 from tests.segmentation.small import class_ious, logged, read_json, rows_of
 

@@ -20,10 +20,11 @@ from torch.utils.data import DataLoader
 from detection.data.augment import DetectionAugmentation
 from detection.data.classes import BoxClasses
 from detection.data.coco import CocoAnnotations
-from detection.data.dataset import BoxImages, ImageFiles, collate
+from detection.data.dataset import BoxImages, collate
 from detection.data.module import CocoDataModule
 from engine.data.images import Letterbox
 from engine.errors import InputError
+from tests.detection.image_files import ImageFiles
 
 FILL = (124, 116, 104)
 CATEGORIES = [{"id": 3, "name": "car"}, {"id": 90, "name": "toothbrush"}]

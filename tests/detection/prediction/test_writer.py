@@ -8,6 +8,7 @@ import json
 import tracemalloc
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -16,7 +17,7 @@ from pycocotools.coco import COCO
 
 from detection.data.batch import Detections
 from detection.data.classes import BoxClasses
-from detection.prediction.document import JSON_NAME, coco_document
+from detection.prediction.document import JSON_NAME, BoxEntry, box_values, write_detections
 from detection.prediction.found import Found
 from detection.prediction.predictor import DetectionPredictor, found_in
 from detection.prediction.results import DetectionResults
@@ -84,14 +85,14 @@ def test_no_picture_takes_the_place_of_another(files, tmp_path, monkeypatch):
 
 
 def test_the_document_is_coco_and_holds_every_image(tmp_path):
-    results = {2: found([[1, 2, 11, 22], [0, 0, 60, 40]], [2, 0]), 0: found([], [], (5, 6))}
-    document = coco_document(results, [Path("a.jpg"), Path("b.jpg"), Path("in/c.png")], CLASSES)
-    (tmp_path / "out.json").write_text(json.dumps(document))
+    results = {"a.jpg": found([], [], (5, 6)), "in/c.png": found([[1, 2, 11, 22], [0, 0, 60, 40]], [2, 0])}
+    entries = [msgspec.convert({"source": name, **box_values(one)}, BoxEntry) for name, one in results.items()]
+    write_detections(tmp_path / "out.json", lambda: iter(entries), CLASSES)
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO(tmp_path / "out.json")
-    assert {i: coco.imgs[i]["file_name"] for i in coco.getImgIds()} == {0: "a.jpg", 2: "in/c.png"}
+    assert {i: coco.imgs[i]["file_name"] for i in coco.getImgIds()} == {0: "a.jpg", 1: "in/c.png"}
     assert (coco.imgs[0]["height"], coco.imgs[0]["width"]) == (5, 6)
-    first, second = coco.loadAnns(coco.getAnnIds(imgIds=[2]))
+    first, second = coco.loadAnns(coco.getAnnIds(imgIds=[1]))
     assert (first["category_id"], first["bbox"], first["area"]) == (30, [1, 2, 10, 20], 200)
     assert (second["category_id"], second["bbox"]) == (7, [0, 0, 60, 40])
     assert first["score"] > second["score"]

@@ -56,7 +56,7 @@ def test_a_config_is_found_by_its_name_from_anywhere(task, here):
     [
         ("detection/demmo", ["there is no folder 'detection'", "detection/demo"]),
         ("configs/detection/coco_d0.yml", ["detection/coco_d0"]),
-        ("coco_d9", ["no config file 'coco_d9'", "detection/coco_d"]),
+        ("coco_d9", ["no config file 'coco_d9'", "a name: detection/coco,"]),
         ("nothing like it", ["no config file", "a name: detection/"]),
     ],
 )

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from detection.data.dataset import collate, letterbox_sample
+from detection.data.dataset import collate
 from detection.network.postprocess import Postprocess
 from detection.prediction.found import Found
 from detection.prediction.predictor import DetectionPredictor, found_in
@@ -23,6 +23,7 @@ from joint.prediction.predictor import JointPredictor, load
 from joint.scores.records import JointRecords
 from segmentation.inference.predictor import SegmentationPredictor
 from segmentation.inference.segmented import Segmented
+from tests.detection.image_files import letterbox_sample
 from tests.joint.tiny_network import CANVAS_HW, OBJECTS, SURFACES, tiny_network, write_checkpoint
 
 LOW = {"score_threshold": 0.1}  # random weights give low scores

@@ -60,7 +60,7 @@ def cityscapes(root: Path, **options: Any) -> SegmentationDataModule:
     )
 
 
-class TestLayouts:
+class TestFormats:
     def test_cityscapes(self, scenes: Path) -> None:
         data = cityscapes(scenes, eval_batch_size=2)
         assert data.classes is CITYSCAPES
