@@ -30,7 +30,7 @@ def test_every_file_is_one_room(path):
 
 
 def test_a_folder_holds_few_files():
-    counts = Counter(name_of(path.parent) for path in MODULES + TESTS + BENCHMARKS)
+    counts = Counter(name_of(path.parent) for path in MODULES + TESTS)
     assert {folder: count for folder, count in counts.items() if count > FILES} == {}
 
 
