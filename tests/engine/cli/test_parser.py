@@ -61,8 +61,8 @@ BAD = [
     ("fit --config class_type.yaml", ["trainer.callbacks, Timer: interval is '3'"]),
     ("fit --config module.yaml", ["'foo.bar.Baz' cannot be imported", "full import path"]),
     ("fit --config kind.yaml", ["'torch.nn.Linear' is not a Callback"]),
-    ("fit --model.optimizer.lr 0", ["optimizer.lr is 0.0", "above 0"]),
-    ("fit --ema.decay 1.5", ["decay is 1.5", "0 (off)"]),
+    ("fit --model.optimizer.lr 0", ["optimizer.lr is '0'", "above 0"]),
+    ("fit --ema.decay 1.5", ["decay is '1.5'", "at least 0 and below 1"]),
     ("fit --run.name a/b", ["run.name is 'a/b'", "one folder name"]),
 ]
 
