@@ -93,8 +93,13 @@ def test_weights_are_held_once_and_come_back_from_settings():
     moved = copy.deepcopy(joint)
     with torch.no_grad():
         moved.backbone.conv_stem.weight.zero_()
-    assert not moved.detector.backbone.conv_stem.weight.any()  # the copy reads from its own backbone
-    assert joint.detector.backbone.conv_stem.weight.any()
+    with torch.no_grad():
+        normal = joint.detector.normalise(images)
+        copied, own = moved.eval().detector.backbone(normal), joint.eval().detector.backbone(normal)
+        wanted = moved.backbone.coarse(normal)[-1]
+    assert torch.equal(copied[-1], wanted)  # the copy reads from its own backbone
+    assert not torch.equal(own[-1], wanted)
+    assert joint.backbone.conv_stem.weight.any()
 
 
 def test_the_backbone_of_either_network_can_be_kept():
