@@ -16,6 +16,7 @@ from collections.abc import Callable
 import effdet
 import torch
 from effdet.bench import DetBenchPredict, DetBenchTrain
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from detection.data.batch import DetectionBatch
 from detection.network.losses import DetectionLoss
@@ -47,7 +48,9 @@ def measurements(member: str, size: int, batch: int) -> dict[str, tuple[Callable
         sizes = torch.tensor([[size, size]] * count)
         return DetectionBatch(pixels, boxes[:count], class_ids[:count], torch.arange(count), torch.ones(count), sizes)
 
-    mean, std = 255 * torch.tensor(config.mean).view(3, 1, 1), 255 * torch.tensor(config.std).view(3, 1, 1)
+    # Most of effdet's configurations leave out what its loader then takes: ImageNet's.
+    mean = 255 * torch.tensor(config.get("mean", IMAGENET_DEFAULT_MEAN)).view(3, 1, 1)
+    std = 255 * torch.tensor(config.get("std", IMAGENET_DEFAULT_STD)).view(3, 1, 1)
     info = {"img_scale": torch.ones(1), "img_size": torch.tensor([[float(size), float(size)]])}
     target = {"bbox": boxes[..., [1, 0, 3, 2]], "cls": (class_ids + 1).float()}
     predict = DetBenchPredict(theirs).eval()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 # Turns of the loop before a thread sleeps; libgomp's default is 300,000 (GOMP_SPINCOUNT in its manual). Chosen by
 # benchmarks/threads.py, see benchmarks/RESULTS.md.
-SPINS = 1000
+SPINS = 10_000
 _WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")  # a user who sets any of them has decided
 _CGROUPS = Path("/sys/fs/cgroup")
 
