@@ -1,12 +1,13 @@
 """Checkpoints that commit a552459 wrote, before the house was rebuilt, still give what they gave then.
 
 `data/` holds, of each task, a checkpoint of a network with some 50,000 parameters, and what that commit answered to
-five pictures and a validation set; the commands are spelled as they were then. On a processor of the same name and with
-the same PyTorch, the answers must be bit-identical; elsewhere rounding may differ in the last digits.
+five pictures and a validation set; the commands are spelled as they were then. On the same processor and with the same
+PyTorch, the answers must be bit-identical; elsewhere rounding may differ in the last digits.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -35,8 +36,12 @@ LOADING = "--data.num_workers 0"
 
 
 def processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    """A hash of what decides how libraries compute: maker, model, cache and instructions of the first core."""
+    names = ("vendor_id", "cpu family", "model", "model name", "stepping", "cache size", "flags")
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().partition("\n\n")[0].splitlines() if path.exists() else []
+    known = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    return hashlib.sha256("|".join(known.get(name, "") for name in names).encode()).hexdigest()[:16]
 
 
 EXACT = (processor(), torch.__version__) == (ANSWERS["processor"], ANSWERS["torch"])
