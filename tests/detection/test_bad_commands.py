@@ -177,7 +177,7 @@ BAD: list[tuple[str, str, list[str], Callable[[], None]]] = [
      ["'gone.jpg' does not exist", "Give an image, a folder"], nothing),
     ("empty folder", f"{PREDICT} --source empty", ["'empty' holds no image", ".jpg"], lambda: Path("empty").mkdir()),
     ("threshold", f"{PREDICT} --source scenes --score_threshold 2", ["score_threshold is 2", "below 1"], nothing),
-    ("no batch", f"{PREDICT} --source scenes --batch_size 0", ["batch_size is 0", "at least 1"], nothing),
+    ("no batch", f"{PREDICT} --source scenes --batch_size 0", ["batch_size is '0'", "at least 1"], nothing),
     # Scores.
     ("score unknown image", SCORE, ["1 image id", "4444", "belong together"], results(image_id=4444)),
     ("score unknown category", SCORE, ["1 category id", "99", "belong together"], results(category_id=99)),
