@@ -217,7 +217,10 @@ def test_final_boxes(name: str, nms: str) -> None:
 def assert_final_boxes(ours: EfficientDet, theirs: torch.nn.Module, size: tuple[int, int], nms: str) -> None:
     """The boxes of two images after suppression, in pixels of the originals, are effdet's."""
     pixels = images(2, size)
-    info = {"img_scale": torch.tensor([0.5, 1.0]), "img_size": torch.tensor([[100.0, 128.0], [256.0, 200.0]])}
+    height, width = size
+    # Of the originals: one half as large as the canvas, one as large; effdet's sizes are (width, height).
+    sizes = torch.tensor([[0.4 * width, 0.5 * height], [1.0 * width, 0.8 * height]]).round()
+    info = {"img_scale": torch.tensor([0.5, 1.0]), "img_size": sizes}
     expected = DetBenchPredict(theirs)(ours.normalise(pixels), info)
 
     scales = 1 / info["img_scale"]
