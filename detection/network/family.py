@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from backbones.scaling import member_phi, round_channels, scaled_name
 from engine.errors import InputError, check_choice
@@ -142,13 +142,15 @@ class DetectorArchitecture(NetworkSettings):
         return int(2**self.max_level)
 
     @classmethod
-    def from_settings(cls, settings: Mapping[str, Any]) -> DetectorArchitecture:
+    def from_settings(cls, settings: Mapping[str, object]) -> DetectorArchitecture:
         """As `NetworkSettings.from_settings`; a network that was stored before `pads_canvas` existed does pad.
 
         Raises:
             InputError: as `from_dict`.
         """
-        stored = {"pads_canvas": True, **settings["architecture"]}
+        stored = settings["architecture"]
+        assert isinstance(stored, Mapping)
+        stored = {"pads_canvas": True, **stored}
         return super().from_settings({**settings, "architecture": stored})
 
     @property
