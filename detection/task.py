@@ -25,6 +25,7 @@ from detection.spec import SPEC
 from detection.weights.load import load_pretrained
 from engine.checked import checked
 from engine.data.contracts import SplitName
+from engine.data.one_canvas import agreed_size
 from engine.distributed import all_reduce_sum, run_on_main
 from engine.errors import InputError
 from engine.numbers import AllOrCount, PositiveInt
@@ -131,8 +132,14 @@ class DetectionTask(DenseTask[DetectionData]):
         """The detector with the weights that the command starts from."""
         fitting, restoring = self.fitting, self.restoring
         wanted = self._wanted_classes(fitting)
+        overrides = self.architecture.given()
+        if self.data is not None:
+            agreed = agreed_size(
+                self.data.image_size, self.architecture.image_size, data_option="data.image_size",
+                network_option="model.architecture.image_size", way=self.way,
+            )  # fmt: skip
+            overrides |= {} if agreed is None else {"image_size": agreed}
         if self.pretrained is not None and not restoring:
-            overrides = self.architecture.given()
             detector = load_pretrained(self.pretrained, freezing=self.freezing, **overrides)
             if self.member not in (None, detector.config.name):
                 msg = (
@@ -144,7 +151,6 @@ class DetectionTask(DenseTask[DetectionData]):
                 detector.set_classes(wanted)
             return detector
         start = self.backbone_weights if fitting and not restoring else None
-        overrides = self.architecture.given()
         return EfficientDet(self.member or "d0", classes=wanted, backbone_weights=start, **self.freezing, **overrides)
 
     def _wanted_classes(self, fitting: bool) -> BoxClasses:
@@ -212,12 +218,14 @@ class DetectionTask(DenseTask[DetectionData]):
         return run_on_main(lambda: self._evaluate(records, split))
 
     def _evaluate(self, records: DetectionRecords, split: SplitName) -> BoxScores:
-        if split not in self._truth:
-            assert self.data is not None
-            self._truth[split] = GroundTruth.of(self.data.box_source(split))
+        assert self.data is not None
+        source = self.data.box_source(split)
+        records = records.numbered_as(source, self.classes)
         writing = not self.trainer.sanity_checking
         if self.detections_file is not None and writing:
-            records.write_results(Path(self.detections_file))
+            records.write_results(Path(self.detections_file))  # first, so that a fault of the scoring loses nothing
+        if split not in self._truth:
+            self._truth[split] = GroundTruth.of(source)
         truth, table = self._truth[split], records.table()
         scores = evaluate_boxes(truth, table, image_ids=records.image_ids, backend=self.evaluator)
         if self.scores_file is not None and writing:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from backbones.contract import Freezing
 from detection.data.classes import BoxClasses
-from detection.network.family import MemberName, PhiName
+from detection.network.family import DetectorOverrides, MemberName, PhiName
 from detection.network.losses import DetectionLoss
 from detection.network.postprocess import Postprocess
 from detection.recipe import OPTIMIZER, SCHEDULE
@@ -23,6 +23,7 @@ from detection.scores.truth import GroundTruth
 from engine.checked import checked
 from engine.data.contracts import SplitName
 from engine.data.module import canvas_of
+from engine.data.one_canvas import agreed_size
 from engine.distributed import run_on_main
 from engine.errors import InputError
 from engine.numbers import AllOrCount, ClosedUnitInterval
@@ -205,6 +206,13 @@ class JointTask(DenseTask[JointData]):
         if self.data is not None and not self.restoring:
             boxes = self.data.classes if boxes is None and self.trained in ("both", "detector") else boxes
             masks = self.data.segmentation_classes if masks is None and self.trained in ("both", "segmenter") else masks
+        if self.data is not None:
+            agreed = agreed_size(
+                self.data.canvas_size, detector.architecture.image_size, data_option="data.canvas_size",
+                network_option="model.detector.architecture.image_size", way=self.way,
+            )  # fmt: skip
+            given = {**detector.architecture.given(), "image_size": agreed}
+            detector = replace(detector, architecture=DetectorOverrides(**given))
         made = make_parts(self.member, replace(detector, classes=boxes), replace(segmenter, classes=masks), **begin)
         if boxes is not None and not made[0].classes.covers(boxes):
             made[0].set_classes(boxes)
@@ -324,12 +332,14 @@ class JointTask(DenseTask[JointData]):
         return scores
 
     def _evaluate_boxes(self, records: JointRecords, split: SplitName) -> BoxScores:
-        if split not in self._truth:
-            assert self.data is not None
-            self._truth[split] = GroundTruth.of(self.data.box_source(split))
+        assert self.data is not None
+        source = self.data.box_source(split)
+        found = records.boxes.numbered_as(source, self.classes)
         if self.detections_file is not None and not self.trainer.sanity_checking:
-            records.boxes.write_results(Path(self.detections_file))
-        table, seen = records.boxes.table(), records.boxes.image_ids
+            found.write_results(Path(self.detections_file))  # first, so that a fault of the scoring loses nothing
+        if split not in self._truth:
+            self._truth[split] = GroundTruth.of(source)
+        table, seen = found.table(), found.image_ids
         return evaluate_boxes(self._truth[split], table, image_ids=seen, backend=self.evaluator)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -60,6 +60,12 @@ class BoxClasses:
     def __len__(self) -> int:
         return len(self.names)
 
+    @property
+    def named(self) -> bool:
+        """Whether the names are known, and not only numbers that `numbered` wrote as names."""
+        given = [(name, i) for name, i in zip(self.names, self.category_ids, strict=True) if name]
+        return any(name != f"class_{i}" for name, i in given)
+
     @cached_property
     def class_id_by_category(self) -> Mapping[int, int]:
         """Output row by COCO category id."""

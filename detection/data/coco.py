@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import logging
 import math
@@ -121,7 +122,7 @@ class _Image(msgspec.Struct, gc=False):
 class _Annotation(msgspec.Struct, gc=False):
     image_id: int
     category_id: int
-    bbox: tuple[float, float, float, float] | None
+    bbox: list[float] | None
     id: int | None = None
     area: float | None = None
     iscrowd: int | bool | None = 0
@@ -149,6 +150,7 @@ class _Columns:
         self.areas = array("d")
         self.crowd = array("b")
         self.categories: list[tuple[str, int]] = []
+        self.boxless = 0
 
     def add_image(self, image: _Image) -> None:
         self.image_ids.append(image.id)
@@ -164,6 +166,12 @@ class _Columns:
         box, area = annotation.bbox, annotation.area
         if box is None:
             msg = f"annotation {annotation.id} has no 'bbox'"
+            raise ValueError(msg)
+        if len(box) != 4:
+            if not box:  # some exporters write an annotation without a box for an image without objects
+                self.boxless += 1
+                return
+            msg = f"annotation {annotation.id} has a 'bbox' of {len(box)} numbers in place of 4"
             raise ValueError(msg)
         self.annotation_ids.append(annotation.id or 0)
         self.without_id += annotation.id is None
@@ -198,12 +206,12 @@ def _parse_file(path: Path, *, labelled: bool) -> _Columns:
 def _parse(raw: bytes | mmap.mmap, name: str, *, labelled: bool) -> _Columns:
     columns = _Columns()
     try:
-        _decode(raw, columns, labelled=labelled)
+        _decode(utf8(raw), columns, labelled=labelled)
     except msgspec.DecodeError as error:
         out_of_range = "out of range" in str(error)  # 1e999, which Python reads as infinity
         if isinstance(error, msgspec.ValidationError) and not out_of_range:
             _refuse(name, f"{json_fault(str(error))}. {_REMEDY}", error)
-        _refuse(name, _not_json(raw[:], error), error)
+        _refuse(name, _not_json(utf8(raw), error), error)
     except OverflowError as error:
         _refuse(name, "an id or size is too large for 64 bits. Number images and annotations from 1.", error)
     return columns
@@ -216,12 +224,15 @@ def _decode(raw: bytes | mmap.mmap, columns: _Columns, *, labelled: bool) -> Non
 
     class Category(_Category):
         def __post_init__(self) -> None:
+            if not self.name.strip():
+                msg = f"category {self.id} has an empty name"
+                raise ValueError(msg)
             columns.categories.append((self.name, self.id))
 
     class Annotation(_Annotation):
         def __post_init__(self) -> None:
             columns.add_annotation(self)
-            if len(columns.crowd) % 16384 == 0 and isinstance(raw, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            if isinstance(raw, mmap.mmap) and len(columns.crowd) % 16384 == 0 and hasattr(mmap, "MADV_DONTNEED"):
                 # What is parsed need not stay in memory; the last megabytes are read again from the page cache.
                 raw.madvise(mmap.MADV_DONTNEED)
 
@@ -231,7 +242,15 @@ def _decode(raw: bytes | mmap.mmap, columns: _Columns, *, labelled: bool) -> Non
         file_type = type_of("File", [*always, ("annotations", list[Annotation])])
     else:
         file_type = type_of("File", [*always, ("annotations", list[Annotation], [])])
-    msgspec.json.decode(raw, type=file_type)
+    # Not strict: some exporters write ids and sizes as text.
+    msgspec.json.decode(raw, type=file_type, strict=False)
+
+
+def utf8(raw: bytes | mmap.mmap) -> bytes | mmap.mmap:
+    """JSON without a byte-order mark, which editors on Windows write, and UTF-16 as UTF-8."""
+    if raw[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        return raw[:].decode("utf-16").encode()
+    return raw[len(codecs.BOM_UTF8) :] if raw[:3] == codecs.BOM_UTF8 else raw
 
 
 def _plain(number: object) -> object:
@@ -261,10 +280,10 @@ def json_fault(message: str) -> str:
     return f"{place}: {text[0].lower()}{text[1:].replace('`', '')}"
 
 
-def _not_json(raw: bytes, error: msgspec.DecodeError) -> str:
+def _not_json(raw: bytes | mmap.mmap, error: msgspec.DecodeError) -> str:
     """Say why a file is not JSON; Python writes NaN, which JSON does not know, so the entry with it is looked up."""
     try:
-        for number, entry in enumerate(json.loads(raw)["annotations"]):
+        for number, entry in enumerate(json.loads(raw[:])["annotations"]):
             called = f"annotation {entry['id']}" if "id" in entry else f"annotations[{number}]"
             area = entry.get("area")
             if not all(math.isfinite(side) for side in entry["bbox"]):

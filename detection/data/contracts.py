@@ -32,3 +32,8 @@ class DetectionData(ScoredBoxes, Protocol):
     def train_classes(self) -> BoxClasses:
         """The class list of a model made for these data."""
         ...
+
+    @property
+    def image_size(self) -> int | tuple[int, int] | None:
+        """Side of the canvas, or its height and width, in pixels; None means the task's own canvas."""
+        ...

@@ -13,9 +13,11 @@ from torch.utils.data import Dataset
 
 from detection.data.batch import DetectionBatch
 from detection.data.boxes import BoxSource, boxes_of, corners_of, size_of
+from detection.data.categories import CategoryRows
 from detection.data.classes import BoxClasses
 from engine.data.augment import ImageAugmenter
 from engine.data.images import FloatArray, Letterbox, UInt8Array, read_image
+from engine.distributed import is_main
 from engine.errors import InputError, SampleError
 
 _log = logging.getLogger(__name__)
@@ -49,7 +51,7 @@ class BoxImages(Dataset[Sample]):
 
     Args:
         source: the images and boxes.
-        classes: rows of the model, in which the source's categories are looked up by id.
+        classes: rows of the model, in which the source's categories are looked up by name.
         canvas_hw: height and width of the canvas.
         fill_color: colour of the canvas beside the image: the model's mean, RGB.
         augmenter: what may happen to the image; None letter-boxes it, as prediction does.
@@ -70,7 +72,10 @@ class BoxImages(Dataset[Sample]):
         self.canvas_hw = canvas_hw
         self.fill_color = fill_color
         self.augmenter = augmenter
-        self._rows = _model_rows(source, classes)
+        matched = CategoryRows.of(source, classes)
+        self._rows = matched.rows
+        if matched.note and is_main():
+            _log.warning(matched.note)
         _check_first_image(source)
         corners = corners_of(source.boxes_xywh)
         usable = (corners[:, 2:] > corners[:, :2]).all(axis=1) & ~source.crowd
@@ -120,29 +125,6 @@ def collate(samples: Sequence[Sample]) -> DetectionBatch:
         scales=torch.tensor([sample.scale for sample in samples], dtype=torch.float32),
         sizes_hw=torch.tensor([sample.size_hw for sample in samples], dtype=torch.int64),
     )
-
-
-def _model_rows(source: BoxSource, classes: BoxClasses) -> npt.NDArray[np.int64]:
-    """Row of the model for each class of the source; -1 for a class that the model lacks and no box has.
-
-    Raises:
-        InputError: an annotated category has no row.
-    """
-    known = classes.class_id_by_category
-    own = source.classes
-    rows = np.array([known.get(category_id, -1) for category_id in own.category_ids], dtype=np.int64)
-    used = np.bincount(source.class_ids, minlength=len(own)) > 0
-    missing = np.flatnonzero(used & (rows < 0))
-    if missing.size:
-        first = missing[0]
-        msg = (
-            f"'{source.source}' has boxes of {missing.size} categories that the model does not know, such as "
-            f"'{own.names[first]}' (id {own.category_ids[first]}); the model knows {len(classes)} classes, ids "
-            f"{min(classes.category_ids)} to {max(classes.category_ids)}. "
-            "Give the annotations that the model was made for, or make it for these classes."
-        )
-        raise InputError(msg)
-    return rows
 
 
 def _check_first_image(source: BoxSource) -> None:

@@ -71,11 +71,15 @@ class BoxScores:
         return {**numbers, "per_class": dict(self.per_class)}
 
     def table(self, per_class: bool = True) -> str:
-        """The twelve lines that pycocotools prints, and below them the AP of each category."""
+        """The twelve lines that pycocotools prints, what -1 means where one has it, and the AP of each category."""
+        if all(value == -1 for value in self.as_dict().values()):
+            return " nothing to score: the annotations have no objects in these images"
         lines = [
             f" {title} @[ IoU={iou:<9} | area={area:>6s} | maxDets={max_dets:>3d} ] = {value:0.3f}"
             for (title, iou, area, max_dets), value in zip(_ROWS, self.as_dict().values(), strict=True)
         ]
+        if -1 in self.as_dict().values():
+            lines += ["", " -1.000 stands where the annotations have no object of that size"]
         if per_class and self.per_class:
             lines += ["", " AP per class (- = no objects)", *_in_columns(self.per_class)]
         return "\n".join(lines)

@@ -11,7 +11,9 @@ import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from detection.data.boxes import Floats, Ints
+from detection.data.boxes import BoxSource, Floats, Ints
+from detection.data.categories import CategoryRows
+from detection.data.classes import BoxClasses
 from detection.scores.result_files import Result, ResultEntry, check_boxes, read_results
 from engine.distributed import all_gather_objects
 from engine.errors import InputError
@@ -198,6 +200,35 @@ class DetectionRecords:
             boxes_xywh=boxes,
             scores=merged.scores.astype(np.float64),
         )
+
+    def numbered_as(self, source: BoxSource, classes: BoxClasses) -> DetectionRecords:
+        """The records with the category ids of the scored annotations in place of the model's.
+
+        Detections of classes that the annotations do not list are left out, as COCO's evaluation does: under the
+        model's number they could count as another class.
+
+        Args:
+            source: the scored annotations.
+            classes: the model's class list, whose category ids the records have.
+
+        Raises:
+            InputError: the annotations and the model do not fit, see `CategoryRows.of`.
+        """
+        if not any(source.classes.names):
+            return self
+        ids = CategoryRows.of(source, classes).category_ids
+        merged = _merge(self._parts)
+        known = np.array(classes.category_ids, np.int64)
+        order = np.argsort(known)
+        rows = order[np.searchsorted(known, merged.category_ids, sorter=order)]
+        kept = ids[rows] >= 0
+        owners = np.repeat(np.arange(len(merged.counts)), merged.counts)[kept]
+        counts = np.bincount(owners, minlength=len(merged.counts)).astype(np.int64)
+        numbered = DetectionRecords()
+        numbered._parts = [
+            _Columns(merged.image_ids, counts, merged.boxes_xyxy[kept], merged.scores[kept], ids[rows[kept]])
+        ]
+        return numbered
 
     def as_results(self) -> list[ResultEntry]:
         """COCO result entries of `table()`."""

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, TypeAlias, TypedDict
+from typing import Annotated, TypeAlias, TypedDict, TypeVar
 
 import msgspec
 import numpy as np
 
 from detection.data.boxes import Floats
-from detection.data.coco import json_fault
+from detection.data.coco import json_fault, utf8
 from engine.errors import InputError
 
 JsonId: TypeAlias = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 JsonBox: TypeAlias = tuple[float, float, float, float]
+Content = TypeVar("Content")
 _WHAT = "a COCO results list of {image_id, category_id, bbox, score}"
 
 
@@ -42,25 +43,49 @@ def read_results(path: Path) -> list[Result]:
     Raises:
         InputError: the file cannot be read, is not JSON, or is not such a list.
     """
+    return decoded(read_bytes(path), list[Result], path, _WHAT)
+
+
+def read_bytes(path: Path) -> bytes:
+    """The JSON text of a file, in UTF-8 without a byte-order mark.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
     try:
-        raw = path.read_bytes()
-    except OSError as error:
-        msg = f"cannot read '{path}': {error.strerror or error}. Give {_WHAT}."
+        return bytes(utf8(path.read_bytes()))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        msg = f"cannot read '{path}': {reason}. Give {_WHAT}."
         raise InputError(msg) from error
+
+
+def decoded(raw: bytes, kind: type[Content], path: Path, what: str) -> Content:
+    """JSON as typed values; ids and numbers may be written as text.
+
+    Args:
+        raw: the text.
+        kind: the type of the content.
+        path: the file, for messages.
+        what: the content, as a message names it.
+
+    Raises:
+        InputError: it is not JSON, or is not of this type.
+    """
     try:
         try:
-            return msgspec.json.decode(raw, type=list[Result])
+            return msgspec.json.decode(raw, type=kind, strict=False)
         except msgspec.DecodeError as error:
             if isinstance(error, msgspec.ValidationError) and "out of range" not in str(error):
                 raise
             # NaN and Infinity are not JSON, but Python writes them: continue, so that a check can name the entry.
-            return msgspec.convert(json.loads(raw), type=list[Result])
+            return msgspec.convert(json.loads(raw), type=kind, strict=False)
     except msgspec.ValidationError as error:
-        msg = f"'{path}' is not {_WHAT}: {json_fault(str(error))}."
+        msg = f"'{path}' is not {what}: {json_fault(str(error))}."
         raise InputError(msg) from error
     except ValueError as error:
         broken = isinstance(error, json.JSONDecodeError)
-        msg = f"'{path}' is not JSON ({str(error).lower() if broken else 'it is not text'}). Give {_WHAT}."
+        msg = f"'{path}' is not JSON ({str(error).lower() if broken else 'it is not text'}). Give {what}."
         raise InputError(msg) from error
 
 

@@ -7,8 +7,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from detection.data.coco import CocoAnnotations
+from detection.scores.documents import read_predictions
 from detection.scores.metric import Backend, BoxScores, evaluate_boxes
-from detection.scores.records import DetectionTable
 from detection.scores.truth import GroundTruth, check_known
 from detection.spec import SPEC
 from engine.cli.commands import parse_function, program, run_command
@@ -26,7 +27,8 @@ def score(
 
     Args:
         ground_truth: COCO annotation file.
-        predictions: list of entries with image_id, category_id, bbox [x, y, width, height] and score.
+        predictions: list of entries with image_id, category_id, bbox [x, y, width, height] and score; or the
+            `detections.json` that `predict` wrote, whose images are matched by their file names.
         per_class: whether to give the AP of each category beside the twelve numbers.
         backend: pycocotools, or faster for faster-coco-eval (extra `fast`), with the same numbers in less time.
         output: JSON file to write the numbers to; the AP of a category without objects is null.
@@ -36,8 +38,9 @@ def score(
     """
     if output is not None:
         make_folder(Path(output).parent)  # before the minutes that a large set takes
-    truth = GroundTruth.of(ground_truth)
-    table = DetectionTable.read(predictions)
+    source = CocoAnnotations.to_score(ground_truth)
+    truth = GroundTruth.of(source)
+    table = read_predictions(predictions, source)
     check_known(table.image_ids, truth.image_ids, "image", f"the entries of '{predictions}'")
     check_known(table.category_ids, truth.category_names, "category", f"the entries of '{predictions}'")
     scores = evaluate_boxes(truth, table, backend=backend)

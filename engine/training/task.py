@@ -16,6 +16,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from engine.data.contracts import SplitName, TaskData
+from engine.data.one_canvas import Way
 from engine.errors import InputError
 from engine.outputs import make_folder
 from engine.prediction.streaming import PredictingModule
@@ -110,6 +111,13 @@ class DenseTask(PredictingModule, ABC, Generic[Data]):
     def restoring(self) -> bool:
         """Whether the weights of a checkpoint replace those that the network starts with."""
         return self.restores or (self._trainer is not None and self.trainer.ckpt_path is not None)
+
+    @property
+    def way(self) -> Way:
+        """Whether a training starts or goes on, or a trained network is used."""
+        if not self.fitting:
+            return "score"
+        return "resume" if self.restoring else "start"
 
     @property
     def data(self) -> Data | None:

@@ -129,7 +129,7 @@ BAD: list[tuple[str, str, list[str], Callable[[], None]]] = [
     ("no validation data", f"{VALIDATE} --data.val_images null --data.val_annotations null",
      ["no 'val_", "Give --data.val_"], nothing),
     ("unknown categories", f"{VALIDATE} --data.val_images scenes/leftImg8bit/train --data.val_annotations bad.json",
-     ["1 categories that the model does not know", "id 99", "Give the annotations"],
+     ["1 categories that the model does not know", "id 99", "Rename the categories"],
      annotations(lambda c: (c["categories"].append({"id": 99, "name": "cow"}),
                             c["annotations"][0].update(category_id=99)))),
     ("classes and data", f"{FIT} --model.num_classes 3", ["num_classes is 3", "10 classes", "Leave it out"], nothing),
@@ -170,7 +170,7 @@ BAD: list[tuple[str, str, list[str], Callable[[], None]]] = [
     ("predictions blocked", f"{PREDICT} --output small.yaml --source scenes/leftImg8bit/val",
      ["'small.yaml'", "Give a folder"], nothing),
     ("over the images", f"{PREDICT} --output scenes/leftImg8bit/val --source scenes/leftImg8bit/val",
-     ["would write over", "Give another folder"], nothing),
+     ["among the sources", "Give a folder of its own"], nothing),
     # Prediction.
     ("no source", "predict --ckpt_path trained.ckpt", ["--source"], nothing),
     ("no such image", f"{PREDICT} --source gone.jpg",
@@ -210,7 +210,7 @@ BOOKS = ["detections.json", "finished.jsonl", "settings.json"]
 
 
 def test_a_corrupt_image_among_good_ones_loses_none_of_those(here, trained):
-    """The pictures and the JSON of the batches before the bad image are kept."""
+    """The others are done, those of its own batch too."""
     rng = np.random.default_rng(0)
     Path("in").mkdir()
     for number in range(4):
@@ -220,10 +220,13 @@ def test_a_corrupt_image_among_good_ones_loses_none_of_those(here, trained):
     options = "--source in --output out --batch_size 2 --num_workers 0 --trainer.accelerator cpu"
     said = command(f"predict --ckpt_path {checkpoint} {options}")
     assert said.code == 2
-    assert said.err.strip().splitlines()[-1].startswith("error: cannot read image 'in/3.png'")
-    assert sorted(path.name for path in Path("out").iterdir()) == ["0.png", "1.png", *BOOKS]
+    last = said.err.strip().splitlines()[-1]
+    assert last.startswith("error: 1 of 4 could not be done: cannot read image 'in/3.png'")
+    assert sorted(path.name for path in Path("out").iterdir()) == sorted(
+        ["0.png", "1.png", "2.png", "failed.jsonl", *BOOKS]
+    )
     document = json.loads(Path("out/detections.json").read_text())
-    assert [image["file_name"] for image in document["images"]] == ["in/0.png", "in/1.png"]
+    assert [image["file_name"] for image in document["images"]] == ["in/0.png", "in/1.png", "in/2.png"]
 
 
 def test_a_diverged_training_keeps_its_last_good_checkpoint(here):

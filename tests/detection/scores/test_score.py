@@ -22,7 +22,7 @@ BROKEN_RESULTS = [
     ([{"image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9]}], "entry [0] has no 'score'"),
     ([ENTRY, {**ENTRY, "score": None}], "entry [1].score: expected float, got null"),
     ([ENTRY, {**ENTRY, "bbox": [1, 2, 3]}], "entry [1].bbox: expected array of length 4"),
-    ([{**ENTRY, "image_id": "1"}], "entry [0].image_id: expected int, got str"),
+    ([{**ENTRY, "image_id": "one"}], "entry [0].image_id: expected int, got str"),
     (
         [{**ENTRY, "image_id": 5 + k} for k in range(9)],
         "9 image ids that the annotation file does not list: 5, 6, 7, ...",

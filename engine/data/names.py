@@ -1,0 +1,40 @@
+"""Names of classes as people write them: which are the same, and how a message lists them."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+
+MOST_SHOWN = 8  # names in a message
+
+
+def plain_name(name: str) -> str:
+    """A name without what exporters change: capitals, spaces, hyphens, underscores, and the form of accents.
+
+    >>> plain_name("Traffic_Light") == plain_name(" traffic light")
+    True
+    """
+    return re.sub(r"[\s_-]+", " ", unicodedata.normalize("NFKC", name).casefold()).strip()
+
+
+def spelled_alike(name: str, names: Sequence[str]) -> int:
+    """Place of a name among others: of the same name, else of the only one with the same `plain_name`, else -1.
+
+    A name that occurs twice has no place. Empty names mean nothing and are never found.
+
+    >>> spelled_alike("Traffic light", ["car", "traffic_light"])
+    1
+    >>> spelled_alike("van", ["car", "traffic_light"])
+    -1
+    """
+    places = [place for place, other in enumerate(names) if other == name and name]
+    if not places and plain_name(name):
+        places = [place for place, other in enumerate(names) if plain_name(other) == plain_name(name)]
+    return places[0] if len(places) == 1 else -1
+
+
+def shown_names(names: Sequence[str]) -> str:
+    """Names as a message lists them; of many the first, and how many there are."""
+    listed = ", ".join(f"'{name}'" for name in names[:MOST_SHOWN])
+    return listed if len(names) <= MOST_SHOWN else f"{listed}, ... ({len(names)} in all)"
