@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from engine.checked import checked
+from engine.data.bad_images import OnBadImage
 from engine.data.contracts import SplitName
 from engine.data.module import SplitData
 from engine.errors import InputError
@@ -103,9 +104,12 @@ class SegmentationDataModule(SplitData[SegmenterTask, Crop, WholeImage]):
         crop_size: side of the training crops, or their height and width.
         batch_size: crops per device and step.
         eval_batch_size: whole images per device and step; more than one needs images of one size.
-        num_workers: processes that read and augment, per device.
+        num_workers: processes that read and augment, per device; None takes as many as there are processors, at
+            most 8.
         augmentation: what may happen to training images.
         repeat: how often each training image occurs in one epoch; above 1, a small set loses less time between epochs.
+        on_bad_image: what happens at an image or mask that is missing or cannot be read: "stop" ends the training,
+            "skip" takes another image in its place, leaves it out of the scores, and lists it in bad_images.jsonl.
     """
 
     collate = staticmethod(collate_crops)
@@ -121,11 +125,12 @@ class SegmentationDataModule(SplitData[SegmenterTask, Crop, WholeImage]):
         crop_size: int | tuple[int, int] = (512, 1024),
         batch_size: PositiveInt = 8,
         eval_batch_size: PositiveInt = 1,
-        num_workers: NonNegativeInt = 4,
+        num_workers: NonNegativeInt | None = None,
         augmentation: SegmentationAugmentation = SegmentationAugmentation(),
         repeat: PositiveInt = 1,
+        on_bad_image: OnBadImage = "stop",
     ) -> None:
-        super().__init__(batch_size, num_workers, eval_batch_size)
+        super().__init__(batch_size, num_workers, eval_batch_size, on_bad_image)
         height, width = (crop_size, crop_size) if isinstance(crop_size, int) else crop_size
         self.crop_hw = (height, width)
         if min(self.crop_hw) < _LEAST_SIDE:
@@ -191,7 +196,7 @@ class SegmentationDataModule(SplitData[SegmenterTask, Crop, WholeImage]):
             self.root, self._splits(split), self.cityscapes.annotations if split == "train" else "fine"
         )
 
-    def training_set(self) -> TrainingCrops:
+    def training_sets(self) -> list[TrainingCrops]:
         """The augmented training crops.
 
         Raises:
@@ -200,11 +205,11 @@ class SegmentationDataModule(SplitData[SegmenterTask, Crop, WholeImage]):
         augmenter = self.augmentation.build(self.crop_hw, self.fill_color)
         crops = TrainingCrops(self.files("train"), self._rows, augmenter, self.repeat)
         self.check_train_share(crops, crops.files.source, ", or --data.repeat")
-        return crops
+        return [crops]
 
-    def whole_set(self, split: SplitName) -> WholeImages:
+    def whole_sets(self, split: SplitName) -> list[WholeImages]:
         """The images and masks of a split at full size."""
-        return WholeImages(self.files(split), self._rows)
+        return [WholeImages(self.files(split), self._rows)]
 
     @property
     def _rows(self) -> MaskClasses:
