@@ -180,7 +180,7 @@ def test_predictions_of_an_image_a_folder_and_a_pattern(here, trained, photograp
 def test_python_and_the_command_line_agree(here, trained):
     checkpoint = trained / "checkpoints/last.ckpt"
     images = sorted(Path("scenes/leftImg8bit/train").rglob("*.png"))[:3]
-    options = "--output found --pictures false --score_threshold 0.1 --trainer.accelerator cpu --num_workers 0"
+    options = "--output found --pictures false --score_threshold 0.05 --trainer.accelerator cpu --num_workers 0"
     assert command(f"predict --ckpt_path {checkpoint} --source scenes/leftImg8bit/train {options}").code == 0
     names = ["detections.json", "finished.jsonl", "settings.json"]
     assert sorted(path.name for path in Path("found").iterdir()) == names
@@ -188,7 +188,7 @@ def test_python_and_the_command_line_agree(here, trained):
     detector = load(checkpoint)
     compared = 0
     for number, image in enumerate(images):
-        mine = detector.predict(image, score_threshold=0.1)
+        mine = detector.predict(image, score_threshold=0.05)
         theirs = [a for a in document["annotations"] if a["image_id"] == number]
         assert document["images"][number]["file_name"] == image.as_posix()
         assert mine.category_ids.tolist() == [a["category_id"] for a in theirs]
