@@ -50,12 +50,12 @@ class BadImage(msgspec.Struct, frozen=True):
     Attributes:
         split: the split that it belongs to.
         image: its file.
-        reason: the error.
+        error: why.
     """
 
     split: SplitName
     image: str
-    reason: str
+    error: str
 
 
 class BadImages:
@@ -71,17 +71,22 @@ class BadImages:
         self._known: set[tuple[str, str]] = set()
 
     def add(self, bad: BadImage) -> None:
-        """Append an image, unless this process has done so before."""
+        """Append an image, unless this process has done so before.
+
+        Raises:
+            SampleError: the list cannot be written.
+        """
         if (bad.split, bad.image) in self._known:
             return
         self._known.add((bad.split, bad.image))
         make_folder(self.file.parent)
-        # One write of a short text to the end of a file is whole, whatever other processes write.
-        place = os.open(self.file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         try:
-            os.write(place, msgspec.json.encode(bad) + b"\n")
-        finally:
-            os.close(place)
+            # One unbuffered write to the end of a file is whole, whatever other processes write.
+            with self.file.open("ab", buffering=0) as file:
+                file.write(msgspec.json.encode(bad) + b"\n")
+        except OSError as error:
+            msg = f"cannot write '{self.file}': {error.strerror or error}. Make room, or give another --run.root."
+            raise SampleError(msg) from error
 
     def read(self) -> list[BadImage]:
         """The images in the file, each once, by split and name."""
@@ -104,7 +109,7 @@ class BadImages:
         parts = []
         for split in SPLITS:
             count = sum(bad.split == split for bad in found)
-            rest = f", whose scores are of the other {scored[split] - count}" if split in scored else ""
+            rest = f", whose scores are those of the other {scored[split] - count}" if split in scored else ""
             parts += [f"{count} of {split}{rest}"] if count else []
         if self.stays:
             write_text(self.file, "".join(f"{msgspec.json.encode(bad).decode()}\n" for bad in found))
@@ -112,7 +117,8 @@ class BadImages:
         else:
             names = [bad.image for bad in found]
             where = ", ".join(names if len(names) <= MOST_LISTED else [*names[:5], "..."])
-        return f"{len(found)} images could not be used and were left out ({'; '.join(parts)}): {where}"
+        images = "1 image" if len(found) == 1 else f"{len(found):,} images"
+        return f"{images} could not be used: {'; '.join(parts)}; {where}"
 
     def close(self) -> None:
         """Remove a list that does not stay."""
@@ -122,7 +128,7 @@ class BadImages:
 
 def without_repeats(found: Iterable[BadImage]) -> list[BadImage]:
     """Each image once, by split and name."""
-    first = {(bad.split, bad.image): bad for bad in sorted(found, key=lambda bad: (bad.split, bad.image, bad.reason))}
+    first = {(bad.split, bad.image): bad for bad in sorted(found, key=lambda bad: (bad.split, bad.image, bad.error))}
     return list(first.values())
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence, Sized
 from pathlib import Path
@@ -247,20 +246,17 @@ class SplitData(LightningDataModule, ABC, Generic[Task, Sample, Whole]):
 
     def _whole_loader(self, split: SplitName) -> DataLoader[Whole]:
         workers = worker_count(self.num_workers, self._devices)
-        with warnings.catch_warnings():
-            # `too_many_workers` has said so, once and with a remedy.
-            warnings.filterwarnings("ignore", message="This DataLoader will create")
-            return DataLoader(
-                self._whole[split],
-                batch_size=self.eval_batch_size,
-                num_workers=workers,
-                collate_fn=self.collate_whole,
-                pin_memory=self._pin_memory,
-                persistent_workers=workers > 0,
-                multiprocessing_context=worker_context(workers),
-                # Its own generator: an evaluation does not change the random numbers of the training.
-                generator=torch.Generator(),
-            )
+        return DataLoader(
+            self._whole[split],
+            batch_size=self.eval_batch_size,
+            num_workers=workers,
+            collate_fn=self.collate_whole,
+            pin_memory=self._pin_memory,
+            persistent_workers=workers > 0,
+            multiprocessing_context=worker_context(workers),
+            # Its own generator: an evaluation does not change the random numbers of the training.
+            generator=torch.Generator(),
+        )
 
     @property
     def _devices(self) -> int:

@@ -19,6 +19,7 @@ from lightning.pytorch.utilities.combined_loader import CombinedLoader
 from detection.data.module import CocoDataModule
 from engine.data.module import SplitData
 from engine.errors import InputError
+from engine.scenes.generate import write_scenes
 from segmentation.data.module import SegmentationDataModule
 from tests.engine.trainers import trainer_of
 from tests.joint.sets import PHOTOS, both, two
@@ -30,11 +31,14 @@ Make = Callable[..., Data]
 
 
 @pytest.fixture(scope="module")
-def root(photos: Path, streets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Both sets in one folder."""
-    folder: Path = tmp_path_factory.mktemp("every")
-    (folder / "photos").symlink_to(photos)
-    (folder / "streets").symlink_to(streets)
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`streets/` in the form of Cityscapes, and `photos/` in that of COCO, which are other scenes."""
+    folder: Path = tmp_path_factory.mktemp("sets")
+    write_scenes(folder / "streets", {"train": 6, "val": 3}, (64, 128), seed=1, workers=1)
+    write_scenes(folder / "drawn", {"train": 9, "val": 4}, (72, 96), seed=2, workers=1)
+    for split in ("train", "val"):
+        shutil.copytree(folder / "drawn/leftImg8bit" / split, folder / "photos" / split)
+        shutil.copy(folder / f"drawn/annotations/instances_{split}.json", folder / f"photos/{split}.json")
     return folder
 
 
@@ -165,8 +169,7 @@ class TestBadImages:
         (line,) = said[0]
         scored = len(pictures(tmp_path, task, "val")) - 1
         assert line.startswith(
-            "3 images could not be used and were left out (2 of train; 1 of val, whose scores are of the other "
-            f"{scored}): "
+            f"3 images could not be used: 2 of train; 1 of val, whose scores are those of the other {scored}; "
         )
         assert all(str(path) in line for path in bad)
 
