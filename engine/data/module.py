@@ -14,7 +14,15 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import ConcatDataset, DataLoader
 
 from engine.checked import checked
-from engine.data.bad_images import BadImages, ImageSet, OnBadImage, ReadableImages, check_present, without_repeats
+from engine.data.bad_images import (
+    BadImage,
+    BadImages,
+    ImageSet,
+    OnBadImage,
+    ReadableImages,
+    check_present,
+    without_repeats,
+)
 from engine.data.contracts import CanvasTask, PictureTask, SplitName
 from engine.data.loader import SampleLoader
 from engine.data.mixture import Mixture
@@ -81,6 +89,7 @@ class SplitData(LightningDataModule, ABC, Generic[Task, Sample, Whole]):
         self._loader: SampleLoader[Sample, object] | None = None
         self._saved: Mapping[str, object] = {}
         self._bad: BadImages | None = None
+        self._without: dict[SplitName, int] = {}
 
     @abstractmethod
     def has(self, split: SplitName) -> bool:
@@ -219,6 +228,22 @@ class SplitData(LightningDataModule, ABC, Generic[Task, Sample, Whole]):
             self._loader = None
             self._saved = {}
 
+    def leave_out(self, split: SplitName, images: Sequence[str], why: str) -> None:
+        """Note images of a split that its data set does not have, because they cannot be used.
+
+        Args:
+            split: the split.
+            images: their files.
+            why: the reason, as a sentence without its full stop.
+        """
+        self._without[split] = len(images)
+        if not images:
+            return
+        rank_zero_info(f"{len(images):,} images of {split} are left out, the first is '{images[0]}': {why}.")
+        if self._bad is not None:
+            for image in images:
+                self._bad.add(BadImage(split, image, why))
+
     def check_train_share(self, images: Sized, source: str, remedy: str = "") -> None:
         """Do nothing if each device gets at least one batch of the training images.
 
@@ -285,7 +310,8 @@ class SplitData(LightningDataModule, ABC, Generic[Task, Sample, Whole]):
     def _say_bad(self, bad: BadImages) -> None:
         found = without_repeats(entry for entries in all_gather_objects(bad.read()) for entry in entries)
         if found and is_main():
-            rank_zero_info(bad.report(found, {split: len(images) for split, images in self._whole.items()}))
+            scored = {split: len(images) + self._without.get(split, 0) for split, images in self._whole.items()}
+            rank_zero_info(bad.report(found, scored))
         bad.close()
 
 

@@ -22,7 +22,7 @@ from joint.data.augment import JointAugmentation
 from joint.data.contracts import JointNetworkTask
 from joint.data.dataset import JointImages, JointSample, Masks, boxed_images, collate, collate_evaluation
 from segmentation.data.classes import MaskClasses
-from segmentation.data.module import CityscapesData, FolderData, SegmentationDataModule
+from segmentation.data.module import NO_MASK, CityscapesData, FolderData, SegmentationDataModule
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,9 @@ class JointDataModule(SplitData[JointNetworkTask, JointSample, JointSample]):
         self.augmentation = augmentation
         train, val, test = (self._box_paths(split) for split in SPLITS)
         self._coco = CocoDataModule(None, *train, *val, *test, class_rows=boxes.class_rows)
-        self._labelled = SegmentationDataModule(masks.format, str(self.mask_root), masks.cityscapes, masks.folder)
+        self._labelled = SegmentationDataModule(
+            masks.format, str(self.mask_root), masks.cityscapes, masks.folder, on_bad_image=on_bad_image
+        )
 
     @property
     def cityscapes_scores(self) -> bool:
@@ -262,6 +264,7 @@ class JointDataModule(SplitData[JointNetworkTask, JointSample, JointSample]):
             files = self._labelled.files(split)
         except InputError as error:
             raise InputError(str(error).replace("--data.", "--data.masks.")) from error
+        self.leave_out(split, files.unpaired, NO_MASK)
         classes = self.segmentation_classes if self.task is None else self.task.segmentation_classes
         return Masks.of(files, classes)
 

@@ -22,8 +22,8 @@ from segmentation.data.contracts import SegmenterTask
 from segmentation.data.dataset import Crop, TrainingCrops, WholeImage, WholeImages, collate_crops, collate_images
 from segmentation.data.mask_folder import MaskFolder
 from segmentation.data.masks import MaskFormat, MaskReader
-from segmentation.data.pairs import MaskSource
 
+NO_MASK = "it has no mask, or is listed and does not exist"
 _LEAST_SIDE = 33  # pixels of a crop, as of any picture that the network takes
 
 
@@ -170,7 +170,7 @@ class SegmentationDataModule(SplitData[SegmenterTask, Crop, WholeImage]):
             return images is not None or masks is not None
         return bool(self._splits(split))
 
-    def files(self, split: SplitName) -> MaskSource:
+    def files(self, split: SplitName) -> MaskFolder | CityscapesFiles:
         """The pairs of a split.
 
         Raises:
@@ -187,13 +187,17 @@ class SegmentationDataModule(SplitData[SegmenterTask, Crop, WholeImage]):
                 image_suffix=folder.image_suffix,
                 mask_suffix=folder.mask_suffix,
                 list_file=None if names is None else self.root / names,
+                leave_out=self.on_bad_image == "skip",
             )
         if not self._splits(split):
             option = "train_splits" if split == "train" else f"{split}_split"
             msg = f"the data have no '{option}'. Give --data.cityscapes.{option}."
             raise InputError(msg)
         return CityscapesFiles(
-            self.root, self._splits(split), self.cityscapes.annotations if split == "train" else "fine"
+            self.root,
+            self._splits(split),
+            self.cityscapes.annotations if split == "train" else "fine",
+            leave_out=self.on_bad_image == "skip",
         )
 
     def training_sets(self) -> list[TrainingCrops]:
@@ -203,13 +207,17 @@ class SegmentationDataModule(SplitData[SegmenterTask, Crop, WholeImage]):
             InputError: the files cannot be used, or are too few for one step.
         """
         augmenter = self.augmentation.build(self.crop_hw, self.fill_color)
-        crops = TrainingCrops(self.files("train"), self._rows, augmenter, self.repeat)
+        files = self.files("train")
+        self.leave_out("train", files.unpaired, NO_MASK)
+        crops = TrainingCrops(files, self._rows, augmenter, self.repeat)
         self.check_train_share(crops, crops.files.source, ", or --data.repeat")
         return [crops]
 
     def whole_sets(self, split: SplitName) -> list[WholeImages]:
         """The images and masks of a split at full size."""
-        return [WholeImages(self.files(split), self._rows)]
+        files = self.files(split)
+        self.leave_out(split, files.unpaired, NO_MASK)
+        return [WholeImages(files, self._rows)]
 
     @property
     def _rows(self) -> MaskClasses:

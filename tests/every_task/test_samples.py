@@ -194,3 +194,29 @@ class TestBadImages:
         data = begun(make(task, tmp_path, on_bad_image="skip"))
         with pytest.raises(InputError, match=r"none of the \d images of .* can be used\. The first: "):
             list(batches(data, 1))
+
+
+def masks(root: Path, split: str) -> list[Path]:
+    return sorted((root / "streets/gtFine" / split).rglob("*_labelIds.png"))
+
+
+@pytest.mark.parametrize("task", TASKS[1:])
+class TestBadMasks:
+    def test_missing_and_broken_ones(
+        self, root: Path, tmp_path: Path, task: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        gone, broken = masks(copied(root, tmp_path), "train")[1:3]
+        lost = masks(tmp_path, "val")[0]
+        gone.unlink()
+        with pytest.raises(InputError, match="1 of 6 images have no mask"):
+            make(task, tmp_path).setup("fit")
+        lost.unlink()
+        broken.write_bytes(b"no image")
+        data = begun(make(task, tmp_path, on_bad_image="skip"))
+        assert len(list(data.val_dataloader())) > 0
+        seen = list(batches(data, 3))
+        caplog.clear()
+        data.teardown("fit")
+        assert "3 images could not be used: 2 of train; 1 of val, whose scores are those of the other " in caplog.text
+        assert all(path.name.partition("_gtFine")[0] in caplog.text for path in (gone, broken, lost))
+        assert seen == list(batches(begun(make(task, tmp_path, on_bad_image="skip", num_workers=2)), 3))
