@@ -34,6 +34,7 @@ SPEC = TaskSpec(
     monitor="val_ap",
     in_progress_bar=("val_ap", "val_ap50"),
     checkpoint_args=("member", "architecture", "classes"),
+    resumes_within_epochs=True,
     demo="detection/demo",
     first_page={
         "fit": (
@@ -41,7 +42,7 @@ SPEC = TaskSpec(
             *("model.optimizer.name", "model.optimizer.lr", "model.optimizer.lr_batch", "model.schedule.warmup_epochs"),
             *(*_DATA, "data.batch_size", "data.num_workers"),
             *("trainer.max_epochs", "trainer.accelerator", "trainer.devices", "trainer.precision"),
-            *("trainer.gradient_clip_val", "ema.decay", "run.name", "run.root"),
+            *("trainer.gradient_clip_val", "ema.decay", "run.name", "run.root", "run.save_steps"),
         ),
         "validate": ("model.pretrained", *_SCORED, "data.val_images", "data.val_annotations", "data.batch_size"),
         "test": ("model.pretrained", *_SCORED, "data.test_images", "data.test_annotations", "data.batch_size"),

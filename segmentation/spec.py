@@ -33,6 +33,7 @@ SPEC = TaskSpec(
     monitor="val_miou",
     in_progress_bar=("val_miou",),
     checkpoint_args=("member", "architecture", "classes"),
+    resumes_within_epochs=True,
     demo="segmentation/demo",
     first_page={
         "fit": (
@@ -41,7 +42,7 @@ SPEC = TaskSpec(
             *(*_DATA, "data.folder.train_images", "data.folder.train_masks"),
             *("data.crop_size", "data.batch_size", "data.num_workers"),
             *("trainer.max_epochs", "trainer.accelerator", "trainer.devices", "trainer.precision"),
-            *("ema.decay", "run.name", "run.root"),
+            *("ema.decay", "run.name", "run.root", "run.save_steps"),
         ),
         "validate": (*_SCORED, "model.scores", *_DATA, "data.folder.val_images", "data.folder.val_masks"),
         "test": (*_SCORED, "model.scores", *_DATA, "data.folder.test_images", "data.folder.test_masks"),

@@ -121,7 +121,7 @@ def test_the_parser_takes_a_joint_network_and_its_values_build(path):
 
 
 def test_the_steps_in_the_header_of_two_sets_are_those_of_the_mixture():
-    from joint.data.mixing import Mixture
+    from engine.data.mixture import Mixture
 
     path = ROOT / "configs/joint/coco_cityscapes.yaml"
     data = yaml.safe_load(path.read_text())["data"]

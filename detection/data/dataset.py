@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -57,7 +58,7 @@ class BoxImages(Dataset[Sample]):
         augmenter: what may happen to the image; None letter-boxes it, as prediction does.
 
     Raises:
-        InputError: the first image is missing, or the model has no row for an annotated category.
+        InputError: the model has no row for an annotated category.
     """
 
     def __init__(
@@ -76,7 +77,6 @@ class BoxImages(Dataset[Sample]):
         self._rows = matched.rows
         if matched.note and is_main():
             _log.warning(matched.note)
-        _check_first_image(source)
         corners = corners_of(source.boxes_xywh)
         usable = (corners[:, 2:] > corners[:, :2]).all(axis=1) & ~source.crowd
         self.box_count = int(usable.sum())
@@ -84,6 +84,15 @@ class BoxImages(Dataset[Sample]):
         flat = len(corners) - self.box_count - crowds
         if flat or crowds:
             _log.info("%s: %d crowds and %d boxes without area are left out", source.source, crowds, flat)
+
+    @property
+    def name(self) -> str:
+        """What messages call the set."""
+        return self.source.source
+
+    def image_path(self, index: int) -> Path:
+        """The file of an image."""
+        return self.source.image_path(index)
 
     def __len__(self) -> int:
         return len(self.source.image_ids)
@@ -125,17 +134,3 @@ def collate(samples: Sequence[Sample]) -> DetectionBatch:
         scales=torch.tensor([sample.scale for sample in samples], dtype=torch.float32),
         sizes_hw=torch.tensor([sample.size_hw for sample in samples], dtype=torch.int64),
     )
-
-
-def _check_first_image(source: BoxSource) -> None:
-    path = source.image_path(0)
-    missing = [folder for folder in path.parents if not folder.is_dir()]
-    if missing:
-        msg = f"image folder '{missing[-1]}' does not exist. Give the folder with the images of '{source.source}'."
-        raise InputError(msg)
-    if not path.is_file():
-        msg = (
-            f"image folder '{path.parent}' does not hold '{path.name}', the first image of '{source.source}'. "
-            "Give the folder that its file names start from."
-        )
-        raise InputError(msg)

@@ -13,6 +13,7 @@ from detection.data.coco import CocoAnnotations
 from detection.data.contracts import DetectorTask
 from detection.data.dataset import BoxImages, Sample, collate
 from engine.checked import checked
+from engine.data.bad_images import OnBadImage
 from engine.data.contracts import SPLITS, SplitName
 from engine.data.module import SplitData, canvas_of
 from engine.errors import InputError
@@ -26,12 +27,15 @@ class BoxDataModule(SplitData[DetectorTask, Sample, Sample]):
 
     Args:
         batch_size: images per device and step.
-        num_workers: processes that read and augment, per device.
+        num_workers: processes that read and augment, per device; None takes as many as there are processors, at
+            most 8.
         image_size: side of the canvas, or its height and width; None takes the model's own.
         augmentation: what may happen to training images.
         class_rows: how a model made for the training set numbers its classes: "contiguous" gives each category one
             row in ascending order of id, "by_id" gives category id i row i - 1, gaps included, as the published
             COCO weights have it.
+        on_bad_image: what happens at an image that is missing or cannot be read: "stop" ends the training,
+            "skip" takes another image in its place, leaves it out of the scores, and lists it in bad_images.jsonl.
     """
 
     collate = staticmethod(collate)
@@ -41,12 +45,13 @@ class BoxDataModule(SplitData[DetectorTask, Sample, Sample]):
     def __init__(
         self,
         batch_size: PositiveInt = 16,
-        num_workers: NonNegativeInt = 4,
+        num_workers: NonNegativeInt | None = None,
         image_size: PositiveInt | tuple[PositiveInt, PositiveInt] | None = None,
         augmentation: DetectionAugmentation = DetectionAugmentation(),
         class_rows: ClassRows = "contiguous",
+        on_bad_image: OnBadImage = "stop",
     ) -> None:
-        super().__init__(batch_size, num_workers)
+        super().__init__(batch_size, num_workers, on_bad_image=on_bad_image)
         self.image_size = image_size
         self.augmentation = augmentation
         self.class_rows = class_rows
@@ -68,7 +73,7 @@ class BoxDataModule(SplitData[DetectorTask, Sample, Sample]):
         classes = self.box_source(next((split for split in SPLITS if self.has(split)), "train")).classes
         return classes if self.class_rows == "contiguous" else _rows_by_id(classes)
 
-    def training_set(self) -> BoxImages:
+    def training_sets(self) -> list[BoxImages]:
         """The augmented training images.
 
         Raises:
@@ -81,11 +86,11 @@ class BoxDataModule(SplitData[DetectorTask, Sample, Sample]):
             msg = f"'{source}' has no box to learn from. Give annotations with boxes."
             raise InputError(msg)
         self.check_train_share(images, source)
-        return images
+        return [images]
 
-    def whole_set(self, split: SplitName) -> BoxImages:
+    def whole_sets(self, split: SplitName) -> list[BoxImages]:
         """The images of a split, letter-boxed as prediction does."""
-        return self._images(split)
+        return [self._images(split)]
 
     def _images(self, split: SplitName) -> BoxImages:
         source = self.box_source(split)
@@ -105,12 +110,15 @@ class CocoDataModule(BoxDataModule):
         test_images: folder of the test images.
         test_annotations: their COCO JSON; COCO's own test sets come without boxes.
         batch_size: images per device and step.
-        num_workers: processes that read and augment, per device.
+        num_workers: processes that read and augment, per device; None takes as many as there are processors, at
+            most 8.
         image_size: side of the canvas, or its height and width; None takes the model's own.
         augmentation: what may happen to training images.
         class_rows: how a model made for the training set numbers its classes: "contiguous" gives each category one
             row in ascending order of id, "by_id" gives category id i row i - 1, gaps included, as the published
             COCO weights have it.
+        on_bad_image: what happens at an image that is missing or cannot be read: "stop" ends the training,
+            "skip" takes another image in its place, leaves it out of the scores, and lists it in bad_images.jsonl.
     """
 
     @checked
@@ -124,12 +132,13 @@ class CocoDataModule(BoxDataModule):
         test_images: str | None = None,
         test_annotations: str | None = None,
         batch_size: PositiveInt = 16,
-        num_workers: NonNegativeInt = 4,
+        num_workers: NonNegativeInt | None = None,
         image_size: PositiveInt | tuple[PositiveInt, PositiveInt] | None = None,
         augmentation: DetectionAugmentation = DetectionAugmentation(),
         class_rows: ClassRows = "contiguous",
+        on_bad_image: OnBadImage = "stop",
     ) -> None:
-        super().__init__(batch_size, num_workers, image_size, augmentation, class_rows)
+        super().__init__(batch_size, num_workers, image_size, augmentation, class_rows, on_bad_image)
         self.root = Path(root or "")
         self.paths: dict[SplitName, tuple[str | None, str | None]] = {
             "train": (train_images, train_annotations),

@@ -57,6 +57,7 @@ _NOISE = re.compile(
             "Checkpoint directory .* exists and is not empty",
             "smaller than the logging interval",
             "does not have many workers which may be a bottleneck",
+            "This DataLoader will create",
             "callbacks used to create the checkpoint need to be provided",
             "LeafSpec",
             "model that overrides the configure_model callback",

@@ -46,7 +46,7 @@ class Run(Checked):
         root: Folder of all runs; a run's own folder is ROOT/TASK/NAME.
         name: Name of the run; without one it is version_0, version_1 and so on.
         save_steps: Write the last checkpoint every N steps too, for long epochs; without it, only at the end of each
-            epoch. Only for `joint`, whose training can be resumed within an epoch.
+            epoch. Only for tasks whose training can be resumed within an epoch, as our own can.
     """
 
     root: str = "runs"

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence, Sized
-from typing import Generic, TypeVar, cast
+from collections.abc import Mapping, Sequence, Sized
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar, cast
 
 import torch
 from lightning import LightningDataModule
-from torch.utils.data import DataLoader, Dataset
+from lightning.pytorch.utilities import rank_zero_info
+from torch.utils.data import ConcatDataset, DataLoader
 
 from engine.checked import checked
+from engine.data.bad_images import (
+    BadImage,
+    BadImages,
+    ImageSet,
+    OnBadImage,
+    ReadableImages,
+    check_present,
+    without_repeats,
+)
 from engine.data.contracts import CanvasTask, PictureTask, SplitName
+from engine.data.loader import SampleLoader
+from engine.data.mixture import Mixture
+from engine.data.workers import too_many_workers, worker_context, worker_count
+from engine.distributed import all_gather_objects, is_main
 from engine.errors import InputError
 from engine.numbers import NonNegativeInt, PositiveInt
 
@@ -20,20 +36,36 @@ IMAGENET_MEAN_COLOR = (124, 116, 104)  # round(255 * (0.485, 0.456, 0.406))
 Task = TypeVar("Task", bound=PictureTask)
 Sample = TypeVar("Sample")
 Whole = TypeVar("Whole")
-Loaded = TypeVar("Loaded")
+_Loaded = TypeVar("_Loaded")
+
+
+class _Epochs(Protocol):
+    """The parts of Lightning's count of epochs that its types leave out."""
+
+    started: int
+    processed: int
+
+
+class _Overfits(Protocol):
+    """The same of its trainer."""
+
+    overfit_batches: int | float
 
 
 class SplitData(LightningDataModule, ABC, Generic[Task, Sample, Whole]):
     """Training, validation and test sets as loaders.
 
-    The class of a task says which splits there are (`has`), makes their data sets (`training_set`, `whole_set`) and
+    The class of a task says which splits there are (`has`), makes their data sets (`training_sets`, `whole_sets`) and
     their batches (`collate`, `collate_whole`). The task decides what the network sees: `task` is
     `trainer.lightning_module`, by the contract that the class names as its first type parameter.
 
     Args:
         batch_size: images per device and training step.
-        num_workers: processes that read and augment, per device.
+        num_workers: processes that read and augment, per device; None takes as many as there are processors for it,
+            but at most 8.
         eval_batch_size: images per device and step of validation and test; None is `batch_size`.
+        on_bad_image: what happens at an image or mask that is missing or cannot be read: "stop" ends the training,
+            "skip" takes another image in its place, leaves it out of the scores, and lists it in bad_images.jsonl.
 
     Raises:
         InputError: a number is out of range.
@@ -41,30 +73,39 @@ class SplitData(LightningDataModule, ABC, Generic[Task, Sample, Whole]):
 
     @checked
     def __init__(
-        self, batch_size: PositiveInt, num_workers: NonNegativeInt, eval_batch_size: PositiveInt | None = None
+        self,
+        batch_size: PositiveInt,
+        num_workers: NonNegativeInt | None = None,
+        eval_batch_size: PositiveInt | None = None,
+        on_bad_image: OnBadImage = "stop",
     ) -> None:
         super().__init__()
         self.batch_size = batch_size
         self.eval_batch_size = batch_size if eval_batch_size is None else eval_batch_size
         self.num_workers = num_workers
-        self._training: Dataset[Sample] | None = None
-        self._whole: dict[SplitName, Dataset[Whole]] = {}
+        self.on_bad_image = on_bad_image
+        self._training: list[ReadableImages[Sample]] = []
+        self._whole: dict[SplitName, ConcatDataset[Whole]] = {}
+        self._loader: SampleLoader[Sample, object] | None = None
+        self._saved: Mapping[str, object] = {}
+        self._bad: BadImages | None = None
+        self._without: dict[SplitName, int] = {}
 
     @abstractmethod
     def has(self, split: SplitName) -> bool:
         """Whether the split was given."""
 
     @abstractmethod
-    def training_set(self) -> Dataset[Sample]:
-        """The augmented training images.
+    def training_sets(self) -> Sequence[ImageSet[Sample]]:
+        """The augmented training images, of one set or of the sets that are mixed.
 
         Raises:
             InputError: the images were not given or cannot be used.
         """
 
     @abstractmethod
-    def whole_set(self, split: SplitName) -> Dataset[Whole]:
-        """The images of a split as they are scored.
+    def whole_sets(self, split: SplitName) -> Sequence[ImageSet[Whole]]:
+        """The images of a split as they are scored, set after set.
 
         Raises:
             InputError: the images were not given or cannot be used.
@@ -81,6 +122,16 @@ class SplitData(LightningDataModule, ABC, Generic[Task, Sample, Whole]):
         """A batch for validation or test."""
 
     @property
+    def mixing_ratio(self) -> tuple[float, ...]:
+        """The part of each training set in the batches."""
+        return (1.0,)
+
+    @property
+    def epoch_steps(self) -> int | None:
+        """Steps in an epoch; None takes the whole batches of one pass over the images."""
+        return None
+
+    @property
     def task(self) -> Task | None:
         """The trainer's task; None without a trainer."""
         return None if self.trainer is None else cast("Task", self.trainer.lightning_module)
@@ -91,7 +142,15 @@ class SplitData(LightningDataModule, ABC, Generic[Task, Sample, Whole]):
         return IMAGENET_MEAN_COLOR if self.task is None else self.task.fill_color
 
     def setup(self, stage: str) -> None:
-        """Find the images that the stage needs: train and, if given, val for "fit"; else its split."""
+        """Find the images that the stage needs, and look for missing files: train and, if given, val for "fit".
+
+        Raises:
+            InputError: the images cannot be used, or some are missing though they may not.
+        """
+        if self.on_bad_image == "skip" and self._bad is None:
+            self._bad = BadImages(self._list_folder(stage))
+        if (note := too_many_workers(self.num_workers, self._devices)) is not None:
+            rank_zero_info(note)
         if stage == "fit":
             self.prepare_training()
         needed: dict[str, list[SplitName]] = {
@@ -100,16 +159,43 @@ class SplitData(LightningDataModule, ABC, Generic[Task, Sample, Whole]):
             "test": ["test"],
         }
         for split in needed.get(stage, []):
-            self._whole[split] = self.whole_set(split)
+            self._whole[split] = ConcatDataset([self._readable(images, split) for images in self.whole_sets(split)])
 
     def prepare_training(self) -> None:
         """Find the training images, before the first epoch."""
-        self._training = self.training_set()
+        self._training = [self._readable(images, "train") for images in self.training_sets()]
 
-    def train_dataloader(self) -> object:
-        """The shuffled and augmented training images; a last batch that is not full is left out of the epoch."""
-        assert self._training is not None
-        return self._loader(self._training, self.batch_size, self.collate, train=True)
+    def train_dataloader(self) -> SampleLoader[Sample, object]:
+        """The shuffled, mixed and augmented training images, in one sequence over all epochs."""
+        assert self._training
+        world, rank = (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
+        mixture = Mixture(
+            sizes=tuple(len(images) for images in self._training),
+            ratio=self.mixing_ratio,
+            batch=self.batch_size * world,
+            seed=int(os.environ.get("PL_GLOBAL_SEED", "0")),  # as Lightning's own samplers take it
+        )
+        state = self._saved or ({} if self._loader is None else self.state_dict())
+        loader: SampleLoader[Sample, object] = SampleLoader(
+            self._training,
+            mixture,
+            self.collate,
+            steps=self.epoch_steps,
+            rank=rank,
+            world=world,
+            num_workers=worker_count(self.num_workers, self._devices),
+            pin_memory=self._pin_memory,
+            overfit=self._overfit(self.epoch_steps or mixture.pass_steps),
+        )
+        if state:
+            # Lightning itself loads the state that ends an epoch, and only if the checkpoint was written within one.
+            if state.get("within", True):
+                loader.check_state(state)
+            if (note := loader.load_state_dict(state, within_epoch=False)) is not None:
+                rank_zero_info(f"{note}. The order of the images goes on from the same number of images.")
+            self._saved = {}
+        self._loader = loader
+        return loader
 
     def val_dataloader(self) -> DataLoader[Whole] | list[DataLoader[Whole]]:
         """Every image in file order; an empty list where the split was not given."""
@@ -118,6 +204,45 @@ class SplitData(LightningDataModule, ABC, Generic[Task, Sample, Whole]):
     def test_dataloader(self) -> DataLoader[Whole]:
         """Every image in file order."""
         return self._whole_loader("test")
+
+    def state_dict(self) -> dict[str, object]:
+        """The position of the training in its sequence of batches, and whether that is within an epoch."""
+        if self._loader is None:
+            return {}
+        within = False
+        if self.trainer is not None:
+            epochs = cast("_Epochs", self.trainer.fit_loop.epoch_progress.current)
+            within = epochs.started != epochs.processed
+        return {**self._loader.state_dict(), "within": within}
+
+    def load_state_dict(self, state_dict: Mapping[str, object]) -> None:
+        """Let the next training loader go on where another loader stopped."""
+        self._saved = dict(state_dict)
+
+    def teardown(self, stage: str) -> None:
+        """Say which images were left out, and let the next training begin from the first batch."""
+        if self._bad is not None:
+            self._say_bad(self._bad)
+            self._bad = None
+        if stage == "fit":
+            self._loader = None
+            self._saved = {}
+
+    def leave_out(self, split: SplitName, images: Sequence[str], why: str) -> None:
+        """Note images of a split that its data set does not have, because they cannot be used.
+
+        Args:
+            split: the split.
+            images: their files.
+            why: the reason, as a sentence without its full stop.
+        """
+        self._without[split] = len(images)
+        if not images:
+            return
+        rank_zero_info(f"{len(images):,} images of {split} are left out, the first is '{images[0]}': {why}.")
+        if self._bad is not None:
+            for image in images:
+                self._bad.add(BadImage(split, image, why))
 
     def check_train_share(self, images: Sized, source: str, remedy: str = "") -> None:
         """Do nothing if each device gets at least one batch of the training images.
@@ -131,7 +256,7 @@ class SplitData(LightningDataModule, ABC, Generic[Task, Sample, Whole]):
             InputError: a device gets less than one batch.
         """
         world = 1 if self.trainer is None else self.trainer.world_size
-        share = -(-len(images) // world)  # as DistributedSampler deals them out
+        share = -(-len(images) // world)
         if share < self.batch_size:
             msg = (
                 f"'{source}' has {len(images)} images, fewer than one step takes ({self.batch_size} on each of {world} "
@@ -139,30 +264,55 @@ class SplitData(LightningDataModule, ABC, Generic[Task, Sample, Whole]):
             )
             raise InputError(msg)
 
-    def _whole_loader(self, split: SplitName) -> DataLoader[Whole]:
-        return self._loader(self._whole[split], self.eval_batch_size, self.collate_whole)
+    def _readable(self, images: ImageSet[_Loaded], split: SplitName) -> ReadableImages[_Loaded]:
+        if (note := check_present(images, self.on_bad_image)) is not None:
+            rank_zero_info(note)
+        return ReadableImages(images, split, self._bad)
 
-    def _loader(
-        self,
-        images: Dataset[Loaded],
-        batch_size: int,
-        collate: Callable[[Sequence[Loaded]], object],
-        *,
-        train: bool = False,
-    ) -> DataLoader[Loaded]:
+    def _whole_loader(self, split: SplitName) -> DataLoader[Whole]:
+        workers = worker_count(self.num_workers, self._devices)
         return DataLoader(
-            images,
-            batch_size=batch_size,
-            shuffle=train,
-            drop_last=train,
-            num_workers=self.num_workers,
-            collate_fn=collate,
-            pin_memory=torch.cuda.is_available(),
-            persistent_workers=self.num_workers > 0,
-            # The loader has its own seeds for workers: an evaluation does not change the random numbers of the
-            # training, with or without workers, and a resumed training goes on like one that was not interrupted.
-            generator=None if train else torch.Generator(),
+            self._whole[split],
+            batch_size=self.eval_batch_size,
+            num_workers=workers,
+            collate_fn=self.collate_whole,
+            pin_memory=self._pin_memory,
+            persistent_workers=workers > 0,
+            multiprocessing_context=worker_context(workers),
+            # Its own generator: an evaluation does not change the random numbers of the training.
+            generator=torch.Generator(),
         )
+
+    @property
+    def _devices(self) -> int:
+        """The processes of this machine that share its processors."""
+        return 1 if self.trainer is None else max(1, self.trainer.num_devices)
+
+    @property
+    def _pin_memory(self) -> bool:
+        """Whether the batches go to a CUDA device; for any other, pinned memory costs time and helps nothing."""
+        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+
+    def _overfit(self, steps: int) -> int | None:
+        """The first batches, this many, are all that a training with `trainer.overfit_batches` sees."""
+        asked = 0 if self.trainer is None else cast("_Overfits", self.trainer).overfit_batches
+        if not asked:
+            return None
+        return max(1, int(asked * steps)) if isinstance(asked, float) else asked
+
+    def _list_folder(self, stage: str) -> Path | None:
+        """The folder of the run, the same on every process; None where there is none."""
+        if self.trainer is None or stage != "fit" or not self.trainer.loggers:
+            return None
+        folder = self.trainer.log_dir
+        return None if folder is None else Path(folder)
+
+    def _say_bad(self, bad: BadImages) -> None:
+        found = without_repeats(entry for entries in all_gather_objects(bad.read()) for entry in entries)
+        if found and is_main():
+            scored = {split: len(images) + self._without.get(split, 0) for split, images in self._whole.items()}
+            rank_zero_info(bad.report(found, scored))
+        bad.close()
 
 
 def canvas_of(given: int | tuple[int, int] | None, task: CanvasTask | None, option: str) -> tuple[int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -120,6 +121,21 @@ class JointImages(Dataset[JointSample]):
         self._places = np.arange(0 if boxes is None else len(boxes))
         if boxes is not None and masks is not None:
             self._places = np.array(_places(masks.files, boxes), dtype=np.int64)
+
+    @property
+    def name(self) -> str:
+        """What messages call the set."""
+        if self.masks is not None:
+            return self.masks.files.source
+        assert self.boxes is not None
+        return self.boxes.name
+
+    def image_path(self, index: int) -> Path:
+        """The file of an image."""
+        if self.masks is not None:
+            return self.masks.files.pairs[index].image
+        assert self.boxes is not None
+        return self.boxes.image_path(index)
 
     def __len__(self) -> int:
         return len(self._places) if self.masks is None else len(self.masks.files.pairs)

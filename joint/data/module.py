@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
-
-import torch
-from torch.utils.data import ConcatDataset
 
 from detection.data.boxes import BoxSource
 from detection.data.classes import BoxClasses
@@ -18,17 +13,16 @@ from detection.data.dataset import BoxImages
 from detection.data.module import ClassRows, CocoDataModule
 from engine.checked import checked
 from engine.data.augment import ImageAugmenter
+from engine.data.bad_images import OnBadImage
 from engine.data.contracts import SPLITS, SplitName
 from engine.data.module import SplitData, canvas_of
 from engine.errors import InputError
 from engine.numbers import NonNegativeFloat, NonNegativeInt, PositiveInt
 from joint.data.augment import JointAugmentation
-from joint.data.batch import JointBatch
 from joint.data.contracts import JointNetworkTask
 from joint.data.dataset import JointImages, JointSample, Masks, boxed_images, collate, collate_evaluation
-from joint.data.mixing import MixedLoader, Mixture
 from segmentation.data.classes import MaskClasses
-from segmentation.data.module import CityscapesData, FolderData, SegmentationDataModule
+from segmentation.data.module import NO_MASK, CityscapesData, FolderData, SegmentationDataModule
 
 
 @dataclass(frozen=True)
@@ -99,8 +93,11 @@ class JointDataModule(SplitData[JointNetworkTask, JointSample, JointSample]):
         canvas_size: side of the canvas, or its height and width; null takes the model's own.
         batch_size: images per device and step.
         eval_batch_size: the same in validation and test; null takes batch_size.
-        num_workers: processes that read and augment, per device.
+        num_workers: processes that read and augment, per device; null takes as many as there are processors, at
+            most 8.
         augmentation: the random changes of training images.
+        on_bad_image: what happens at an image or mask that is missing or cannot be read: "stop" ends the training,
+            "skip" takes another image in its place, leaves it out of the scores, and lists it in bad_images.jsonl.
     """
 
     collate = staticmethod(collate)
@@ -118,10 +115,11 @@ class JointDataModule(SplitData[JointNetworkTask, JointSample, JointSample]):
         canvas_size: PositiveInt | tuple[PositiveInt, PositiveInt] | None = None,
         batch_size: PositiveInt = 8,
         eval_batch_size: PositiveInt | None = None,
-        num_workers: NonNegativeInt = 4,
+        num_workers: NonNegativeInt | None = None,
         augmentation: JointAugmentation = JointAugmentation(),
+        on_bad_image: OnBadImage = "stop",
     ) -> None:
-        super().__init__(batch_size, num_workers, eval_batch_size)
+        super().__init__(batch_size, num_workers, eval_batch_size, on_bad_image)
         if not any(ratio):
             msg = f"ratio is {list(ratio)}; allowed are numbers of at least 0, not both of them 0."
             raise InputError(msg)
@@ -136,10 +134,9 @@ class JointDataModule(SplitData[JointNetworkTask, JointSample, JointSample]):
         self.augmentation = augmentation
         train, val, test = (self._box_paths(split) for split in SPLITS)
         self._coco = CocoDataModule(None, *train, *val, *test, class_rows=boxes.class_rows)
-        self._labelled = SegmentationDataModule(masks.format, str(self.mask_root), masks.cityscapes, masks.folder)
-        self._to_mix: list[JointImages] = []
-        self._mixed: MixedLoader[JointSample, JointBatch] | None = None
-        self._saved: Mapping[str, object] = {}
+        self._labelled = SegmentationDataModule(
+            masks.format, str(self.mask_root), masks.cityscapes, masks.folder, on_bad_image=on_bad_image
+        )
 
     @property
     def cityscapes_scores(self) -> bool:
@@ -210,55 +207,24 @@ class JointDataModule(SplitData[JointNetworkTask, JointSample, JointSample]):
             raise InputError(msg)
         return self._coco.box_source(split)
 
-    def training_set(self) -> ConcatDataset[JointSample]:
+    @property
+    def mixing_ratio(self) -> tuple[float, ...]:
+        """The part of each training set in the batches; a set without a part is not read."""
+        return tuple(part for part in self.ratio if part) if self.format == "two" else (1.0,)
+
+    @property
+    def epoch_steps(self) -> int | None:
+        """Steps in an epoch; None takes one pass over the set that needs more steps."""
+        return self.steps_per_epoch
+
+    def training_sets(self) -> list[JointImages]:
         """The augmented training images: one set with both kinds of labels, or one for each kind."""
         augmenter = self.augmentation.build(self._canvas_hw(), self.fill_color)
-        self._to_mix = self._sets("train", augmenter=augmenter)
-        return ConcatDataset(self._to_mix)
+        return self._sets("train", augmenter=augmenter)
 
-    def whole_set(self, split: SplitName) -> ConcatDataset[JointSample]:
+    def whole_sets(self, split: SplitName) -> list[JointImages]:
         """The images of a split, those with boxes first."""
-        return ConcatDataset(self._sets(split, evaluation=True))
-
-    def train_dataloader(self) -> MixedLoader[JointSample, JointBatch]:
-        """The shuffled, mixed and augmented training images, in one sequence over all epochs."""
-        world, rank = (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
-        mixture = Mixture(
-            sizes=tuple(len(images) for images in self._to_mix),
-            ratio=tuple(part for part in self.ratio if part) if self.format == "two" else (1.0,),
-            batch=self.batch_size * world,
-            seed=int(os.environ.get("PL_GLOBAL_SEED", "0")),  # as Lightning's own samplers take it
-        )
-        state = self._saved or ({} if self._mixed is None else self._mixed.state_dict())
-        self._mixed = MixedLoader(
-            self._to_mix,
-            mixture,
-            collate,
-            steps=self.steps_per_epoch,
-            rank=rank,
-            world=world,
-            num_workers=self.num_workers,
-            pin_memory=torch.cuda.is_available(),
-        )
-        if state:
-            # Lightning itself loads the state that ends an epoch, and only if the checkpoint was written within one.
-            self._mixed.load_state_dict(state, within_epoch=False)
-            self._saved = {}
-        return self._mixed
-
-    def state_dict(self) -> dict[str, object]:
-        """The position of the training in its sequence of batches."""
-        return {} if self._mixed is None else self._mixed.state_dict()
-
-    def load_state_dict(self, state_dict: Mapping[str, object]) -> None:
-        """Let the next training loader go on where another loader stopped."""
-        self._saved = dict(state_dict)
-
-    def teardown(self, stage: str) -> None:
-        """Let the next training begin from the first batch."""
-        if stage == "fit":
-            self._mixed = None
-            self._saved = {}
+        return self._sets(split, evaluation=True)
 
     def _sets(
         self, split: SplitName, *, augmenter: ImageAugmenter | None = None, evaluation: bool = False
@@ -298,6 +264,7 @@ class JointDataModule(SplitData[JointNetworkTask, JointSample, JointSample]):
             files = self._labelled.files(split)
         except InputError as error:
             raise InputError(str(error).replace("--data.", "--data.masks.")) from error
+        self.leave_out(split, files.unpaired, NO_MASK)
         classes = self.segmentation_classes if self.task is None else self.task.segmentation_classes
         return Masks.of(files, classes)
 

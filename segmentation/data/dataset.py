@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -66,6 +67,15 @@ class TrainingCrops(Dataset[Crop]):
         self.repeat = repeat
         self._rows = model_rows(files, classes)
 
+    @property
+    def name(self) -> str:
+        """What messages call the set."""
+        return self.files.source
+
+    def image_path(self, index: int) -> Path:
+        """The file of a picture."""
+        return self.files.pairs[index % len(self.files.pairs)].image
+
     def __len__(self) -> int:
         return len(self.files.pairs) * self.repeat
 
@@ -90,6 +100,15 @@ class WholeImages(Dataset[WholeImage]):
     def __init__(self, files: MaskSource, classes: MaskClasses) -> None:
         self.files = files
         self._rows = model_rows(files, classes)
+
+    @property
+    def name(self) -> str:
+        """What messages call the set."""
+        return self.files.source
+
+    def image_path(self, index: int) -> Path:
+        """The file of a picture."""
+        return self.files.pairs[index].image
 
     def __len__(self) -> int:
         return len(self.files.pairs)

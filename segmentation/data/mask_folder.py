@@ -28,6 +28,8 @@ class MaskFolder:
         mask_suffix: the same for masks: `_mask` in `7_mask.png`.
         list_file: the images to take: a text file with one name per line, with or without file ending, or a COCO
             JSON, whose `file_name` entries count. By default all images are taken.
+        leave_out: whether images without a mask, and listed images that do not exist, are left out (`unpaired` names
+            them).
 
     Raises:
         InputError: a folder or list is missing or empty, an image has no mask, two have the same name, or the list
@@ -43,18 +45,24 @@ class MaskFolder:
         image_suffix: str = "",
         mask_suffix: str = "",
         list_file: str | Path | None = None,
+        leave_out: bool = False,
     ) -> None:
         self.source = str(images)
         self.reader = reader
         image_folder, mask_folder = Path(images), Path(masks)
         pictures = _by_name(image_folder, image_suffix, "image", _others(image_folder, mask_folder, mask_suffix))
         truths = _by_name(mask_folder, mask_suffix, "mask", _others(mask_folder, image_folder, image_suffix))
-        chosen = _chosen(Path(list_file), pictures, image_suffix) if list_file is not None else list(pictures)
+        chosen: list[str] = list(pictures)
+        absent: list[str] = []
+        if list_file is not None:
+            chosen, absent = _chosen(Path(list_file), pictures, image_suffix, leave_out)
         missing = [name for name in chosen if name not in truths]
         wanted = mask_folder / f"{(missing or chosen)[0]}{mask_suffix}.png"
         remedy = f"Add '{wanted}', or correct image_suffix or mask_suffix."
-        check_paired([str(pictures[name]) for name in missing], len(chosen), remedy)
-        self.pairs = tuple(Pair(pictures[name], truths[name]) for name in chosen)
+        unpaired = [str(pictures[name]) for name in missing]
+        check_paired(unpaired, len(chosen), remedy, leave_out=leave_out)
+        self.unpaired = (*unpaired, *absent)
+        self.pairs = tuple(Pair(pictures[name], truths[name]) for name in chosen if name in truths)
         unused = len(truths.keys() - pictures.keys())
         if unused:
             _log.info("%s: %d masks have no image and are left out", mask_folder, unused)
@@ -118,8 +126,8 @@ class _CocoImages(msgspec.Struct):
     images: list[_CocoImage]
 
 
-def _chosen(file: Path, pictures: dict[str, Path], suffix: str) -> list[str]:
-    """The names that a list file gives, in its order."""
+def _chosen(file: Path, pictures: dict[str, Path], suffix: str, leave_out: bool) -> tuple[list[str], list[str]]:
+    """The names that a list file gives, in its order, and its lines that no picture has, where they may be left out."""
     listed = _read_list(file)
     if not listed:
         msg = f"list '{file}' names no image. Give one name a line, or a COCO JSON with images."
@@ -127,7 +135,7 @@ def _chosen(file: Path, pictures: dict[str, Path], suffix: str) -> list[str]:
     # A name in a list may be that of the pair, of the image with its suffix, or of its file.
     names = [next((n for n in _spellings(line, suffix) if n in pictures), None) for line in listed]
     missing = [line for line, name in zip(listed, names, strict=True) if name is None]
-    if missing:
+    if missing and not (leave_out and len(missing) < len(listed)):
         msg = (
             f"list '{file}' names {len(missing)} images that are not in the folder, the first is "
             f"'{missing[0]}'.{did_you_mean(missing[0], pictures)} Correct the list or the folder."
@@ -138,7 +146,7 @@ def _chosen(file: Path, pictures: dict[str, Path], suffix: str) -> list[str]:
         twice = next(name for place, name in enumerate(chosen) if name in chosen[:place])
         msg = f"list '{file}' names '{twice}' more than once. Leave one of the lines out."
         raise InputError(msg)
-    return chosen
+    return chosen, missing
 
 
 def _spellings(line: str, suffix: str) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from engine.checked import checked
+from engine.data.bad_images import OnBadImage
 from engine.data.contracts import SplitName
 from engine.data.module import SplitData
 from engine.errors import InputError
@@ -21,8 +22,8 @@ from segmentation.data.contracts import SegmenterTask
 from segmentation.data.dataset import Crop, TrainingCrops, WholeImage, WholeImages, collate_crops, collate_images
 from segmentation.data.mask_folder import MaskFolder
 from segmentation.data.masks import MaskFormat, MaskReader
-from segmentation.data.pairs import MaskSource
 
+NO_MASK = "it has no mask, or is listed and does not exist"
 _LEAST_SIDE = 33  # pixels of a crop, as of any picture that the network takes
 
 
@@ -103,9 +104,12 @@ class SegmentationDataModule(SplitData[SegmenterTask, Crop, WholeImage]):
         crop_size: side of the training crops, or their height and width.
         batch_size: crops per device and step.
         eval_batch_size: whole images per device and step; more than one needs images of one size.
-        num_workers: processes that read and augment, per device.
+        num_workers: processes that read and augment, per device; None takes as many as there are processors, at
+            most 8.
         augmentation: what may happen to training images.
         repeat: how often each training image occurs in one epoch; above 1, a small set loses less time between epochs.
+        on_bad_image: what happens at an image or mask that is missing or cannot be read: "stop" ends the training,
+            "skip" takes another image in its place, leaves it out of the scores, and lists it in bad_images.jsonl.
     """
 
     collate = staticmethod(collate_crops)
@@ -121,11 +125,12 @@ class SegmentationDataModule(SplitData[SegmenterTask, Crop, WholeImage]):
         crop_size: int | tuple[int, int] = (512, 1024),
         batch_size: PositiveInt = 8,
         eval_batch_size: PositiveInt = 1,
-        num_workers: NonNegativeInt = 4,
+        num_workers: NonNegativeInt | None = None,
         augmentation: SegmentationAugmentation = SegmentationAugmentation(),
         repeat: PositiveInt = 1,
+        on_bad_image: OnBadImage = "stop",
     ) -> None:
-        super().__init__(batch_size, num_workers, eval_batch_size)
+        super().__init__(batch_size, num_workers, eval_batch_size, on_bad_image)
         height, width = (crop_size, crop_size) if isinstance(crop_size, int) else crop_size
         self.crop_hw = (height, width)
         if min(self.crop_hw) < _LEAST_SIDE:
@@ -165,7 +170,7 @@ class SegmentationDataModule(SplitData[SegmenterTask, Crop, WholeImage]):
             return images is not None or masks is not None
         return bool(self._splits(split))
 
-    def files(self, split: SplitName) -> MaskSource:
+    def files(self, split: SplitName) -> MaskFolder | CityscapesFiles:
         """The pairs of a split.
 
         Raises:
@@ -182,29 +187,37 @@ class SegmentationDataModule(SplitData[SegmenterTask, Crop, WholeImage]):
                 image_suffix=folder.image_suffix,
                 mask_suffix=folder.mask_suffix,
                 list_file=None if names is None else self.root / names,
+                leave_out=self.on_bad_image == "skip",
             )
         if not self._splits(split):
             option = "train_splits" if split == "train" else f"{split}_split"
             msg = f"the data have no '{option}'. Give --data.cityscapes.{option}."
             raise InputError(msg)
         return CityscapesFiles(
-            self.root, self._splits(split), self.cityscapes.annotations if split == "train" else "fine"
+            self.root,
+            self._splits(split),
+            self.cityscapes.annotations if split == "train" else "fine",
+            leave_out=self.on_bad_image == "skip",
         )
 
-    def training_set(self) -> TrainingCrops:
+    def training_sets(self) -> list[TrainingCrops]:
         """The augmented training crops.
 
         Raises:
             InputError: the files cannot be used, or are too few for one step.
         """
         augmenter = self.augmentation.build(self.crop_hw, self.fill_color)
-        crops = TrainingCrops(self.files("train"), self._rows, augmenter, self.repeat)
+        files = self.files("train")
+        self.leave_out("train", files.unpaired, NO_MASK)
+        crops = TrainingCrops(files, self._rows, augmenter, self.repeat)
         self.check_train_share(crops, crops.files.source, ", or --data.repeat")
-        return crops
+        return [crops]
 
-    def whole_set(self, split: SplitName) -> WholeImages:
+    def whole_sets(self, split: SplitName) -> list[WholeImages]:
         """The images and masks of a split at full size."""
-        return WholeImages(self.files(split), self._rows)
+        files = self.files(split)
+        self.leave_out(split, files.unpaired, NO_MASK)
+        return [WholeImages(files, self._rows)]
 
     @property
     def _rows(self) -> MaskClasses:

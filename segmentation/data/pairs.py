@@ -67,17 +67,18 @@ def read_image_of(mask_hw: tuple[int, int], pair: Pair) -> UInt8Array:
     return read_image(pair.image, mask_hw)
 
 
-def check_paired(missing: Sequence[str], images: int, remedy: str) -> None:
-    """Do nothing if every picture has its mask.
+def check_paired(missing: Sequence[str], images: int, remedy: str, *, leave_out: bool = False) -> None:
+    """Do nothing if every picture has its mask, or those without may be left out and others stay.
 
     Args:
         missing: names of the pictures without one, in order.
         images: how many pictures there are.
         remedy: what to do about it, as a sentence.
+        leave_out: whether pictures without a mask are left out.
 
     Raises:
         InputError: a picture has none; the message has the first such name and the count.
     """
-    if missing:
-        msg = f"{len(missing)} of {images} images have no mask, the first is '{missing[0]}'. {remedy}"
+    if missing and not (leave_out and len(missing) < images):
+        msg = f"{len(missing):,} of {images:,} images have no mask, the first is '{missing[0]}'. {remedy}"
         raise InputError(msg)

@@ -103,9 +103,10 @@ SCORE = "score --ground_truth scenes/annotations/instances_train.json --predicti
 # Name, command, what its message must hold (the faulty item, then the remedy), what is prepared.
 BAD: list[tuple[str, str, list[str], Callable[[], None]]] = [
     # Data.
-    ("no first image", BAD_FIT, ["does not hold 'gone.png'", "Give the folder"],
+    ("no first image", BAD_FIT, ["1 of 12 images", "gone.png'", "on_bad_image skip"],
      annotations(lambda c: c["images"][0].update(file_name="gone.png"))),
-    ("no image", BAD_FIT, ["gone.png' does not exist", "Check the path"], first("images", file_name="gone.png")),
+    ("no image", BAD_FIT, ["1 of 12 images", "gone.png'", "on_bad_image skip"],
+     first("images", file_name="gone.png")),
     ("corrupt image", BAD_FIT, ["cannot read image", "corrupt.png", "Repair the file or leave it out"], corrupt),
     ("other size", BAD_FIT, ["is 128x64 (width x height)", "say 999x64", "correct the annotations"],
      first("images", width=999)),

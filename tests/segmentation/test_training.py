@@ -159,28 +159,30 @@ def test_two_processes_measure_what_one_does(one_and_two):
 
 
 def test_an_interrupted_training_resumed_equals_an_uninterrupted_one(here):
-    """Crops, colours, dropout and stochastic depth are all random; batches of 5 leave 2 of 12 images out."""
-    crash = "--trainer.callbacks+ tests.engine.toy.Crash --trainer.callbacks.epoch 1"
-    small = "--data.batch_size 5 --data.crop_size 48 --trainer.limit_val_batches 0.2"
+    """Orders, crops, colours, dropout and stochastic depth are all random; batches of 5 of 12 images, other workers."""
+    small = "--data.batch_size 5 --data.crop_size 48 --trainer.limit_val_batches 0.2 --data.repeat 2"
     fit = f"{STREETS} {small} --model.architecture.drop_path 0.2 --run.name"
     assert command(f"{fit} whole").code == 0
-    with pytest.raises(RuntimeError, match="power cut"):
-        command(f"{fit} cut {crash}")
-    assert command(f"{fit} cut --ckpt_path last").code == 0
-    whole, cut = (
-        torch.load(f"runs/segmentation/{run}/checkpoints/last.ckpt", weights_only=True) for run in ("whole", "cut")
-    )
-    assert whole["global_step"] == cut["global_step"] == 4
-    for part in ("state_dict", "current_model_state"):
-        assert whole[part].keys() == cut[part].keys()
-        for name, value in whole[part].items():
-            assert torch.equal(value, cut[part][name]), (part, name)
-    states = [checkpoint["optimizer_states"][0]["state"] for checkpoint in (whole, cut)]
-    assert all(torch.equal(states[0][key]["exp_avg"], states[1][key]["exp_avg"]) for key in states[0])
-    assert whole["lr_schedulers"] == cut["lr_schedulers"]
+    whole = torch.load("runs/segmentation/whole/checkpoints/last.ckpt", weights_only=True)
     losses = logged("runs/segmentation/whole", "train_loss")
-    assert losses[2:] == logged("runs/segmentation/cut", "train_loss")
-    assert len(set(losses)) == 4
+    assert len(set(losses)) == 8
+    between = "--trainer.callbacks+ tests.engine.toy.Crash --trainer.callbacks.epoch 1"
+    within = "--run.save_steps 2 --trainer.callbacks+ tests.joint.small.CrashAt --trainer.callbacks.crash 7"
+    for run, crash, workers, later, step in (("between", between, 2, 0, 4), ("within", within, 2, 2, 6)):
+        with pytest.raises(RuntimeError, match="power cut"):
+            command(f"{fit} {run} {crash} --data.num_workers {workers}")
+        said = command(f"{fit} {run} --ckpt_path last --data.num_workers {later}")
+        assert said.code == 0, said.err
+        cut = torch.load(f"runs/segmentation/{run}/checkpoints/last.ckpt", weights_only=True)
+        assert whole["global_step"] == cut["global_step"] == 8
+        for part in ("state_dict", "current_model_state"):
+            assert whole[part].keys() == cut[part].keys()
+            for name, value in whole[part].items():
+                assert torch.equal(value, cut[part][name]), (run, part, name)
+        states = [checkpoint["optimizer_states"][0]["state"] for checkpoint in (whole, cut)]
+        assert all(torch.equal(states[0][key]["exp_avg"], states[1][key]["exp_avg"]) for key in states[0])
+        assert whole["lr_schedulers"] == cut["lr_schedulers"]
+        assert losses[step:] == logged(f"runs/segmentation/{run}", "train_loss")
 
 
 def test_the_average_is_what_a_checkpoint_holds_and_validation_measures(here, trained):

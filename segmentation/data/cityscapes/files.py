@@ -35,17 +35,20 @@ class CityscapesFiles:
         root: the folder with `leftImg8bit`.
         splits: such as `train`, `val`; `train_extra` has coarse annotations only, which are used for it.
         annotations: which of the two are used for the other splits.
+        leave_out: whether images without a mask are left out (`unpaired` names them).
 
     Raises:
         InputError: a folder is missing or empty, or an image has no mask, or only some have instances.
     """
 
-    def __init__(self, root: str | Path, splits: Sequence[str], annotations: Annotations = "fine") -> None:
+    def __init__(
+        self, root: str | Path, splits: Sequence[str], annotations: Annotations = "fine", *, leave_out: bool = False
+    ) -> None:
         self.root = Path(root)
         self.source = f"{self.root / _IMAGES} ({', '.join(splits)})"
-        self.pairs: tuple[Pair, ...] = tuple(
-            pair for split in splits for pair in _pairs(self.root, split, _FOLDERS[annotations])
-        )
+        found = [_pairs(self.root, split, _FOLDERS[annotations], leave_out) for split in splits]
+        self.pairs: tuple[Pair, ...] = tuple(pair for pairs, _ in found for pair in pairs)
+        self.unpaired: tuple[str, ...] = tuple(picture for _, unpaired in found for picture in unpaired)
         without = [pair for pair in self.pairs if pair.instances is None]
         if 0 < len(without) < len(self.pairs):
             msg = (
@@ -95,7 +98,8 @@ def read_instance_ids(path: Path) -> npt.NDArray[np.int32]:
     return read_values(path).astype(np.int32)
 
 
-def _pairs(root: Path, split: str, truth_folder: str) -> list[Pair]:
+def _pairs(root: Path, split: str, truth_folder: str, leave_out: bool) -> tuple[list[Pair], list[str]]:
+    """The pairs of a split, and its pictures without a mask, where they may be left out."""
     if split == "train_extra":
         truth_folder = _FOLDERS["coarse"]
     images = _split_folder(root, _IMAGES, split)
@@ -124,11 +128,12 @@ def _pairs(root: Path, split: str, truth_folder: str) -> list[Pair]:
         raise InputError(msg)
     wanted = f"{missing[0][1]}_labelIds.png" if missing else ""
     remedy = f"Add '{wanted}' to '{truth}', or take the image out."
-    check_paired([str(picture) for picture, _ in missing], len(pictures), remedy)
+    unpaired = [str(picture) for picture, _ in missing]
+    check_paired(unpaired, len(pictures), remedy, leave_out=leave_out)
     unused = sum(name.endswith("_labelIds.png") for name in found) - len(pairs)
     if unused:
         _log.info("%s: %d masks have no image and are left out", truth, unused)
-    return pairs
+    return pairs, unpaired
 
 
 def _split_folder(root: Path, kind: str, split: str) -> Path:

@@ -25,6 +25,7 @@ from detection.data.module import CocoDataModule
 from engine.data.images import Letterbox
 from engine.errors import InputError
 from tests.detection.image_files import ImageFiles
+from tests.engine.trainers import trainer_of
 
 FILL = (124, 116, 104)
 CATEGORIES = [{"id": 3, "name": "car"}, {"id": 90, "name": "toothbrush"}]
@@ -199,10 +200,13 @@ class TestErrors:
         with pytest.raises(InputError, match=r"is 64x48 .* but its annotations say 640x480"):
             detection(root)[0]
 
-    def test_folders(self, root: Path) -> None:
-        for folder, wording in (("nowhere", "does not exist"), (".", "does not hold '0.png', the first image of")):
-            with pytest.raises(InputError, match=wording):
-                BoxImages(CocoAnnotations.read(root / "gt.json", root / folder), CLASSES, (64, 64), FILL)
+    @pytest.mark.parametrize(
+        ("folder", "wording"),
+        [("nowhere", "does not exist"), (".", "6 of 6 images of .* are missing, the first is '[^']*0.png'")],
+    )
+    def test_folders(self, root: Path, folder: str, wording: str) -> None:
+        with pytest.raises(InputError, match=f"{wording}.* Give the folder"):
+            data_module(root, train_images=folder).setup("fit")
 
     def test_categories_the_model_does_not_know(self, root: Path) -> None:
         with pytest.raises(InputError, match=r"boxes of 1 categories that the model does not know, such as 'car'"):
@@ -225,7 +229,7 @@ class TestDataModule:
     def test_what_the_task_says(self, root: Path) -> None:
         module = data_module(root, image_size=None)
         task = SimpleNamespace(canvas_hw=(32, 96), classes=CLASSES, fill_color=(1, 2, 3))
-        module.trainer = SimpleNamespace(lightning_module=task, world_size=1)
+        module.trainer = trainer_of(task)
         module.setup("validate")
         batch = next(iter(module.val_dataloader()))
         assert batch.images.shape == (2, 3, 32, 96)

@@ -22,6 +22,7 @@ from joint.data.module import BoxFiles, JointDataModule, MaskFiles
 from segmentation.data.cityscapes.labels import CITYSCAPES, LABELS
 from segmentation.data.classes import IGNORED
 from segmentation.data.module import CityscapesData, FolderData
+from tests.engine.trainers import trainer_of
 from tests.joint.conftest import COUNTS, PHOTO_COUNTS, PHOTO_HW, SIZE_HW
 from tests.joint.sets import CANVAS_HW, LOADING, PHOTOS, both, two
 
@@ -132,7 +133,7 @@ class TestBoth:
             segmentation_classes = type(CITYSCAPES)(tuple(reversed(CITYSCAPES.names)))
 
         other = JointDataModule("both", str(streets), batch_size=3, num_workers=0)
-        other.trainer = type("Trainer", (), {"lightning_module": Task, "world_size": 1, "global_rank": 0})()
+        other.trainer = trainer_of(Task)
         (mine,), (theirs,) = whole_batches(data), whole_batches(other)
         assert theirs.images.shape[-2:] == (64, 64)
         assert theirs.images[0, :, -1, -1].tolist() == [1, 2, 3]

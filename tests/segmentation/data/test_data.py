@@ -20,6 +20,7 @@ from segmentation.data.augment import SegmentationAugmentation
 from segmentation.data.cityscapes.labels import CITYSCAPES
 from segmentation.data.classes import IGNORED, MaskClasses
 from segmentation.data.module import CityscapesData, FolderData, SegmentationDataModule
+from tests.engine.trainers import trainer_of
 
 CLASSES = ["background", "nucleus"]
 
@@ -97,7 +98,7 @@ class TestFormats:
     def test_what_the_task_says(self, nuclei: Path) -> None:
         data = folders(nuclei, crop_size=200)
         task = SimpleNamespace(classes=MaskClasses(("nucleus", "cell", "background")), fill_color=(1, 2, 3))
-        data.trainer = SimpleNamespace(lightning_module=task, world_size=1)  # type: ignore[assignment]
+        data.trainer = trainer_of(task)
         data.setup("fit")
         batch = next(iter(data.train_dataloader()))
         np.testing.assert_array_equal(batch.images[0, :, -1, -1], [1, 2, 3])

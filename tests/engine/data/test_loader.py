@@ -8,6 +8,7 @@ from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
@@ -16,9 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import Dataset
 
+from engine.data.loader import SampleLoader
+from engine.data.mixture import Mixture
 from engine.distributed import all_gather_objects
 from engine.errors import InputError
-from joint.data.mixing import MixedLoader, Mixture
 
 SIZES, RATIO, BATCH = (23, 7), (3.0, 1.0), 6
 
@@ -41,7 +43,7 @@ class Noisy(Dataset):
 def loader(seed=3, workers=0, rank=0, world=1, steps=None, sizes=SIZES, ratio=RATIO, batch=BATCH):
     sets = [Noisy(name, size) for name, size in zip("ab", sizes, strict=False)]
     mixture = Mixture(sizes, ratio, batch, seed)
-    return MixedLoader(sets, mixture, list, steps=steps, rank=rank, world=world, num_workers=workers)
+    return SampleLoader(sets, mixture, list, steps=steps, rank=rank, world=world, num_workers=workers)
 
 
 def epochs(given, count):
@@ -146,7 +148,7 @@ class TestOrders:
 
         before = torch.random.get_rng_state()
         with pytest.raises(InputError, match="is torn"):
-            next(iter(MixedLoader([Torn("a", 4)], Mixture((4,), (1.0,), 2, 0), list)))
+            next(iter(SampleLoader([Torn("a", 4)], Mixture((4,), (1.0,), 2, 0), list)))
         assert torch.equal(torch.random.get_rng_state(), before)
 
 
@@ -183,15 +185,73 @@ class TestGoingOn:
         iter(given)  # as Lightning does where the epoch was at its end
         assert len(list(given)) == len(given)
 
-    def test_other_data_are_refused(self):
+    def test_other_data_are_refused_within_an_epoch(self):
         state = loader().state_dict()
         for changed, message in (
-            ({"batch": 4}, "begun with 6 as images per step on all devices, but the data now have 4"),
-            ({"ratio": (1.0, 1.0)}, r"begun with \[3.0, 1.0\] as ratio"),
-            ({"sizes": (23, 8)}, r"begun with \[23, 7\] as images"),
+            ({"batch": 4}, "cannot go on with 4 in place of 6 images per step on all devices"),
+            ({"ratio": (1.0, 1.0)}, r"cannot go on with \[1.0, 1.0\] in place of \[3.0, 1.0\] as ratio"),
+            ({"sizes": (23, 8)}, "cannot go on with 23 and 8 in place of 23 and 7 images"),
         ):
-            with pytest.raises(InputError, match=message):
+            with pytest.raises(InputError, match=f"{message}.*from the end of an epoch"):
                 loader(**changed).load_state_dict(state)
+
+    @settings(max_examples=30, deadline=None)
+    @given(batches=st.lists(st.integers(1, 9), min_size=2, max_size=4), ratio=st.sampled_from([(3.0, 1.0), (1.0, 1.0)]))
+    def test_batches_of_another_size_go_on_with_the_next_sample(self, batches, ratio):
+        """Where an epoch has ended; whatever the sizes, each set is seen in the order of one uninterrupted sequence."""
+        seen, state, total = [], None, 0
+        for batch in batches:
+            given = loader(batch=batch, ratio=ratio, steps=3, seed=3 if state is None else 99)
+            if state is not None:
+                note = given.load_state_dict(state, within_epoch=False)
+                assert (note is None) == (batch == state["batch"])
+            seen += [sample for drawn in given for sample in drawn]
+            total += 3 * batch
+            state = json.loads(json.dumps(given.state_dict()))
+        alone = [sample for drawn in loader(batch=1, ratio=ratio, steps=total) for sample in drawn]
+        for name in "ab":
+            assert [s for s in seen if s[0] == name] == [s for s in alone if s[0] == name]
+
+    def test_other_sets_go_on_after_an_epoch(self):
+        state = loader().state_dict()
+        given = loader(sizes=(30, 7))
+        assert (
+            given.load_state_dict(state, within_epoch=False)
+            == "the training goes on with 30 and 7 in place of 23 and 7 images"
+        )
+        assert {
+            place for drawn in epochs(given, 9) for batch in drawn for name, place, _ in batch if name == "a"
+        } == set(range(30))
+
+
+class Unruly(Noisy):
+    """Draws from every generator of the process, as a user's own transform may."""
+
+    def __getitem__(self, place):
+        import random
+
+        return super().__getitem__(place), random.random(), float(np.random.rand())  # noqa: NPY002
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_every_generator_of_the_process_is_seeded(workers):
+    def read(workers, seed=3):
+        return list(SampleLoader([Unruly("a", 9)], Mixture((9,), (1.0,), 3, seed), list, num_workers=workers))
+
+    random_state = np.random.get_state()[1].tolist()  # noqa: NPY002
+    assert read(workers) == read(0)
+    assert read(workers, seed=4) != read(0)
+    assert np.random.get_state()[1].tolist() == random_state  # noqa: NPY002
+
+
+def test_the_same_batches_again_and_again():
+    def read(overfit, workers=0):
+        given = SampleLoader([Noisy("a", 9)], Mixture((9,), (1.0,), 2, 3), list, num_workers=workers, overfit=overfit)
+        return [batch for epoch in epochs(given, 2) for batch in epoch]
+
+    first = read(None)
+    assert read(2) == first[:2] * 4
+    assert read(1, workers=1) == first[:1] * 8
 
 
 def read_in_process(rank, world, folder):
@@ -207,7 +267,7 @@ def read_in_process(rank, world, folder):
 
 
 def test_two_processes_see_every_sample_once_a_pass(tmp_path):
-    multiprocessing.set_forkserver_preload(["torch.distributed", "joint.data.mixing"])
+    multiprocessing.set_forkserver_preload(["torch.distributed", "engine.data.loader"])
     torch.multiprocessing.start_processes(read_in_process, (2, str(tmp_path)), nprocs=2, start_method="forkserver")
     seen = json.loads((tmp_path / "seen.json").read_text())
     assert seen["states"][0] == seen["states"][1]
