@@ -30,10 +30,10 @@ class Claim:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         # Beside the runs, as a folder that is given back is removed if nothing was written to it.
-        locks = folder.parent / CLAIMS
+        locks = folder.absolute().parents[1] / CLAIMS
         locks.mkdir(parents=True, exist_ok=True)
         folder.mkdir(exist_ok=True)
-        self._lock = FileLock(locks / f"{folder.name}.lock", blocking=False)
+        self._lock = FileLock(locks / f"{folder.absolute().parent.name}-{folder.name}.lock", blocking=False)
         try:
             self._lock.acquire()
         except Timeout as error:
