@@ -192,7 +192,7 @@ class SplitData(LightningDataModule, ABC, Generic[Task, Sample, Whole]):
             if state.get("within", True):
                 loader.check_state(state)
             if (note := loader.load_state_dict(state, within_epoch=False)) is not None:
-                rank_zero_info(f"{note}. The order of the images goes on from the same number of images.")
+                rank_zero_info(f"{note}; no image is left out or comes twice for it.")
             self._saved = {}
         self._loader = loader
         return loader
@@ -211,8 +211,9 @@ class SplitData(LightningDataModule, ABC, Generic[Task, Sample, Whole]):
             return {}
         within = False
         if self.trainer is not None:
-            epochs = cast("_Epochs", self.trainer.fit_loop.epoch_progress.current)
-            within = epochs.started != epochs.processed
+            loop = self.trainer.fit_loop
+            epochs = cast("_Epochs", loop.epoch_progress.current)
+            within = epochs.started != epochs.processed and not loop.epoch_loop.batch_progress.is_last_batch
         return {**self._loader.state_dict(), "within": within}
 
     def load_state_dict(self, state_dict: Mapping[str, object]) -> None:
