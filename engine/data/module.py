@@ -64,8 +64,8 @@ class SplitData(LightningDataModule, ABC, Generic[Task, Sample, Whole]):
         num_workers: processes that read and augment, per device; None takes as many as there are processors for it,
             but at most 8.
         eval_batch_size: images per device and step of validation and test; None is `batch_size`.
-        on_bad_image: what happens at an image or mask that is missing or cannot be read: "stop" ends the training,
-            "skip" takes another image in its place, leaves it out of the scores, and lists it in bad_images.jsonl.
+        on_bad_image: "stop" ends the training at a missing or broken image or mask, "skip" takes another one
+            in its place, leaves it out of the scores, and lists it in bad_images.jsonl in the run's folder.
 
     Raises:
         InputError: a number is out of range.
