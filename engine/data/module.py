@@ -10,6 +10,7 @@ from typing import Generic, Protocol, TypeVar, cast
 
 import torch
 from lightning import LightningDataModule
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import ConcatDataset, DataLoader
 
@@ -31,6 +32,7 @@ from engine.distributed import all_gather_objects, is_main
 from engine.errors import InputError
 from engine.numbers import NonNegativeInt, PositiveInt
 
+CHECKPOINTS = "checkpoints"  # the folder of them in the folder of a run
 IMAGENET_MEAN_COLOR = (124, 116, 104)  # round(255 * (0.485, 0.456, 0.406))
 
 Task = TypeVar("Task", bound=PictureTask)
@@ -303,10 +305,13 @@ class SplitData(LightningDataModule, ABC, Generic[Task, Sample, Whole]):
 
     def _list_folder(self, stage: str) -> Path | None:
         """The folder of the run, the same on every process; None where there is none."""
-        if self.trainer is None or stage != "fit" or not self.trainer.loggers:
+        if self.trainer is None or stage != "fit":
             return None
-        folder = self.trainer.log_dir
-        return None if folder is None else Path(folder)
+        saving = [callback for callback in self.trainer.checkpoint_callbacks if isinstance(callback, ModelCheckpoint)]
+        places = [Path(callback.dirpath) for callback in saving if callback.dirpath is not None]
+        if places:
+            return places[0].parent if places[0].name == CHECKPOINTS else places[0]
+        return Path(self.trainer.log_dir) if self.trainer.loggers and self.trainer.log_dir else None
 
     def _say_bad(self, bad: BadImages) -> None:
         found = without_repeats(entry for entries in all_gather_objects(bad.read()) for entry in entries)

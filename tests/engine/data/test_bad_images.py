@@ -96,7 +96,8 @@ def test_the_next_readable_image_stands_in(count, data):
         for index in range(count):
             assert images[index] == next(place % count for place in range(index, 2 * count) if place % count not in bad)
         assert {entry.image for entry in listed.read()} == {f"in/{number}.png" for number in bad}
-        lines = Path(folder, "bad_images.jsonl").read_text().splitlines() if bad else []
+        text = Path(folder, "bad_images.jsonl").read_text() if bad else ""
+        lines = [line for line in text.splitlines() if line]
         assert len(lines) == len(bad)  # each once, however often it was met
         assert all(json.loads(line).keys() == {"split", "image", "error"} for line in lines)
         with pytest.raises(IndexError):
@@ -130,7 +131,21 @@ def test_many_processes_write_one_list(tmp_path):
     line = listed.report(found, {})
     assert line.startswith("500 images could not be used: 500 of train; listed in ")
     assert len(listed.file.read_text().splitlines()) == 500
-    assert listed.read() == found
+    again = BadImages(tmp_path)
+    assert again.read() == []  # of the next part of the training
+    again.add(found[7])
+    again.add(BadImage("val", "new.png", "torn"))
+    assert again.report(again.read(), {"val": 3}).startswith("2 images could not be used: 1 of train; 1 of val, whose")
+    assert len(listed.file.read_text().splitlines()) == 501
+
+
+def test_a_line_that_was_cut_short_costs_only_itself(tmp_path):
+    listed = BadImages(tmp_path)
+    for name in "ab":
+        listed.add(BadImage("val", f"{name}.png", "torn"))
+    listed.file.write_bytes(listed.file.read_bytes()[:-9])
+    listed.add(BadImage("val", "c.png", "torn"))
+    assert [bad.image for bad in listed.read()] == ["a.png", "c.png"]
 
 
 def test_a_list_without_a_run_is_gone_when_closed():

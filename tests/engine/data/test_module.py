@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from engine.data.module import SplitData
-from engine.errors import InputError
+from engine.errors import InputError, SampleError
 
 COUNT = 12
 
@@ -21,8 +22,9 @@ class Places:
 
     name = "places"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, bad: tuple[int, ...] = ()) -> None:
         self.folder = folder
+        self.bad = bad
 
     def image_path(self, index: int) -> Path:
         return self.folder / f"{index}.png"
@@ -31,6 +33,9 @@ class Places:
         return COUNT
 
     def __getitem__(self, index: int) -> tuple[float, float]:
+        if index in self.bad:
+            msg = f"cannot read image '{index}.png'."
+            raise SampleError(msg)
         return float(index), float(torch.rand(()))
 
 
@@ -38,9 +43,11 @@ class PlaceData(SplitData[Any, Any, Any]):
     collate = staticmethod(torch.tensor)
     collate_whole = staticmethod(torch.tensor)
 
-    def __init__(self, folder: Path, batch_size: int, **options: Any) -> None:
-        super().__init__(batch_size, 0, **options)
-        self.places = Places(folder)
+    def __init__(
+        self, folder: Path, batch_size: int, bad: tuple[int, ...] = (), workers: int = 0, **options: Any
+    ) -> None:
+        super().__init__(batch_size, workers, **options)
+        self.places = Places(folder, bad)
 
     def has(self, split: str) -> bool:
         return True
@@ -163,3 +170,27 @@ def test_only_cuda_gets_pinned_memory(folder):
     trainer = Trainer(accelerator="cpu", max_epochs=1, enable_checkpointing=False, **quiet)
     trainer.fit(Seeing(), data)
     assert not trainer.val_dataloaders.pin_memory
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("kept", [True, False])
+def test_the_list_is_in_the_folder_of_the_run(folder, caplog, workers, kept):
+    """A resumed training adds to it; a run that keeps nothing has the names in the line."""
+    options: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    options |= {"max_epochs": 1, "enable_checkpointing": kept, "default_root_dir": folder}
+    for bad in ((3, 5), (5, 7)):
+        saving = [ModelCheckpoint(folder / "run" / "checkpoints")] if kept else []
+        trainer = Trainer(accelerator="cpu", callbacks=saving, **options)
+        trainer.fit(Seeing(), PlaceData(folder / "in", 3, bad, workers, on_bad_image="skip"))
+    lines = [line for line in caplog.messages if "could not be used" in line]
+    said = "4 images could not be used: 2 of train; 2 of val, whose scores are those of the other 10; "
+    assert [line.startswith(said) for line in lines] == [True, True]
+    listed = folder / "run" / "bad_images.jsonl"
+    assert listed.exists() == kept
+    if kept:
+        found = [json.loads(line) for line in listed.read_text().splitlines()]
+        assert [(entry["split"], Path(entry["image"]).stem) for entry in found] == [
+            (split, place) for split in ("train", "val") for place in "357"
+        ]
+    else:
+        assert all(f"{number}.png" in lines[1] for number in (5, 7))
