@@ -52,6 +52,37 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def durable_path(path: str | Path) -> Iterator[Path]:
+    """As `atomic_path`, and on the disk before it replaces `path`: it is whole even after a power cut.
+
+    This waits for the disk, so it is for files that are dear to make again, such as checkpoints.
+
+    Raises:
+        OutputError: the file cannot be written, as on a full disk; the former file is left.
+    """
+    target = Path(path)
+    with atomic_path(target) as temporary:
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+    _sync_folder(target.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Write a folder's entries to the disk, where the system can open folders (Windows cannot)."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass  # some network file systems do not sync folders
+    finally:
+        os.close(descriptor)
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write UTF-8 text atomically."""
     with atomic_path(path) as temporary:

@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from jsonargparse import Namespace
+from lightning.fabric.plugins import CheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar
+from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_info
 
+from engine.cli.claims import Claim
 from engine.cli.early import prepare
 from engine.cli.parser import ShortErrorParser
 from engine.cli.runs import (
@@ -27,17 +29,20 @@ from engine.cli.runs import (
     RandomState,
     Run,
     SaveRun,
+    claim_run,
     find_checkpoint,
     keep_metrics,
-    make_checkpointing,
     make_loggers,
     run_folder,
 )
+from engine.distributed import is_main
 from engine.errors import InputError
 from engine.tasks import TaskSpec
 from engine.training.averaging import EMA
 from engine.training.checkpoints import Checkpoint, read_checkpoint
+from engine.training.keeping import BestCheckpoint, make_checkpointing
 from engine.training.sync_norm import SyncBatchNorm
+from engine.training.whole_files import WholeFiles
 
 _Part = TypeVar("_Part")
 
@@ -74,13 +79,16 @@ class EffDenseCLI(LightningCLI):
         spec: The task.
         args: The command line after the program's name.
         program: How the program is called, such as `python -m detection`.
+        started: Takes this object before the command runs, so that its claim can be given back after an error.
     """
 
-    def __init__(self, spec: TaskSpec, args: Sequence[str], program: str) -> None:
+    def __init__(self, spec: TaskSpec, args: Sequence[str], program: str, started: list[EffDenseCLI]) -> None:
+        started.append(self)
         self.spec = spec
         self.arguments = list(args)
         self.checkpoint: Checkpoint | None = None
         self.folder: Path | None = None
+        self.claim: Claim | None = None
         self.program = program
         prepared = prepare(spec, self.arguments)
         for note in prepared.notes:
@@ -160,7 +168,7 @@ class EffDenseCLI(LightningCLI):
                 raise InputError(msg)
             return
         if given in ("best", "last"):
-            given = find_checkpoint(Run(**settings["run"].as_dict()), self.spec.name, given)
+            given = find_checkpoint(Run(**settings["run"].as_dict()), self.spec.name, given, self.spec.monitor_mode)
         self.checkpoint = read_checkpoint(given, self.spec.name)
         settings["ckpt_path"] = str(given)
         asked = parser.parse_args(self.words, defaults=False)[command].get("model")
@@ -190,8 +198,7 @@ class EffDenseCLI(LightningCLI):
                 kwargs["logger"] = make_loggers(folder)
             if settings["logger"] is not False:
                 callbacks.append(LearningRateMonitor(logging_interval="step"))
-            own = any(isinstance(callback, ModelCheckpoint) for callback in callbacks)
-            if settings["enable_checkpointing"] is not False and not own:
+            if settings["enable_checkpointing"] is not False:
                 validated = settings["limit_val_batches"] != 0
                 monitor, mode = self.spec.monitor, self.spec.monitor_mode
                 callbacks += make_checkpointing(folder, monitor, mode, validated, self._save_steps())
@@ -202,9 +209,13 @@ class EffDenseCLI(LightningCLI):
         if settings["enable_model_summary"] is None:
             # Lightning's summary would be one row with empty columns; the task says in one line what it trains.
             kwargs["enable_model_summary"] = False
+        plugins = settings["plugins"] or []
+        plugins = list(plugins) if isinstance(plugins, list) else [plugins]
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            plugins.append(WholeFiles())
         if settings["sync_batchnorm"]:
-            plugins = settings["plugins"] or []
-            kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), SyncBatchNorm()]
+            plugins.append(SyncBatchNorm())
+        kwargs["plugins"] = plugins
         try:
             return super().instantiate_trainer(**kwargs, callbacks=callbacks)
         except (MisconfigurationException, ValueError, TypeError) as error:
@@ -214,7 +225,7 @@ class EffDenseCLI(LightningCLI):
     def after_fit(self) -> None:
         """Say where the results are."""
         if self.folder is not None:
-            kept = [c for c in self.trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c.monitor]
+            kept = [c for c in self.trainer.checkpoint_callbacks if isinstance(c, BestCheckpoint)]
             best = kept[0].best_model_path if kept else ""
             what = f"; best checkpoint: {os.path.relpath(best)}" if best else ""
             rank_zero_info(f"Results are in {self.folder}{what}")
@@ -233,7 +244,11 @@ class EffDenseCLI(LightningCLI):
         return steps
 
     def _run_folder(self) -> Path:
-        return run_folder(self._run(), self.spec.name, self.checkpoint.path if self.checkpoint else None)
+        resumed = self.checkpoint.path if self.checkpoint else None
+        if not is_main():  # the first process tells the others where checkpoints are
+            return run_folder(self._run(), self.spec.name, resumed)
+        self.claim = claim_run(self._run(), self.spec.name, resumed)
+        return self.claim.folder
 
 
 def _class(path: str, base: type[_Part]) -> type[_Part]:
@@ -329,9 +344,10 @@ def run_cli(spec: TaskSpec, argv: Sequence[str], program: str) -> int:
     Returns:
         The exit status: 0, 2 after a wrong input, 130 after an interruption.
     """
+    started: list[EffDenseCLI] = []
     try:
         with quiet():
-            EffDenseCLI(spec, argv, program)
+            EffDenseCLI(spec, argv, program, started)
     except SystemExit as leaving:
         # Lightning exits in this way after an interrupted training.
         if isinstance(leaving.__context__, KeyboardInterrupt):
@@ -345,6 +361,10 @@ def run_cli(spec: TaskSpec, argv: Sequence[str], program: str) -> int:
             raise
         sys.stderr.write(f"error: {message}\n")
         return 2
+    finally:
+        for cli in started:
+            if cli.claim is not None:
+                cli.claim.release()
     return 0
 
 

@@ -22,20 +22,19 @@ from typing import ClassVar, Literal
 import torch
 from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from engine.checked import Checked
+from engine.cli.claims import Claim, claim_next
 from engine.errors import InputError, did_you_mean
 from engine.numbers import PositiveInt
 from engine.outputs import make_folder, write_json, write_text
 from engine.training.checkpoints import versions
-
-_CHECKPOINTS = "checkpoints"
-_LAST = "last.ckpt"
+from engine.training.keeping import CHECKPOINTS, LAST, Mode, best_of
 
 
 @dataclass(frozen=True)
@@ -63,13 +62,19 @@ class Run(Checked):
 
 def _runs(run: Run, task: str) -> list[Path]:
     """The runs that hold checkpoints, the latest first."""
-    checkpoints = Path(run.root, task).glob(f"*/{_CHECKPOINTS}")
-    dated = [(folder.stat().st_mtime, folder.parent) for folder in checkpoints if any(folder.glob("*.ckpt"))]
+    checkpoints = Path(run.root, task).glob(f"*/{CHECKPOINTS}")
+    dated = [(folder.stat().st_mtime, folder.parent) for folder in checkpoints if any(folder.glob("[!.]*.ckpt"))]
     return [folder for _, folder in sorted(dated, reverse=True)]
 
 
-def find_checkpoint(run: Run, task: str, which: Literal["best", "last"]) -> Path:
+def find_checkpoint(run: Run, task: str, which: Literal["best", "last"], mode: Mode = "max") -> Path:
     """The best or last checkpoint of the named run, or else of the latest one.
+
+    Args:
+        run: The folder of all runs, and the name of one.
+        task: The task.
+        which: The best checkpoint by the score in its name, or the last one.
+        mode: Whether a larger or a smaller score is better.
 
     Raises:
         InputError: there is no such run, or it has no such checkpoint.
@@ -85,24 +90,38 @@ def find_checkpoint(run: Run, task: str, which: Literal["best", "last"]) -> Path
         msg = f"--ckpt_path {which}: no run '{run.name}' in '{place}'.{hint} Runs: {', '.join(names[:8])}."
         raise InputError(msg)
     folder = runs[names.index(run.name)] if run.name is not None else runs[0]
-    found = sorted((folder / _CHECKPOINTS).glob(f"{which}*.ckpt"), key=lambda path: path.stat().st_mtime)
+    found = list((folder / CHECKPOINTS).glob(f"{which}*.ckpt"))
     if not found:
-        have = ", ".join(path.name for path in sorted((folder / _CHECKPOINTS).glob("*.ckpt")))
+        have = ", ".join(path.name for path in sorted((folder / CHECKPOINTS).glob("[!.]*.ckpt")))
         msg = f"--ckpt_path {which}: run '{folder}' has no such file. Give one of its checkpoints by its path: {have}."
         raise InputError(msg)
-    return found[-1]
+    if which == "last" and folder / CHECKPOINTS / LAST in found:
+        return folder / CHECKPOINTS / LAST
+    return best_of(found, mode)
+
+
+def claim_run(run: Run, task: str, resumed: Path | None) -> Claim:
+    """Claim the folder to write to; only the first process of a training does.
+
+    A training that is resumed from the last checkpoint of a run writes on in the folder of that run.
+
+    Raises:
+        InputError: the named run has checkpoints already, another training writes to it, or the root folder cannot be
+            written.
+    """
+    folder = run_folder(run, task, resumed)
+    fresh = run.name is None and re.fullmatch(r"version_\d+", folder.name) and not folder.exists()
+    return claim_next(folder.parent) if fresh else Claim(folder)
 
 
 def run_folder(run: Run, task: str, resumed: Path | None) -> Path:
-    """The folder to write to. It is not made yet, because all processes of a training must find the same folder.
-
-    A training that is resumed from the last checkpoint of a run writes on in the folder of that run.
+    """The folder that `claim_run` would claim.
 
     Raises:
         InputError: the named run has checkpoints already, or the root folder cannot be written.
     """
     place = make_folder(Path(run.root, task))
-    if resumed is not None and resumed.name == _LAST and resumed.parent.name == _CHECKPOINTS:
+    if resumed is not None and resumed.name == LAST and resumed.parent.name == CHECKPOINTS:
         folder = resumed.parent.parent
         if folder.parent.resolve() == place.resolve() and run.name in (None, folder.name):
             return place / folder.name
@@ -111,7 +130,7 @@ def run_folder(run: Run, task: str, resumed: Path | None) -> Path:
         return place / f"version_{max((int(match[1]) for match in taken if match), default=-1) + 1}"
     folder = place / run.name
     # The name of a run that failed before its first checkpoint may be used again; its files are renamed with a number.
-    if any((folder / _CHECKPOINTS).glob("*.ckpt")):
+    if any((folder / CHECKPOINTS).glob("[!.]*.ckpt")):
         msg = f"run '{folder}' exists. Choose another --run.name, or go on with it: --ckpt_path last."
         raise InputError(msg)
     return folder
@@ -136,50 +155,6 @@ def make_loggers(folder: Path) -> list[Logger]:
     """A CSV and a TensorBoard logger that write into the run's folder itself."""
     root, version = str(folder.parent), folder.name
     return [CSVLogger(root, name="", version=version), TensorBoardLogger(root, name="", version=version)]
-
-
-def make_checkpointing(
-    folder: Path, monitor: str, mode: Literal["min", "max"], validated: bool, save_steps: int | None = None
-) -> list[Callback]:
-    """Callbacks that keep the best and the last checkpoint.
-
-    There are several callbacks, because one with `save_last="link"` would link the last best checkpoint, not that of
-    the last epoch, and Lightning's callback saves either after steps or after epochs. The last checkpoint is written
-    at the end of an epoch, after validation, where resuming is exact with any data.
-
-    Args:
-        folder: The run's folder.
-        monitor: Name of the measure by which the best checkpoint is chosen.
-        mode: Whether a larger ("max") or a smaller ("min") measure is better.
-        validated: Whether the training has a validation at all.
-        save_steps: Write the last checkpoint every N steps too.
-    """
-    place = folder / _CHECKPOINTS
-    # The number of steps, and whether the checkpoint is written at the end of an epoch.
-    whens = [(None, True)] if save_steps is None else [(None, True), (save_steps, False)]
-    lasts: list[Callback] = [
-        ModelCheckpoint(
-            place,
-            filename=Path(_LAST).stem,
-            enable_version_counter=False,
-            every_n_train_steps=steps,
-            save_on_train_epoch_end=at_end,
-        )
-        for steps, at_end in whens
-    ]
-    if not validated:
-        return lasts
-    # A "/" in the name of a measure would make a folder.
-    shown = re.sub(r"\W", "_", monitor)
-    best = ModelCheckpoint(
-        place,
-        filename=f"best-epoch{{epoch:03d}}-{shown}{{{monitor}:.4f}}",
-        monitor=monitor,
-        mode=mode,
-        auto_insert_metric_name=False,
-        enable_version_counter=False,
-    )
-    return [best, *lasts]
 
 
 class Progress(TQDMProgressBar):

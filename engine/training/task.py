@@ -219,6 +219,11 @@ class DenseTask(PredictingModule, ABC, Generic[Data]):
             raise InputError(msg)
 
     def on_save_checkpoint(self, checkpoint: dict[str, object]) -> None:
-        """Store the settings of the network, so that it can be rebuilt from the file alone."""
+        """Store the settings of the network, so that it can be rebuilt from the file alone.
+
+        Raises:
+            InputError: the last loss is not finite, so that the weights are not worth to be kept.
+        """
+        self.check_finite()
         recipe = {"optimizer": asdict(self.optimizer), "schedule": asdict(self.schedule)}
         save_metadata(checkpoint, self.spec.name, {**self.network_settings(), **recipe})

@@ -285,7 +285,7 @@ def test_an_interruption_says_how_to_go_on(here, capsys, monkeypatch):
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(engine.cli.effdense_cli, "run_folder", interrupt)
+    monkeypatch.setattr(engine.cli.effdense_cli, "claim_run", interrupt)
     assert main(["fit"]) == 130
     assert "--ckpt_path last" in capsys.readouterr().err
 

@@ -1,0 +1,123 @@
+"""Callbacks that keep the best and the last checkpoint of a run, beside any that the user adds.
+
+They are several, because one with `save_last="link"` would link the last best checkpoint, not that of the last epoch,
+and Lightning's callback saves either after steps or after epochs. The last checkpoint is written at the end of an
+epoch, after validation.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import Tensor
+
+CHECKPOINTS = "checkpoints"
+LAST = "last.ckpt"
+NO_SCORE = -1.0  # COCO's value where there is nothing to score
+Mode = Literal["min", "max"]
+
+
+class _Movable(ModelCheckpoint):
+    """Lightning's callback with a name of its own, so that it may stand beside one of the user's.
+
+    A run may be moved: the files that the state names are looked for in the folder that the run is in now. Lightning
+    itself forgets the best score where the folder has another name, and a worse checkpoint then becomes the best.
+    """
+
+    @property
+    def _legacy_state_key(self) -> Any:
+        # The name in checkpoints of before, which Lightning's own class wrote.
+        return self.state_key.replace(type(self).__qualname__, "ModelCheckpoint", 1)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the scores, for files that still exist."""
+        here = Path(self.dirpath or ".")
+        moved = {str(here / Path(path).name): score for path, score in state_dict.get("best_k_models", {}).items()}
+        kept = {path: score for path, score in moved.items() if Path(path).is_file()}
+        worst = "" if not kept else (min if self.mode == "max" else max)(kept, key=lambda path: float(kept[path]))
+        best = "" if not kept else (max if self.mode == "max" else min)(kept, key=lambda path: float(kept[path]))
+        super().load_state_dict(
+            {
+                **state_dict,
+                "dirpath": self.dirpath,
+                "best_k_models": kept,
+                "best_model_path": best,
+                "best_model_score": kept.get(best),
+                "kth_best_model_path": worst,
+                "kth_value": kept.get(worst, self.kth_value),
+                "last_model_path": "",
+            }
+        )
+
+
+class LastCheckpoint(_Movable):
+    """Keeps the last checkpoint."""
+
+
+class LastCheckpointOfSteps(_Movable):
+    """Keeps the last checkpoint within epochs too."""
+
+
+class BestCheckpoint(_Movable):
+    """Keeps the checkpoint with the best score; what is no score, such as NaN or COCO's -1, is never the best."""
+
+    def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:
+        """Whether a score is among the best."""
+        if current is None or not math.isfinite(float(current)) or float(current) == NO_SCORE:
+            return False
+        return super().check_monitor_top_k(trainer, current)
+
+
+def make_checkpointing(
+    folder: Path, monitor: str, mode: Mode, validated: bool, save_steps: int | None = None
+) -> list[Callback]:
+    """Callbacks that keep the best and the last checkpoint.
+
+    Args:
+        folder: The run's folder.
+        monitor: Name of the measure by which the best checkpoint is chosen.
+        mode: Whether a larger ("max") or a smaller ("min") measure is better.
+        validated: Whether the training has a validation at all.
+        save_steps: Write the last checkpoint every N steps too.
+    """
+    place = folder / CHECKPOINTS
+    name = Path(LAST).stem
+    kept: list[Callback] = [
+        LastCheckpoint(place, filename=name, enable_version_counter=False, save_on_train_epoch_end=True)
+    ]
+    if save_steps is not None:
+        kept.append(
+            LastCheckpointOfSteps(
+                place, filename=name, enable_version_counter=False, every_n_train_steps=save_steps,
+                save_on_train_epoch_end=False,
+            )
+        )  # fmt: skip
+    if not validated:
+        return kept
+    # A "/" in the name of a measure would make a folder.
+    shown = re.sub(r"\W", "_", monitor)
+    best = BestCheckpoint(
+        place,
+        filename=f"best-epoch{{epoch:03d}}-{shown}{{{monitor}:.4f}}",
+        monitor=monitor,
+        mode=mode,
+        auto_insert_metric_name=False,
+        enable_version_counter=False,
+    )
+    return [best, *kept]
+
+
+def best_of(files: list[Path], mode: Mode) -> Path:
+    """The file with the best score in its name, of equal ones the newest; files without a score come last."""
+
+    def order(path: Path) -> tuple[float, float]:
+        match = re.search(r"(-?\d+(?:\.\d+)?(?:e-?\d+)?)$", path.stem)
+        score = float(match[1]) if match else -math.inf
+        return (score if mode == "max" or not match else -score), path.stat().st_mtime
+
+    return max(files, key=order)
