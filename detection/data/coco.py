@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import codecs
-import json
 import logging
-import math
 import mmap
-import re
 from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +16,7 @@ from numpy.typing import NDArray
 
 from detection.data.boxes import BoxTable, Floats, Ints, Rows, ends_of
 from detection.data.classes import BoxClasses
+from detection.data.coco_json import NotFiniteError, NotJsonError, json_fault, python_json, utf8
 from engine.errors import InputError
 from engine.training.memory import return_freed_memory
 
@@ -153,8 +150,12 @@ class _Columns:
         self.boxless = 0
 
     def add_image(self, image: _Image) -> None:
+        height, width = image.height or 0, image.width or 0
+        if not (0 <= height < 2**31 and 0 <= width < 2**31):
+            msg = f"image {image.id} has the size {height} x {width} (height x width)"
+            raise ValueError(msg)
         self.image_ids.append(image.id)
-        self.sizes_hw.extend((int(image.height or 0), int(image.width or 0)))
+        self.sizes_hw.extend((int(height), int(width)))
         if image.file_name is None:
             self.nameless.append(image.id)
         else:
@@ -204,20 +205,38 @@ def _parse_file(path: Path, *, labelled: bool) -> _Columns:
 
 
 def _parse(raw: bytes | mmap.mmap, name: str, *, labelled: bool) -> _Columns:
-    columns = _Columns()
+    columns, text = _Columns(), utf8(raw)
     try:
-        _decode(utf8(raw), columns, labelled=labelled)
-    except msgspec.DecodeError as error:
-        out_of_range = "out of range" in str(error)  # 1e999, which Python reads as infinity
-        if isinstance(error, msgspec.ValidationError) and not out_of_range:
-            _refuse(name, f"{json_fault(str(error))}. {_REMEDY}", error)
-        _refuse(name, _not_json(utf8(raw), error), error)
+        try:
+            _decode(text, columns, labelled=labelled)
+        except msgspec.DecodeError as error:
+            if isinstance(error, msgspec.ValidationError) and "out of range" not in str(error):
+                raise
+            # NaN, Infinity and 1e999 are not JSON, but Python writes and reads them.
+            content = python_json(text, error)
+            columns = _Columns()
+            msgspec.convert(content, type=_file_type(text, columns, labelled=labelled), strict=False)
+    except msgspec.ValidationError as error:
+        _refuse(name, f"{json_fault(str(error))}. {_REMEDY}", error)
+    except NotJsonError as error:
+        _refuse(name, f"it is not valid JSON: {error}. {_REMEDY}", error)
+    except NotFiniteError as error:
+        _refuse(name, str(error), error)
+    except RecursionError as error:
+        _refuse(name, f"it is not valid JSON for annotations: lists lie too deep in each other. {_REMEDY}", error)
     except OverflowError as error:
         _refuse(name, "an id or size is too large for 64 bits. Number images and annotations from 1.", error)
     return columns
 
 
 def _decode(raw: bytes | mmap.mmap, columns: _Columns, *, labelled: bool) -> None:
+    # Not strict: some exporters write ids and sizes as text.
+    msgspec.json.decode(raw, type=_file_type(raw, columns, labelled=labelled), strict=False)
+
+
+def _file_type(raw: bytes | mmap.mmap, columns: _Columns, *, labelled: bool) -> type[msgspec.Struct]:
+    """A type whose parts go to the columns as soon as they are parsed from `raw`."""
+
     class Image(_Image):
         def __post_init__(self) -> None:
             columns.add_image(self)
@@ -239,18 +258,8 @@ def _decode(raw: bytes | mmap.mmap, columns: _Columns, *, labelled: bool) -> Non
     always = [("images", list[Image]), ("categories", list[Category])]
     type_of = msgspec.defstruct
     if labelled:
-        file_type = type_of("File", [*always, ("annotations", list[Annotation])])
-    else:
-        file_type = type_of("File", [*always, ("annotations", list[Annotation], [])])
-    # Not strict: some exporters write ids and sizes as text.
-    msgspec.json.decode(raw, type=file_type, strict=False)
-
-
-def utf8(raw: bytes | mmap.mmap) -> bytes | mmap.mmap:
-    """JSON without a byte-order mark, which editors on Windows write, and UTF-16 as UTF-8."""
-    if raw[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-        return raw[:].decode("utf-16").encode()
-    return raw[len(codecs.BOM_UTF8) :] if raw[:3] == codecs.BOM_UTF8 else raw
+        return type_of("File", [*always, ("annotations", list[Annotation])])
+    return type_of("File", [*always, ("annotations", list[Annotation], [])])
 
 
 def _plain(number: object) -> object:
@@ -268,31 +277,6 @@ def _called(path: str | Path) -> str:
 def _refuse(name: str, reason: str, cause: Exception | None = None) -> NoReturn:
     msg = f"{name}: {reason}"
     raise InputError(msg) from cause
-
-
-def json_fault(message: str) -> str:
-    """Rephrase msgspec's finding about JSON as a short clause, e.g. `annotations[3] has no 'bbox'`."""
-    text, _, path = message.partition(" - at `$")
-    place = path.rstrip("`").lstrip(".")
-    place = f"entry {place}" if place.startswith("[") else place or "it"
-    if match := re.fullmatch(r"Object missing required field `(\w+)`", text):
-        return f"{place} has no '{match[1]}'"
-    return f"{place}: {text[0].lower()}{text[1:].replace('`', '')}"
-
-
-def _not_json(raw: bytes | mmap.mmap, error: msgspec.DecodeError) -> str:
-    """Say why a file is not JSON; Python writes NaN, which JSON does not know, so the entry with it is looked up."""
-    try:
-        for number, entry in enumerate(json.loads(raw[:])["annotations"]):
-            called = f"annotation {entry['id']}" if "id" in entry else f"annotations[{number}]"
-            area = entry.get("area")
-            if not all(math.isfinite(side) for side in entry["bbox"]):
-                return f"{called} has the box {entry['bbox']}. Correct or remove it."
-            if area is not None and not math.isfinite(area):
-                return f"{called} has the area {area}. Give a finite number, or leave it out to use that of the box."
-    except (ValueError, LookupError, TypeError, AttributeError):
-        pass
-    return f"it is not valid JSON: {error}. {_REMEDY}"
 
 
 def _image_rows(name: str, columns: _Columns, image_ids: Ints) -> Ints:
@@ -335,6 +319,10 @@ def _boxes_and_areas(name: str, columns: _Columns) -> tuple[Floats, Floats]:
             f"{columns.called(broken[0])} has the box {first}; allowed is [x, y, width, height] in pixels with width "
             f"and height of at least 0 ({broken.size} such). Correct or remove it.",
         )
+    broken = np.flatnonzero(~np.isfinite(areas))
+    if broken.size:
+        called = columns.called(broken[0])
+        _refuse(name, f"{called} has the area {areas[broken[0]]}. Give a finite number, or leave it out.")
     return boxes, areas
 
 

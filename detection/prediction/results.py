@@ -10,6 +10,7 @@ from pathlib import Path
 from detection.data.classes import BoxClasses
 from detection.prediction.document import JSON_NAME, BoxEntry, box_values, write_detections
 from detection.prediction.found import Found
+from detection.prediction.keys import Keys
 from engine.data.pixels import Source
 from engine.outputs import atomic_path
 from engine.prediction.journal import Journal
@@ -24,10 +25,12 @@ class DetectionResults(Results[Found]):
     Attributes:
         classes: the detector's class list.
         pictures: whether pictures are drawn.
+        keys: an annotation file's ids for the list; without it images are numbered as they are found.
     """
 
     classes: BoxClasses
     pictures: bool = True
+    keys: Keys | None = None
 
     @property
     def tables(self) -> list[str]:
@@ -48,4 +51,4 @@ class DetectionResults(Results[Found]):
 
     def write_tables(self, journal: Journal) -> None:
         """Write the JSON of all finished images."""
-        write_detections(journal.folder / JSON_NAME, partial(journal.entries, BoxEntry), self.classes)
+        write_detections(journal.folder / JSON_NAME, partial(journal.entries, BoxEntry), self.classes, self.keys)

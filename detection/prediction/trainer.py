@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 
 from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities import rank_zero_info
 
+from detection.prediction.keys import Keys
 from detection.prediction.predictor import DEFAULT_SCORE, DetectionPredictor
 from detection.prediction.results import DetectionResults
 from detection.task import DetectionTask
@@ -27,6 +29,7 @@ class DetectionTrainer(PredictionTrainer):
         score_threshold: float = DEFAULT_SCORE,
         canvas: CanvasPolicy = "full",
         pictures: bool = True,
+        ids: str | None = None,
         overwrite: bool = False,
         batch_size: PositiveInt = 4,
         num_workers: NonNegativeInt = 2,
@@ -45,6 +48,8 @@ class DetectionTrainer(PredictionTrainer):
             canvas: `full` computes every image on the canvas of training and validation; `tight` on one no larger than
                 the image needs, which is faster.
             pictures: draw the boxes on the images.
+            ids: COCO annotation file whose ids the list of objects takes, so that it can be scored: images are matched
+                by file name, categories by name.
             overwrite: start from the beginning in a folder that holds results of other settings.
             batch_size: number of images that are computed together.
             num_workers: processes that read images.
@@ -60,5 +65,9 @@ class DetectionTrainer(PredictionTrainer):
             "postprocess": asdict(postprocess),
             "categories": predictor.classes.to_dict(),
         }
-        results = DetectionResults(predictor.classes, pictures)
+        settings |= {} if ids is None else {"ids": name_of_weights(ids)}
+        keys = None if ids is None else Keys.of(ids, [file.path for file in sources], predictor.classes)
+        if keys is not None and keys.note:
+            rank_zero_info(keys.note)
+        results = DetectionResults(predictor.classes, pictures, keys)
         self.stream(task, ckpt_path, work, sources, predictor, results, settings)

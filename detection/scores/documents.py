@@ -7,15 +7,15 @@ are matched by the names of their files and categories by their names.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import msgspec
 import numpy as np
 
-from detection.data.boxes import Ints
 from detection.data.categories import CategoryRows
 from detection.data.classes import BoxClasses
 from detection.data.coco import CocoAnnotations
+from detection.data.image_names import ImageNames
 from detection.scores.records import DetectionTable
 from detection.scores.result_files import JsonId, Result, decoded, read_bytes
 from engine.errors import InputError
@@ -79,15 +79,12 @@ def read_predictions(path: str | Path, truth: CocoAnnotations) -> DetectionTable
 
 def _image_ids(path: str, images: Sequence[_Image], truth: CocoAnnotations) -> dict[int, int]:
     """The annotations' id of each image of the document, by the end of its path."""
-    by_name: dict[str, list[int]] = {}
-    names = [PurePath(truth.file_name(index)) for index in range(len(truth.image_ids))]
-    for index, name in enumerate(names):
-        by_name.setdefault(name.name, []).append(index)
-    return {image.id: _id_of(path, PurePath(image.file_name), names, by_name, truth.image_ids) for image in images}
+    names = ImageNames(truth)
+    return {image.id: _id_of(path, image.file_name, names) for image in images}
 
 
-def _id_of(path: str, name: PurePath, names: list[PurePath], by_name: dict[str, list[int]], image_ids: Ints) -> int:
-    found = [index for index in by_name.get(name.name, ()) if _ends_alike(name, names[index])]
+def _id_of(path: str, name: str, names: ImageNames) -> int:
+    found = names.places(name)
     if len(found) != 1:
         fault = "do not list it" if not found else f"list {len(found)} such images"
         msg = (
@@ -95,10 +92,4 @@ def _id_of(path: str, name: PurePath, names: list[PurePath], by_name: dict[str, 
             "annotated, from the folder that their file names start from."
         )
         raise InputError(msg)
-    return int(image_ids[found[0]])
-
-
-def _ends_alike(one: PurePath, other: PurePath) -> bool:
-    """Whether the shorter path is the end of the longer one."""
-    length = min(len(one.parts), len(other.parts))
-    return one.parts[-length:] == other.parts[-length:]
+    return int(names.table.image_ids[found[0]])

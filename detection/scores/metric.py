@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Literal, Protocol, TypeAlias, get_args
@@ -61,24 +62,29 @@ class BoxScores:
     ar_large: float
     per_class: Mapping[str, float | None]
 
+    @property
+    def twelve(self) -> dict[str, float]:
+        """The twelve numbers by name, as pycocotools gives them: -1 for one that does not exist."""
+        return {field.name: getattr(self, field.name) for field in fields(self)[:12]}
+
     def as_dict(self, prefix: str = "val_") -> dict[str, float]:
-        """The twelve numbers by name, without `per_class`."""
-        return {prefix + field.name: getattr(self, field.name) for field in fields(self)[:12]}
+        """The twelve numbers to log; NaN for one that does not exist, which no checkpoint takes for its best score."""
+        return {prefix + name: value if value >= 0 else math.nan for name, value in self.twelve.items()}
 
     def to_dict(self) -> dict[str, object]:
         """All numbers in JSON's types; a number that does not exist is null."""
-        numbers = {name: value if value >= 0 else None for name, value in self.as_dict("").items()}
+        numbers = {name: value if value >= 0 else None for name, value in self.twelve.items()}
         return {**numbers, "per_class": dict(self.per_class)}
 
     def table(self, per_class: bool = True) -> str:
         """The twelve lines that pycocotools prints, what -1 means where one has it, and the AP of each category."""
-        if all(value == -1 for value in self.as_dict().values()):
+        if all(value == -1 for value in self.twelve.values()):
             return " nothing to score: the annotations have no objects in these images"
         lines = [
             f" {title} @[ IoU={iou:<9} | area={area:>6s} | maxDets={max_dets:>3d} ] = {value:0.3f}"
-            for (title, iou, area, max_dets), value in zip(_ROWS, self.as_dict().values(), strict=True)
+            for (title, iou, area, max_dets), value in zip(_ROWS, self.twelve.values(), strict=True)
         ]
-        if -1 in self.as_dict().values():
+        if -1 in self.twelve.values():
             lines += ["", " -1.000 stands where the annotations have no object of that size"]
         if per_class and self.per_class:
             lines += ["", " AP per class (- = no objects)", *_in_columns(self.per_class)]

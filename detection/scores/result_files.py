@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from detection.data.boxes import Floats
-from detection.data.coco import json_fault, utf8
+from detection.data.coco_json import json_fault, utf8
 from engine.errors import InputError
 
 JsonId: TypeAlias = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
@@ -82,6 +82,9 @@ def decoded(raw: bytes, kind: type[Content], path: Path, what: str) -> Content:
             return msgspec.convert(json.loads(raw), type=kind, strict=False)
     except msgspec.ValidationError as error:
         msg = f"'{path}' is not {what}: {json_fault(str(error))}."
+        raise InputError(msg) from error
+    except RecursionError as error:
+        msg = f"'{path}' is not {what}: lists lie too deep in each other."
         raise InputError(msg) from error
     except ValueError as error:
         broken = isinstance(error, json.JSONDecodeError)

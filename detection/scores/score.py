@@ -47,7 +47,7 @@ def score(
     if not per_class:
         scores = dataclasses.replace(scores, per_class={})
     if output is not None:
-        numbers = scores.as_dict(prefix="")
+        numbers = scores.twelve
         write_json(output, {**numbers, "per_class": dict(scores.per_class)} if per_class else numbers)
     return scores
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from detection.data.classes import BoxClasses
 from detection.network.postprocess import Postprocess
 from detection.prediction.document import JSON_NAME, BoxEntry, box_values, write_detections
+from detection.prediction.keys import Keys
 from engine.data.pixels import Source
 from engine.outputs import atomic_path
 from engine.prediction.journal import Journal, name_of_weights
@@ -31,6 +32,7 @@ class JointResults(Results[JointFound]):
         detect: whether to find objects.
         segment: whether to find classes of pixels.
         pictures: whether to write pictures for people.
+        keys: an annotation file's ids for the objects; without it images are numbered as they are found.
     """
 
     boxes: BoxClasses
@@ -38,6 +40,7 @@ class JointResults(Results[JointFound]):
     detect: bool = True
     segment: bool = True
     pictures: bool = True
+    keys: Keys | None = None
 
     @property
     def tables(self) -> list[str]:
@@ -66,7 +69,8 @@ class JointResults(Results[JointFound]):
     def write_tables(self, journal: Journal) -> None:
         """Write the tables of all finished images."""
         if self.detect:
-            write_detections(journal.folder / JSON_NAME, partial(journal.entries, BoxEntry), self.boxes)
+            entries = partial(journal.entries, BoxEntry)
+            write_detections(journal.folder / JSON_NAME, entries, self.boxes, self.keys)
         if self.segment:
             write_areas(journal.folder / AREAS_NAME, journal.entries(AreaEntry), self.masks)
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities import rank_zero_info
 
+from detection.prediction.keys import Keys
 from detection.prediction.predictor import DEFAULT_SCORE
 from engine.errors import InputError
 from engine.numbers import NonNegativeInt, PositiveInt
 from engine.prediction.canvas import CanvasPolicy
+from engine.prediction.journal import name_of_weights
 from engine.prediction.trainer import PredictionTrainer, Work, asked
 from joint.prediction.predictor import JointPredictor
 from joint.prediction.results import JointResults, settings_of
@@ -30,6 +33,7 @@ class JointTrainer(PredictionTrainer):
         detect: bool = True,
         segment: bool = True,
         pictures: bool = True,
+        ids: str | None = None,
         overwrite: bool = False,
         batch_size: PositiveInt = 4,
         num_workers: NonNegativeInt = 2,
@@ -50,6 +54,8 @@ class JointTrainer(PredictionTrainer):
             detect: find objects.
             segment: find the classes of pixels.
             pictures: draw pictures with boxes over the colours of the classes.
+            ids: COCO annotation file whose ids the list of objects takes, so that it can be scored: images are matched
+                by file name, categories by name.
             overwrite: start over in a folder that holds results of other settings.
             batch_size: images computed together.
             num_workers: processes that read images.
@@ -58,10 +64,17 @@ class JointTrainer(PredictionTrainer):
         if not detect and not segment:
             msg = "detect and segment are both false, which leaves nothing to find. Leave one of them out."
             raise InputError(msg)
+        if ids is not None and not detect:
+            msg = "ids are those of objects, but detect is false. Leave ids out, or detect."
+            raise InputError(msg)
         sources = work.sources()
         task = asked(model, JointTask, ckpt_path)
         postprocess = replace(task.postprocess, score_threshold=score_threshold)
         predictor = JointPredictor(task.network, postprocess, canvas, detect=detect, segment=segment)
-        results = JointResults(predictor.classes, predictor.segmentation_classes, detect, segment, pictures)
+        keys = None if ids is None else Keys.of(ids, [file.path for file in sources], predictor.classes)
+        if keys is not None and keys.note:
+            rank_zero_info(keys.note)
+        results = JointResults(predictor.classes, predictor.segmentation_classes, detect, segment, pictures, keys)
         settings = settings_of(ckpt_path, str(predictor.canvas), postprocess, results)
+        settings |= {} if ids is None else {"ids": name_of_weights(ids)}
         self.stream(task, ckpt_path, work, sources, predictor, results, settings)

@@ -116,8 +116,8 @@ def test_both_tables_are_those_of_each_head_alone(here, streets):
     scores = evaluate_boxes(streets / "annotations/instances_val.json", records.table())
     written = DetectionTable.read("new/boxes.json")
     results = evaluate_boxes(streets / "annotations/instances_val.json", written)
-    assert results.as_dict("") == pytest.approx(scores.as_dict(""), abs=1e-6)
-    for name, value in scores.as_dict("").items():
+    assert results.as_dict("") == pytest.approx(scores.as_dict(""), abs=1e-6, nan_ok=True)
+    for name, value in scores.twelve.items():
         assert found["boxes"][name] == (None if value < 0 else pytest.approx(value, abs=1e-6))
     truth = rows_of(streets / "gtFine/val", CITYSCAPES.label_ids)
     predicted = [alone(network, path, rows.shape) for path, rows in zip(sorted(paths), truth.values(), strict=True)]

@@ -192,6 +192,15 @@ def test_table_is_the_one_pycocotools_prints():
     assert list(scores.as_dict()) == [f"val_{name}" for name in NAMES]
 
 
+def test_a_score_that_does_not_exist_is_no_number_to_compare():
+    """-1 would be the best score so far of a training whose validation has no boxes."""
+    dataset, results = awkward_set(7)
+    empty = evaluate({**dataset, "annotations": []}, results)
+    assert np.isnan(list(empty.as_dict().values())).all()
+    assert [empty.to_dict()[name] for name in NAMES] == [None] * 12
+    assert empty.table() == " nothing to score: the annotations have no objects in these images"
+
+
 def test_backend_that_is_not_there(monkeypatch):
     monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
     dataset, results = awkward_set(0)

@@ -15,6 +15,7 @@ from pycocotools.coco import COCO
 
 from detection.network.postprocess import Postprocess
 from detection.prediction.found import Found
+from detection.prediction.keys import Keys
 from engine.errors import InputError
 from engine.prediction.canvas import Canvas
 from engine.prediction.sources import find_sources
@@ -76,9 +77,9 @@ class Task(PredictingModule):
         return super().predict_step(batch, batch_idx)
 
 
-def run(source, output, task=None, score_threshold=0.3, pictures=True, overwrite=False):
+def run(source, output, task=None, score_threshold=0.3, pictures=True, overwrite=False, keys=None):
     task = task or Task()
-    results = JointResults(OBJECTS, SURFACES, task.detect, task.segment, pictures)
+    results = JointResults(OBJECTS, SURFACES, task.detect, task.segment, pictures, keys)
     settings = settings_of(None, "64 x 64", Postprocess(score_threshold=score_threshold), results)
     names = ("enable_progress_bar", "logger", "enable_checkpointing", "enable_model_summary")
     trainer = PredictionTrainer(accelerator="cpu", devices=1, **dict.fromkeys(names, False))
@@ -212,3 +213,18 @@ def test_the_same_settings_are_those_of_the_same_weights(tmp_path):
     a, b, c = (settings_of(tmp_path / f"{name}.ckpt", "", Postprocess(), results) for name in "abc")
     assert a == b
     assert a != c
+
+
+def test_objects_have_the_ids_of_an_annotation_file(images, tmp_path):
+    """As in detection: the list of objects can be scored against the file."""
+    listed = [{"id": 90 + number, "file_name": name} for number, name in enumerate(["d.bmp", "b/c.png", "a.png"])]
+    categories = [{"id": 40 + n, "name": name} for n, name in enumerate(filter(None, reversed(OBJECTS.names)))]
+    content = {"images": listed, "annotations": [], "categories": categories}
+    (tmp_path / "val.json").write_text(json.dumps(content))
+    keys = Keys.of(tmp_path / "val.json", [file.path for file in find_sources(images)], OBJECTS)
+    run(images, tmp_path / "keyed", keys=keys)
+    document = json.loads((tmp_path / "keyed/detections.json").read_text())
+    assert sorted(image["id"] for image in document["images"]) == [90, 91, 92]
+    assert document["categories"] == sorted(categories, key=lambda category: category["id"])
+    named = {category["id"]: category["name"] for category in categories}
+    assert all(found["category_id"] in named for found in document["annotations"])
