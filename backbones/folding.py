@@ -17,6 +17,7 @@ from timm.layers import Conv2dSame, get_same_padding
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from backbones.grid import size_hw
 from engine.errors import InputError
 
 
@@ -35,6 +36,7 @@ class Foldable(nn.Module, ABC):
         if not self.folded:
             device = next(self.parameters()).device
             fold(self.eval(), torch.zeros((1, 3, 2 * self.stride, 2 * self.stride), dtype=torch.uint8, device=device))
+            self.eval()  # the layers that are new too, so that no prediction has to change them
             self.folded = True
         return self
 
@@ -85,8 +87,9 @@ class _KernelPaddedConv2d(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """From (B, C, h, w) to (B, C', ceil(h / stride), ceil(w / stride))."""
         paddings, uneven = [], []
+        sides = size_hw(features)
         for axis in (0, 1):
-            total = get_same_padding(features.shape[2 + axis], self.weight.shape[2 + axis], self.stride[axis], 1)
+            total = get_same_padding(sides[axis], self.weight.shape[2 + axis], self.stride[axis], 1)
             uneven.append(total % 2)
             paddings.append((total + 1) // 2)
         weight = F.pad(self.weight, (uneven[1], 0, uneven[0], 0)) if any(uneven) else self.weight

@@ -17,6 +17,7 @@ from torch import Tensor
 from backbones.contract import Features, Freezing, check_features, check_named, check_untouched, given_name
 from backbones.features import EfficientNetFeatures
 from backbones.folding import Foldable
+from backbones.grid import size_hw
 from detection.data.batch import DetectionBatch, Detections
 from detection.data.classes import BoxClasses
 from detection.network.anchors import AnchorCache
@@ -128,7 +129,7 @@ class EfficientDet(Foldable):
 
     def normalise(self, images: Tensor) -> Tensor:
         """0..255 to the backbone's range, and the fill colour up to a multiple of the coarsest stride."""
-        height, width = images.shape[-2:]
+        height, width = size_hw(images)
         pads = (0, -width % self.config.stride, 0, -height % self.config.stride)
         if self.config.fill == "black":
             images, pads = F.pad(images, pads), (0, 0, 0, 0)
@@ -144,7 +145,8 @@ class EfficientDet(Foldable):
         pyramid = self.fpn(features)
         class_maps, box_maps = self.class_head(pyramid), self.box_head(pyramid)
         stride = 2 ** self.config.levels[0]
-        canvas_hw = (class_maps[0].shape[-2] * stride, class_maps[0].shape[-1] * stride)
+        height, width = size_hw(class_maps[0])
+        canvas_hw = (height * stride, width * stride)
         anchors = self.anchors(canvas_hw, class_maps[0].device)
         return self.class_head.flatten(class_maps), self.box_head.flatten(box_maps), anchors
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from backbones.contract import Freezing, ImageNorm
 from backbones.features import EfficientNetFeatures
 from backbones.folding import Foldable
-from backbones.grid import Grid
+from backbones.grid import Grid, size_hw
 from backbones.two_strides import TwoStrideFeatures
 from detection.network.model import EfficientDet
 from engine.errors import InputError
@@ -94,13 +94,13 @@ class JointNetwork(Foldable):
             detect: whether to predict boxes.
             segment: whether to predict classes of pixels.
         """
-        image_hw = (images.shape[-2], images.shape[-1])
+        image_hw = size_hw(images)
         if not segment:
             return JointOutputs(self.detector.predictions(images) if detect else None, None)
         if not detect:
             return JointOutputs(None, self.segmenter.outputs(images))
         normal = self.detector.normalise(images)
-        canvas_hw = (normal.shape[-2], normal.shape[-1])
+        canvas_hw = size_hw(normal)
         maps = self.backbone(normal)
         predictions = self.detector.predictions_from(self.backbone.without_dilation(maps, canvas_hw)[1:])
         reader = self.segmenter.backbone

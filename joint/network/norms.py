@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -23,9 +24,13 @@ from segmentation.network.model import Segmenter
 Norms = Literal["shared", "frozen", "per_task"]
 TaskName = Literal["detection", "segmentation"]
 
+# The task of the pass that is running. It belongs to the pass and not to the norms, because threads that share a
+# network may run passes of both tasks at once.
+_TASK: ContextVar[TaskName] = ContextVar("_TASK", default="detection")
+
 
 class TaskNorm(nn.Module):
-    """Two batch norms, each with its own statistics and affine parameters; the current task uses its own.
+    """Two batch norms, each with its own statistics and affine parameters; the task of the pass uses its own.
 
     Args:
         norm: the norm that both begin as.
@@ -35,11 +40,10 @@ class TaskNorm(nn.Module):
         super().__init__()
         self.detection = norm
         self.segmentation = copy.deepcopy(norm)
-        self.task: TaskName = "detection"
 
     def forward(self, features: Tensor) -> Tensor:
         """From (B, C, h, w) to the same shape."""
-        normal: Tensor = (self.detection if self.task == "detection" else self.segmentation)(features)
+        normal: Tensor = (self.detection if _TASK.get() == "detection" else self.segmentation)(features)
         return normal
 
 
@@ -100,9 +104,11 @@ class TaskMaps(SharedMaps):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """One map per level, finest first, of normalised images (B, 3, H, W)."""
-        for norm in task_norms(self._shared[0]):
-            norm.task = self.task
-        return super().forward(images)
+        token = _TASK.set(self.task)
+        try:
+            return super().forward(images)
+        finally:
+            _TASK.reset(token)
 
 
 def task_norms(module: nn.Module) -> Iterator[TaskNorm]:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from backbones.contract import Features, Freezing, check_features, check_named, check_untouched, given_name
 from backbones.features import EfficientNetFeatures
 from backbones.folding import Foldable
-from backbones.grid import Grid
+from backbones.grid import Grid, size_hw
 from engine.distributed import is_main
 from engine.errors import InputError
 from segmentation.data.cityscapes.labels import CITYSCAPES
@@ -135,7 +135,7 @@ class Segmenter(Foldable):
 
     def outputs(self, images: Tensor) -> Outputs:
         """As `forward`, in training with the auxiliary head's logits."""
-        image_hw = (images.shape[-2], images.shape[-1])
+        image_hw = size_hw(images)
         normal = self.normalise(images)
         maps = self.backbone(normal)
         if isinstance(self.head, SmpHead):
@@ -158,7 +158,7 @@ class Segmenter(Foldable):
         """0..255 to the backbone's range; for decoders that need it, zeros up to a multiple of 32 pixels."""
         normal = (images.to(self.mean.dtype) - self.mean) / self.std
         if isinstance(self.head, SmpHead):
-            height, width = images.shape[-2:]
+            height, width = size_hw(images)
             least = self.head.least_side
             pads = [max(least - side, -side % 32) for side in (width, height)]
             normal = F.pad(normal, (0, pads[0], 0, pads[1]))
