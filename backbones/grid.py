@@ -9,6 +9,7 @@ assumes anything else shifts the classes against the image: `align_corners=True`
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch.nn.functional as F
@@ -33,8 +34,15 @@ def size_hw(maps: Tensor) -> tuple[int, int]:
     While `torch.jit.trace` runs a network, which older exporters to ONNX do, sizes are tensors, and a padding that is
     computed from tensors is no constant of the graph.
     """
-    height, width = (int(side) if isinstance(side, Tensor) else side for side in maps.shape[-2:])
+    sides: Sequence[int | Tensor] = maps.shape[-2:]
+    height, width = (int(side) if isinstance(side, Tensor) else side for side in sides)
     return height, width
+
+
+def is_traced(images: Tensor) -> bool:
+    """Whether `torch.jit.trace` runs the network."""
+    sides: Sequence[int | Tensor] = images.shape
+    return isinstance(sides[0], Tensor)
 
 
 def feature_grid(image_hw: tuple[int, int], stride: int, *, same_padding: bool) -> Grid:

@@ -147,7 +147,8 @@ class EfficientDet(Foldable):
         stride = 2 ** self.config.levels[0]
         height, width = size_hw(class_maps[0])
         canvas_hw = (height * stride, width * stride)
-        anchors = self.anchors(canvas_hw, class_maps[0].device)
+        # A view, because tracing takes as an output only what an operation gave.
+        anchors = self.anchors(canvas_hw, class_maps[0].device).view(-1, 4)
         return self.class_head.flatten(class_maps), self.box_head.flatten(box_maps), anchors
 
     def losses(self, batch: DetectionBatch, config: DetectionLoss) -> Losses:

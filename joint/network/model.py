@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from backbones.contract import Freezing, ImageNorm
 from backbones.features import EfficientNetFeatures
 from backbones.folding import Foldable
-from backbones.grid import Grid, size_hw
+from backbones.grid import Grid, is_traced, size_hw
 from backbones.two_strides import TwoStrideFeatures
 from detection.network.model import EfficientDet
 from engine.errors import InputError
@@ -85,7 +85,7 @@ class JointNetwork(Foldable):
         del network.backbone
         network.backbone = SharedMaps(self.backbone, levels, dense=dense)
 
-    def forward(self, images: Tensor, *, detect: bool = True, segment: bool = True) -> JointOutputs:
+    def forward(self, images: Tensor, detect: bool = True, segment: bool = True) -> JointOutputs:
         """Both answers from one pass, or one answer at the cost of that network alone.
 
         Args:
@@ -106,6 +106,8 @@ class JointNetwork(Foldable):
         reader = self.segmenter.backbone
         assert isinstance(reader, SharedMaps)
         segmentation = self.segmenter.outputs_from(reader.pick(maps), reader.grids(canvas_hw), image_hw)
+        if is_traced(images):
+            segmentation = segmentation._replace(aux_logits=segmentation.logits[:0])
         return JointOutputs(predictions, segmentation)
 
     @property

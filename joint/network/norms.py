@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from backbones.grid import is_traced
 from backbones.networks import BATCH_NORMS
 from backbones.two_strides import TwoStrideFeatures
 from detection.network.model import EfficientDet
@@ -78,10 +79,13 @@ class PerTaskNetwork(JointNetwork):
         task: TaskName = "detection" if isinstance(network, EfficientDet) else "segmentation"
         network.backbone = TaskMaps(self.backbone, levels, dense=dense, task=task)
 
-    def forward(self, images: Tensor, *, detect: bool = True, segment: bool = True) -> JointOutputs:
+    def forward(self, images: Tensor, detect: bool = True, segment: bool = True) -> JointOutputs:
         """As `JointNetwork.forward`, with a pass for each answer that is asked for."""
         predictions = self.detector.predictions(images) if detect else None
-        return JointOutputs(predictions, self.segmenter.outputs(images) if segment else None)
+        segmentation = self.segmenter.outputs(images) if segment else None
+        if segmentation is not None and is_traced(images):
+            segmentation = segmentation._replace(aux_logits=segmentation.logits[:0])
+        return JointOutputs(predictions, segmentation)
 
     def settings(self) -> dict[str, object]:
         """As `JointNetwork.settings`, with an entry by which `network_from` recognises this class."""

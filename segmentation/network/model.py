@@ -36,7 +36,8 @@ class Outputs(NamedTuple):
 
     Attributes:
         logits: (B, K, H, W).
-        aux_logits: (B, K, H, W) of the auxiliary head; None in evaluation, or without one.
+        aux_logits: (B, K, H, W) of the auxiliary head; None in evaluation, or without one. A joint network that
+            `torch.jit.trace` runs has no image there in place of None, which no trace can return.
     """
 
     logits: Tensor
