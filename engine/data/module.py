@@ -139,6 +139,11 @@ class SplitData(LightningDataModule, ABC, Generic[Task, Sample, Whole]):
             )
             raise InputError(msg)
 
+    @property
+    def on_cuda(self) -> bool:
+        """Whether batches go to a CUDA device: only for one does pinned memory help."""
+        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+
     def _whole_loader(self, split: SplitName) -> DataLoader[Whole]:
         return self._loader(self._whole[split], self.eval_batch_size, self.collate_whole)
 
@@ -157,7 +162,7 @@ class SplitData(LightningDataModule, ABC, Generic[Task, Sample, Whole]):
             drop_last=train,
             num_workers=self.num_workers,
             collate_fn=collate,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=self.on_cuda,
             persistent_workers=self.num_workers > 0,
             # The loader has its own seeds for workers: an evaluation does not change the random numbers of the
             # training, with or without workers, and a resumed training goes on like one that was not interrupted.

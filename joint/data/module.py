@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-import torch
 from torch.utils.data import ConcatDataset
 
 from detection.data.boxes import BoxSource
@@ -238,7 +237,7 @@ class JointDataModule(SplitData[JointNetworkTask, JointSample, JointSample]):
             rank=rank,
             world=world,
             num_workers=self.num_workers,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=self.on_cuda,
         )
         if state:
             # Lightning itself loads the state that ends an epoch, and only if the checkpoint was written within one.
