@@ -23,6 +23,14 @@ class SampleError(InputError):
         super().__init__(message.rpartition(f"{type(self).__name__}: ")[2].strip())
 
 
+class UnreadableError(InputError):
+    """One file cannot be read: it is missing, damaged, or of a kind that is not taken. Others may be in order."""
+
+
+class OutputError(InputError):
+    """A result cannot be written, because of a full disk or a folder that is closed: no further one could be either."""
+
+
 def did_you_mean(given: str, allowed: Iterable[str]) -> str:
     """A hint with the nearest allowed name, or an empty string.
 

@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from engine.errors import InputError
+from engine.errors import OutputError
 
 
 def make_folder(path: str | Path) -> Path:
     """Create a folder and its parents, and prove that it can be written.
 
     Raises:
-        InputError: the path is a file, or the folder cannot be written.
+        OutputError: the path is a file, or the folder cannot be written.
     """
     folder = Path(path)
     try:
@@ -26,7 +26,7 @@ def make_folder(path: str | Path) -> Path:
     except OSError as error:
         reason = error.strerror or str(error)
         msg = f"cannot write into '{folder}': {reason}. Give a folder that can be created and written."
-        raise InputError(msg) from error
+        raise OutputError(msg) from error
     return folder
 
 
@@ -37,7 +37,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     The temporary name keeps the suffix, because image writers choose their format by it.
 
     Raises:
-        InputError: the folder cannot be written.
+        OutputError: the folder cannot be written.
     """
     target = Path(path)
     make_folder(target.parent)
@@ -47,7 +47,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, target)
     except OSError as error:
         msg = f"cannot write '{target}': {error.strerror or error}. Give a path that can be written."
-        raise InputError(msg) from error
+        raise OutputError(msg) from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -6,6 +6,7 @@ equation 2) without variances. Checked against effdet 0.4.1.
 
 from __future__ import annotations
 
+import math
 import threading
 
 import torch
@@ -18,10 +19,11 @@ def make_anchors(canvas_hw: tuple[int, int], config: DetectorArchitecture) -> Te
     """All anchors of a canvas: (R, 4) float32 xyxy in canvas pixels.
 
     Order: level (finest first), row, column, anchor; anchor a = octave * ratios + ratio. Anchors may reach over
-    the edge.
+    the edge. Each level has half the cells of the one below, rounded up, so that its stride is a little below 2^level
+    where the canvas is no multiple of that; anchors grow with the stride in each direction.
 
     Args:
-        canvas_hw: height and width, multiples of the coarsest stride.
+        canvas_hw: height and width in pixels, of any size.
         config: levels, scale, octaves and ratios.
 
     >>> from detection.network.family import architecture
@@ -31,19 +33,25 @@ def make_anchors(canvas_hw: tuple[int, int], config: DetectorArchitecture) -> Te
     >>> anchors[0].tolist()  # a square of four strides around the middle of the first cell
     [-12.0, -12.0, 20.0, 20.0]
     """
-    exponents = torch.arange(config.anchor_octaves, dtype=torch.float64) / config.anchor_octaves
+    octaves = torch.arange(config.anchor_octaves, dtype=torch.float64) / config.anchor_octaves
     shapes = torch.tensor(config.anchor_ratios, dtype=torch.float64)
-    # (A, 2) width and height for stride 1, octave-major.
-    unit_wh = (config.anchor_scale * 2.0 ** exponents[:, None, None] * shapes).reshape(-1, 2)
     levels = []
     for level in config.levels:
-        stride = 2**level
-        ys = torch.arange(stride / 2, canvas_hw[0], stride, dtype=torch.float64)
-        xs = torch.arange(stride / 2, canvas_hw[1], stride, dtype=torch.float64)
+        cells_hw = [math.ceil(side / 2**level) for side in canvas_hw]  # as halving and rounding up, level by level
+        strides_hw = [side / cells for side, cells in zip(canvas_hw, cells_hw, strict=True)]
+        ys, xs = (_centres(stride, cells) for stride, cells in zip(strides_hw, cells_hw, strict=True))
         centres = torch.stack(torch.meshgrid(ys, xs, indexing="ij")[::-1], dim=-1).reshape(-1, 1, 2)
-        half = unit_wh * stride / 2
-        levels.append(torch.cat([centres - half, centres + half], dim=-1).reshape(-1, 4))
+        strides_wh = torch.tensor(strides_hw[::-1], dtype=torch.float64)
+        # (A, 2), octave-major. The factors are multiplied in this order, so that all bits are those of the source.
+        half_wh = (config.anchor_scale * strides_wh * 2.0 ** octaves[:, None, None] * shapes / 2).reshape(-1, 2)
+        levels.append(torch.cat([centres - half_wh, centres + half_wh], dim=-1).reshape(-1, 4))
     return torch.cat(levels).float()
+
+
+def _centres(stride: float, cells: int) -> Tensor:
+    """Half a stride, and then one more for each cell; the step is a difference, as in NumPy's `arange`."""
+    first = stride / 2
+    return first + torch.arange(cells, dtype=torch.float64) * ((first + stride) - first)
 
 
 class AnchorCache:

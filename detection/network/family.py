@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -94,6 +95,8 @@ class DetectorArchitecture(NetworkSettings):
         pyramid: `bifpn`, or effdet's `quad` with two bidirectional layers side by side in each cell.
         resampling: between pyramid levels: `pool` is max-pooling downwards and nearest neighbour upwards, as
             published; `bilinear` is bilinear both ways, as in some of effdet's own networks.
+        pads_canvas: whether images are padded to multiples of the coarsest stride, as this project did before it
+            computed a canvas of any size as the published networks do; checkpoints of that time keep their answers.
     """
 
     name: str
@@ -117,6 +120,7 @@ class DetectorArchitecture(NetworkSettings):
     fill: Fill = "mean"
     pyramid: Pyramid = "bifpn"
     resampling: Resampling = "pool"
+    pads_canvas: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -134,8 +138,20 @@ class DetectorArchitecture(NetworkSettings):
 
     @property
     def stride(self) -> int:
-        """Stride of the coarsest level: canvases are multiples of it."""
+        """Stride of the coarsest level, in pixels of a canvas whose sides are multiples of it."""
         return int(2**self.max_level)
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, object]) -> DetectorArchitecture:
+        """As `NetworkSettings.from_settings`; a network that was stored before `pads_canvas` existed does pad.
+
+        Raises:
+            InputError: as `from_dict`.
+        """
+        stored = settings["architecture"]
+        assert isinstance(stored, Mapping)
+        stored = {"pads_canvas": True, **stored}
+        return super().from_settings({**settings, "architecture": stored})
 
     @property
     def anchors_per_cell(self) -> int:

@@ -118,35 +118,42 @@ class EfficientDet(Foldable):
         """Class logits and box deltas by level, finest first.
 
         Args:
-            images: (B, 3, H, W) RGB in 0..255, uint8 or float, any size; padded right and below with the fill
-                colour to a multiple of the coarsest stride.
+            images: (B, 3, H, W) RGB in 0..255, uint8 or float, any size.
 
         Returns:
-            Maps (B, A * K, H_l, W_l) and (B, A * 4, H_l, W_l), anchor-major; deltas in the order ty, tx, th, tw.
+            Maps (B, A * K, H_l, W_l) and (B, A * 4, H_l, W_l), anchor-major; deltas in the order ty, tx, th, tw. Each
+            level has half the height and width of the one below, rounded up.
         """
         pyramid = self.fpn(self.backbone(self.normalise(images)))
         return self.class_head(pyramid), self.box_head(pyramid)
 
     def normalise(self, images: Tensor) -> Tensor:
-        """0..255 to the backbone's range, and the fill colour up to a multiple of the coarsest stride."""
+        """0..255 to the backbone's range; with `pads_canvas` up to a multiple of the coarsest stride."""
+        if not self.config.pads_canvas:
+            return self._scaled(images).contiguous(memory_format=torch.channels_last)
         height, width = size_hw(images)
         pads = (0, -width % self.config.stride, 0, -height % self.config.stride)
-        if self.config.fill == "black":
-            images, pads = F.pad(images, pads), (0, 0, 0, 0)
-        normal = F.pad((images.to(self.mean.dtype) - self.mean) / self.std, pads)
+        black = self.config.fill == "black"
+        normal = self._scaled(F.pad(images, pads)) if black else F.pad(self._scaled(images), pads)
         return normal.contiguous(memory_format=torch.channels_last)
+
+    def _scaled(self, images: Tensor) -> Tensor:
+        return (images.to(self.mean.dtype) - self.mean) / self.std
 
     def predictions(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Class logits (B, R, K), box deltas (B, R, 4) and their anchors (R, 4) xyxy in canvas pixels."""
-        return self.predictions_from(self.backbone(self.normalise(images)))
+        normal = self.normalise(images)
+        return self.predictions_from(self.backbone(normal), size_hw(normal))
 
-    def predictions_from(self, features: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """As `predictions`, from the backbone's maps of levels 3, 4 and 5."""
+    def predictions_from(self, features: list[Tensor], canvas_hw: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+        """As `predictions`, from the backbone's maps of levels 3, 4 and 5.
+
+        Args:
+            features: maps (B, C_l, H_l, W_l), finest first.
+            canvas_hw: height and width of the normalised images that they were computed from.
+        """
         pyramid = self.fpn(features)
         class_maps, box_maps = self.class_head(pyramid), self.box_head(pyramid)
-        stride = 2 ** self.config.levels[0]
-        height, width = size_hw(class_maps[0])
-        canvas_hw = (height * stride, width * stride)
         # A view, because tracing takes as an output only what an operation gave.
         anchors = self.anchors(canvas_hw, class_maps[0].device).view(-1, 4)
         return self.class_head.flatten(class_maps), self.box_head.flatten(box_maps), anchors
@@ -204,7 +211,7 @@ class EfficientDet(Foldable):
 
     @property
     def stride(self) -> int:
-        """The sides of canvases are multiples of this many pixels."""
+        """The coarsest stride: canvases whose sides are multiples of it have anchors of the same sizes."""
         return self.config.stride
 
     @property

@@ -34,7 +34,8 @@ class Canvas:
     Attributes:
         limit_hw: height and width of the full canvas in pixels; images are scaled to fit into it.
         fill_color: RGB in 0..255 beside the image.
-        stride: the network's coarsest stride in pixels; the sides of a tight canvas are multiples of it.
+        stride: the network's coarsest stride in pixels; the sides of a tight canvas are multiples of it, so that no
+            level loses a part of a cell and the anchors keep their sizes.
         policy: `full` lays every image on the whole canvas, as in training and validation; `tight` lays it on a canvas
             no larger than the image needs. That is faster, but shows the network less filling, so that boxes and scores
             of images that do not have the shape of the canvas differ a little.
@@ -65,7 +66,7 @@ class Canvas:
     def tight_hw(self, image_hw: tuple[int, int]) -> tuple[int, int]:
         """Height and width of the smallest canvas, in multiples of the stride, for an image of this size.
 
-        It never exceeds the limit: the network itself pads a limit that is not a multiple of the stride.
+        It never exceeds the limit, which need not be a multiple of the stride.
         """
         scale = min(self.limit_hw[0] / image_hw[0], self.limit_hw[1] / image_hw[1])
         needed = (max(1, -(-int(side * scale) // self.stride)) * self.stride for side in image_hw)

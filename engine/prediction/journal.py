@@ -143,7 +143,7 @@ class Journal:
 
     def _is_finished(self, records: Mapping[str, Finished], path: Path, wanted: Iterable[Path]) -> bool:
         record = records.get(os.path.abspath(path))
-        if record is None or record.stamp != stamp_of(path):
+        if record is None or not path.exists() or record.stamp != stamp_of(path):
             return False
         return all(out.as_posix() in record.outputs and (self.folder / out).exists() for out in wanted)
 

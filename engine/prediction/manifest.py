@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from engine.errors import InputError
+from engine.errors import OutputError
 
 
 class Manifest:
@@ -31,7 +31,7 @@ class Manifest:
             entry: plain values; NaN is refused, because it is not JSON.
 
         Raises:
-            InputError: the file cannot be written, or the disk is full.
+            OutputError: the file cannot be written, or the disk is full.
         """
         # The line break comes first: a line that a crash has cut short before then stays a line of its own.
         line = ("\n" + json.dumps(entry, allow_nan=False)).encode()
@@ -43,10 +43,10 @@ class Manifest:
                 os.close(descriptor)
         except OSError as error:
             msg = f"cannot write '{self.path}': {error.strerror or error}. Give a folder that can be written."
-            raise InputError(msg) from error
+            raise OutputError(msg) from error
         if written < len(line):
             msg = f"cannot write '{self.path}': the disk is full. Make room, and run the command again."
-            raise InputError(msg)
+            raise OutputError(msg)
 
     def entries(self) -> Iterator[dict[str, object]]:
         """All entries in the order they were added, one in memory at a time."""

@@ -3,6 +3,7 @@
 TREE/1.png  TREE/1_overlay.jpg   the files that the task writes for each source, in the folder tree of the sources
 detections.json  areas.csv       the tables of the task over all sources
 finished.jsonl  settings.json    the finished sources, so that an interrupted work can go on
+failed.jsonl                     the sources that could not be done
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from engine.data.pixels import Source
+from engine.errors import UnreadableError
+from engine.prediction.failures import Failures
 from engine.prediction.journal import Finished, Journal, Record, stamp_of
-from engine.prediction.sources import Outputs, SourceFile, output_names, refuse_overwriting
+from engine.prediction.sources import Outputs, SourceFile, output_names, refuse_mixing, refuse_overwriting
 
 Answer = TypeVar("Answer")
 Answer_contra = TypeVar("Answer_contra", contravariant=True)
@@ -38,7 +41,8 @@ class Results(Outputs, Protocol[Answer_contra]):
             answer: what was found in the image.
 
         Raises:
-            InputError: a file cannot be written, or the image cannot be read.
+            OutputError: a file cannot be written.
+            InputError: the image cannot be read.
         """
         ...
 
@@ -52,6 +56,10 @@ class Results(Outputs, Protocol[Answer_contra]):
             file: the source.
             paths: the files to write.
             progress: whether to show a progress bar of its own.
+
+        Raises:
+            OutputError: a file cannot be written.
+            InputError: the source cannot be read.
         """
         msg = f"{type(self).__name__} does not write a {file.kind}"
         raise TypeError(msg)
@@ -70,9 +78,11 @@ class ResultFolder(Generic[Answer]):
         results: what the task writes.
         settings: plain values that decide what the results are.
         overwrite: whether to start over if the settings differ, or other files would be replaced.
+        searched: what the user named as sources, in which results must not be found as sources by the next run.
 
     Raises:
-        InputError: the folder cannot be written, has results of other settings, or files that would be replaced.
+        InputError: the folder cannot be written, has results of other settings, or files that would be replaced; or
+            results would lie among the sources.
     """
 
     def __init__(
@@ -83,17 +93,20 @@ class ResultFolder(Generic[Answer]):
         settings: Mapping[str, object],
         *,
         overwrite: bool = False,
+        searched: str | Path | Sequence[str | Path] = (),
     ) -> None:
         self.sources = list(sources)
         self.results = results
         names = zip(self.sources, output_names(self.sources, results), strict=True)
         self.outputs = [results.outputs(file, name) for file, name in names]
+        refuse_mixing(Path(output), self.outputs, searched)
         refuse_overwriting(Path(output), self.outputs, self.sources)
         every = (path for paths in self.outputs for path in paths)
         self.journal = Journal(output, settings, every, overwrite=overwrite)
         wanted = {file.path: paths for file, paths in zip(self.sources, self.outputs, strict=True)}
         finished = self.journal.finished(wanted)
         self.left = [index for index, file in enumerate(self.sources) if file.path not in finished]
+        self.failures = Failures(self.path)
 
     @property
     def path(self) -> Path:
@@ -103,6 +116,7 @@ class ResultFolder(Generic[Answer]):
     def begin(self) -> None:
         """Write the settings; one process does this before any process adds a source."""
         self.journal.begin()
+        self.failures.clear()
 
     def write(self, index: int, image: Source, answer: Answer) -> None:
         """Write the files of an image, and record it as finished."""
@@ -112,10 +126,14 @@ class ResultFolder(Generic[Answer]):
     def stream(self, index: int, predictor: object, *, progress: bool) -> None:
         """Compute and write a source that is no image, and record it as finished."""
         file, outputs = self.sources[index], self.outputs[index]
-        stamp = stamp_of(file.path)
+        stamp = _stamp(file.path)
         paths = [self.path / output for output in outputs]
         values = self.results.stream(predictor, file, paths, progress=progress)
         self.journal.add(_record(file, stamp, outputs, values))
+
+    def fail(self, index: int, reason: str) -> None:
+        """Note a source that could not be done; the next run tries it again."""
+        self.failures.add(self.sources[index].path, reason)
 
     def write_tables(self) -> None:
         """Write the tables of all finished sources, including those of earlier runs."""
@@ -148,11 +166,20 @@ def write_source(
         answer: what was found in it.
 
     Raises:
-        InputError: a file cannot be written, or the image cannot be read.
+        OutputError: a file cannot be written.
+        InputError: the image cannot be read.
     """
-    stamp = stamp_of(file.path)
+    stamp = _stamp(file.path)
     values = results.write(image, [folder / output for output in outputs], answer)
     return _record(file, stamp, outputs, values)
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        return stamp_of(path)
+    except OSError as error:
+        msg = f"'{path}' cannot be read: {error.strerror or error}. It was there when the work began."
+        raise UnreadableError(msg) from error
 
 
 def _record(file: SourceFile, stamp: tuple[int, int], outputs: Sequence[Path], values: Values) -> Record:

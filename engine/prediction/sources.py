@@ -98,6 +98,37 @@ def output_names(sources: Sequence[SourceFile], results: Outputs) -> list[Path]:
     return names
 
 
+def refuse_mixing(folder: Path, outputs: Sequence[Sequence[Path]], searched: str | Path | Sequence[str | Path]) -> None:
+    """Do nothing if the next run of the same command would find the same sources.
+
+    A search leaves out folders that `predict` wrote, but not the folder that it begins in.
+
+    Args:
+        folder: the output folder.
+        outputs: the files of each source, relative to the output folder.
+        searched: the files, folders and patterns that the user named.
+
+    Raises:
+        InputError: a result would lie in a folder that is searched for sources.
+    """
+    for given in [searched] if isinstance(searched, str | Path) else searched:
+        if Path(given).is_file():
+            continue
+        search = next(path for path in (Path(given), *Path(given).parents) if path.is_dir())
+        root, own = search.resolve(), folder.resolve()
+        if own != root and own.is_relative_to(root):
+            continue  # a folder of its own below
+        files = ((own / path).resolve() for paths in outputs for path in paths)
+        among = next((path for path in files if path.is_relative_to(root)), None)
+        if among is not None:
+            msg = (
+                f"--output '{folder}' would put results such as '{among.name}' among the sources in '{search}', "
+                f"and the next run would take them for sources. Give a folder of its own, such as "
+                f"--output '{root.name}_predictions'."
+            )
+            raise InputError(msg)
+
+
 def refuse_overwriting(folder: Path, outputs: Sequence[Sequence[Path]], sources: Sequence[SourceFile]) -> None:
     """Do nothing if no result would be written over a source.
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from engine.data.images import read_image
-from engine.errors import InputError, SampleError
+from engine.errors import InputError
 from engine.prediction.predictor import Predictor, Preparation, Prepared, places_by_shape
 from engine.prediction.sources import IMAGE, SourceFile
 
@@ -29,33 +29,43 @@ class PredictionBatch(Generic[Prepared]):
         indices: places of the images in the list of sources.
         samples: the prepared images, of any shapes.
         unread: places of the sources that are no images; the task reads them while it computes them.
+        failed: places of the images that could not be read, with the reason of each.
     """
 
-    def __init__(self, indices: list[int], samples: list[Prepared], unread: list[int]) -> None:
+    def __init__(self, indices: list[int], samples: list[Prepared], unread: list[int], failed: dict[int, str]) -> None:
         self.indices = indices
         self.samples = samples
         self.unread = unread
+        self.failed = failed
 
     def __reduce__(self) -> tuple[object, ...]:
         groups = places_by_shape(self.samples)
         stacks = [torch.stack([self.samples[place].image for place in places]) for places in groups]
         bare = [sample._replace(image=_NOTHING) for sample in self.samples]
-        return _unpacked, (self.indices, bare, self.unread, groups, stacks)
+        return _unpacked, (self.indices, bare, self.unread, self.failed, groups, stacks)
 
 
 def _unpacked(
-    indices: list[int], bare: list[Prepared], unread: list[int], groups: list[list[int]], stacks: list[Tensor]
+    indices: list[int],
+    bare: list[Prepared],
+    unread: list[int],
+    failed: dict[int, str],
+    groups: list[list[int]],
+    stacks: list[Tensor],
 ) -> PredictionBatch[Prepared]:
     """The batch that a worker sent."""
     samples = list(bare)
     for places, stack in zip(groups, stacks, strict=True):
         for place, image in zip(places, stack, strict=True):
             samples[place] = bare[place]._replace(image=image)
-    return PredictionBatch(indices, samples, unread)
+    return PredictionBatch(indices, samples, unread, failed)
 
 
-class SourceImages(Dataset[tuple[int, Prepared | None]]):
-    """The sources that are left, by their places in the whole list; a source that is no image gives only its place.
+class SourceImages(Dataset[tuple[int, Prepared | str | None]]):
+    """The sources that are left, by their places in the whole list.
+
+    An item is the place with the prepared image, with the reason why the image cannot be read, or with None for a
+    source that is no image.
 
     Args:
         sources: all sources.
@@ -71,23 +81,29 @@ class SourceImages(Dataset[tuple[int, Prepared | None]]):
     def __len__(self) -> int:
         return len(self.left)
 
-    def __getitem__(self, number: int) -> tuple[int, Prepared | None]:
+    def __getitem__(self, number: int) -> tuple[int, Prepared | str | None]:
         index = self.left[number]
         source = self.sources[index]
         if source.kind != IMAGE:
             return index, None
         try:
-            image = read_image(source.path)
+            return index, self.prepare(read_image(source.path))
         except InputError as error:
-            raise SampleError(str(error)) from None
-        return index, self.prepare(image)
+            return index, str(error)
 
 
-def collate_sources(samples: Sequence[tuple[int, Prepared | None]]) -> PredictionBatch[Prepared]:
+def collate_sources(samples: Sequence[tuple[int, Prepared | str | None]]) -> PredictionBatch[Prepared]:
     """Collect samples in lists, without stacking them."""
-    read = [(index, sample) for index, sample in samples if sample is not None]
-    unread = [index for index, sample in samples if sample is None]
-    return PredictionBatch([index for index, _ in read], [sample for _, sample in read], unread)
+    batch: PredictionBatch[Prepared] = PredictionBatch([], [], [], {})
+    for index, sample in samples:
+        if sample is None:
+            batch.unread.append(index)
+        elif isinstance(sample, str):
+            batch.failed[index] = sample
+        else:
+            batch.indices.append(index)
+            batch.samples.append(sample)
+    return batch
 
 
 class PredictingModule(LightningModule):

@@ -93,19 +93,26 @@ class PredictionTrainer(Trainer):
             settings: plain values that decide what the results are; a folder holds results of one kind of settings.
 
         Raises:
-            InputError: the folder has results of other settings or files that would be replaced, or an image cannot be
-                read.
+            InputError: the folder has results of other settings or files that would be replaced; or sources could not
+                be done, after all others are.
         """
-        folder = ResultFolder(work.output, sources, results, settings, overwrite=work.overwrite)
+        folder = ResultFolder(
+            work.output, sources, results, settings, overwrite=work.overwrite, searched=work.source or ()
+        )
         finished = len(folder.sources) - len(folder.left)
         if finished:
             rank_zero_info(f"{finished} of {len(folder.sources)} are finished in {work.output}")
         if folder.left:
             self._do(task, ckpt_path, work, folder, predictor)
-        elif self.is_global_zero and not folder.has_tables:
-            folder.write_tables()
+        elif self.is_global_zero:
+            folder.failures.clear()  # of sources that are gone
+            if not folder.has_tables:
+                folder.write_tables()
         where = ", ".join(map(str, folder.tables)) or str(folder.path)
-        rank_zero_info(f"{len(folder.sources)} done: {where}")
+        failed = len(folder.failures.reasons())
+        rank_zero_info(f"{len(folder.sources) - failed} done: {where}")
+        if self.is_global_zero:
+            folder.failures.refuse(len(folder.sources))
         return folder
 
     def _do(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Generic
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
 
 from engine.distributed import barrier, is_main
+from engine.errors import InputError, OutputError
 from engine.prediction.predictor import Answer, Predictor, Prepared
 from engine.prediction.results import ResultFolder
 from engine.prediction.streaming import PredictingModule, PredictionBatch
@@ -53,14 +55,27 @@ class PredictionWriter(BasePredictionWriter, Generic[Prepared, Answer]):
         dataloader_idx: int,
     ) -> None:
         """Write the results of a batch's images; compute and write the sources that are no images."""
+        for index, reason in batch.failed.items():
+            self.folder.fail(index, reason)
         for index, sample, answer in zip(batch.indices, batch.samples, prediction, strict=True):
             pixels = self.predictor.original(sample)
-            self.folder.write(index, self.folder.sources[index].path if pixels is None else pixels, answer)
-            self.done += 1
+            with self._done(index):
+                self.folder.write(index, self.folder.sources[index].path if pixels is None else pixels, answer)
         for index in batch.unread:
             # The context in which Lightning computes a step: mixed precision, if it was asked for.
-            with trainer.precision_plugin.predict_step_context():
+            with self._done(index), trainer.precision_plugin.predict_step_context():
                 self.folder.stream(index, self.predictor, progress=self.progress)
+
+    @contextmanager
+    def _done(self, index: int) -> Iterator[None]:
+        """Count a source as done; where it cannot be read, note it as failed and go on with the others."""
+        try:
+            yield
+        except OutputError:  # it would be the same for all others
+            raise
+        except InputError as error:
+            self.folder.fail(index, str(error))
+        else:
             self.done += 1
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

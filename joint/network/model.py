@@ -89,8 +89,7 @@ class JointNetwork(Foldable):
         """Both answers from one pass, or one answer at the cost of that network alone.
 
         Args:
-            images: (B, 3, H, W) RGB in 0..255, uint8 or float, of any height and width; they are padded to the right
-                and below with the mean colour, up to a multiple of the coarsest pyramid stride.
+            images: (B, 3, H, W) RGB in 0..255, uint8 or float, of any height and width.
             detect: whether to predict boxes.
             segment: whether to predict classes of pixels.
         """
@@ -102,7 +101,8 @@ class JointNetwork(Foldable):
         normal = self.detector.normalise(images)
         canvas_hw = size_hw(normal)
         maps = self.backbone(normal)
-        predictions = self.detector.predictions_from(self.backbone.without_dilation(maps, canvas_hw)[1:])
+        coarse = self.backbone.without_dilation(maps, canvas_hw)[1:]
+        predictions = self.detector.predictions_from(coarse, canvas_hw)
         reader = self.segmenter.backbone
         assert isinstance(reader, SharedMaps)
         segmentation = self.segmenter.outputs_from(reader.pick(maps), reader.grids(canvas_hw), image_hw)
@@ -112,7 +112,7 @@ class JointNetwork(Foldable):
 
     @property
     def stride(self) -> int:
-        """The number of pixels that the height and width of images should be multiples of."""
+        """The coarsest stride of the detector, in pixels."""
         return self.detector.stride
 
     @property

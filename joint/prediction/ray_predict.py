@@ -30,10 +30,10 @@ from detection.prediction.predictor import DEFAULT_SCORE
 from engine.checked import checked
 from engine.cli.commands import parse_function, program, run_command
 from engine.data.images import read_image
-from engine.errors import InputError
+from engine.errors import InputError, OutputError
 from engine.numbers import NonNegativeFloat, PositiveFloat, PositiveInt
 from engine.prediction.canvas import CanvasPolicy, canvas_limit, canvas_words
-from engine.prediction.manifest import Manifest
+from engine.prediction.failures import FAILED_NAME, failure_message
 from engine.prediction.results import ResultFolder, write_source
 from engine.prediction.sources import IMAGE, SourceFile, find_sources
 from engine.training.checkpoints import read_checkpoint
@@ -43,7 +43,6 @@ from joint.prediction.results import JointResults, settings_of
 from joint.spec import SPEC
 from segmentation.data.classes import MaskClasses
 
-FAILED_NAME = "failed.jsonl"
 _BATCHES_PER_PIECE = 8  # a piece of work is repeated as a whole if its worker dies
 _MOST_LOST = 200  # lost pieces before the run stops, as so many cannot come from single images
 _RETRIES = 2  # of a piece: an image that kills its worker each time must not be tried for ever
@@ -135,7 +134,7 @@ class Worker:
             entries = self._entries(
                 sources, [list(map(Path, json.loads(names))) for names in batch["outputs"].tolist()]
             )
-        except InputError as error:  # a full disk, say
+        except OutputError as error:  # a full disk, say
             entries = [{"source": source, "stop": str(error)} for source in sources]
         except Exception as error:
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
@@ -216,8 +215,9 @@ def predict_folder(
     boxes, masks = (model[part]["classes"] for part in ("detector", "segmenter"))
     results = JointResults(BoxClasses.from_dict(boxes), MaskClasses.from_dict(masks), detect, segment, pictures)
     settings = settings_of(checkpoint_path, canvas_words(limit_hw, canvas), postprocess, results)
-    folder = ResultFolder(output, find_sources(source), results, settings, overwrite=overwrite)
+    folder = ResultFolder(output, find_sources(source), results, settings, overwrite=overwrite, searched=source)
     if not folder.left:
+        folder.failures.clear()
         if not folder.has_tables:
             folder.write_tables()
         return Summary(len(folder.sources), 0, {})
@@ -296,10 +296,8 @@ def _work(folder: ResultFolder[JointFound], job: Job, pool: Pool, *, progress: b
                 del items[source]
                 bar.update()
     failed = {source: reasons.get(source, f"it killed its worker {_RETRIES + 1} times.") for source in sorted(items)}
-    failures = Manifest(folder.path / FAILED_NAME)
-    failures.path.unlink(missing_ok=True)
     for source, reason in failed.items():
-        failures.add({"source": source, "error": reason})
+        folder.failures.add(source, reason)
     return Summary(len(folder.sources), len(folder.left) - len(failed), failed)
 
 
@@ -373,12 +371,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         output, before = arguments["output"], summary.images - summary.done - len(summary.failed)
         sys.stdout.write(f"{summary.done} images done, {before} were finished before: {output}\n")
         if summary.failed:
-            path, reason = next(iter(summary.failed.items()))
-            which = "" if path in reason else f"'{path}': "
-            msg = (
-                f"{len(summary.failed)} of {summary.images} images could not be done. The first: {which}{reason} "
-                f"All are listed in '{Path(output, FAILED_NAME)}'; the others are finished."
-            )
-            raise InputError(msg)
+            raise InputError(failure_message(summary.failed, summary.images, Path(output, FAILED_NAME)))
 
     return run_command(act)

@@ -139,7 +139,7 @@ def labelled_outputs(network: JointNetwork, images: Tensor, boxed: list[int], ma
     assert isinstance(reader, SharedMaps)
     dense, image_hw = [_pick(each, masked) for each in reader.pick(maps)], (images.shape[-2], images.shape[-1])
     return JointOutputs(
-        network.detector.predictions_from([_pick(each, boxed) for each in coarse]),
+        network.detector.predictions_from([_pick(each, boxed) for each in coarse], canvas_hw),
         network.segmenter.outputs_from(dense, reader.grids(canvas_hw), image_hw),
     )
 

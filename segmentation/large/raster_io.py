@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.data.images import UInt8Array
-from engine.errors import InputError
+from engine.errors import InputError, UnreadableError
 from segmentation.large.gdal import Crs, Dataset, Gcps, Transform, Values, import_rasterio
 
 _WEB_MERCATOR = 3857
@@ -106,7 +106,7 @@ def existing_file(path: str | Path) -> Path:
     """
     if not Path(path).is_file():
         msg = f"raster '{path}' does not exist. Check the path."
-        raise InputError(msg)
+        raise UnreadableError(msg)
     return Path(path)
 
 
@@ -285,7 +285,7 @@ def raster_errors(path: Path) -> Iterator[None]:
         yield
     except import_rasterio().errors.RasterioError as error:
         msg = f"cannot read raster '{path}': {error_reason(error)}. Repair the file or leave it out."
-        raise InputError(msg) from error
+        raise UnreadableError(msg) from error
 
 
 def error_reason(error: BaseException) -> str:

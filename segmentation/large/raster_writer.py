@@ -12,7 +12,7 @@ from types import TracebackType
 import numpy as np
 
 from engine.data.images import UInt8Array
-from engine.errors import InputError
+from engine.errors import OutputError
 from engine.outputs import atomic_path
 from segmentation.large.gdal import Dataset, import_rasterio
 from segmentation.large.raster_io import Georeference, error_reason, open_quietly, raster_errors
@@ -38,7 +38,7 @@ class RasterWriter:
         pyramid: whether smaller copies for viewers are added, by nearest neighbour.
 
     Raises:
-        InputError: the file cannot be written, or the disk is full.
+        OutputError: the file cannot be written, or the disk is full.
     """
 
     path: Path
@@ -116,7 +116,7 @@ class RasterWriter:
                     whole = whole and offset is not None and size is not None and int(offset) + int(size) <= length
         if not whole:
             msg = f"cannot write '{self.path}': it came out incomplete. Free some space or give another folder."
-            raise InputError(msg)
+            raise OutputError(msg)
 
     def _flush(self) -> None:
         if self._buffered:
@@ -160,7 +160,7 @@ class RasterWriter:
             yield
         except self._rasterio.errors.RasterioError as error:
             msg = f"cannot write '{self.path}': {error_reason(error)}. Free some space or give another folder."
-            raise InputError(msg) from error
+            raise OutputError(msg) from error
 
 
 def read_small(path: Path, size_hw: tuple[int, int]) -> UInt8Array:

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from engine.data.images import UInt8Array
-from engine.errors import InputError
+from engine.errors import InputError, UnreadableError
 from segmentation.large.raster_io import Georeference, Pixels, existing_file
 
 SLIDE_SUFFIXES = frozenset((".bif", ".dcm", ".mrxs", ".ndpi", ".scn", ".svs", ".svslide", ".vms", ".vmu"))
@@ -124,7 +124,7 @@ class SlideFile:
         except self._openslide.OpenSlideError as error:
             reason = str(error).rstrip(".")
             msg = f"cannot read slide '{self.path}': {reason}. Repair the file or leave it out."
-            raise InputError(msg) from error
+            raise UnreadableError(msg) from error
 
 
 def _pixels(region: Image.Image) -> Pixels:

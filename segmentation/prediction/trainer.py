@@ -11,7 +11,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from PIL import Image
 from tqdm import tqdm
 
-from engine.errors import InputError
+from engine.errors import InputError, UnreadableError
 from engine.numbers import NonNegativeInt, PositiveInt, TenthToTen
 from engine.prediction.journal import name_of_weights
 from engine.prediction.results import ResultFolder
@@ -116,10 +116,13 @@ def _check_sources(
 ) -> None:
     """Check all sources and open rasters, so that errors show before the hours that prediction may take.
 
+    Damaged rasters among others are no error: they are listed at the end.
+
     Raises:
-        InputError: a raster cannot be read as asked, a video's probabilities are asked for, or a submission of anything
-            but images.
+        InputError: a raster cannot be read as asked, or no source can be read at all; a video's probabilities are asked
+            for, or a submission of anything but images.
     """
+    unreadable: list[UnreadableError] = []
     for source in sources:
         if source.kind != "image" and submission is not None:
             msg = f"a submission is of images, but '{source.path}' is a {source.kind}. Leave it or --submission out."
@@ -135,10 +138,15 @@ def _check_sources(
             raise InputError(msg)
         if source.kind == "raster":
             import_rasterio()
-            open_raster(
-                source.path, bands=reading.bands, value_range=reading.value_range, nodata=reading.nodata,
-                mpp=reading.mpp,
-            ).close()  # fmt: skip
+            try:
+                open_raster(
+                    source.path, bands=reading.bands, value_range=reading.value_range, nodata=reading.nodata,
+                    mpp=reading.mpp,
+                ).close()  # fmt: skip
+            except UnreadableError as error:
+                unreadable.append(error)
+    if len(unreadable) == len(sources):
+        raise unreadable[0]
 
 
 def _write_submission(path: str, folder: ResultFolder[Segmented]) -> None:

@@ -58,7 +58,8 @@ def assert_same(found: Any, expected: Any) -> None:
         for one, other in zip(found, expected, strict=True):
             assert_same(one, other)
     elif isinstance(expected, float) and not EXACT:
-        assert found == pytest.approx(expected, rel=1e-4, abs=1e-4)
+        # Scores lie below 1; larger numbers are pixels, of which a thousandth depends on the order of additions.
+        assert found == pytest.approx(expected, rel=1e-4, abs=1e-4 if abs(expected) <= 1 else 1e-3)
     else:
         assert found == expected
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import itertools
 import logging
@@ -75,18 +76,39 @@ def test_boxes_of_any_size_lie_in_the_image(shared: EfficientDet, height: int, w
     class_logits, box_deltas, anchors = shared.predictions(batch.images)
     assert class_logits.shape == (1, len(anchors), 3)
     assert box_deltas.shape == (1, len(anchors), 4)
-    # 9 anchors in each cell of the padded canvas.
-    up = [-(-side // 128) * 128 for side in (height, width)]
-    assert len(anchors) == 9 * sum((up[0] // s) * (up[1] // s) for s in (8, 16, 32, 64, 128))
+    # 9 anchors in each cell; each level has half the cells of the one before, rounded up.
+    assert len(anchors) == 9 * sum(-(-height // s) * -(-width // s) for s in (8, 16, 32, 64, 128))
 
 
 @pytest.mark.parametrize(("height", "width"), [(128, 128), (97, 130), (33, 255), (129, 40)])
 @torch.no_grad()
-def test_padding_inside_is_a_canvas_of_the_mean_colour(shared: EfficientDet, height: int, width: int) -> None:
+def test_a_network_of_before_pads_with_the_mean_colour(shared: EfficientDet, height: int, width: int) -> None:
+    """Its checkpoint says nothing of padding, which was the only way then."""
+    stored = shared.settings()
+    del stored["architecture"]["pads_canvas"]
+    former = EfficientDet.from_settings(stored).eval()
+    former.load_state_dict(shared.state_dict())
+    assert former.config.pads_canvas
+    assert not shared.config.pads_canvas
+    again = EfficientDet.from_settings(former.settings())
+    assert again.config.pads_canvas  # it keeps its answers after further training
     image = pixels(2, height, width).float()
     canvas = shared.mean.expand(2, 3, -(-height // 128) * 128, -(-width // 128) * 128).clone()
     canvas[:, :, :height, :width] = image
-    assert torch.equal(logits_of(shared, image), logits_of(shared, canvas))
+    assert torch.equal(logits_of(former, image), logits_of(shared, canvas))
+    for found, expected in zip(former.predictions(image), shared.predictions(canvas), strict=True):
+        assert torch.equal(found, expected)
+
+
+@torch.no_grad()
+def test_folded_is_unfolded_at_every_size() -> None:
+    """Both paddings; the paddings of a folded network are part of its kernels, which depend on the size."""
+    for member in ("lite0", "d0"):
+        plain = tiny(member).double()
+        folded = copy.deepcopy(plain).fold()
+        for size in ((129, 40), (97, 130), (160, 95)):
+            image = pixels(1, *size).double()
+            torch.testing.assert_close(logits_of(folded, image), logits_of(plain, image), atol=1e-9, rtol=1e-9)
 
 
 @torch.no_grad()
@@ -160,7 +182,7 @@ def test_pooling_pads_as_tensorflow(height: int, width: int) -> None:
 def test_shortest_pyramid_and_equal_channels() -> None:
     """Three levels need no coarser maps; a lateral between equal channels is left out."""
     model = tiny(max_level=5, fpn_channels=40)
-    assert logits_of(model, pixels(1, 40, 70)).shape[1] == 9 * (8 * 12 + 4 * 6 + 2 * 3)
+    assert logits_of(model, pixels(1, 40, 70)).shape[1] == 9 * (5 * 9 + 3 * 5 + 2 * 3)
     assert not [key for key in model.state_dict() if key.startswith(("fpn.coarser", "fpn.cells.0.laterals_down.0"))]
 
 
@@ -354,8 +376,8 @@ def test_detect_scales_back_to_each_original(monkeypatch: pytest.MonkeyPatch, sh
 
 
 @pytest.mark.parametrize(("fill", "color"), [("mean", (128, 128, 128)), ("black", (0, 0, 0))])
-def test_what_is_added_to_the_canvas_has_the_fill_colour(fill, color):
-    detector = EfficientDet("lite0", 3, fill=fill).eval()
+def test_what_a_network_of_before_adds_has_the_fill_colour(fill, color):
+    detector = EfficientDet("lite0", 3, fill=fill, pads_canvas=True).eval()
     assert detector.fill_color == color
     images = torch.randint(0, 256, (1, 3, 100, 128), dtype=torch.float32)
     canvas = torch.cat((images, torch.zeros(1, 3, 28, 128) + (0 if fill == "black" else 127.5)), dim=2)

@@ -113,7 +113,7 @@ def half_done(tmp_path):
     boxes = torch.tensor([[[5.0, 6, 30, 20], [0, 0, 0, 0]]])
     detections = Detections(boxes, torch.tensor([[0.8, 0]]), torch.tensor([[2, -1]]))
     answers = found_in(detections, CLASSES, [Letterbox.fit((40, 60), (64, 64))])
-    writer.write_on_batch_end(None, None, answers, None, PredictionBatch([0], [None], []), 0, 0)
+    writer.write_on_batch_end(None, None, answers, None, PredictionBatch([0], [None], [], {}), 0, 0)
     return writer, paths
 
 

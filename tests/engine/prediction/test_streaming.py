@@ -10,7 +10,6 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from engine.errors import SampleError
 from engine.prediction.canvas import Canvas
 from engine.prediction.predictor import Predictor
 from engine.prediction.sources import SourceFile
@@ -73,7 +72,12 @@ def test_answers_come_in_the_order_of_the_images(files):
     assert predictor.run([]) == []
 
 
-def test_a_broken_image_is_one_short_message(files, tmp_path):
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_broken_image_is_named_beside_the_others(files, tmp_path, num_workers):
     (tmp_path / "1.png").write_bytes(b"nothing")
-    with pytest.raises(SampleError, match=r"^cannot read image '[^']*1\.png'"):
-        list(DataLoader(SourceImages(files, range(5), CANVAS), 2, num_workers=1, collate_fn=collate_sources))
+    loader = DataLoader(SourceImages(files, range(6), CANVAS), 3, num_workers=num_workers, collate_fn=collate_sources)
+    batches = list(loader)
+    assert [batch.indices for batch in batches] == [[0, 2], [3, 4]]
+    assert [batch.unread for batch in batches] == [[], [5]]
+    assert [list(batch.failed) for batch in batches] == [[1], []]
+    assert batches[0].failed[1].startswith(f"cannot read image '{tmp_path / '1.png'}'")

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from engine.errors import InputError
+from engine.errors import InputError, OutputError
 from joint.prediction import ray_predict
 from joint.prediction.predictor import JointPredictor, load
 from joint.prediction.ray_predict import Worker, main, predict_folder
@@ -161,7 +161,7 @@ def test_a_corrupt_image_is_reported(checkpoint, tmp_path, one_process, capsys):
     ]  # fmt: skip
     assert main(command) == 2
     error = capsys.readouterr().err
-    assert "1 of 4 images could not be done. The first: cannot read image" in error
+    assert "1 of 4 could not be done: cannot read image" in error
     assert error.count("2.png") == 1
     assert "Traceback" not in error
     failed = [json.loads(line) for line in (output / "failed.jsonl").read_text().splitlines() if line]
@@ -213,7 +213,7 @@ def test_a_full_disk_stops_all(checkpoint, tmp_path, one_process, monkeypatch):
 
     def full(*_):
         msg = "cannot write 'x.png': No space left on device."
-        raise InputError(msg)
+        raise OutputError(msg)
 
     monkeypatch.setattr(ray_predict, "write_source", full)
     with pytest.raises(InputError, match="No space left"):

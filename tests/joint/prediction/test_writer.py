@@ -167,7 +167,7 @@ def test_other_settings_and_other_files_are_refused(images, tmp_path):
     with pytest.raises(InputError, match=r"other settings: segment was true, now false"):
         run(images, out, Task(segment=False))
     assert run(images, out, score_threshold=0.5, overwrite=True).seen == 3
-    with pytest.raises(InputError, match="would write over the source"):
+    with pytest.raises(InputError, match="among the sources"):
         run(images, images)
     foreign = tmp_path / "foreign"
     foreign.mkdir()

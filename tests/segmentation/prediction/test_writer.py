@@ -77,6 +77,11 @@ def areas(folder):
         return list(csv.DictReader(file))
 
 
+def failures(folder):
+    path = folder / "failed.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines() if line] if path.exists() else []
+
+
 BOOKS = ["areas.csv", "finished.jsonl", "settings.json"]
 
 
@@ -149,8 +154,10 @@ def test_other_settings_are_refused(images, tmp_path):
 def test_nothing_is_written_over(images, tmp_path):
     before = {path: path.read_bytes() for path in images.rglob("*") if path.is_file()}
     for settings in ({}, {"overwrite": True}):
-        with pytest.raises(InputError, match="would write over the source"):
+        with pytest.raises(InputError, match="among the sources"):
             run(source=str(images), output=str(images), **settings)
+        with pytest.raises(InputError, match="would write over the source"):
+            run(source=str(images / "a.png"), output=str(images), **settings)
     out = tmp_path / "own"
     out.mkdir()
     (out / "a.png").write_text("mine")
@@ -195,11 +202,47 @@ def test_results_inside_the_source_folder_are_no_sources(images):
 def test_a_broken_image_costs_only_itself(images, tmp_path):
     (images / "b/c.png").write_bytes(b"nothing")
     settings = {"source": str(images), "output": str(tmp_path / "out")}
-    with pytest.raises(InputError, match=r"cannot read image .*c\.png"):
+    with pytest.raises(InputError, match=r"1 of 3 could not be done: cannot read image .*c\.png"):
         run(**settings)
-    assert len(areas(tmp_path / "out")) == 3
-    (images / "b/c.png").unlink()
+    assert len(areas(tmp_path / "out")) == 3 * 2
+    assert [one["source"] for one in failures(tmp_path / "out")] == [str(images / "b/c.png")]
+    with pytest.raises(InputError, match="1 of 3 could not be done"):
+        run(**settings)  # only the broken one is tried again
+    Image.fromarray(pixels(width=90)[0]).save(images / "b/c.png")
     assert len(run(**settings).done) == 1
+    assert failures(tmp_path / "out") == []
+    assert len(areas(tmp_path / "out")) == 3 * 3
+
+
+def test_broken_videos_and_rasters_cost_only_themselves(images, tmp_path):
+    image, _ = pixels(height=150, width=120)
+    write_map(images / "good.tif", image)
+    write_map(images / "late.tif", image)
+    whole = (images / "late.tif").read_bytes()
+    (images / "late.tif").write_bytes(whole[: len(whole) // 2])  # opens, and ends while it is read
+    (images / "slide.svs").write_bytes(b"nothing")
+    (images / "clip.mp4").write_bytes(b"nothing")
+    with pytest.raises(InputError, match="3 of 7 could not be done, the first: "):
+        run(source=str(images), output=str(tmp_path / "out"))
+    listed = {os.path.basename(one["source"]): one["error"] for one in failures(tmp_path / "out")}
+    assert sorted(listed) == ["clip.mp4", "late.tif", "slide.svs"]
+    assert all(name in reason for name, reason in listed.items())
+    named = {os.path.basename(row["image"]) for row in areas(tmp_path / "out")}
+    assert named == {"a.png", "c.png", "d.bmp", "good.tif"}
+    assert not {"late.tif", "clip_overlay.mp4"} & set(files(tmp_path / "out"))
+
+
+def test_results_are_not_put_among_the_sources(images, tmp_path):
+    with pytest.raises(InputError, match=r"would put results such as 'a\.png' among the sources .* Give a folder of "):
+        run(source=str(images / "*.png"), output=str(images), overwrite=True, pictures=False)
+    (images / "a.png").rename(images / "a.gif")
+    with pytest.raises(InputError, match="among the sources"):
+        run(source=[str(images)], output=str(images))
+    with pytest.raises(InputError, match="among the sources"):
+        run(source=[str(images / "b"), str(images / "a.gif")], output=str(images))
+    assert not (images / "finished.jsonl").exists()
+    run(source=str(images / "a.gif"), output=str(images))  # a file that is named is no search
+    assert (images / "a.png").exists()
 
 
 def write_video(path):
@@ -297,7 +340,7 @@ def test_bad_settings(settings, message, images, tmp_path):
 def test_large_sources_are_looked_at_first(images, tmp_path):
     (images / "z.svs").write_bytes(b"nothing")
     with pytest.raises(InputError, match=r"z\.svs"):
-        run(source=str(images), output=str(tmp_path / "out"))
+        run(source=str(images / "z.svs"), output=str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
     (images / "z.svs").rename(images / "z.mp4")
     with pytest.raises(InputError, match="probabilities are not kept of videos"):
