@@ -57,11 +57,11 @@ def place_scheduler(scheduler: LRScheduler, step: int, peaks: list[float]) -> No
         step: optimiser steps done.
         peaks: the learning rate at factor 1 of each group of parameters.
     """
-    scheduler.base_lrs = list(peaks)
+    scheduler.base_lrs = [*peaks]
     scheduler.last_epoch = step
     for group, peak in zip(scheduler.optimizer.param_groups, peaks, strict=True):
         group["initial_lr"] = peak
     rates = [float(rate) for rate in scheduler.get_lr()]
     for group, rate in zip(scheduler.optimizer.param_groups, rates, strict=True):
         group["lr"] = rate
-    scheduler._last_lr = rates  # what `get_last_lr` gives to loggers
+    scheduler._last_lr = [*rates]  # what `get_last_lr` gives to loggers
