@@ -49,7 +49,8 @@ class DetectionTask(DenseTask[DetectionData]):
         architecture: single values that replace the member's.
         num_classes: only to be checked against the annotations, or for data without any.
         classes: the class list, if it should not come from the annotations.
-        pretrained: a published detector's name or file to start from, such as `tf_efficientdet_d0`.
+        pretrained: a published detector's name or file to start from, such as `tf_efficientdet_d0`, or a checkpoint
+            of another training; the class layer starts anew where classes differ.
         backbone_weights: ImageNet weights to start from: `imagenet` for timm's hub, `package:NAME`, or a file;
             null starts at random.
         frozen_stages: 0 trains all, 1 freezes the stem, k the stem and k - 1 stages, -1 the backbone.

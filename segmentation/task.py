@@ -15,6 +15,8 @@ from engine.errors import InputError
 from engine.numbers import AllOrCount, PositiveFloat
 from engine.outputs import write_json
 from engine.tasks import TaskSpec
+from engine.training.checkpoint_files import found_source
+from engine.training.checkpoints import is_checkpoint
 from engine.training.recipe import Optimizer, Schedule
 from engine.training.task import DenseTask
 from segmentation.data.batch import EvaluationBatch, SegmentationBatch
@@ -27,6 +29,7 @@ from segmentation.network.model import Segmenter
 from segmentation.scores.metric import SegmentationScores
 from segmentation.scores.records import SegmentationRecords
 from segmentation.spec import SPEC
+from segmentation.weights.load import load_network
 from segmentation.weights.smp import load_smp
 
 # DeepLab's: SGD 0.01 for 16 images, poly 0.9 without warm-up (detectron2 projects/DeepLab; tensorflow/models
@@ -46,7 +49,8 @@ class SegmentationTask(DenseTask[SegmentationData]):
             null is b0.
         architecture: single values that replace the member's.
         classes: the class list, if it should not come from the data.
-        pretrained: a folder with a DeepLabV3Plus of segmentation-models-pytorch to start from.
+        pretrained: a checkpoint of another training, or a folder with a DeepLabV3Plus of segmentation-models-pytorch,
+            to start from; the class layer starts anew where classes differ.
         backbone_weights: ImageNet weights to start from: `imagenet` for timm's hub, `package:NAME`, or a file;
             null starts at random.
         frozen_stages: 0 trains all, 1 freezes the stem, k the stem and k - 1 stages, -1 the backbone.
@@ -138,7 +142,9 @@ class SegmentationTask(DenseTask[SegmentationData]):
         wanted = self._wanted_classes()
         overrides = self.architecture.given()
         if self.pretrained is not None and not self.restoring:
-            segmenter = load_smp(self.pretrained, freezing=self.freezing, **overrides)
+            own = is_checkpoint(found_source(self.pretrained, "segmentation"))
+            read = load_network if own else load_smp
+            segmenter = read(self.pretrained, freezing=self.freezing, **overrides)
             if self.member not in (None, segmenter.config.name):
                 msg = (
                     f"model.member is {self.member}, but the weights '{self.pretrained}' are on "

@@ -36,7 +36,8 @@ from detection.weights.recognise import Layout, layout_of_keys, published_alike,
 from detection.weights.zylo_layout import effdet_keys_from_zylo
 from engine.download import check_hash, fetch
 from engine.errors import InputError, check_choice
-from engine.training.checkpoints import read_checkpoint
+from engine.training.checkpoint_files import found_source
+from engine.training.checkpoints import is_checkpoint, read_checkpoint
 
 __all__ = [
     "LICENCE",
@@ -61,8 +62,9 @@ def load_network(
     """The bare network, in evaluation mode on the CPU: to train it further, or as a part of another network.
 
     Args:
-        source: a checkpoint written by `python -m detection fit`, or a source that `load_pretrained` reads: the name of
-            a published detector such as `tf_efficientdet_d0`, or a weight file.
+        source: a checkpoint written by `python -m detection fit`, under any name, or `best` or `last` of the latest
+            run; or another source that `load_pretrained` reads: the name of a published detector such as
+            `tf_efficientdet_d0`, or a weight file.
         layout_of: see `load_pretrained`; checkpoints of this project state what they hold.
         freezing: the constructor's `frozen_stages`, `freeze_norm` and `grad_checkpointing`.
         overrides: fields of `DetectorArchitecture` that hold no weights, such as `image_size`.
@@ -71,9 +73,11 @@ def load_network(
         InputError: the file is missing, damaged or of another kind, the name is unknown, or the weights do not fit
             what was asked for.
     """
+    source = found_source(source, "detection")
     path = Path(source)
     name = not path.suffix and not path.exists()
-    if name or layout_of is not None or (path.suffix in SUFFIXES and path.suffix != ".ckpt"):
+    own = layout_of is None and is_checkpoint(path)
+    if not own and (name or layout_of is not None or (path.suffix in SUFFIXES and path.suffix != ".ckpt")):
         pretrained = load_pretrained(source, layout_of=layout_of, freezing=freezing, **overrides)
         return pretrained.to(memory_format=torch.channels_last)
     checkpoint = read_checkpoint(path, "detection")
@@ -100,7 +104,7 @@ def load_pretrained(
     that is a published one, else by its keys.
 
     Args:
-        source: a name of `PUBLISHED`, or a file's path.
+        source: a name of `PUBLISHED`, or a file's path: of weights, or of a checkpoint that `fit` wrote.
         layout_of: the name of `PUBLISHED`, or of `ZYLO` such as `efficientdet-d6`, whose network the file holds.
         freezing: the constructor's `frozen_stages`, `freeze_norm` and `grad_checkpointing`.
         overrides: fields of `DetectorArchitecture` that hold no weights.
@@ -115,6 +119,8 @@ def read_pretrained(
     source: str | Path, *, layout_of: str | None = None, freezing: Freezing | None = None, **overrides: Any
 ) -> tuple[EfficientDet, dict[str, str]]:
     """As `load_pretrained`, with what is known of the file: its name, layout, network and licence, as texts."""
+    if layout_of is None and is_checkpoint(found := found_source(source, "detection")):
+        return load_network(found, freezing=freezing, **overrides), {"name": str(source)}
     path, freezing = Path(source), freezing or {}
     if layout_of is not None and layout_of not in ZYLO:
         check_published(layout_of)

@@ -12,7 +12,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from engine.errors import InputError
-from engine.training.keeping import CHECKPOINTS
+from engine.training.checkpoint_files import CHECKPOINTS
 
 CLAIMS = ".claims"
 

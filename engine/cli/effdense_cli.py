@@ -35,6 +35,7 @@ from engine.cli.runs import (
     make_loggers,
     run_folder,
 )
+from engine.data.module import SplitData
 from engine.distributed import is_main
 from engine.errors import InputError
 from engine.tasks import TaskSpec
@@ -42,6 +43,7 @@ from engine.training.averaging import EMA
 from engine.training.checkpoints import Checkpoint, read_checkpoint
 from engine.training.keeping import BestCheckpoint, make_checkpointing
 from engine.training.sync_norm import SyncBatchNorm
+from engine.training.task import DenseTask
 from engine.training.whole_files import WholeFiles
 
 _Part = TypeVar("_Part")
@@ -61,6 +63,8 @@ _NOISE = re.compile(
             "logs directory .* exists and is not empty",
             "Checkpoint directory .* exists and is not empty",
             "smaller than the logging interval",
+            "Total length of `.*` across ranks is zero",
+            r"could not find the monitored key in the returned metrics",
             "does not have many workers which may be a bottleneck",
             "This DataLoader will create",
             "callbacks used to create the checkpoint need to be provided",
@@ -199,7 +203,12 @@ class EffDenseCLI(LightningCLI):
             if settings["logger"] is not False:
                 callbacks.append(LearningRateMonitor(logging_interval="step"))
             if settings["enable_checkpointing"] is not False:
-                validated = settings["limit_val_batches"] != 0
+                validated = settings["limit_val_batches"] != 0 and self._has_validation()
+                if not validated:
+                    rank_zero_info(
+                        "there is no validation, so no checkpoint is the best: use --ckpt_path last, or give a "
+                        "validation set."
+                    )
                 monitor, mode = self.spec.monitor, self.spec.monitor_mode
                 callbacks += make_checkpointing(folder, monitor, mode, validated, self._save_steps())
         else:
@@ -222,8 +231,18 @@ class EffDenseCLI(LightningCLI):
             msg = f"the trainer cannot be set up: {_first_lines(str(error))}"
             raise InputError(msg) from error
 
+    def _has_validation(self) -> bool:
+        return not isinstance(self.datamodule, SplitData) or self.datamodule.has("val")
+
     def after_fit(self) -> None:
-        """Say where the results are."""
+        """Say where the results are, or that there was nothing left to do."""
+        if isinstance(self.model, DenseTask) and not self.model.began:
+            done = "all epochs of this training are done" if self.checkpoint else "there is nothing to train"
+            rank_zero_info(
+                f"{done}: trainer.max_epochs is {self.trainer.max_epochs}, max_steps {self.trainer.max_steps}. Give a "
+                "larger --trainer.max_epochs to go on."
+            )
+            return
         if self.folder is not None:
             kept = [c for c in self.trainer.checkpoint_callbacks if isinstance(c, BestCheckpoint)]
             best = kept[0].best_model_path if kept else ""
@@ -300,8 +319,27 @@ def user_message(error: BaseException) -> str | None:
         if isinstance(seen, InputError):
             # The exception of a DataLoader worker comes back as the text of its traceback.
             return str(seen).rpartition("engine.errors.InputError: ")[2].strip()
+        if (message := _reworded(seen)) is not None:
+            return message
         seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
-    return _first_lines(str(error)) if isinstance(error, MisconfigurationException) else None
+    return None
+
+
+def _reworded(error: BaseException) -> str | None:
+    """The message for mistakes that Lightning, torch or Python find, or None."""
+    text = str(error)
+    if isinstance(error, MisconfigurationException):
+        return _first_lines(text)
+    if isinstance(error, ModuleNotFoundError) and "engine" not in text:
+        # Loggers and callbacks ask for their packages when they are made.
+        name = error.name or re.sub(r".*?`?(\w+)`?.*", r"\1", text)
+        return f"{_first_lines(text)} Install it, as in pip install {name}, or leave the option out that needs it."
+    if isinstance(error, ValueError) and "Expected more than 1 value per channel when training" in text:
+        return (
+            "a batch of one image cannot be trained on here: its coarsest map is a single cell, which has no variance "
+            "for the batch norms. Give --data.batch_size 2 or more, or larger images."
+        )
+    return None
 
 
 class _NoNoise(logging.Filter):

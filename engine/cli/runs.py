@@ -30,11 +30,11 @@ from torch import Tensor
 
 from engine.checked import Checked
 from engine.cli.claims import Claim, claim_next
-from engine.errors import InputError, did_you_mean
+from engine.errors import InputError
 from engine.numbers import PositiveInt
 from engine.outputs import make_folder, write_json, write_text
+from engine.training.checkpoint_files import CHECKPOINTS, LAST, Mode, checkpoint_of_run
 from engine.training.checkpoints import versions
-from engine.training.keeping import CHECKPOINTS, LAST, Mode, best_of
 
 
 @dataclass(frozen=True)
@@ -60,44 +60,9 @@ class Run(Checked):
             raise InputError(msg)
 
 
-def _runs(run: Run, task: str) -> list[Path]:
-    """The runs that hold checkpoints, the latest first."""
-    checkpoints = Path(run.root, task).glob(f"*/{CHECKPOINTS}")
-    dated = [(folder.stat().st_mtime, folder.parent) for folder in checkpoints if any(folder.glob("[!.]*.ckpt"))]
-    return [folder for _, folder in sorted(dated, reverse=True)]
-
-
 def find_checkpoint(run: Run, task: str, which: Literal["best", "last"], mode: Mode = "max") -> Path:
-    """The best or last checkpoint of the named run, or else of the latest one.
-
-    Args:
-        run: The folder of all runs, and the name of one.
-        task: The task.
-        which: The best checkpoint by the score in its name, or the last one.
-        mode: Whether a larger or a smaller score is better.
-
-    Raises:
-        InputError: there is no such run, or it has no such checkpoint.
-    """
-    runs = _runs(run, task)
-    names = [folder.name for folder in runs]
-    place = Path(run.root, task)
-    if not runs:
-        msg = f"--ckpt_path {which}: there is no run with checkpoints in '{place}'. Give a .ckpt file, or --run.root."
-        raise InputError(msg)
-    if run.name is not None and run.name not in names:
-        hint = did_you_mean(run.name, names)
-        msg = f"--ckpt_path {which}: no run '{run.name}' in '{place}'.{hint} Runs: {', '.join(names[:8])}."
-        raise InputError(msg)
-    folder = runs[names.index(run.name)] if run.name is not None else runs[0]
-    found = list((folder / CHECKPOINTS).glob(f"{which}*.ckpt"))
-    if not found:
-        have = ", ".join(path.name for path in sorted((folder / CHECKPOINTS).glob("[!.]*.ckpt")))
-        msg = f"--ckpt_path {which}: run '{folder}' has no such file. Give one of its checkpoints by its path: {have}."
-        raise InputError(msg)
-    if which == "last" and folder / CHECKPOINTS / LAST in found:
-        return folder / CHECKPOINTS / LAST
-    return best_of(found, mode)
+    """The best or last checkpoint of the named run, or else of the latest one, as `checkpoint_of_run`."""
+    return checkpoint_of_run(run.root, task, run.name, which, mode)
 
 
 def claim_run(run: Run, task: str, resumed: Path | None) -> Claim:

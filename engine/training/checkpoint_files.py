@@ -1,10 +1,83 @@
-"""A check that a checkpoint file exists, which needs no torch."""
+"""The checkpoint files of runs: where they are, and which is the best; this needs no torch."""
 
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from engine.errors import InputError, did_you_mean
+
+CHECKPOINTS = "checkpoints"  # the folder below that of a run
+LAST = "last.ckpt"
+Mode = Literal["min", "max"]
+
+
+def checkpoint_of_run(
+    root: str | Path, task: str, name: str | None, which: Literal["best", "last"], mode: Mode = "max"
+) -> Path:
+    """The best or last checkpoint of the named run, or else of the latest one.
+
+    Args:
+        root: the folder of all runs; a run's own folder is ROOT/TASK/NAME.
+        task: the task.
+        name: the run; None takes the latest.
+        which: the best checkpoint by the score in its name, or the last one.
+        mode: whether a larger or a smaller score is better.
+
+    Raises:
+        InputError: there is no such run, or it has no such checkpoint.
+    """
+    place = Path(root, task)
+    runs = _runs(place)
+    names = [folder.name for folder in runs]
+    if not runs:
+        msg = f"--ckpt_path {which}: there is no run with checkpoints in '{place}'. Give a .ckpt file, or --run.root."
+        raise InputError(msg)
+    if name is not None and name not in names:
+        hint = did_you_mean(name, names)
+        msg = f"--ckpt_path {which}: no run '{name}' in '{place}'.{hint} Runs: {', '.join(names[:8])}."
+        raise InputError(msg)
+    folder = runs[names.index(name)] if name is not None else runs[0]
+    found = list((folder / CHECKPOINTS).glob(f"{which}*.ckpt"))
+    if not found:
+        have = ", ".join(path.name for path in sorted((folder / CHECKPOINTS).glob("[!.]*.ckpt")))
+        msg = f"--ckpt_path {which}: run '{folder}' has no such file. Give one of its checkpoints by its path: {have}."
+        raise InputError(msg)
+    if which == "last" and folder / CHECKPOINTS / LAST in found:
+        return folder / CHECKPOINTS / LAST
+    return best_of(found, mode)
+
+
+def found_source(source: str | Path, task: str) -> str | Path:
+    """`best` and `last` as the checkpoint of the latest run below `runs`; any other source as it is.
+
+    Raises:
+        InputError: there is no run, or it has no such checkpoint.
+    """
+    if source == "best" or source == "last":
+        return checkpoint_of_run("runs", task, None, "best" if source == "best" else "last")
+    return source
+
+
+def best_of(files: Sequence[Path], mode: Mode) -> Path:
+    """The file with the best score in its name, of equal ones the newest; files without a score come last."""
+
+    def order(path: Path) -> tuple[float, float]:
+        match = re.search(r"(-?\d+(?:\.\d+)?(?:e-?\d+)?)$", path.stem)
+        score = float(match[1]) if match else -math.inf
+        return (score if mode == "max" or not match else -score), path.stat().st_mtime
+
+    return max(files, key=order)
+
+
+def _runs(place: Path) -> list[Path]:
+    """The runs that hold checkpoints, the latest first."""
+    checkpoints = place.glob(f"*/{CHECKPOINTS}")
+    dated = [(folder.stat().st_mtime, folder.parent) for folder in checkpoints if any(folder.glob("[!.]*.ckpt"))]
+    return [folder for _, folder in sorted(dated, reverse=True)]
 
 
 def _nearest_file(path: Path) -> str:

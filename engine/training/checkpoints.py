@@ -120,6 +120,18 @@ def _load(path: Path) -> object:
     return content
 
 
+def is_checkpoint(path: str | Path) -> bool:
+    """Whether a file is a checkpoint of this project, whatever its name ends in; nothing of it is run."""
+    path = Path(path)
+    if not path.is_file() or not zipfile.is_zipfile(path):
+        return False
+    try:
+        content = _load(path)
+    except InputError:
+        return False
+    return isinstance(content, dict) and isinstance(content.get(KEY), dict)
+
+
 def _foreign(path: Path, content: object) -> InputError:
     if isinstance(content, dict) and "pytorch-lightning_version" in content:
         kind = "a Lightning checkpoint of another program"

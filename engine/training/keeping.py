@@ -10,16 +10,15 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
-CHECKPOINTS = "checkpoints"
-LAST = "last.ckpt"
+from engine.training.checkpoint_files import CHECKPOINTS, LAST, Mode
+
 NO_SCORE = -1.0  # COCO's value where there is nothing to score
-Mode = Literal["min", "max"]
 
 
 class _Movable(ModelCheckpoint):
@@ -110,14 +109,3 @@ def make_checkpointing(
         enable_version_counter=False,
     )
     return [best, *kept]
-
-
-def best_of(files: list[Path], mode: Mode) -> Path:
-    """The file with the best score in its name, of equal ones the newest; files without a score come last."""
-
-    def order(path: Path) -> tuple[float, float]:
-        match = re.search(r"(-?\d+(?:\.\d+)?(?:e-?\d+)?)$", path.stem)
-        score = float(match[1]) if match else -math.inf
-        return (score if mode == "max" or not match else -score), path.stat().st_mtime
-
-    return max(files, key=order)

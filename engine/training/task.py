@@ -70,6 +70,7 @@ class DenseTask(PredictingModule, ABC, Generic[Data]):
         self.optimizer = optimizer
         self.schedule = schedule
         self._last_loss: Tensor | None = None
+        self.began = False
         self._peaks: list[float] = []
         self._steps_before: float | None = None
 
@@ -195,6 +196,7 @@ class DenseTask(PredictingModule, ABC, Generic[Data]):
         Lightning restores a number of steps and the former peak. Both may mean something else now: the epochs may have
         another number of steps, and the peak follows the batch (`optimizer.lr_batch`).
         """
+        self.began = True
         before, self._steps_before = self._steps_before, None
         if before is None:
             return

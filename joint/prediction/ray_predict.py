@@ -36,6 +36,7 @@ from engine.prediction.canvas import CanvasPolicy, canvas_limit, canvas_words
 from engine.prediction.failures import FAILED_NAME, failure_message
 from engine.prediction.results import ResultFolder, write_source
 from engine.prediction.sources import IMAGE, SourceFile, find_sources
+from engine.training.checkpoint_files import found_source
 from engine.training.checkpoints import read_checkpoint
 from joint.prediction.found import JointFound
 from joint.prediction.predictor import load
@@ -236,11 +237,7 @@ def predict_folder(
 
 
 def _checkpoint(given: str) -> str:
-    if given not in ("best", "last"):
-        return given
-    from engine.cli.runs import Run, find_checkpoint
-
-    return str(find_checkpoint(Run(), "joint", given))  # type: ignore[arg-type]
+    return str(found_source(given, "joint"))
 
 
 def _start(address: str | None) -> Any:

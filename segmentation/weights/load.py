@@ -9,6 +9,7 @@ import torch
 
 from backbones.contract import Freezing
 from engine.errors import InputError
+from engine.training.checkpoint_files import found_source
 from engine.training.checkpoints import misfits, read_checkpoint
 from segmentation.data.classes import MaskClasses
 from segmentation.network.family import SegmenterArchitecture
@@ -20,8 +21,8 @@ def load_network(source: str | Path, *, freezing: Freezing | None = None, **over
     """The bare network, in evaluation mode on the CPU: to train it further, or as a part of another network.
 
     Args:
-        source: a checkpoint written by `python -m segmentation fit`, or a folder that smp's `save_pretrained` wrote,
-            or a file with such a network's state dict (see `segmentation.weights.smp.load_smp`).
+        source: a checkpoint written by `python -m segmentation fit`, or `best` or `last` of the latest run; or a folder
+            that smp's `save_pretrained` wrote, or a file with such a network's state dict (see `segmentation.weights.smp.load_smp`).
         freezing: the constructor's `frozen_stages`, `freeze_norm` and `grad_checkpointing`.
         overrides: fields of `SegmenterArchitecture` that hold no weights; an `output_stride` changes the atrous rates
             with it. For weights of smp, the arguments of `load_smp` as well.
@@ -29,6 +30,7 @@ def load_network(source: str | Path, *, freezing: Freezing | None = None, **over
     Raises:
         InputError: the file is missing, damaged or of another kind, or the weights do not fit what was asked for.
     """
+    source = found_source(source, "segmentation")
     path = Path(source)
     if path.is_dir() or "encoder" in overrides:
         return load_smp(source, freezing=freezing, **overrides).to(memory_format=torch.channels_last)

@@ -7,7 +7,7 @@ import multiprocessing
 import pytest
 import torch
 
-from engine.data import workers
+from engine import threads
 from engine.data.workers import free_processors, too_many_workers, worker_context, worker_count
 
 
@@ -23,8 +23,8 @@ from engine.data.workers import free_processors, too_many_workers, worker_contex
     ],
 )
 def test_no_more_than_the_processors(monkeypatch, cores, quota, devices, free, unasked):
-    monkeypatch.setattr(workers, "usable_cores", lambda: cores)
-    monkeypatch.setattr(workers, "processor_quota", lambda: quota)
+    monkeypatch.setattr(threads, "usable_cores", lambda: cores)
+    monkeypatch.setattr(threads, "processor_quota", lambda cgroups: quota)
     assert free_processors(devices) == free
     assert worker_count(None, devices) == unasked
     assert worker_count(17, devices) == 17  # a user's own choice stays

@@ -12,7 +12,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader
 
-from engine.training.keeping import best_of, make_checkpointing
+from engine.training.checkpoint_files import best_of
+from engine.training.keeping import make_checkpointing
 
 
 class Scored(LightningModule):
