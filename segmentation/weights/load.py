@@ -22,7 +22,8 @@ def load_network(source: str | Path, *, freezing: Freezing | None = None, **over
 
     Args:
         source: a checkpoint written by `python -m segmentation fit`, or `best` or `last` of the latest run; or a folder
-            that smp's `save_pretrained` wrote, or a file with such a network's state dict (see `segmentation.weights.smp.load_smp`).
+            that smp's `save_pretrained` wrote, or a file with such a network's state dict (see
+            `segmentation.weights.smp.load_smp`).
         freezing: the constructor's `frozen_stages`, `freeze_norm` and `grad_checkpointing`.
         overrides: fields of `SegmenterArchitecture` that hold no weights; an `output_stride` changes the atrous rates
             with it. For weights of smp, the arguments of `load_smp` as well.
