@@ -6,6 +6,7 @@ EfficientNet (arXiv:1905.11946) and EfficientNetV2 (arXiv:2104.00298).
 
 from __future__ import annotations
 
+import contextvars
 import functools
 import re
 from collections.abc import Iterator, Sequence
@@ -163,7 +164,9 @@ class EfficientNetFeatures(nn.Module):
         # so keeping every output costs little, and the inside of only one block is in memory at a time.
         if self.grad_checkpointing and torch.is_grad_enabled():
             contexts = functools.partial(_first_and_repeated_pass, block)
-            output: Tensor = checkpoint(block, x, use_reentrant=False, context_fn=contexts)
+            # The repeated pass, which may run in a thread of autograd, has the choices of this one: stride and norms.
+            run = contextvars.copy_context().run
+            output: Tensor = checkpoint(run, block, x, use_reentrant=False, context_fn=contexts)
         else:
             output = block(x)
         return output

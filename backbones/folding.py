@@ -17,6 +17,7 @@ from timm.layers import Conv2dSame, get_same_padding
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from backbones.grid import size_hw
 from engine.errors import InputError
 
 
@@ -35,6 +36,7 @@ class Foldable(nn.Module, ABC):
         if not self.folded:
             device = next(self.parameters()).device
             fold(self.eval(), torch.zeros((1, 3, 2 * self.stride, 2 * self.stride), dtype=torch.uint8, device=device))
+            self.eval()  # the layers that are new too, so that no prediction has to change them
             self.folded = True
         return self
 
@@ -75,22 +77,30 @@ def fold(network: nn.Module, images: Tensor) -> None:
 
 
 class _KernelPaddedConv2d(nn.Module):
-    """A convolution with TensorFlow's padding; where it is uneven, zeros in front of the kernel make it even."""
+    """A convolution with TensorFlow's padding; where it is uneven, zeros in front of the kernel make it even.
+
+    The padded kernels are kept: exporters to ONNX know no convolution whose kernel is computed in the graph.
+    """
+
+    kernel_01: Tensor
+    kernel_10: Tensor
+    kernel_11: Tensor
 
     def __init__(self, conv: Conv2dSame) -> None:
         super().__init__()
         self.weight, self.bias = conv.weight, conv.bias
         self.stride, self.groups = conv.stride, conv.groups
+        for rows, columns in ((0, 1), (1, 0), (1, 1)):
+            self.register_buffer(f"kernel_{rows}{columns}", F.pad(conv.weight.detach(), (columns, 0, rows, 0)))
 
     def forward(self, features: Tensor) -> Tensor:
         """From (B, C, h, w) to (B, C', ceil(h / stride), ceil(w / stride))."""
-        paddings, uneven = [], []
-        for axis in (0, 1):
-            total = get_same_padding(features.shape[2 + axis], self.weight.shape[2 + axis], self.stride[axis], 1)
-            uneven.append(total % 2)
-            paddings.append((total + 1) // 2)
-        weight = F.pad(self.weight, (uneven[1], 0, uneven[0], 0)) if any(uneven) else self.weight
-        return F.conv2d(features, weight, self.bias, self.stride, paddings, groups=self.groups)
+        sides, kernels = size_hw(features), (self.weight, self.kernel_01, self.kernel_10, self.kernel_11)
+        total_h, total_w = (
+            get_same_padding(sides[axis], self.weight.shape[2 + axis], self.stride[axis], 1) for axis in (0, 1)
+        )
+        kernel, paddings = kernels[2 * (total_h % 2) + total_w % 2], ((total_h + 1) // 2, (total_w + 1) // 2)
+        return F.conv2d(features, kernel, self.bias, self.stride, paddings, groups=self.groups)
 
 
 def _norms_behind_convolutions(network: nn.Module, images: Tensor) -> dict[nn.BatchNorm2d, nn.Conv2d]:

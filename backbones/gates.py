@@ -9,13 +9,18 @@ cells of the coarser grid, the dense maps hold those of the coarser network unch
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextvars import ContextVar
 
 from timm.layers import BlurPool2d, CondConv2d, GlobalContext
 from torch import Tensor, nn
 
-from backbones.grid import Grid, feature_grid, subsample
+from backbones.grid import Grid, feature_grid, size_hw, subsample
 from backbones.networks import SqueezeExcite
 from engine.errors import InputError
+
+# Whether the pass that is running is one at stride 32 (`backbones.two_strides`). It belongs to the pass and not to the
+# layers, because threads that share a network may run both passes at once, and timm's blocks take no second argument.
+AT_STRIDE_32: ContextVar[bool] = ContextVar("AT_STRIDE_32", default=False)
 
 # These layers average over the map as well, or (blur) are left out by timm together with the stride.
 _INEXACT = (GlobalContext, CondConv2d, nn.GroupNorm, BlurPool2d)
@@ -23,6 +28,8 @@ _INEXACT = (GlobalContext, CondConv2d, nn.GroupNorm, BlurPool2d)
 
 class CoarseSqueezeExcite(nn.Module):
     """timm's `SqueezeExcite`, with the same parameters and keys, averaging over every `step`-th cell.
+
+    In a pass at stride 32 the map has only the cells of the coarser grid, and all are averaged.
 
     Args:
         gates: the layer whose parameters are taken.
@@ -43,7 +50,8 @@ class CoarseSqueezeExcite(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Scale the channels of (B, C, h, w), each by a factor in 0..1."""
         # The lost layers of stride 2 would have started from this map, so its size alone decides where the grid starts.
-        coarse = feature_grid((x.shape[-2], x.shape[-1]), self.step, same_padding=self.same_padding)
+        step = 1 if AT_STRIDE_32.get() else self.step
+        coarse = feature_grid(size_hw(x), step, same_padding=self.same_padding)
         mean = subsample(x, Grid(1, (0, 0)), coarse).mean((2, 3), keepdim=True)
         scale: Tensor = self.gate(self.conv_expand(self.act1(self.conv_reduce(mean))))
         return x * scale

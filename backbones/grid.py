@@ -9,6 +9,7 @@ assumes anything else shifts the classes against the image: `align_corners=True`
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch.nn.functional as F
@@ -25,6 +26,23 @@ class Grid(NamedTuple):
 
     stride: int
     offset_yx: tuple[int, int]
+
+
+def size_hw(maps: Tensor) -> tuple[int, int]:
+    """Height and width of maps or images (..., H, W), as numbers that may be used as paddings.
+
+    While `torch.jit.trace` runs a network, which older exporters to ONNX do, sizes are tensors, and a padding that is
+    computed from tensors is no constant of the graph.
+    """
+    sides: Sequence[int | Tensor] = maps.shape[-2:]
+    height, width = (int(side) if isinstance(side, Tensor) else side for side in sides)
+    return height, width
+
+
+def is_traced(images: Tensor) -> bool:
+    """Whether `torch.jit.trace` runs the network."""
+    sides: Sequence[int | Tensor] = images.shape
+    return isinstance(sides[0], Tensor)
 
 
 def feature_grid(image_hw: tuple[int, int], stride: int, *, same_padding: bool) -> Grid:
@@ -62,21 +80,21 @@ def subsample(maps: Tensor, grid: Grid, onto: Grid) -> Tensor:
     return maps[..., y::step, x::step]
 
 
-def resample(maps: Tensor, grid: Grid, onto: Grid, size_hw: tuple[int, int]) -> Tensor:
+def resample(maps: Tensor, grid: Grid, onto: Grid, target_hw: tuple[int, int]) -> Tensor:
     """Read a map bilinearly at the cells of a finer grid; beyond its outermost cells their values are repeated.
 
     Args:
         maps: (B, C, h, w) on `grid`.
         grid: its grid.
         onto: the finer grid of the same network and image, or the image's own, `Grid(1, (0, 0))`.
-        size_hw: number of rows and columns of the finer grid.
+        target_hw: number of rows and columns of the finer grid.
 
     Returns:
-        (B, C, *size_hw), a view of a slightly larger tensor where that saves a copy.
+        (B, C, *target_hw), a view of a slightly larger tensor where that saves a copy.
     """
     factor = grid.stride // onto.stride
     pads, starts = [], []
-    for length, cells, offset, target in zip(size_hw, maps.shape[-2:], grid.offset_yx, onto.offset_yx, strict=True):
+    for length, cells, offset, target in zip(target_hw, size_hw(maps), grid.offset_yx, onto.offset_yx, strict=True):
         # Fine cell k lies at coarse position (k - first) / factor; one more coarse cell on each side where needed.
         first = (offset - target) // onto.stride
         before = max(0, math.ceil(first / factor))
@@ -86,7 +104,7 @@ def resample(maps: Tensor, grid: Grid, onto: Grid, size_hw: tuple[int, int]) -> 
     (top, bottom), (left, right) = pads
     if top or bottom or left or right:
         maps = F.pad(maps, (left, right, top, bottom), mode="replicate")
-    fine_h, fine_w = ((cells - 1) * factor + 1 for cells in maps.shape[-2:])
+    fine_h, fine_w = ((cells - 1) * factor + 1 for cells in size_hw(maps))
     fine = F.interpolate(maps, size=(fine_h, fine_w), mode="bilinear", align_corners=True)
-    (y, x), (height, width) = starts, size_hw
+    (y, x), (height, width) = starts, target_hw
     return fine[..., y : y + height, x : x + width]

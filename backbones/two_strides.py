@@ -6,8 +6,7 @@ timm alone decides what becomes of a lost stride.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,7 +16,7 @@ from timm.layers.conv2d_same import conv2d_same
 from torch import Tensor, nn
 
 from backbones.features import EfficientNetFeatures
-from backbones.gates import CoarseSqueezeExcite
+from backbones.gates import AT_STRIDE_32
 from backbones.grid import Grid, feature_grid
 
 
@@ -52,30 +51,16 @@ class TwoStrideFeatures(EfficientNetFeatures):
         Returns:
             One map (B, channels[i], ceil(H / 2 ** level), ceil(W / 2 ** level)) per level, finest first.
         """
-        with self._at_stride_32():
+        token = AT_STRIDE_32.set(True)
+        try:
             maps: list[Tensor] = self(images)
+        finally:
+            AT_STRIDE_32.reset(token)
         return maps
 
     def coarse_grids(self, image_hw: tuple[int, int]) -> list[Grid]:
         """The places of the cells of each map of `coarse` on an image of this height and width, in pixels."""
         return [feature_grid(image_hw, 2**level, same_padding=self.same_padding) for level in self.levels]
-
-    @contextmanager
-    def _at_stride_32(self) -> Iterator[None]:
-        # Looked up again at each pass: folding and SyncBatchNorm conversion replace modules around these.
-        switched = [module for module in self.modules() if isinstance(module, _TwoStrideConv2d)]
-        gates = [(module, module.step) for module in self.modules() if isinstance(module, CoarseSqueezeExcite)]
-        for conv in switched:
-            conv.at_stride_32 = True
-        for gate, _ in gates:
-            gate.step = 1
-        try:
-            yield
-        finally:
-            for conv in switched:
-                conv.at_stride_32 = False
-            for gate, step in gates:
-                gate.step = step
 
 
 class _TwoStrideConv2d(nn.Conv2d):
@@ -85,14 +70,13 @@ class _TwoStrideConv2d(nn.Conv2d):
         nn.Module.__init__(self)
         # All attributes of the nn.Conv2d with its parameters, without a second initialisation.
         self.__dict__.update(dense.__dict__)
-        self.at_stride_32 = False
         self.coarse_stride = coarse.stride
         self.coarse_dilation = coarse.dilation
         self.coarse_padding = None if isinstance(coarse, Conv2dSame) else coarse.padding
 
     def forward(self, input: Tensor) -> Tensor:
         """From (B, C, h, w) to (B, C', h, w), or at stride 32 to the smaller size that the stride gives."""
-        if not self.at_stride_32:
+        if not AT_STRIDE_32.get():
             return super().forward(input)
         if self.coarse_padding is None:
             pads, dilation = (0, 0), (self.coarse_dilation[0], self.coarse_dilation[1])

@@ -40,7 +40,7 @@ SPEC = TaskSpec(
         "fit": (
             *("model.member", "model.pretrained", "model.backbone_weights", "model.frozen_stages"),
             *("model.optimizer.name", "model.optimizer.lr", "model.optimizer.lr_batch", "model.schedule.warmup_epochs"),
-            *(*_DATA, "data.batch_size", "data.num_workers"),
+            *(*_DATA, "data.batch_size", "data.num_workers", "data.on_bad_image"),
             *("trainer.max_epochs", "trainer.accelerator", "trainer.devices", "trainer.precision"),
             *("trainer.gradient_clip_val", "ema.decay", "run.name", "run.root", "run.save_steps"),
         ),

@@ -182,15 +182,16 @@ class DetectionTask(DenseTask[DetectionData]):
     def training_step(self, batch: DetectionBatch, batch_idx: int) -> Tensor:
         """Loss of a batch, divided by the positives of all devices."""
         losses = self.detector.losses(batch, self.loss)
+        # One call for the positives and for what is logged: a log that synchronises itself waits for a barrier as well.
+        everywhere = losses.over_devices(all_reduce_sum)
         # DDP averages gradients over the devices: the mean of sums * world / total is the sum over the total.
-        normaliser = (all_reduce_sum(losses.positives) + 1) / self.trainer.world_size
-        total = losses.total(normaliser, self.loss.box_weight)
+        positives = everywhere.positives + 1
+        total = losses.total(positives / self.trainer.world_size, self.loss.box_weight)
         self.watch(total, batch_idx)
-        parts = {"train_class_loss": losses.classes / normaliser, "train_box_loss": losses.boxes / normaliser}
         size = len(batch.images)
-        # The mean over the devices is the loss over all their images.
-        self.log("train_loss", total.detach(), prog_bar=True, batch_size=size, sync_dist=True)
-        self.log_dict({name: value.detach() for name, value in parts.items()}, batch_size=size, sync_dist=True)
+        self.log("train_loss", everywhere.total(positives, self.loss.box_weight), prog_bar=True, batch_size=size)
+        parts = {"train_class_loss": everywhere.classes, "train_box_loss": everywhere.boxes}
+        self.log_dict({name: value / positives for name, value in parts.items()}, batch_size=size)
         return total
 
     def on_validation_epoch_start(self) -> None:

@@ -5,7 +5,9 @@ PyTorch is not imported here: a process that never loaded it cannot be part of a
 
 from __future__ import annotations
 
+import itertools
 import sys
+import time
 from collections.abc import Callable
 from types import ModuleType
 from typing import TYPE_CHECKING, TypeVar, cast
@@ -14,6 +16,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Value = TypeVar("Value")
+
+_CALLS = itertools.count()  # of `run_on_main`
+_ASK_EVERY = 0.05  # seconds between two questions of a process that waits for the main one
 
 
 def _process_group() -> ModuleType | None:
@@ -74,17 +79,25 @@ def all_reduce_sum(tensor: Tensor) -> Tensor:
 def run_on_main(compute: Callable[[], Value]) -> Value:
     """Call `compute` on the main process only and send its result to all processes.
 
-    An exception is sent to all as well: a process that is left in the broadcast would wait until its timeout.
+    The others wait for as long as it takes: they ask the store of the process group, because a collective call would
+    end the run after the group's time limit. An exception is sent to all as well.
     """
     dist = _process_group()
     if dist is None:
         return compute()
     outcome: list[object] = [None, None]
+    # Every process passes here equally often, so that all know this call by the same key.
+    key = f"run_on_main/{next(_CALLS)}"
+    store = dist.distributed_c10d._get_default_store()
     if is_main():
         try:
             outcome[0] = compute()
         except Exception as error:  # raised again below, on every process
             outcome[1] = error
+        store.set(key, "done")
+    else:
+        while not store.check([key]):
+            time.sleep(_ASK_EVERY)
     dist.broadcast_object_list(outcome, src=0)
     if isinstance(outcome[1], Exception):
         raise outcome[1]

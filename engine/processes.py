@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TypeVar
+
+from engine.threads import free_cores
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -35,8 +36,7 @@ def in_processes(
     from tqdm import tqdm
 
     if workers is None:
-        free = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        workers = min(free, len(tasks) // per_process)
+        workers = min(free_cores(), len(tasks) // per_process)
     bar = partial(tqdm, total=len(tasks), desc=name, unit=unit, leave=False, disable=None)
     if workers <= 1:
         yield from bar(map(work, tasks))

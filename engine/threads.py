@@ -28,10 +28,9 @@ def set_up_threads(environment: MutableMapping[str, str] = os.environ, cgroups: 
     """
     if not any(name in environment for name in _WAITING):
         environment["GOMP_SPINCOUNT"] = str(SPINS)
-    quota = processor_quota(cgroups)
     # OpenMP knows the cores that the process may run on, but not the container's quota of their time.
-    if quota is not None and quota < usable_cores():
-        environment.setdefault("OMP_NUM_THREADS", str(quota))
+    if free_cores(cgroups) < usable_cores():
+        environment.setdefault("OMP_NUM_THREADS", str(free_cores(cgroups)))
 
 
 def usable_cores() -> int:
@@ -40,6 +39,12 @@ def usable_cores() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # macOS and Windows
         return os.cpu_count() or 1
+
+
+def free_cores(cgroups: Path = _CGROUPS) -> int:
+    """Cores whose time this process may use: those that it may run on, within the container's quota."""
+    quota = processor_quota(cgroups)
+    return usable_cores() if quota is None else min(usable_cores(), quota)
 
 
 def processor_quota(cgroups: Path = _CGROUPS) -> int | None:

@@ -41,7 +41,7 @@ SPEC = TaskSpec(
         "fit": (
             *("model.member", "model.detector_checkpoint", "model.segmenter_checkpoint", "model.train", "model.norms"),
             *("model.balance.method", "model.optimizer.name", "model.optimizer.lr", "model.optimizer.lr_batch"),
-            *(*_DATA, "data.batch_size", "data.num_workers"),
+            *(*_DATA, "data.batch_size", "data.num_workers", "data.on_bad_image"),
             *("trainer.max_epochs", "trainer.accelerator", "trainer.devices", "trainer.precision"),
             *("trainer.gradient_clip_val", "ema.decay", "run.name", "run.root", "run.save_steps"),
         ),

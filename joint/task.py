@@ -266,20 +266,25 @@ class JointTask(DenseTask[JointData]):
         terms = (self.balance.detection * losses.detection, self.balance.segmentation * losses.segmentation)
         if self.balance.measure and batch_idx % self.balance.measure == 0:
             self._measure(terms)
-        if self.uncertainty is not None:
-            total: Tensor = self.uncertainty(torch.stack(terms), losses.present)
-        else:
-            total = terms[0] + terms[1]
+        total = self._weighed(torch.stack(terms), losses.present)
         self._terms = terms if self.balance.method == "pcgrad" else ()
         self.watch(total, batch_idx)
-        parts = losses.parts | {"detection_loss": losses.detection, "segmentation_loss": losses.segmentation}
+        of_boxes, of_masks = losses.everywhere.unbind()
+        parts = losses.parts | {"detection_loss": of_boxes, "segmentation_loss": of_masks}
         if self.trained != "both":
             parts = losses.parts
         size = len(batch.images)
-        # The mean over the devices is the loss over all their images.
-        self.log("train_loss", total.detach(), prog_bar=True, batch_size=size, sync_dist=True)
-        named = {f"train_{name}": value.detach() for name, value in parts.items()}
-        self.log_dict(named, batch_size=size, sync_dist=True)
+        weighted = torch.stack((self.balance.detection * of_boxes, self.balance.segmentation * of_masks))
+        logged = self._weighed(weighted, losses.present).detach()
+        self.log("train_loss", logged, prog_bar=True, batch_size=size)
+        self.log_dict({f"train_{name}": value for name, value in parts.items()}, batch_size=size)
+        return total
+
+    def _weighed(self, terms: Tensor, present: Tensor) -> Tensor:
+        """The number to minimise, from both losses (2,) with their fixed weights."""
+        if self.uncertainty is None:
+            return terms.sum()
+        total: Tensor = self.uncertainty(terms, present)
         return total
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:

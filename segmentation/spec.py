@@ -40,7 +40,7 @@ SPEC = TaskSpec(
             *("model.member", "model.architecture.output_stride", "model.backbone_weights", "model.loss.hard_pixels"),
             *("model.optimizer.name", "model.optimizer.lr", "model.optimizer.lr_batch", "model.schedule.name"),
             *(*_DATA, "data.folder.train_images", "data.folder.train_masks"),
-            *("data.crop_size", "data.batch_size", "data.num_workers"),
+            *("data.crop_size", "data.batch_size", "data.num_workers", "data.on_bad_image"),
             *("trainer.max_epochs", "trainer.accelerator", "trainer.devices", "trainer.precision"),
             *("ema.decay", "run.name", "run.root", "run.save_steps"),
         ),

@@ -183,15 +183,14 @@ class SegmentationTask(DenseTask[SegmentationData]):
         """Loss of a batch, divided by the counted pixels of all devices."""
         logits, aux_logits = self.segmenter.outputs(batch.images)
         losses = segmentation_losses(logits, batch.class_ids, self.loss, aux_logits)
-        terms = losses.terms(self.loss, all_reduce_sum(losses.shared), self.trainer.world_size)
-        total = torch.stack(list(terms.values())).sum()
+        # One call for the counts and for what is logged: a log that synchronises itself waits for a barrier as well.
+        everywhere = losses.over_devices(all_reduce_sum)
+        total = losses.total(self.loss, everywhere.shared, self.trainer.world_size)
         self.watch(total, batch_idx)
-        size = len(batch.images)
-        # The mean over the devices is the loss over all their images.
-        self.log("train_loss", total.detach(), prog_bar=True, batch_size=size, sync_dist=True)
+        size, terms = len(batch.images), everywhere.terms(self.loss)
+        self.log("train_loss", torch.stack(list(terms.values())).sum(), prog_bar=True, batch_size=size)
         if len(terms) > 1:
-            parts = {f"train_{name}": value.detach() for name, value in terms.items()}
-            self.log_dict(parts, batch_size=size, sync_dist=True)
+            self.log_dict({f"train_{name}": value for name, value in terms.items()}, batch_size=size)
         return total
 
     def on_validation_epoch_start(self) -> None:

@@ -34,8 +34,8 @@ class BoxDataModule(SplitData[DetectorTask, Sample, Sample]):
         class_rows: how a model made for the training set numbers its classes: "contiguous" gives each category one
             row in ascending order of id, "by_id" gives category id i row i - 1, gaps included, as the published
             COCO weights have it.
-        on_bad_image: what happens at an image that is missing or cannot be read: "stop" ends the training,
-            "skip" takes another image in its place, leaves it out of the scores, and lists it in bad_images.jsonl.
+        on_bad_image: "stop" ends the training at a missing or broken image, "skip" takes another one
+            in its place, leaves it out of the scores, and lists it in bad_images.jsonl in the run's folder.
     """
 
     collate = staticmethod(collate)
@@ -117,8 +117,8 @@ class CocoDataModule(BoxDataModule):
         class_rows: how a model made for the training set numbers its classes: "contiguous" gives each category one
             row in ascending order of id, "by_id" gives category id i row i - 1, gaps included, as the published
             COCO weights have it.
-        on_bad_image: what happens at an image that is missing or cannot be read: "stop" ends the training,
-            "skip" takes another image in its place, leaves it out of the scores, and lists it in bad_images.jsonl.
+        on_bad_image: "stop" ends the training at a missing or broken image, "skip" takes another one
+            in its place, leaves it out of the scores, and lists it in bad_images.jsonl in the run's folder.
     """
 
     @checked

@@ -7,6 +7,7 @@ equation 2) without variances. Checked against effdet 0.4.1.
 from __future__ import annotations
 
 import math
+import threading
 
 import torch
 from torch import Tensor
@@ -54,27 +55,34 @@ def _centres(stride: float, cells: int) -> Tensor:
 
 
 class AnchorCache:
-    """The anchors of the last canvas sizes used, per device, so that images of one size need them made only once."""
+    """The anchors of the last canvas sizes used, per device, so that images of one size need them made only once.
+
+    Threads may share it.
+    """
 
     def __init__(self, config: DetectorArchitecture, capacity: int = 8) -> None:
         self.config = config
         self.capacity = capacity
         self._made: dict[tuple[tuple[int, int], torch.device], Tensor] = {}
+        self._lock = threading.Lock()
 
     def __call__(self, canvas_hw: tuple[int, int], device: torch.device) -> Tensor:
         """(R, 4) float32 xyxy in canvas pixels on `device`."""
+        if torch.compiler.is_compiling():  # tensors without values, which belong to the graph
+            return make_anchors(canvas_hw, self.config).to(device)
         key = (canvas_hw, device)
-        if key not in self._made:
-            if len(self._made) >= self.capacity:
-                self._made.pop(next(iter(self._made)))
-            # Validation runs in inference mode, and tensors made there could not be used in training.
-            with torch.inference_mode(False):
-                self._made[key] = make_anchors(canvas_hw, self.config).to(device)
-        return self._made[key]
+        with self._lock:
+            if key not in self._made:
+                if len(self._made) >= self.capacity:
+                    self._made.pop(next(iter(self._made)))
+                # Validation runs in inference mode, and tensors made there could not be used in training.
+                with torch.inference_mode(False):
+                    self._made[key] = make_anchors(canvas_hw, self.config).to(device)
+            return self._made[key]
 
-    def __deepcopy__(self, memo: object) -> AnchorCache:
-        # An averaged copy of a model does not need megabytes that can be computed again.
-        return AnchorCache(self.config, self.capacity)
+    def __reduce__(self) -> tuple[type[AnchorCache], tuple[DetectorArchitecture, int]]:
+        # A copy, such as an averaged model, does not need megabytes that can be computed again, and has its own lock.
+        return AnchorCache, (self.config, self.capacity)
 
 
 def _centres_and_sizes(boxes_xyxy: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from backbones.grid import size_hw
 from detection.network.family import Activation, DetectorArchitecture, Padding, Resampling
 
 FUSION_EPS = 1e-4  # of the fast normalised fusion (paper, section 3.3)
@@ -108,7 +109,7 @@ class Downsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Halve the size."""
-        height, width = x.shape[-2:]
+        height, width = size_hw(x)
         if self.resampling == "bilinear":
             return F.interpolate(x, size=(-(-height // 2), -(-width // 2)), mode="bilinear")
         if not self.same:
@@ -125,7 +126,7 @@ class Upsample(nn.Module):
 
     def forward(self, x: Tensor, like: Tensor) -> Tensor:
         """(B, C, h, w) to (B, C, H, W) with H and W of `like`."""
-        return F.interpolate(x, size=like.shape[-2:], mode=self.mode)
+        return F.interpolate(x, size=size_hw(like), mode=self.mode)
 
 
 class BiFPNCell(nn.Module):

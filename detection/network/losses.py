@@ -5,6 +5,7 @@ Checked against effdet 0.4.1's `DetectionLoss`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -57,6 +58,15 @@ class Losses(NamedTuple):
     def total(self, normaliser: Tensor, box_weight: float) -> Tensor:
         """The number to minimise: both sums divided by the positives, with the boxes' weight."""
         return (self.classes + box_weight * self.boxes) / normaliser
+
+    def over_devices(self, sum_up: Callable[[Tensor], Tensor]) -> Losses:
+        """The sums over the batches of all devices, without gradient.
+
+        Args:
+            sum_up: the element-wise sum of a tensor over the devices; called once.
+        """
+        classes, boxes, positives = sum_up(torch.stack([self.classes, self.boxes, self.positives]).detach()).unbind()
+        return Losses(classes, boxes, positives)
 
 
 class _FocalSum(torch.autograd.Function):

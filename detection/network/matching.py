@@ -12,6 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+_MOST_PAIRS = 2**24  # (box, anchor) pairs compared at a time: 64 MB for each of the three tensors that take part
+
 
 class Matches(NamedTuple):
     """The positive (image, anchor) pairs of a batch, P in all, ordered by image and anchor.
@@ -64,20 +66,49 @@ def match_anchors(
     if boxes == 0:
         none = class_ids.new_zeros(0)
         return Matches(none, none, none)
-    iou = pairwise_iou(boxes_xyxy.float(), anchors_xyxy)
-    iou.masked_fill_((class_ids < 0)[..., None], -1.0)
-
-    best_iou, box_of_anchor = iou.max(dim=1)
+    best_iou, box_of_anchor, fit, favourite = _best_partners(boxes_xyxy.float(), class_ids, anchors_xyxy)
     box_of_anchor.masked_fill_(best_iou < iou_threshold, -1)
 
     # The forced matches: each box claims its best anchor, the lowest box index wins a contested one.
-    fit, favourite = iou.max(dim=2)
-    claims = torch.full((batch, anchors + 1), boxes, device=iou.device, dtype=torch.int64)
+    claims = torch.full((batch, anchors + 1), boxes, device=class_ids.device, dtype=torch.int64)
     favourite = favourite.masked_fill(fit <= 0, anchors)
-    order = torch.arange(boxes, device=iou.device).expand(batch, -1)
+    order = torch.arange(boxes, device=class_ids.device).expand(batch, -1)
     claims.scatter_reduce_(1, favourite, order, reduce="amin")
     claims = claims[:, :anchors]
     box_of_anchor = torch.where(claims < boxes, claims, box_of_anchor)
 
     image, anchor = (box_of_anchor >= 0).nonzero(as_tuple=True)
     return Matches(image, anchor, box_of_anchor[image, anchor])
+
+
+def _best_partners(
+    boxes_xyxy: Tensor, class_ids: Tensor, anchors_xyxy: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """For each anchor its best IoU and box, both (B, R), and for each box its best IoU and anchor, both (B, N).
+
+    Some images at a time, or of a crowded image some boxes, so that no crowd takes gigabytes.
+    """
+    batch, boxes = class_ids.shape
+    pairs = boxes * len(anchors_xyxy)
+    images = max(1, _MOST_PAIRS // pairs)
+    count = boxes if pairs <= _MOST_PAIRS else max(1, _MOST_PAIRS // len(anchors_xyxy))
+    of_images = []
+    for start in range(0, batch, images):
+        some = slice(start, start + images)
+        best_iou, box_of_anchor, of_boxes = torch.empty(0), torch.empty(0), []
+        for first in range(0, boxes, count):
+            part = slice(first, first + count)
+            iou = pairwise_iou(boxes_xyxy[some, part], anchors_xyxy)
+            iou.masked_fill_((class_ids[some, part] < 0)[..., None], -1.0)
+            of_boxes.append(iou.max(dim=2))
+            values, rows = iou.max(dim=1)
+            if first == 0:
+                best_iou, box_of_anchor = values, rows
+            else:
+                better = values > best_iou  # of equal boxes the first wins, as in one maximum over all
+                best_iou = torch.where(better, values, best_iou)
+                box_of_anchor = torch.where(better, rows + first, box_of_anchor)
+        fit, favourite = (torch.cat(parts, dim=1) for parts in zip(*of_boxes, strict=True))
+        of_images.append((best_iou, box_of_anchor, fit, favourite))
+    best_iou, box_of_anchor, fit, favourite = (torch.cat(parts) for parts in zip(*of_images, strict=True))
+    return best_iou, box_of_anchor, fit, favourite

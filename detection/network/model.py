@@ -17,6 +17,7 @@ from torch import Tensor
 from backbones.contract import Features, Freezing, check_features, check_named, check_untouched, given_name
 from backbones.features import EfficientNetFeatures
 from backbones.folding import Foldable
+from backbones.grid import size_hw
 from detection.data.batch import DetectionBatch, Detections
 from detection.data.classes import BoxClasses
 from detection.network.anchors import AnchorCache
@@ -130,7 +131,7 @@ class EfficientDet(Foldable):
         """0..255 to the backbone's range; with `pads_canvas` up to a multiple of the coarsest stride."""
         if not self.config.pads_canvas:
             return self._scaled(images).contiguous(memory_format=torch.channels_last)
-        height, width = images.shape[-2:]
+        height, width = size_hw(images)
         pads = (0, -width % self.config.stride, 0, -height % self.config.stride)
         black = self.config.fill == "black"
         normal = self._scaled(F.pad(images, pads)) if black else F.pad(self._scaled(images), pads)
@@ -142,7 +143,7 @@ class EfficientDet(Foldable):
     def predictions(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Class logits (B, R, K), box deltas (B, R, 4) and their anchors (R, 4) xyxy in canvas pixels."""
         normal = self.normalise(images)
-        return self.predictions_from(self.backbone(normal), (normal.shape[-2], normal.shape[-1]))
+        return self.predictions_from(self.backbone(normal), size_hw(normal))
 
     def predictions_from(self, features: list[Tensor], canvas_hw: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
         """As `predictions`, from the backbone's maps of levels 3, 4 and 5.
@@ -153,7 +154,8 @@ class EfficientDet(Foldable):
         """
         pyramid = self.fpn(features)
         class_maps, box_maps = self.class_head(pyramid), self.box_head(pyramid)
-        anchors = self.anchors(canvas_hw, class_maps[0].device)
+        # A view, because tracing takes as an output only what an operation gave.
+        anchors = self.anchors(canvas_hw, class_maps[0].device).view(-1, 4)
         return self.class_head.flatten(class_maps), self.box_head.flatten(box_maps), anchors
 
     def losses(self, batch: DetectionBatch, config: DetectionLoss) -> Losses:

@@ -25,7 +25,7 @@ from detection.weights.load import load_network
 from engine.data.images import Letterbox
 from engine.data.pixels import Source
 from engine.prediction.canvas import Canvas, CanvasPolicy, OnCanvas, canvas_limit
-from engine.prediction.predictor import Predictor
+from engine.prediction.predictor import Predictor, check_numbers
 
 DEFAULT_SCORE = 0.3
 
@@ -100,7 +100,9 @@ class DetectionPredictor(Predictor[OnCanvas, Found]):
         """The objects of images on canvases of one size, in pixels of the originals."""
         letterboxes = [sample.letterbox for sample in samples]
         batch = batch_on_canvas(images, letterboxes)
-        return found_in(self.network.detect(batch, self.postprocess), self.classes, letterboxes)
+        predictions = self.network.predictions(images)
+        check_numbers(*predictions[:2])
+        return found_in(self.network.detections(predictions, batch, self.postprocess), self.classes, letterboxes)
 
     def predict(self, image: Source, **settings: Unpack[DetectorSettings]) -> Found:
         """Find objects in one image: a path or an (H, W, 3) uint8 RGB array.

@@ -69,6 +69,7 @@ class BadImages:
         self.stays = folder is not None
         self.file = (Path(tempfile.mkdtemp()) if folder is None else folder) / BAD_IMAGES
         self._known: set[tuple[str, str]] = set()
+        self._begin = self.file.stat().st_size if self.file.is_file() else 0  # of this part of a resumed training
 
     def add(self, bad: BadImage) -> None:
         """Append an image, unless this process has done so before.
@@ -81,23 +82,27 @@ class BadImages:
         self._known.add((bad.split, bad.image))
         make_folder(self.file.parent)
         try:
-            # One unbuffered write to the end of a file is whole, whatever other processes write.
+            # One unbuffered write to the end of a file is whole, whatever other processes write; the first line break
+            # parts it from a line that a full disk cut short.
             with self.file.open("ab", buffering=0) as file:
-                file.write(msgspec.json.encode(bad) + b"\n")
+                file.write(b"\n" + msgspec.json.encode(bad) + b"\n")
         except OSError as error:
             msg = f"cannot write '{self.file}': {error.strerror or error}. Make room, or give another --run.root."
             raise SampleError(msg) from error
 
     def read(self) -> list[BadImage]:
-        """The images in the file, each once, by split and name."""
+        """The images that were added since this list was opened, each once, by split and name."""
+        return self._after(self._begin)
+
+    def _after(self, start: int) -> list[BadImage]:
         try:
-            lines = self.file.read_bytes().splitlines()
+            lines = self.file.read_bytes()[start:].splitlines()
         except FileNotFoundError:
             return []
-        return without_repeats(msgspec.json.decode(line, type=BadImage) for line in lines if line.endswith(b"}"))
+        return without_repeats(bad for line in lines if (bad := _decoded(line)) is not None)
 
     def report(self, found: Sequence[BadImage], scored: Mapping[SplitName, int]) -> str:
-        """Write the images down where the list stays, and put them in a line.
+        """Write the images down where the list stays, beside those of earlier parts, and put them in a line.
 
         Args:
             found: the images that all processes left out.
@@ -112,7 +117,8 @@ class BadImages:
             rest = f", whose scores are those of the other {scored[split] - count}" if split in scored else ""
             parts += [f"{count} of {split}{rest}"] if count else []
         if self.stays:
-            write_text(self.file, "".join(f"{msgspec.json.encode(bad).decode()}\n" for bad in found))
+            every = without_repeats([*self._after(0), *found])
+            write_text(self.file, "".join(f"{msgspec.json.encode(bad).decode()}\n" for bad in every))
             where = f"listed in {os.path.relpath(self.file)}"
         else:
             names = [bad.image for bad in found]
@@ -124,6 +130,14 @@ class BadImages:
         """Remove a list that does not stay."""
         if not self.stays:
             shutil.rmtree(self.file.parent, ignore_errors=True)
+
+
+def _decoded(line: bytes) -> BadImage | None:
+    """The image of a line; None for one that a kill or a full disk cut short."""
+    try:
+        return msgspec.json.decode(line, type=BadImage)
+    except msgspec.DecodeError:
+        return None
 
 
 def without_repeats(found: Iterable[BadImage]) -> list[BadImage]:

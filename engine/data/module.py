@@ -10,6 +10,7 @@ from typing import Generic, Protocol, TypeVar, cast
 
 import torch
 from lightning import LightningDataModule
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import ConcatDataset, DataLoader
 
@@ -31,6 +32,7 @@ from engine.distributed import all_gather_objects, is_main
 from engine.errors import InputError
 from engine.numbers import NonNegativeInt, PositiveInt
 
+CHECKPOINTS = "checkpoints"  # the folder of them in the folder of a run
 IMAGENET_MEAN_COLOR = (124, 116, 104)  # round(255 * (0.485, 0.456, 0.406))
 
 Task = TypeVar("Task", bound=PictureTask)
@@ -64,8 +66,8 @@ class SplitData(LightningDataModule, ABC, Generic[Task, Sample, Whole]):
         num_workers: processes that read and augment, per device; None takes as many as there are processors for it,
             but at most 8.
         eval_batch_size: images per device and step of validation and test; None is `batch_size`.
-        on_bad_image: what happens at an image or mask that is missing or cannot be read: "stop" ends the training,
-            "skip" takes another image in its place, leaves it out of the scores, and lists it in bad_images.jsonl.
+        on_bad_image: "stop" ends the training at a missing or broken image or mask, "skip" takes another one
+            in its place, leaves it out of the scores, and lists it in bad_images.jsonl in the run's folder.
 
     Raises:
         InputError: a number is out of range.
@@ -192,7 +194,7 @@ class SplitData(LightningDataModule, ABC, Generic[Task, Sample, Whole]):
             if state.get("within", True):
                 loader.check_state(state)
             if (note := loader.load_state_dict(state, within_epoch=False)) is not None:
-                rank_zero_info(f"{note}. The order of the images goes on from the same number of images.")
+                rank_zero_info(f"{note}; no image is left out or comes twice for it.")
             self._saved = {}
         self._loader = loader
         return loader
@@ -211,8 +213,9 @@ class SplitData(LightningDataModule, ABC, Generic[Task, Sample, Whole]):
             return {}
         within = False
         if self.trainer is not None:
-            epochs = cast("_Epochs", self.trainer.fit_loop.epoch_progress.current)
-            within = epochs.started != epochs.processed
+            loop = self.trainer.fit_loop
+            epochs = cast("_Epochs", loop.epoch_progress.current)
+            within = epochs.started != epochs.processed and not loop.epoch_loop.batch_progress.is_last_batch
         return {**self._loader.state_dict(), "within": within}
 
     def load_state_dict(self, state_dict: Mapping[str, object]) -> None:
@@ -302,10 +305,13 @@ class SplitData(LightningDataModule, ABC, Generic[Task, Sample, Whole]):
 
     def _list_folder(self, stage: str) -> Path | None:
         """The folder of the run, the same on every process; None where there is none."""
-        if self.trainer is None or stage != "fit" or not self.trainer.loggers:
+        if self.trainer is None or stage != "fit":
             return None
-        folder = self.trainer.log_dir
-        return None if folder is None else Path(folder)
+        saving = [callback for callback in self.trainer.checkpoint_callbacks if isinstance(callback, ModelCheckpoint)]
+        places = [Path(callback.dirpath) for callback in saving if callback.dirpath is not None]
+        if places:
+            return places[0].parent if places[0].name == CHECKPOINTS else places[0]
+        return Path(self.trainer.log_dir) if self.trainer.loggers and self.trainer.log_dir else None
 
     def _say_bad(self, bad: BadImages) -> None:
         found = without_repeats(entry for entries in all_gather_objects(bad.read()) for entry in entries)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import sys
 
-from engine.threads import processor_quota, usable_cores
+from engine.threads import free_cores
 
 MOST_WORKERS = 8  # that are taken unasked; more rarely help one device
 
@@ -18,9 +18,7 @@ def free_processors(processes: int = 1) -> int:
     Args:
         processes: how many share them, such as one for each GPU.
     """
-    quota = processor_quota()
-    cores = usable_cores() if quota is None else min(usable_cores(), quota)
-    return max(1, cores // processes)
+    return max(1, free_cores() // processes)
 
 
 def worker_count(asked: int | None, processes: int = 1) -> int:

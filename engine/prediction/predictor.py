@@ -67,6 +67,21 @@ def places_by_shape(samples: Sequence[PreparedImage]) -> list[list[int]]:
     return list(groups.values())
 
 
+def check_numbers(*outputs: Tensor) -> None:
+    """Do nothing if a network's outputs are numbers. This waits for the device, as reading the answers does.
+
+    Raises:
+        InputError: some are NaN, of which every answer would be made up.
+    """
+    # A sum is NaN if any value is, and takes no second tensor of the outputs' size.
+    if bool(torch.stack([output.sum(dtype=torch.float32).isnan() for output in outputs]).any()):
+        msg = (
+            "the network's answers are not numbers (NaN): its training diverged, or its file is damaged. Give an "
+            "earlier checkpoint."
+        )
+        raise InputError(msg)
+
+
 class Predictor(ABC, Generic[Prepared, Answer]):
     """A network with everything else that prediction needs; it is not a module itself.
 

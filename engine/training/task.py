@@ -14,6 +14,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
 
 from engine.data.contracts import SplitName, TaskData
 from engine.data.one_canvas import Way
@@ -21,10 +22,12 @@ from engine.errors import InputError
 from engine.outputs import make_folder
 from engine.prediction.streaming import PredictingModule
 from engine.tasks import TaskSpec
-from engine.training.checkpoints import misfits, save_metadata
+from engine.training.checkpoints import KEY, misfits, save_metadata
 from engine.training.memory import keep_freed_memory
+from engine.training.progress import STEPS_KEY, moved_step, place_scheduler, stored_steps_per_epoch
 from engine.training.recipe import Optimizer, Schedule, build_optimizer, build_scheduler
 
+_ENDLESS = 1e9  # epochs of a training without an end, over which a warm-up is counted
 LOOK_EVERY = 20  # steps between two checks of the loss: each makes the host wait for the device
 
 
@@ -67,6 +70,8 @@ class DenseTask(PredictingModule, ABC, Generic[Data]):
         self.optimizer = optimizer
         self.schedule = schedule
         self._last_loss: Tensor | None = None
+        self._peaks: list[float] = []
+        self._steps_before: float | None = None
 
     @abstractmethod
     def build(self) -> nn.Module:
@@ -162,13 +167,53 @@ class DenseTask(PredictingModule, ABC, Generic[Data]):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The optimiser for the global batch, and its schedule, which takes a step with it."""
         optimizer = build_optimizer(self.built, self.optimizer, self._global_batch())
-        steps = int(self.trainer.estimated_stepping_batches)
-        epochs = self.trainer.max_epochs or 0
+        steps: float = self.trainer.estimated_stepping_batches
+        epochs: float = self.trainer.max_epochs or 0
+        batches = max(1.0, self._steps_per_epoch())
+        if not math.isfinite(steps):
+            if self.schedule.name != "constant":
+                msg = (
+                    f"the learning rate of schedule {self.schedule.name} falls to the end of the training, which "
+                    "trainer.max_epochs -1 or trainer.max_time alone do not tell. Give trainer.max_epochs or "
+                    "trainer.max_steps above 0 (max_time may end it earlier), or --model.schedule.name constant."
+                )
+                raise InputError(msg)
+            epochs = _ENDLESS
+            steps = batches * epochs
         if epochs <= 0:
-            batches = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
-            epochs = max(1, math.ceil(steps / max(1.0, batches)))
-        scheduler = build_scheduler(optimizer, self.schedule, steps, epochs)
+            epochs = max(1, math.ceil(steps / batches))
+        scheduler = build_scheduler(optimizer, self.schedule, int(steps), epochs)
+        self._peaks = [float(rate) for rate in scheduler.base_lrs]
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _steps_per_epoch(self) -> float:
+        return self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
+
+    def on_train_start(self) -> None:
+        """Go on with the course of the learning rate where the epochs that are done end.
+
+        Lightning restores a number of steps and the former peak. Both may mean something else now: the epochs may have
+        another number of steps, and the peak follows the batch (`optimizer.lr_batch`).
+        """
+        before, self._steps_before = self._steps_before, None
+        if before is None:
+            return
+        scheduler = self.trainer.lr_scheduler_configs[0].scheduler
+        assert isinstance(scheduler, LRScheduler)
+        present, step = self._steps_per_epoch(), scheduler.last_epoch
+        by_epochs = self.trainer.max_steps == -1  # else the end is a number of steps, which stays
+        moved = moved_step(step, before, present) if by_epochs and present != before else step
+        if moved == step and scheduler.base_lrs == self._peaks:
+            return
+        peak = max(float(rate) for rate in scheduler.base_lrs)
+        place_scheduler(scheduler, moved, self._peaks)
+        parts = []
+        if present != before:
+            parts.append(f"an epoch has {present:g} steps, before {before:g}")
+        if peak != max(self._peaks):
+            parts.append(f"the peak of the learning rate is {max(self._peaks):g}, before {peak:g}")
+        goes_on = f"its course goes on after {step / before:.4g} epochs" if by_epochs else f"it goes on at step {moved}"
+        rank_zero_info(f"{'; '.join(parts)}; {goes_on}")
 
     def _global_batch(self) -> int:
         given: TaskData | None = self.data if self.data is not None else self.trainer.train_dataloader
@@ -210,6 +255,8 @@ class DenseTask(PredictingModule, ABC, Generic[Data]):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse weights that do not fit the network that the file itself describes."""
+        if self.fitting:
+            self._steps_before = stored_steps_per_epoch(checkpoint, KEY)
         wrong = misfits(self.state_dict(), checkpoint["state_dict"])
         if wrong:
             msg = (
@@ -227,3 +274,6 @@ class DenseTask(PredictingModule, ABC, Generic[Data]):
         self.check_finite()
         recipe = {"optimizer": asdict(self.optimizer), "schedule": asdict(self.schedule)}
         save_metadata(checkpoint, self.spec.name, {**self.network_settings(), **recipe})
+        own = checkpoint[KEY]
+        if self.fitting and isinstance(own, dict):
+            own[STEPS_KEY] = self._steps_per_epoch()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ import numpy.typing as npt
 from engine.cli.commands import parse_function, program, run_command
 from engine.errors import InputError, check_choice
 from engine.outputs import write_json
+from engine.threads import free_cores
 from segmentation.data.cityscapes.files import CityscapesFiles, read_instance_ids
 from segmentation.data.cityscapes.labels import LABELS
 
@@ -188,7 +188,7 @@ def _read_all(
         return (instance_ids.shape[0], instance_ids.shape[1]), boxes_of(instance_ids, classes)
 
     # Threads are enough: decoding releases Python's lock.
-    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(workers or free_cores()) as pool:
         yield from tqdm(pool.map(read, paths), "boxes", len(paths), unit="image", leave=False, disable=None)
 
 

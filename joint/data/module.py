@@ -96,8 +96,8 @@ class JointDataModule(SplitData[JointNetworkTask, JointSample, JointSample]):
         num_workers: processes that read and augment, per device; null takes as many as there are processors, at
             most 8.
         augmentation: the random changes of training images.
-        on_bad_image: what happens at an image or mask that is missing or cannot be read: "stop" ends the training,
-            "skip" takes another image in its place, leaves it out of the scores, and lists it in bad_images.jsonl.
+        on_bad_image: "stop" ends the training at a missing or broken image or mask, "skip" takes another one
+            in its place, leaves it out of the scores, and lists it in bad_images.jsonl in the run's folder.
     """
 
     collate = staticmethod(collate)

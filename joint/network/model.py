@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from backbones.contract import Freezing, ImageNorm
 from backbones.features import EfficientNetFeatures
 from backbones.folding import Foldable
-from backbones.grid import Grid
+from backbones.grid import Grid, is_traced, size_hw
 from backbones.two_strides import TwoStrideFeatures
 from detection.network.model import EfficientDet
 from engine.errors import InputError
@@ -85,7 +85,7 @@ class JointNetwork(Foldable):
         del network.backbone
         network.backbone = SharedMaps(self.backbone, levels, dense=dense)
 
-    def forward(self, images: Tensor, *, detect: bool = True, segment: bool = True) -> JointOutputs:
+    def forward(self, images: Tensor, detect: bool = True, segment: bool = True) -> JointOutputs:
         """Both answers from one pass, or one answer at the cost of that network alone.
 
         Args:
@@ -93,19 +93,21 @@ class JointNetwork(Foldable):
             detect: whether to predict boxes.
             segment: whether to predict classes of pixels.
         """
-        image_hw = (images.shape[-2], images.shape[-1])
+        image_hw = size_hw(images)
         if not segment:
             return JointOutputs(self.detector.predictions(images) if detect else None, None)
         if not detect:
             return JointOutputs(None, self.segmenter.outputs(images))
         normal = self.detector.normalise(images)
-        canvas_hw = (normal.shape[-2], normal.shape[-1])
+        canvas_hw = size_hw(normal)
         maps = self.backbone(normal)
         coarse = self.backbone.without_dilation(maps, canvas_hw)[1:]
         predictions = self.detector.predictions_from(coarse, canvas_hw)
         reader = self.segmenter.backbone
         assert isinstance(reader, SharedMaps)
         segmentation = self.segmenter.outputs_from(reader.pick(maps), reader.grids(canvas_hw), image_hw)
+        if is_traced(images):
+            segmentation = segmentation._replace(aux_logits=segmentation.logits[:0])
         return JointOutputs(predictions, segmentation)
 
     @property

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from backbones.grid import is_traced
 from backbones.networks import BATCH_NORMS
 from backbones.two_strides import TwoStrideFeatures
 from detection.network.model import EfficientDet
@@ -23,9 +25,13 @@ from segmentation.network.model import Segmenter
 Norms = Literal["shared", "frozen", "per_task"]
 TaskName = Literal["detection", "segmentation"]
 
+# The task of the pass that is running. It belongs to the pass and not to the norms, because threads that share a
+# network may run passes of both tasks at once.
+_TASK: ContextVar[TaskName] = ContextVar("_TASK", default="detection")
+
 
 class TaskNorm(nn.Module):
-    """Two batch norms, each with its own statistics and affine parameters; the current task uses its own.
+    """Two batch norms, each with its own statistics and affine parameters; the task of the pass uses its own.
 
     Args:
         norm: the norm that both begin as.
@@ -35,11 +41,10 @@ class TaskNorm(nn.Module):
         super().__init__()
         self.detection = norm
         self.segmentation = copy.deepcopy(norm)
-        self.task: TaskName = "detection"
 
     def forward(self, features: Tensor) -> Tensor:
         """From (B, C, h, w) to the same shape."""
-        normal: Tensor = (self.detection if self.task == "detection" else self.segmentation)(features)
+        normal: Tensor = (self.detection if _TASK.get() == "detection" else self.segmentation)(features)
         return normal
 
 
@@ -74,10 +79,13 @@ class PerTaskNetwork(JointNetwork):
         task: TaskName = "detection" if isinstance(network, EfficientDet) else "segmentation"
         network.backbone = TaskMaps(self.backbone, levels, dense=dense, task=task)
 
-    def forward(self, images: Tensor, *, detect: bool = True, segment: bool = True) -> JointOutputs:
+    def forward(self, images: Tensor, detect: bool = True, segment: bool = True) -> JointOutputs:
         """As `JointNetwork.forward`, with a pass for each answer that is asked for."""
         predictions = self.detector.predictions(images) if detect else None
-        return JointOutputs(predictions, self.segmenter.outputs(images) if segment else None)
+        segmentation = self.segmenter.outputs(images) if segment else None
+        if segmentation is not None and is_traced(images):
+            segmentation = segmentation._replace(aux_logits=segmentation.logits[:0])
+        return JointOutputs(predictions, segmentation)
 
     def settings(self) -> dict[str, object]:
         """As `JointNetwork.settings`, with an entry by which `network_from` recognises this class."""
@@ -100,9 +108,11 @@ class TaskMaps(SharedMaps):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """One map per level, finest first, of normalised images (B, 3, H, W)."""
-        for norm in task_norms(self._shared[0]):
-            norm.task = self.task
-        return super().forward(images)
+        token = _TASK.set(self.task)
+        try:
+            return super().forward(images)
+        finally:
+            _TASK.reset(token)
 
 
 def task_norms(module: nn.Module) -> Iterator[TaskNorm]:

@@ -29,7 +29,7 @@ from detection.prediction.predictor import (
 )
 from engine.data.pixels import Source
 from engine.prediction.canvas import Canvas, CanvasPolicy, OnCanvas, canvas_limit
-from engine.prediction.predictor import Predictor
+from engine.prediction.predictor import Predictor, check_numbers
 from joint.network.model import JointNetwork
 from joint.network.original import original_rows
 from joint.prediction.found import JointFound
@@ -119,6 +119,8 @@ class JointPredictor(Predictor[OnCanvas, JointFound]):
         """Both answers for images on canvases of one size, in pixels of the original images."""
         boxes = [sample.letterbox for sample in samples]
         outputs = self.network(images, detect=self.detect, segment=self.segment)
+        predictions = () if outputs.predictions is None else outputs.predictions[:2]
+        check_numbers(*predictions, *([] if outputs.segmentation is None else [outputs.segmentation.logits]))
         found: list[Found | None] = [None] * len(boxes)
         if outputs.predictions is not None:
             batch = batch_on_canvas(images, boxes)

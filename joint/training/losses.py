@@ -29,12 +29,14 @@ class JointLosses:
         detection: () loss of the images with boxes.
         segmentation: () loss of the images with masks.
         present: (2,) whether any device has labels of the kind.
-        parts: the parts of each loss by name, without gradient.
+        everywhere: (2,) both losses over the images of all devices, without gradient.
+        parts: the parts of each loss by name, over the images of all devices, without gradient.
     """
 
     detection: Tensor
     segmentation: Tensor
     present: Tensor
+    everywhere: Tensor
     parts: dict[str, Tensor]
 
 
@@ -64,14 +66,43 @@ def joint_losses(
     skipped = zero
     if (detection is not None and not boxed) or (segmentation is not None and not masked):
         skipped = no_gradient(p for p in network.parameters() if p.requires_grad)
-    of_boxes, boxes_there, box_parts = (zero, zero, dict[str, Tensor]())
-    of_masks, masks_there, mask_parts = (zero, zero, dict[str, Tensor]())
-    if detection is not None:
-        of_boxes, boxes_there, box_parts = _detection(outputs, batch, boxed, detection, skipped)
-    if segmentation is not None:
-        of_masks, masks_there, mask_parts = _segmentation(network, outputs, batch, masked, segmentation, skipped)
-    present = torch.stack([boxes_there, masks_there]) > 0
-    return JointLosses(of_boxes, of_masks, present, box_parts | mask_parts)
+    boxes = None if detection is None else _detection_sums(outputs, batch, boxed, detection, skipped)
+    masks = None if segmentation is None else _segmentation_sums(network, outputs, batch, masked, segmentation, skipped)
+    all_boxes, all_masks, all_boxed = _over_devices(boxes, masks, len(boxed), zero)
+    of_boxes, of_masks, everywhere, there = zero, zero, [zero, zero], [zero, zero]
+    parts: dict[str, Tensor] = {}
+    if detection is not None and boxes is not None and all_boxes is not None:
+        positives = all_boxes.positives + 1
+        of_boxes = boxes.total(positives / world_size(), detection.box_weight) + skipped
+        everywhere[0], there[0] = all_boxes.total(positives, detection.box_weight), all_boxed
+        parts |= {"class_loss": all_boxes.classes / positives, "box_loss": all_boxes.boxes / positives}
+    if segmentation is not None and masks is not None and all_masks is not None:
+        of_masks = masks.total(segmentation, all_masks.shared, world_size()) + skipped
+        terms = all_masks.terms(segmentation)
+        everywhere[1], there[1] = torch.stack(list(terms.values())).sum(), all_masks.shared[2]
+        parts |= terms if len(terms) > 1 else {}
+    return JointLosses(of_boxes, of_masks, torch.stack(there) > 0, torch.stack(everywhere), parts)
+
+
+def _over_devices(
+    boxes: DetectionSums | None, masks: SegmentationSums | None, boxed: int, zero: Tensor
+) -> tuple[DetectionSums | None, SegmentationSums | None, Tensor]:
+    """The sums of both losses and the number of images with boxes over all devices, from one collective call."""
+    packed = [zero.new_full((1,), boxed)]
+
+    def pack(values: Tensor) -> Tensor:
+        packed.append(values)
+        return values
+
+    # Packed with a first call of each, and read in the same order with a second one.
+    for sums in (boxes, masks):
+        if sums is not None:
+            sums.over_devices(pack)
+    count, *totals = all_reduce_sum(torch.cat(packed)).split([len(values) for values in packed])
+    rest = iter(totals)
+    all_boxes = None if boxes is None else boxes.over_devices(lambda _: next(rest))
+    all_masks = None if masks is None else masks.over_devices(lambda _: next(rest))
+    return all_boxes, all_masks, count[0]
 
 
 def labelled_outputs(network: JointNetwork, images: Tensor, boxed: list[int], masked: list[int]) -> JointOutputs:
@@ -118,44 +149,32 @@ def no_gradient(parameters: Iterable[nn.Parameter]) -> Tensor:
     return torch.stack([parameter.reshape(-1)[:0].sum().float() for parameter in parameters]).sum()
 
 
-def _detection(
+def _detection_sums(
     outputs: JointOutputs, batch: JointBatch, boxed: list[int], config: DetectionLoss, skipped: Tensor
-) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-    """The loss, the number of its images over all devices, and its parts."""
+) -> DetectionSums:
     if outputs.predictions is None:
         nothing = skipped.detach().float()
-        sums = DetectionSums(nothing, nothing, nothing)
-    else:
-        class_logits, box_deltas, anchors = outputs.predictions
-        boxes, class_ids = _pick(batch.boxes_xyxy, boxed), _pick(batch.class_ids, boxed)
-        sums = detection_losses(class_logits, box_deltas, anchors, boxes, class_ids, config)
-    everywhere = all_reduce_sum(torch.stack([sums.positives, sums.positives.new_tensor(len(boxed))]))
-    normaliser = (everywhere[0] + 1) / world_size()
-    parts = {"class_loss": (sums.classes / normaliser).detach(), "box_loss": (sums.boxes / normaliser).detach()}
-    return sums.total(normaliser, config.box_weight) + skipped, everywhere[1], parts
+        return DetectionSums(nothing, nothing, nothing)
+    class_logits, box_deltas, anchors = outputs.predictions
+    boxes, class_ids = _pick(batch.boxes_xyxy, boxed), _pick(batch.class_ids, boxed)
+    return detection_losses(class_logits, box_deltas, anchors, boxes, class_ids, config)
 
 
-def _segmentation(
+def _segmentation_sums(
     network: JointNetwork,
     outputs: JointOutputs,
     batch: JointBatch,
     masked: list[int],
     config: SegmentationLoss,
     skipped: Tensor,
-) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-    """As `_detection`."""
+) -> SegmentationSums:
     if outputs.segmentation is None:
         nothing = skipped.detach().float()
         each = nothing.expand(len(network.segmenter.classes))
         aux = None if network.segmenter.aux_head is None else nothing
-        sums = SegmentationSums(nothing, nothing, nothing, aux, each, each, nothing.expand(3 + 3 * len(each)))
-    else:
-        logits, aux_logits = outputs.segmentation
-        sums = segmentation_losses(logits, _pick(batch.masks, masked), config, aux_logits)
-    shared = all_reduce_sum(sums.shared)
-    terms = sums.terms(config, shared, world_size())
-    parts = {name: value.detach() for name, value in terms.items()} if len(terms) > 1 else {}
-    return torch.stack(list(terms.values())).sum() + skipped, shared[2], parts
+        return SegmentationSums(nothing, nothing, nothing, aux, each, each, nothing.expand(3 + 3 * len(each)))
+    logits, aux_logits = outputs.segmentation
+    return segmentation_losses(logits, _pick(batch.masks, masked), config, aux_logits)
 
 
 def _pick(values: Tensor, rows: list[int]) -> Tensor:

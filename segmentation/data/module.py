@@ -108,8 +108,8 @@ class SegmentationDataModule(SplitData[SegmenterTask, Crop, WholeImage]):
             most 8.
         augmentation: what may happen to training images.
         repeat: how often each training image occurs in one epoch; above 1, a small set loses less time between epochs.
-        on_bad_image: what happens at an image or mask that is missing or cannot be read: "stop" ends the training,
-            "skip" takes another image in its place, leaves it out of the scores, and lists it in bad_images.jsonl.
+        on_bad_image: "stop" ends the training at a missing or broken image or mask, "skip" takes another one
+            in its place, leaves it out of the scores, and lists it in bad_images.jsonl in the run's folder.
     """
 
     collate = staticmethod(collate_crops)

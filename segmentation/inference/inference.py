@@ -21,6 +21,7 @@ from engine.data.images import UInt8Array, resize
 from engine.data.pixels import pixels_of
 from engine.errors import InputError
 from engine.numbers import PositiveInt, TenthToTen
+from engine.prediction.predictor import check_numbers
 from segmentation.inference.tiles import Tile, Tiling
 
 LARGEST_WHOLE = 3840 * 2160  # pixels; Lite0 takes about 3 GB for these, and four times as much for four times as many
@@ -119,7 +120,8 @@ def probabilities(network: Network, images: UInt8Array | Tensor, config: Inferen
         (K, H, W), or (B, K, H, W), float32 on the network's device; over the classes they sum to 1.
 
     Raises:
-        InputError: the images are of another shape or type, or the tiles do not fit the network.
+        InputError: the images are of another shape or type, the tiles do not fit the network, or the network gives no
+            numbers.
     """
     config = config or Inference()
     batch = _as_batch(images)
@@ -137,6 +139,7 @@ def probabilities(network: Network, images: UInt8Array | Tensor, config: Inferen
                 found = F.interpolate(found, size_hw, mode="bilinear", align_corners=False, antialias=True)
             total = found if total is None else total.add_(found)
     assert total is not None
+    check_numbers(total)
     total = total / passes if passes > 1 else total
     return total if images.ndim == 4 else total[0]
 
@@ -162,6 +165,7 @@ def class_rows(network: Network, images: UInt8Array | Tensor, config: Inference 
     tiling = config.tiling((batch.shape[2], batch.shape[3]), network.stride) if once else None
     if once and (tiling is None or len(tiling) == 1):
         found = _logits(network, batch.to(next(network.parameters()).device))
+        check_numbers(found)
         rows = found.argmax(1).to(torch.uint8)
         return rows if images.ndim == 4 else rows[0]
     return probabilities(network, images, config).argmax(-3).to(torch.uint8)

@@ -11,6 +11,8 @@ import torch
 from segmentation_models_pytorch.decoders.deeplabv3 import decoder as smp_deeplab
 from torch import Tensor, nn
 
+from backbones.grid import size_hw
+
 
 class ASPP(nn.Module):
     """Five branches side by side, projected to `out_channels`: 1x1, three dilated 3x3, and the image's mean.
@@ -63,7 +65,7 @@ class ImagePooling(nn.Sequential):
     def forward(self, features: Tensor) -> Tensor:
         """From (B, in_channels, h, w) to (B, out_channels, h, w)."""
         mean: Tensor = super().forward(features)
-        return mean.expand(-1, -1, *features.shape[-2:])
+        return mean.expand(-1, -1, *size_hw(features))
 
 
 class PooledBatchNorm(nn.BatchNorm2d):

@@ -12,7 +12,7 @@ from segmentation_models_pytorch.decoders.deeplabv3.decoder import SeparableConv
 from torch import Tensor, nn
 from torchvision.models.segmentation.fcn import FCNHead
 
-from backbones.grid import Grid, resample
+from backbones.grid import Grid, resample, size_hw
 from segmentation.network.aspp import ASPP
 from segmentation.network.family import Alignment, SegmenterArchitecture
 
@@ -67,7 +67,7 @@ class DeepLabHead(nn.Module):
             image_hw: H and W.
         """
         (skip, *_, deep), (skip_grid, *_, deep_grid) = maps, grids
-        context = upsample(self.aspp(deep), deep_grid, skip_grid, (skip.shape[-2], skip.shape[-1]), self.alignment)
+        context = upsample(self.aspp(deep), deep_grid, skip_grid, size_hw(skip), self.alignment)
         fused = self.fuse(torch.cat((context, self.skip(skip)), dim=1))
         return upsample(self.classifier(fused), skip_grid, PIXELS, image_hw, self.alignment)
 

@@ -8,6 +8,7 @@ fails in half precision and on an all-ignored batch (`tests/segmentation/network
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -115,6 +116,19 @@ class Losses(NamedTuple):
         if self.aux is not None:
             weighted["aux"] = config.aux_weight * self.aux * valid
         return weighted
+
+    def over_devices(self, sum_up: Callable[[Tensor], Tensor]) -> Losses:
+        """The sums over the batches of all devices, without gradient; the `terms` of the result are those to be logged.
+
+        Args:
+            sum_up: the element-wise sum of a tensor over the devices; called once.
+        """
+        own = [self.cross_entropy, self.focal, self.lovasz, *([] if self.aux is None else [self.aux])]
+        total = sum_up(torch.cat([torch.stack(own), self.shared]).detach())
+        (cross_entropy, focal, lovasz), shared = total[:3].unbind(), total[len(own) :]
+        overlap, extent, _ = shared[3:].chunk(3)
+        aux = None if self.aux is None else total[3]
+        return Losses(cross_entropy, focal, lovasz, aux, overlap, extent, shared)
 
     def total(self, config: SegmentationLoss, shared: Tensor | None = None, devices: int = 1) -> Tensor:
         """The number to minimise: the sum of `terms`."""

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from backbones.contract import Features, Freezing, check_features, check_named, check_untouched, given_name
 from backbones.features import EfficientNetFeatures
 from backbones.folding import Foldable
-from backbones.grid import Grid
+from backbones.grid import Grid, size_hw
 from engine.distributed import is_main
 from engine.errors import InputError
 from segmentation.data.cityscapes.labels import CITYSCAPES
@@ -36,7 +36,8 @@ class Outputs(NamedTuple):
 
     Attributes:
         logits: (B, K, H, W).
-        aux_logits: (B, K, H, W) of the auxiliary head; None in evaluation, or without one.
+        aux_logits: (B, K, H, W) of the auxiliary head; None in evaluation, or without one. A joint network that
+            `torch.jit.trace` runs has no image there in place of None, which no trace can return.
     """
 
     logits: Tensor
@@ -135,7 +136,7 @@ class Segmenter(Foldable):
 
     def outputs(self, images: Tensor) -> Outputs:
         """As `forward`, in training with the auxiliary head's logits."""
-        image_hw = (images.shape[-2], images.shape[-1])
+        image_hw = size_hw(images)
         normal = self.normalise(images)
         maps = self.backbone(normal)
         if isinstance(self.head, SmpHead):
@@ -158,7 +159,7 @@ class Segmenter(Foldable):
         """0..255 to the backbone's range; for decoders that need it, zeros up to a multiple of 32 pixels."""
         normal = (images.to(self.mean.dtype) - self.mean) / self.std
         if isinstance(self.head, SmpHead):
-            height, width = images.shape[-2:]
+            height, width = size_hw(images)
             least = self.head.least_side
             pads = [max(least - side, -side % 32) for side in (width, height)]
             normal = F.pad(normal, (0, pads[0], 0, pads[1]))

@@ -2,6 +2,8 @@
 
 import json
 import multiprocessing
+import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,27 @@ def test_without_a_group_each_call_is_the_identity():
 def fail():
     msg = "no such file. Give another."
     raise InputError(msg)
+
+
+def slow_answer():
+    time.sleep(3)
+    return "late"
+
+
+def wait_long(rank, world, folder):
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world, timeout=timedelta(seconds=1)
+    )
+    answers = [distributed.run_on_main(slow_answer), distributed.run_on_main(lambda: "soon")]
+    Path(folder, f"{rank}.json").write_text(json.dumps(answers))
+    dist.destroy_process_group()
+
+
+def test_the_main_process_may_take_longer_than_the_limit_of_the_group(tmp_path):
+    multiprocessing.set_forkserver_preload(["torch.distributed"])
+    torch.multiprocessing.start_processes(wait_long, (2, str(tmp_path)), nprocs=2, start_method="forkserver")
+    for rank in range(2):
+        assert json.loads((tmp_path / f"{rank}.json").read_text()) == ["late", "soon"]
 
 
 def run_process(rank, world, folder):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.threads import SPINS, processor_quota, set_up_threads, usable_cores
+from engine.threads import SPINS, free_cores, processor_quota, set_up_threads, usable_cores
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,6 +36,12 @@ def test_quota_of_version_2(tmp_path: Path, text: str, cores: int | None) -> Non
 @pytest.mark.parametrize(("quota", "cores"), [("-1\n", None), ("250000\n", 3), ("100000\n", 1)])
 def test_quota_of_version_1(tmp_path: Path, quota: str, cores: int | None) -> None:
     assert processor_quota(version_1(tmp_path, quota, "100000\n")) == cores
+
+
+def test_free_cores_are_those_of_the_quota_and_of_the_process(tmp_path: Path) -> None:
+    assert free_cores(tmp_path) == usable_cores()
+    assert free_cores(version_2(tmp_path, "50000 100000")) == 1
+    assert free_cores(version_2(tmp_path, f"{100000 * (usable_cores() + 5)} 100000")) == usable_cores()
 
 
 def test_no_control_group(tmp_path: Path) -> None:

@@ -17,5 +17,6 @@ def trainer_of(task: Any, world: int = 1, rank: int = 0) -> Any:
         num_devices=world,
         overfit_batches=0,
         loggers=[],
+        checkpoint_callbacks=[],
         strategy=SimpleNamespace(root_device=torch.device("cpu")),
     )

@@ -111,6 +111,14 @@ class TestExactness:
                 state = json.loads(json.dumps(part.state_dict()))
         assert seen == whole[task]
 
+    @pytest.mark.slow
+    def test_workers_of_a_fork_server_are_as_good(
+        self, root: Path, whole: Any, task: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """They take the place of forked ones where the process uses CUDA; all that a worker needs can be sent."""
+        monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+        assert list(batches(begun(make(task, root, num_workers=1)))) == whole[task]
+
     def test_two_devices_share_each_batch(self, root: Path, task: str, monkeypatch: pytest.MonkeyPatch) -> None:
         alone, *shared = [begun(make(task, root, batch_size=size)) for size in (4, 2, 2)]
         monkeypatch.setattr(type(alone), "task", None)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
+import json
 import multiprocessing
 import os
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
 
 import pytest
 import torch
 
+from joint.task import JointTask
 from tests.joint.small import command, write_configs
 from tests.ports import free_port
 from tests.segmentation.small import logged
@@ -47,6 +50,34 @@ def fit(name, processes):
     assert said.code == 0, said.err
 
 
+@contextmanager
+def counted_calls():
+    """The names of the collective calls of each training step, but for DDP's own of the gradients."""
+    steps, usual = [], JointTask.training_step
+
+    def seen(function):
+        def call(*args, **kwargs):
+            if steps:
+                steps[-1].append(function.__name__)
+            return function(*args, **kwargs)
+
+        return call
+
+    def step(task, batch, batch_idx):
+        steps.append([])
+        try:
+            return usual(task, batch, batch_idx)
+        finally:
+            done.append(steps.pop())
+
+    done = []
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("all_reduce", "barrier", "all_gather", "broadcast", "all_gather_object", "broadcast_object_list"):
+            patch.setattr(torch.distributed, name, seen(getattr(torch.distributed, name)))
+        patch.setattr(JointTask, "training_step", step)
+        yield done
+
+
 def run_process(rank, world, port, folder, name):
     """One process of a training, set up as torchrun does it."""
     from tests.joint.test_processes import fit
@@ -56,8 +87,9 @@ def run_process(rank, world, port, folder, name):
     ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world}
     os.environ.update({name: str(value) for name, value in (places | ranks).items()})
     torch.set_num_threads(1)
-    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+    with counted_calls() as calls, redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         fit(name, world)
+    Path(f"{name}.{rank}.json").write_text(json.dumps(calls))
     torch.distributed.destroy_process_group()
 
 
@@ -112,6 +144,14 @@ def test_two_processes_take_and_log_the_steps_of_one(run):
         values = [logged(folder / f"runs/joint/{name}{count}", f"train_{part}") for count in (1, 2)]
         assert len(values[0]) == 2
         assert values[1] == pytest.approx(values[0], rel=1e-5)
+
+
+def test_a_step_has_one_collective_call(run):
+    name, folder = run
+    measured = 2 if name in ("fixed", "pcgrad") else 0  # the gradients of both losses, which `balance.measure` asks for
+    for rank in range(2):
+        calls = json.loads((folder / f"{name}.{rank}.json").read_text())
+        assert calls == [["all_reduce"] * (1 + measured)] * 2
 
 
 def test_two_processes_measure_what_one_does(run):
