@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from detection.data.boxes import BoxSource
 from detection.data.classes import BoxClasses
-from engine.data.names import shown_names, spelled_alike
 from engine.errors import InputError, did_you_mean
+from engine.names import shown_names, spelled_alike
 
 Rows = npt.NDArray[np.int64]
 

@@ -1,37 +1,15 @@
-"""Names that people write differently, and the one size of a canvas."""
+"""The one size of a canvas."""
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.data.names import plain_name, shown_names, spelled_alike
 from engine.data.one_canvas import agreed_size
 from engine.errors import InputError
 
 OPTIONS = {"data_option": "data.image_size", "network_option": "model.architecture.image_size"}
 SIZES = st.none() | st.integers(32, 64) | st.tuples(st.integers(32, 64), st.integers(32, 64))
-
-
-@pytest.mark.parametrize("other", ["Traffic Light", "traffic_light", " traffic-light ", "TRAFFIC  LIGHT"])
-def test_spellings_of_one_name(other):
-    assert spelled_alike(other, ["car", "traffic light", "bus"]) == 1
-
-
-def test_accents_in_both_forms_are_one_name():
-    assert plain_name("caf\u00e9") == plain_name("cafe\u0301")
-
-
-def test_the_very_name_comes_before_another_spelling():
-    assert spelled_alike("Car", ["car", "Car"]) == 1
-    assert spelled_alike("CAR", ["car", "Car"]) == -1  # either could be meant
-    assert spelled_alike("", ["", "car"]) == -1
-
-
-def test_long_lists_are_cut():
-    assert shown_names(["a", "b"]) == "'a', 'b'"
-    assert shown_names([str(n) for n in range(20)]).endswith("... (20 in all)")
 
 
 def both(size):
