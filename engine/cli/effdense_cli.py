@@ -21,9 +21,8 @@ from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_info
 
-from engine.cli.claims import Claim
 from engine.cli.early import prepare
-from engine.cli.parser import ShortErrorParser
+from engine.cli.parser import ShortErrorParser, first_lines, user_message
 from engine.cli.runs import (
     Progress,
     RandomState,
@@ -41,6 +40,7 @@ from engine.errors import InputError
 from engine.tasks import TaskSpec
 from engine.training.averaging import EMA
 from engine.training.checkpoints import Checkpoint, read_checkpoint
+from engine.training.claims import Claim
 from engine.training.keeping import BestCheckpoint, make_checkpointing
 from engine.training.sync_norm import SyncBatchNorm
 from engine.training.task import DenseTask
@@ -86,8 +86,11 @@ class EffDenseCLI(LightningCLI):
         started: Takes this object before the command runs, so that its claim can be given back after an error.
     """
 
-    def __init__(self, spec: TaskSpec, args: Sequence[str], program: str, started: list[EffDenseCLI]) -> None:
-        started.append(self)
+    def __init__(
+        self, spec: TaskSpec, args: Sequence[str], program: str, started: list[EffDenseCLI] | None = None
+    ) -> None:
+        if started is not None:
+            started.append(self)
         self.spec = spec
         self.arguments = list(args)
         self.checkpoint: Checkpoint | None = None
@@ -228,7 +231,7 @@ class EffDenseCLI(LightningCLI):
         try:
             return super().instantiate_trainer(**kwargs, callbacks=callbacks)
         except (MisconfigurationException, ValueError, TypeError) as error:
-            msg = f"the trainer cannot be set up: {_first_lines(str(error))}"
+            msg = f"the trainer cannot be set up: {first_lines(str(error))}"
             raise InputError(msg) from error
 
     def _has_validation(self) -> bool:
@@ -304,42 +307,6 @@ def _refuse_conflicts(asked: object, stored: object, path: Path, where: str = "m
 def _stands_for(asked: object, stored: object) -> bool:
     """Whether one number was given for a list of equal numbers, as the side of a square for its height and width."""
     return isinstance(stored, list) and bool(stored) and all(item == asked for item in stored)
-
-
-def _first_lines(text: str) -> str:
-    return " ".join(line.strip() for line in text.strip().splitlines()[:3])[:400]
-
-
-def user_message(error: BaseException) -> str | None:
-    """The message for the user in an exception or its causes, or None if the exception is a fault of the program."""
-    if "SyncBatchNorm layers only work" in str(error):
-        return "trainer.sync_batchnorm needs GPUs; PyTorch has no such layer for CPUs. Leave it out."
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, InputError):
-            # The exception of a DataLoader worker comes back as the text of its traceback.
-            return str(seen).rpartition("engine.errors.InputError: ")[2].strip()
-        if (message := _reworded(seen)) is not None:
-            return message
-        seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
-    return None
-
-
-def _reworded(error: BaseException) -> str | None:
-    """The message for mistakes that Lightning, torch or Python find, or None."""
-    text = str(error)
-    if isinstance(error, MisconfigurationException):
-        return _first_lines(text)
-    if isinstance(error, ModuleNotFoundError) and "engine" not in text:
-        # Loggers and callbacks ask for their packages when they are made.
-        name = error.name or re.sub(r".*?`?(\w+)`?.*", r"\1", text)
-        return f"{_first_lines(text)} Install it, as in pip install {name}, or leave the option out that needs it."
-    if isinstance(error, ValueError) and "Expected more than 1 value per channel when training" in text:
-        return (
-            "a batch of one image cannot be trained on here: its coarsest map is a single cell, which has no variance "
-            "for the batch norms. Give --data.batch_size 2 or more, or larger images."
-        )
-    return None
 
 
 class _NoNoise(logging.Filter):

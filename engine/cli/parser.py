@@ -1,13 +1,15 @@
-"""A parser whose errors are one short message instead of the whole usage."""
+"""Short errors: a parser that does not print its whole usage, and what an exception says to the user."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 import lightning.pytorch.callbacks
 import lightning.pytorch.loggers
 from jsonargparse import ActionSubCommands
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser
 
 from engine.cli.messages import Known, reword
@@ -56,3 +58,40 @@ class ShortErrorParser(LightningArgumentParser):
     def class_names(self) -> Sequence[str]:
         """Lightning's callbacks and loggers."""
         return [*lightning.pytorch.callbacks.__all__, *lightning.pytorch.loggers.__all__]
+
+
+def user_message(error: BaseException) -> str | None:
+    """The message for the user in an exception or its causes, or None if the exception is a fault of the program."""
+    if "SyncBatchNorm layers only work" in str(error):
+        return "trainer.sync_batchnorm needs GPUs; PyTorch has no such layer for CPUs. Leave it out."
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, InputError):
+            # The exception of a DataLoader worker comes back as the text of its traceback.
+            return str(seen).rpartition("engine.errors.InputError: ")[2].strip()
+        if (message := _reworded(seen)) is not None:
+            return message
+        seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
+    return None
+
+
+def _reworded(error: BaseException) -> str | None:
+    """The message for mistakes that Lightning, torch or Python find, or None."""
+    text = str(error)
+    if isinstance(error, MisconfigurationException):
+        return first_lines(text)
+    if isinstance(error, ModuleNotFoundError) and "engine" not in text:
+        # Loggers and callbacks ask for their packages when they are made.
+        name = error.name or re.sub(r".*?`?(\w+)`?.*", r"\1", text)
+        return f"{first_lines(text)} Install it, as in pip install {name}, or leave the option out that needs it."
+    if isinstance(error, ValueError) and "Expected more than 1 value per channel when training" in text:
+        return (
+            "a batch of one image cannot be trained on here: its coarsest map is a single cell, which has no variance "
+            "for the batch norms. Give --data.batch_size 2 or more, or larger images."
+        )
+    return None
+
+
+def first_lines(text: str) -> str:
+    """The first lines of a text, as one."""
+    return " ".join(line.strip() for line in text.strip().splitlines()[:3])[:400]

@@ -29,12 +29,12 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from engine.checked import Checked
-from engine.cli.claims import Claim, claim_next
 from engine.errors import InputError
 from engine.numbers import PositiveInt
 from engine.outputs import make_folder, write_json, write_text
 from engine.training.checkpoint_files import CHECKPOINTS, LAST, Mode, checkpoint_of_run
 from engine.training.checkpoints import versions
+from engine.training.claims import Claim, claim_next
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from engine.training.checkpoint_files import CHECKPOINTS, LAST, Mode
 
-NO_SCORE = -1.0  # COCO's value where there is nothing to score
+NO_SCORE = -1.0  # what measures of boxes give where there is nothing to score
 
 
 class _Movable(ModelCheckpoint):
@@ -29,17 +29,18 @@ class _Movable(ModelCheckpoint):
     """
 
     @property
-    def _legacy_state_key(self) -> Any:
+    def _legacy_state_key(self) -> str:  # type: ignore[override]
         # The name in checkpoints of before, which Lightning's own class wrote.
         return self.state_key.replace(type(self).__qualname__, "ModelCheckpoint", 1)
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: dict[str, object]) -> None:
         """Take the scores, for files that still exist."""
-        here = Path(self.dirpath or ".")
-        moved = {str(here / Path(path).name): score for path, score in state_dict.get("best_k_models", {}).items()}
+        here, named = Path(self.dirpath or "."), state_dict.get("best_k_models", {})
+        assert isinstance(named, Mapping)
+        moved = {str(here / Path(path).name): score for path, score in named.items()}
         kept = {path: score for path, score in moved.items() if Path(path).is_file()}
-        worst = "" if not kept else (min if self.mode == "max" else max)(kept, key=lambda path: float(kept[path]))
-        best = "" if not kept else (max if self.mode == "max" else min)(kept, key=lambda path: float(kept[path]))
+        ordered = sorted(kept, key=lambda path: float(kept[path]), reverse=self.mode == "max")
+        best, worst = (ordered[0], ordered[-1]) if ordered else ("", "")
         super().load_state_dict(
             {
                 **state_dict,
@@ -63,7 +64,7 @@ class LastCheckpointOfSteps(_Movable):
 
 
 class BestCheckpoint(_Movable):
-    """Keeps the checkpoint with the best score; what is no score, such as NaN or COCO's -1, is never the best."""
+    """Keeps the checkpoint with the best score; what is no score, NaN or -1, is never the best."""
 
     def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:
         """Whether a score is among the best."""

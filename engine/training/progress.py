@@ -8,14 +8,13 @@ of epochs done.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from torch.optim.lr_scheduler import LRScheduler
 
 STEPS_KEY = "steps_per_epoch"
 
 
-def stored_steps_per_epoch(checkpoint: Mapping[str, Any], own: str) -> float | None:
+def stored_steps_per_epoch(checkpoint: Mapping[str, object], own: str) -> float | None:
     """Optimiser steps of an epoch of the training that wrote a checkpoint.
 
     Args:
@@ -26,13 +25,22 @@ def stored_steps_per_epoch(checkpoint: Mapping[str, Any], own: str) -> float | N
         The number that the checkpoint states. One of before states none: if it was written at the end of an epoch, its
         steps by its epochs; else None.
     """
-    stated = checkpoint.get(own, {}).get(STEPS_KEY)
-    if stated is not None:
+    stated = _inner(checkpoint, own).get(STEPS_KEY)
+    if isinstance(stated, int | float):
         return float(stated)
-    loop = checkpoint.get("loops", {}).get("fit_loop", {})
-    at_end = loop.get("epoch_loop.batch_progress", {}).get("is_last_batch", False)
-    epochs = int(checkpoint.get("epoch", -1)) + 1
-    return int(checkpoint.get("global_step", 0)) / epochs if at_end and epochs > 0 else None
+    at_end = _inner(checkpoint, "loops", "fit_loop", "epoch_loop.batch_progress").get("is_last_batch")
+    epoch, steps = checkpoint.get("epoch"), checkpoint.get("global_step")
+    if not at_end or not isinstance(epoch, int) or not isinstance(steps, int):
+        return None
+    return steps / (epoch + 1)
+
+
+def _inner(content: Mapping[str, object], *keys: str) -> Mapping[str, object]:
+    """The dictionary below some keys, empty where there is none."""
+    for key in keys:
+        below = content.get(key)
+        content = below if isinstance(below, Mapping) else {}
+    return content
 
 
 def moved_step(step: int, stored: float, present: float) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
@@ -79,7 +78,7 @@ class WholeFiles(TorchCheckpointIO):
     kill or a full disk then leaves half a file in place of the former one.
     """
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None) -> None:
+    def save_checkpoint(self, checkpoint: dict[str, object], path: str | Path, storage_options: object = None) -> None:
         """As Lightning's; addresses such as s3://… are left to it.
 
         Raises:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.cli.claims import Claim, claim_next
 from engine.cli.runs import Run, claim_run
 from engine.errors import InputError
+from engine.training.claims import Claim, claim_next
 
 
 def test_a_claimed_run_is_refused(tmp_path):
