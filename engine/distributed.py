@@ -6,6 +6,7 @@ PyTorch is not imported here: a process that never loaded it cannot be part of a
 from __future__ import annotations
 
 import itertools
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -44,6 +45,15 @@ def world_size() -> int:
 def is_main() -> bool:
     """Whether this process is the one that writes files and prints."""
     return rank() == 0
+
+
+def is_first_process() -> bool:
+    """As `is_main`, before the processes of a training know each other: by what their launcher told them.
+
+    torchrun sets RANK, Lightning's own launcher LOCAL_RANK and NODE_RANK, SLURM SLURM_PROCID.
+    """
+    names = ("RANK",) if "RANK" in os.environ else ("SLURM_PROCID", "LOCAL_RANK", "NODE_RANK")
+    return all(int(os.environ.get(name, "0")) == 0 for name in names)
 
 
 def barrier() -> None:

@@ -35,8 +35,9 @@ from engine.cli.runs import (
     run_folder,
 )
 from engine.data.module import SplitData
-from engine.distributed import is_main
+from engine.distributed import is_first_process
 from engine.errors import InputError
+from engine.hardware.precision import chosen_precision
 from engine.tasks import TaskSpec
 from engine.training.averaging import EMA
 from engine.training.checkpoints import Checkpoint, read_checkpoint
@@ -221,6 +222,11 @@ class EffDenseCLI(LightningCLI):
         if settings["enable_model_summary"] is None:
             # Lightning's summary would be one row with empty columns; the task says in one line what it trains.
             kwargs["enable_model_summary"] = False
+        kwargs["precision"], note = chosen_precision(
+            settings["precision"], settings["accelerator"], training=self.subcommand == "fit"
+        )
+        if note is not None:
+            rank_zero_info(note)
         plugins = settings["plugins"] or []
         plugins = list(plugins) if isinstance(plugins, list) else [plugins]
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
@@ -267,7 +273,7 @@ class EffDenseCLI(LightningCLI):
 
     def _run_folder(self) -> Path:
         resumed = self.checkpoint.path if self.checkpoint else None
-        if not is_main():  # the first process tells the others where checkpoints are
+        if not is_first_process():  # the first process tells the others where checkpoints are
             return run_folder(self._run(), self.spec.name, resumed)
         self.claim = claim_run(self._run(), self.spec.name, resumed)
         return self.claim.folder

@@ -141,24 +141,37 @@ def options(path: str, prefix: str = "") -> tuple[Option, ...]:
     if found is None or not isinstance(found[1], ast.ClassDef):
         msg = f"no source of {path}"
         raise LookupError(msg)
-    home, function = _method(found[0], found[1], method or "__init__")
-    texts = _texts(found[1]) | (_texts(function) if function else {})
-    arguments = _fields(found[0], found[1]) if function is None else _arguments(function)
-    return tuple(_options(home, arguments, texts, prefix, {}))
+    return tuple(_of_class(found[0], found[1], method or "__init__", prefix))
 
 
-def _method(module: Module, node: ast.ClassDef, name: str) -> tuple[Module, ast.FunctionDef | None]:
-    """A method of a class or of its bases, and the module that defines it."""
+def _of_class(module: Module, node: ast.ClassDef, method: str, prefix: str) -> Iterator[Option]:
+    home, owner, function = _method(module, node, method)
+    texts = _texts(node) | _texts(owner) | (_texts(function) if function else {})
+    arguments = _fields(module, node) if function is None else _arguments(function)
+    yield from _options(home, arguments, texts, prefix, {})
+    if function is None or function.args.kwarg is None or method != "__init__":
+        return
+    # A constructor that hands its other arguments on has those of its base as well.
+    own = {prefix + argument.name for argument in arguments}
+    for base in owner.bases:
+        found = home.find(base.id) if isinstance(base, ast.Name) else None
+        if found and isinstance(found[1], ast.ClassDef):
+            inherited = _of_class(found[0], found[1], method, prefix)
+            yield from (option for option in inherited if option.name not in own)
+
+
+def _method(module: Module, node: ast.ClassDef, name: str) -> tuple[Module, ast.ClassDef, ast.FunctionDef | None]:
+    """A method of a class or of its bases, with the class and the module that define it."""
     for item in node.body:
         if isinstance(item, ast.FunctionDef) and item.name == name:
-            return module, item
+            return module, node, item
     for base in node.bases:
         found = module.find(base.id) if isinstance(base, ast.Name) else None
         if found and isinstance(found[1], ast.ClassDef):
             inherited = _method(found[0], found[1], name)
-            if inherited[1] is not None:
+            if inherited[2] is not None:
                 return inherited
-    return module, None
+    return module, node, None
 
 
 def _arguments(function: ast.FunctionDef) -> list[_Argument]:

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from engine.checked import Checked
 from engine.errors import InputError
+from engine.hardware.precision import Precision
 from engine.numbers import NonNegativeInt, PositiveInt
 from engine.prediction.predictor import Answer, Predictor, Prepared
 from engine.prediction.results import ResultFolder, Results
@@ -69,7 +70,17 @@ def asked(model: LightningModule | None, kind: type[Module], ckpt_path: str | No
 
 
 class PredictionTrainer(Trainer):
-    """Lightning's trainer with the one prediction loop of all tasks."""
+    """Lightning's trainer with the one prediction loop of all tasks.
+
+    Args:
+        precision: `auto` takes bfloat16 for a training where the device computes in it, and float32 otherwise; scores
+            and predictions are float32. Or any of Lightning's, such as 32-true or bf16-mixed.
+        settings: the other arguments of Lightning's trainer.
+    """
+
+    def __init__(self, *, precision: Precision | None = "auto", **settings: object) -> None:
+        # The command line has chosen before, with what it knows of the command.
+        super().__init__(precision="32-true" if precision == "auto" else precision, **settings)  # type: ignore[arg-type]
 
     def stream(
         self,
@@ -125,7 +136,7 @@ class PredictionTrainer(Trainer):
     ) -> None:
         files = SourceImages(folder.sources, folder.left, predictor.prepare)
         workers = min(work.num_workers, len(files) - 1)
-        loader = DataLoader(files, work.batch_size, num_workers=workers, collate_fn=collate_sources)
+        loader = DataLoader(files, batch_size=work.batch_size, num_workers=workers, collate_fn=collate_sources)
         writer = PredictionWriter(folder, predictor, progress=self.progress_bar_callback is not None)
         callbacks: list[object] = self.callbacks  # type: ignore[attr-defined]
         callbacks.append(writer)

@@ -25,8 +25,8 @@ from typing import TypedDict
 import numpy as np
 
 from engine.errors import InputError, did_you_mean
+from engine.hardware.processes import in_processes
 from engine.outputs import make_folder, write_json
-from engine.processes import in_processes
 from engine.scenes.paint import Look, picture
 from engine.scenes.placing import lay_out
 from engine.scenes.trace import COUNTABLE_LABELS, INSTANCE_LABELS, look_up, scene_objects, trace, truth

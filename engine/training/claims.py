@@ -6,6 +6,7 @@ nothing to clean up.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 
@@ -49,6 +50,10 @@ class Claim:
         """Give the folder back, and remove it if nothing was written to it."""
         if self.folder.is_dir() and not any(self.folder.iterdir()):
             self.folder.rmdir()
+            locked = Path(self._lock.lock_file)
+            locked.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # other runs are claimed
+                locked.parent.rmdir()
         self._lock.release()
 
 

@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -29,9 +30,10 @@ class _Movable(ModelCheckpoint):
     """
 
     @property
-    def _legacy_state_key(self) -> str:  # type: ignore[override]
+    def _legacy_state_key(self) -> type[Callback]:
         # The name in checkpoints of before, which Lightning's own class wrote.
-        return self.state_key.replace(type(self).__qualname__, "ModelCheckpoint", 1)
+        key = self.state_key.replace(type(self).__qualname__, "ModelCheckpoint", 1)
+        return cast("type[Callback]", key)
 
     def load_state_dict(self, state_dict: dict[str, object]) -> None:
         """Take the scores, for files that still exist."""

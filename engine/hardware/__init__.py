@@ -1,0 +1,1 @@
+"""What the machine has: its processors, their flags, and processes on them."""
