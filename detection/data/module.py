@@ -39,7 +39,7 @@ class BoxDataModule(SplitData[DetectorTask, Sample, Sample]):
     """
 
     collate = staticmethod(collate)
-    collate_whole = staticmethod(collate)
+    collate_whole = collate  # the name is the line above, in this class
 
     @checked
     def __init__(

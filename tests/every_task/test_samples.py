@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 import zlib
 from collections.abc import Callable, Iterator
@@ -228,3 +229,13 @@ class TestBadMasks:
         assert "3 images could not be used: 2 of train; 1 of val, whose scores are those of the other " in caplog.text
         assert all(path.name.partition("_gtFine")[0] in caplog.text for path in (gone, broken, lost))
         assert seen == list(batches(begun(make(task, tmp_path, on_bad_image="skip", num_workers=2)), 3))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_loaders_can_be_sent_to_processes(task, root):
+    """Where workers are not forked, as on macOS, on Windows, and once CUDA is used, all of a loader is pickled."""
+    data = make(task, root, num_workers=1)
+    data.setup("fit")
+    validation = data.val_dataloader()
+    parts = (data.collate, data.collate_whole, validation.dataset, validation.collate_fn)
+    assert len(pickle.loads(pickle.dumps(parts))) == len(parts)
