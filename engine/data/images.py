@@ -10,16 +10,32 @@ import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from threading import Lock
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from engine.errors import InputError
+from engine.errors import InputError, UnreadableError
 
-IMAGE_SUFFIXES = frozenset((".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"))
+IMAGE_SUFFIXES = frozenset(
+    (
+        ".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff",
+        ".webp",
+    )
+)  # fmt: skip
+
+# Formats of pictures that Pillow decodes itself or by a library, without another program and without a network.
+FORMATS = (
+    "AVIF", "BMP", "DDS", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "QOI", "SGI", "TGA",
+    "TIFF", "WEBP",
+)  # fmt: skip
+MOST_PIXELS_NAME = "EFFDENSE_MAX_PIXELS"
+MOST_PIXELS = 500_000_000  # a scan of 25,000 x 20,000; as RGB one and a half gigabytes
+_OPENING = Lock()  # Pillow's limit is one for all threads
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 UInt8Array = npt.NDArray[np.uint8]
@@ -81,6 +97,49 @@ def image_size(path: str | Path) -> tuple[int, int]:
         return _upright_hw(image, _orientation(image))
 
 
+def open_picture(file: str | Path | BinaryIO) -> Image.Image:
+    """Open a picture by its content, if it is of a format that only Pillow's own decoders read.
+
+    Other formats, such as EPS, would start another program. Pillow's own limit of pixels is left out: see `opened`.
+
+    Args:
+        file: a path or an open file.
+
+    Raises:
+        OSError: it is no picture of these formats; Pillow's decoders raise other exceptions too.
+    """
+    with _OPENING:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(file, formats=_known_formats())
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+@cache
+def _known_formats() -> tuple[str, ...]:
+    """Those of `FORMATS` that this Pillow was built with."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def most_pixels() -> int:
+    """The pixels that a picture may have: those of the environment variable, or else half a billion.
+
+    Raises:
+        InputError: the variable is no whole number above 0.
+    """
+    given = os.environ.get(MOST_PIXELS_NAME, str(MOST_PIXELS))
+    if not given.isdecimal() or not int(given):
+        msg = f"{MOST_PIXELS_NAME} is '{given}'; allowed: a whole number of pixels above 0."
+        raise InputError(msg)
+    return int(given)
+
+
+def _millions(pixels: int) -> str:
+    return f"{pixels / 1e6:,.0f} million"
+
+
 @contextmanager
 def opened(path: str | Path, what: str = "image") -> Iterator[Image.Image]:
     """The file as Pillow opens it, for as long as the block lasts; decoding happens inside it.
@@ -93,19 +152,28 @@ def opened(path: str | Path, what: str = "image") -> Iterator[Image.Image]:
         InputError: the file is missing, is no image or is damaged.
     """
     try:
-        with Image.open(path) as image:
+        with open_picture(path) as image:
+            most = most_pixels()
+            if image.width * image.height > most:
+                count = _millions(image.width * image.height)
+                msg = (
+                    f"{what} '{path}' has {image.width} x {image.height} pixels, {count} in all; the limit is "
+                    f"{_millions(most)}, as a small file can ask for any amount of memory. Set "
+                    f"{MOST_PIXELS_NAME} to a larger number of pixels if the file is yours."
+                )
+                raise UnreadableError(msg)
             yield image
     except InputError:
         raise
     except FileNotFoundError as error:
         msg = f"{what} '{path}' does not exist. Check the path."
-        raise InputError(msg) from error
+        raise UnreadableError(msg) from error
     except Exception as error:
         # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, EOFError and more.
         known = not isinstance(error, UnidentifiedImageError)
         reason = (getattr(error, "strerror", None) or error) if known else "it is no image that Pillow knows"
         msg = f"cannot read {what} '{path}': {reason}. Repair the file or leave it out."
-        raise InputError(msg) from error
+        raise UnreadableError(msg) from error
 
 
 def _wrong_size(path: str | Path, upright_hw: tuple[int, int], annotated_hw: tuple[int, int]) -> str:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from engine.data.images import UInt8Array
 from engine.errors import InputError, UnreadableError
-from segmentation.large.gdal import Crs, Dataset, Gcps, Transform, Values, import_rasterio
+from segmentation.large.gdal import Crs, Dataset, Gcps, Transform, Values, driver_of, has_company, import_rasterio
 
 _WEB_MERCATOR = 3857
 _SAMPLE = 256  # pixels per side of the sample whose range an error names
@@ -296,7 +296,12 @@ def error_reason(error: BaseException) -> str:
 def open_quietly(path: Path, mode: str = "r", **options: object) -> Dataset:
     """Open without the warning that a raster has no georeference, which is not an error."""
     rasterio = import_rasterio()
-    with warnings.catch_warnings():
+    alone: dict[str, str] = {}
+    if mode == "r":
+        options["driver"] = driver_of(path)
+        if has_company(path):
+            alone["GDAL_DISABLE_READDIR_ON_OPEN"] = "EMPTY_DIR"
+    with warnings.catch_warnings(), rasterio.Env(**alone):
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
         dataset: Dataset = rasterio.open(path, mode, **options)
         return dataset

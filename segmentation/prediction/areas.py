@@ -13,7 +13,7 @@ from engine.prediction.journal import shown_path
 from segmentation.data.classes import MaskClasses
 
 AREAS_NAME = "areas.csv"
-AREA_COLUMNS = ("image", "class", "label_id", "pixels", "share", "area_m2")
+AREA_COLUMNS = ("image", "class", "label_id", "pixels", "share", "area_m2", "area_mm2")
 
 
 class AreaEntry(msgspec.Struct, frozen=True):
@@ -52,5 +52,10 @@ def write_areas(path: Path, entries: Iterable[AreaEntry], classes: MaskClasses) 
         for entry in entries:
             total, area, name = max(1, sum(entry.pixels)), entry.pixel_area_m2, shown_path(entry.source)
             for label, label_id, count in zip(classes.names, classes.label_ids, entry.pixels, strict=True):
-                square_metres = "" if area is None else f"{count * area:.2f}"
-                rows.writerow((name, label, label_id, count, f"{count / total:.6f}", square_metres))
+                areas = ("", "") if area is None else (_shown(count * area), _shown(count * area * 1e6))
+                rows.writerow((name, label, label_id, count, f"{count / total:.6f}", *areas))
+
+
+def _shown(area: float) -> str:
+    """Two decimals of what is large, six digits of what is small: a slide has some hundred millionths of a metre²."""
+    return f"{area:.2f}" if area >= 1 or area == 0 else f"{area:.6g}"

@@ -14,14 +14,15 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
+from engine.data.images import most_pixels, open_picture
 from engine.errors import InputError
 from segmentation.data.cityscapes.labels import CITYSCAPES
 from segmentation.scores.confusion import UInt8Array
 
 # CITY_SEQUENCE_FRAME, with which every file name of Cityscapes starts.
 _SCENE = re.compile(r"[^_./]+_\d+_\d+(?![\d])")
+_MOST_UNPACKED = 200_000_000  # bytes of one mask in a zip; those of Cityscapes have some ten thousand
 _DRAWN = "_overlay"  # what `predict` writes beside the label maps
 MOST_TRAIN_ID = len(CITYSCAPES) - 1
 
@@ -86,7 +87,12 @@ class LabelFiles:
         if self.source.is_dir():
             return read_labels(self.source / name)
         try:
-            content = _archive_of(self.source).read(name)
+            archive = _archive_of(self.source)
+            if (size := archive.getinfo(name).file_size) > _MOST_UNPACKED:
+                raise LabelFileError(name, f"is {size / 1e6:,.0f} million bytes unpacked, more than any mask")
+            content = archive.read(name)
+        except LabelFileError:
+            raise
         except Exception as error:
             # zipfile raises BadZipFile, RuntimeError for passwords, NotImplementedError, zlib.error and OSError.
             raise LabelFileError(name, f"cannot be unpacked: {error}") from error
@@ -163,8 +169,12 @@ def read_instances(path: Path) -> npt.NDArray[np.int32]:
 
 def _decode(file: Path | io.BytesIO, name: str) -> tuple[npt.NDArray[np.uint8], str, str]:
     try:
-        with Image.open(file) as image:
+        with open_picture(file) as image:
+            if image.width * image.height > most_pixels():
+                raise LabelFileError(name, f"has {image.width} x {image.height} pixels, more than may be read")
             return np.asarray(image), image.mode, str(image.format)
+    except LabelFileError:
+        raise
     except FileNotFoundError as error:
         raise LabelFileError(name, "does not exist") from error
     except Exception as error:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from jsonargparse import ArgumentParser
 from torch.utils.data import DataLoader, Dataset
 
-from engine.data.augment import IGNORED, Augmentation, Augmenter, TorchvisionAugmenter, Transform
+from engine.data.augment import IGNORED, Augmentation, Augmenter, TorchvisionAugmenter, Transform, build_transform
 from engine.data.images import Letterbox
 from engine.errors import InputError
 from engine.numbers import ClosedUnitInterval, PositiveFloat
@@ -326,3 +326,10 @@ class TestRecipe:
         np.testing.assert_array_equal(found.mask, wanted.mask)
         np.testing.assert_array_equal(found.kept, wanted.kept)
         np.testing.assert_allclose(found.boxes_xyxy, wanted.boxes_xyxy, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["subprocess.Popen", "os.system", "builtins.eval", "pathlib.Path"])
+def test_what_is_no_transform_is_not_made(name):
+    """A config from someone else starts no program by an augmentation."""
+    with pytest.raises(InputError, match="is no transform"):
+        build_transform(Transform(name, {"args": ["false"]}))
