@@ -71,7 +71,8 @@ def test_what_a_newcomer_sees(here, trained):
     assert said.code == 0
     assert said.out == ""
     # Under pytest Lightning's logger has another format.
-    device, what, where = (line.removeprefix("INFO: ") for line in said.err.strip().splitlines())
+    precision, device, what, where = (line.removeprefix("INFO: ") for line in said.err.strip().splitlines())
+    assert precision.startswith("precision ")
     assert device == "GPU available: False, used: False" or "GPU available: True" in device
     assert what == "EfficientDet lite0: 3.0 M parameters; 10 classes; images on 128 x 128 pixels (height x width)"
     assert where.startswith(

@@ -88,7 +88,8 @@ def test_what_a_newcomer_sees(here):
     assert said.code == 0, said.err
     assert said.out == ""
     # Under pytest Lightning's logger has another format.
-    _, what, where = (line.removeprefix("INFO: ") for line in said.err.strip().splitlines())
+    precision, _, what, where = (line.removeprefix("INFO: ") for line in said.err.strip().splitlines())
+    assert precision.startswith("precision ")
     assert what == (
         "EfficientDet lite0 and DeepLabv3+ at output stride 16 on tf_efficientnet_lite0: 3.0 M parameters; "
         "10 classes of boxes, 19 of pixels; images on 128 x 256 pixels (height x width)"

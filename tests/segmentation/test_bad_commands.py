@@ -136,7 +136,7 @@ BAD: list[tuple[str, str, list[str], Callable[[], None]]] = [
     ("results blocked", f"{VALIDATE} --model.scores things.yaml/found.json",
      ["'things.yaml'", "Give a folder"], nothing),
     ("over the images", f"{PREDICT} --source mine --output mine --overwrite true",
-     ["would write over", "Give another folder"], lambda: shutil.copytree("things/images/val", "mine")),
+     ["among the sources", "Give a folder of its own"], lambda: shutil.copytree("things/images/val", "mine")),
     ("submission of others", f"{PREDICT} --source scenes/leftImg8bit/val --submission send.zip",
      ["19 classes of Cityscapes", "Leave --submission out"], nothing),
     ("score training ids", SCORE, ["hold training ids", "Write"], train_ids),
@@ -229,22 +229,23 @@ def test_bad_command(line, holds, prepare, here, trained_things):
 
 
 def test_a_corrupt_image_among_good_ones_loses_none_of_those(here, trained_things):
-    """Results written before the bad source stay, are listed, and are not computed again after it is repaired."""
+    """The others are done and listed, and are not computed again after the bad one is repaired."""
     shutil.copytree("things/images/train", "in")
     whole = Path("in/3.png").read_bytes()
     Path("in/3.png").write_bytes(whole[:100])
     line = f"{PREDICT.replace('trained.ckpt', str(trained_things / 'checkpoints/last.ckpt'))} --source in"
     said = command(line)
     assert said.code == 2
-    assert said.err.strip().splitlines()[-1].startswith("error: cannot read image 'in/3.png'")
-    done = [f"{number}{ending}" for number in range(3) for ending in (".png", "_overlay.jpg")]
-    books = ["areas.csv", "finished.jsonl", "settings.json"]
+    last = said.err.strip().splitlines()[-1]
+    assert last.startswith("error: 1 of 5 could not be done: cannot read image 'in/3.png'")
+    done = [f"{number}{ending}" for number in (0, 1, 2, 4) for ending in (".png", "_overlay.jpg")]
+    books = ["areas.csv", "failed.jsonl", "finished.jsonl", "settings.json"]
     assert sorted(path.name for path in Path("out").iterdir()) == sorted([*done, *books])
-    assert len(Path("out/areas.csv").read_text().splitlines()) == 1 + 3 * 2
+    assert len(Path("out/areas.csv").read_text().splitlines()) == 1 + 4 * 2
     Path("in/3.png").write_bytes(whole)
     said = command(line)
     assert said.code == 0, said.err
-    assert "3 of 5 are finished" in said.err
+    assert "4 of 5 are finished" in said.err
     assert len(Path("out/areas.csv").read_text().splitlines()) == 1 + 5 * 2
 
 
@@ -259,5 +260,5 @@ def test_a_diverged_training_keeps_its_last_good_checkpoint(here, trained_things
     broken = last.read_bytes()
     said = command("fit --config things.yaml --run.name good --ckpt_path last --trainer.max_epochs 7 --data.repeat 2")
     assert said.code == 2
-    assert "the loss became nan at step" in said.err
+    assert "the network's answers are not numbers (NaN): its training diverged" in said.err
     assert last.read_bytes() == broken
