@@ -72,6 +72,7 @@ class DenseTask(PredictingModule, ABC, Generic[Data]):
         self._last_loss: Tensor | None = None
         self.began = False
         self._peaks: list[float] = []
+        self._resumed = False
         self._steps_before: float | None = None
 
     @abstractmethod
@@ -179,8 +180,9 @@ class DenseTask(PredictingModule, ABC, Generic[Data]):
                     "trainer.max_steps above 0 (max_time may end it earlier), or --model.schedule.name constant."
                 )
                 raise InputError(msg)
+            self.trainer.fit_loop.setup_data()  # where there is an end, Lightning has done it
             epochs = _ENDLESS
-            steps = batches * epochs
+            steps = max(1.0, self._steps_per_epoch()) * epochs
         if epochs <= 0:
             epochs = max(1, math.ceil(steps / batches))
         scheduler = build_scheduler(optimizer, self.schedule, int(steps), epochs)
@@ -197,18 +199,20 @@ class DenseTask(PredictingModule, ABC, Generic[Data]):
         another number of steps, and the peak follows the batch (`optimizer.lr_batch`).
         """
         self.began = True
-        before, self._steps_before = self._steps_before, None
-        if before is None:
+        if not self._resumed:
             return
+        self._resumed = False
         scheduler = self.trainer.lr_scheduler_configs[0].scheduler
         assert isinstance(scheduler, LRScheduler)
         present, step = self._steps_per_epoch(), scheduler.last_epoch
+        before = self._steps_before or present
         by_epochs = self.trainer.max_steps == -1  # else the end is a number of steps, which stays
         moved = moved_step(step, before, present) if by_epochs and present != before else step
-        if moved == step and scheduler.base_lrs == self._peaks:
-            return
         peak = max(float(rate) for rate in scheduler.base_lrs)
+        # Also where nothing differs but the end: the rate that was restored is that of the former course.
         place_scheduler(scheduler, moved, self._peaks)
+        if present == before and peak == max(self._peaks):
+            return
         parts = []
         if present != before:
             parts.append(f"an epoch has {present:g} steps, before {before:g}")
@@ -258,7 +262,7 @@ class DenseTask(PredictingModule, ABC, Generic[Data]):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse weights that do not fit the network that the file itself describes."""
         if self.fitting:
-            self._steps_before = stored_steps_per_epoch(checkpoint, KEY)
+            self._resumed, self._steps_before = True, stored_steps_per_epoch(checkpoint, KEY)
         wrong = misfits(self.state_dict(), checkpoint["state_dict"])
         if wrong:
             msg = (

@@ -14,7 +14,7 @@ import yaml
 from tests.every_task.killed import finish, kill, start, warm_up
 
 KILLS = 5  # for each task and number of workers: thirty in all
-LONG = "--trainer.max_epochs 3 --run.save_steps 1 --run.name it"
+LONG = "--trainer.max_epochs 6 --run.save_steps 1 --run.name it"
 CASES = [(task, workers) for task in ("detection", "segmentation", "joint") for workers in (0, 2)]
 
 
@@ -121,7 +121,7 @@ def test_killed_at_random_moments(task, workers, here, elsewhere):
         now = time.time()
         process = start(task, f"{line} --ckpt_path last" if last.exists() else line, folder, elsewhere)
         begun(last.parents[1], now)
-        alive = kill(process, moments.uniform(0, trained / KILLS))
+        alive = kill(process, moments.uniform(0, trained / 3))
         killed += alive
         if last.exists():
             steps.append(stored(last)["global_step"])  # it is whole
@@ -146,7 +146,7 @@ def test_a_full_disk(task, here, elsewhere):
     folder = here(task)
     line = f"fit --config {CONFIGS[task]} {LONG}"
     assert finish(task, line.replace("--run.name it", "--run.name whole"), folder, elsewhere) == 0
-    assert finish(task, line.replace("max_epochs 3", "max_epochs 1"), folder, elsewhere) == 0
+    assert finish(task, line.replace("max_epochs 6", "max_epochs 1"), folder, elsewhere) == 0
     last = folder / f"runs/{task}/it/checkpoints/last.ckpt"
     before = last.read_bytes()
     assert finish(task, f"{line} --ckpt_path last", folder, elsewhere, largest=len(before) // 2) == 2
