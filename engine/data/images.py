@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,12 +19,17 @@ from PIL import Image, UnidentifiedImageError
 
 from engine.errors import InputError
 
-IMAGE_SUFFIXES = frozenset((".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"))
+IMAGE_SUFFIXES = frozenset(
+    (".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+)
+# Formats of pixels alone, told by content. Pillow's others are left out: EPS, for one, starts Ghostscript.
+IMAGE_FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "GIF", "BMP", "PPM", "JPEG2000", "AVIF")
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 UInt8Array = npt.NDArray[np.uint8]
 FloatArray = npt.NDArray[np.float32]
 
+_UNKNOWN = f"it is no image of a known kind ({', '.join(IMAGE_FORMATS)})"
 _EXIF_ORIENTATION = 0x0112
 # EXIF 2.32, tag Orientation: the change that turns the stored rows and columns into the upright picture.
 _UPRIGHT = {
@@ -81,6 +86,18 @@ def image_size(path: str | Path) -> tuple[int, int]:
         return _upright_hw(image, _orientation(image))
 
 
+def open_raster_formats(source: str | Path | IO[bytes]) -> Image.Image:
+    """Pillow's image of a file or of its content, the one way in which a file becomes one; not decoded yet.
+
+    Only `IMAGE_FORMATS` are looked for, whatever the suffix says, so that no file starts another program.
+
+    Raises:
+        PIL.UnidentifiedImageError: it is of none of them.
+        Exception: whatever else Pillow raises; `opened` turns it into one message.
+    """
+    return Image.open(source, formats=IMAGE_FORMATS)
+
+
 @contextmanager
 def opened(path: str | Path, what: str = "image") -> Iterator[Image.Image]:
     """The file as Pillow opens it, for as long as the block lasts; decoding happens inside it.
@@ -93,7 +110,7 @@ def opened(path: str | Path, what: str = "image") -> Iterator[Image.Image]:
         InputError: the file is missing, is no image or is damaged.
     """
     try:
-        with Image.open(path) as image:
+        with open_raster_formats(path) as image:
             yield image
     except InputError:
         raise
@@ -103,7 +120,7 @@ def opened(path: str | Path, what: str = "image") -> Iterator[Image.Image]:
     except Exception as error:
         # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, EOFError and more.
         known = not isinstance(error, UnidentifiedImageError)
-        reason = (getattr(error, "strerror", None) or error) if known else "it is no image that Pillow knows"
+        reason = (getattr(error, "strerror", None) or error) if known else _UNKNOWN
         msg = f"cannot read {what} '{path}': {reason}. Repair the file or leave it out."
         raise InputError(msg) from error
 

@@ -14,8 +14,8 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
+from engine.data.images import open_raster_formats
 from engine.errors import InputError
 from segmentation.data.cityscapes.labels import CITYSCAPES
 from segmentation.scores.confusion import UInt8Array
@@ -156,14 +156,16 @@ def read_instances(path: Path) -> npt.NDArray[np.int32]:
         LabelFileError: it is none.
     """
     values, mode, _ = _decode(path, str(path))
-    if values.ndim != 2 or (mode not in ("L", "I") and not mode.startswith("I;16")):
-        raise LabelFileError(str(path), f"is of mode {mode}, not one channel of 16 bits")
+    if mode != "I" and not mode.startswith("I;16"):
+        bits = "has 8 bits" if mode in ("L", "P") else f"is of mode {mode}"
+        fault = f"{bits}, but instance ids need one channel of 16. Give the file as Cityscapes' tools write it"
+        raise LabelFileError(str(path), fault)
     return values.astype(np.int32, copy=False)
 
 
 def _decode(file: Path | io.BytesIO, name: str) -> tuple[npt.NDArray[np.uint8], str, str]:
     try:
-        with Image.open(file) as image:
+        with open_raster_formats(file) as image:
             return np.asarray(image), image.mode, str(image.format)
     except FileNotFoundError as error:
         raise LabelFileError(name, "does not exist") from error
