@@ -305,8 +305,9 @@ def open_alone(path: Path) -> Dataset:
     driver = driver_of(path)
     if driver is None:
         msg = (
-            f"raster '{path}' is no GeoTIFF, JPEG 2000, ERDAS Imagine, PNG or JPEG file by its content; other "
-            "kinds, such as VRT, may name files and addresses to read. Convert it: gdal_translate INPUT OUTPUT.tif"
+            f"cannot read raster '{path}': it is no GeoTIFF, JPEG 2000, ERDAS Imagine, PNG or JPEG file by "
+            "its content; other kinds, such as VRT, may name files and addresses to read."
+            " Convert it: gdal_translate INPUT OUTPUT.tif"
         )
         raise UnreadableError(msg)
     dataset = open_quietly(path, driver=driver)

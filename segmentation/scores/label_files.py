@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import numpy.typing as npt
 
+from engine.archives import read_member
 from engine.data.images import open_raster_formats
 from engine.errors import InputError
 from segmentation.data.cityscapes.labels import CITYSCAPES
@@ -86,7 +87,7 @@ class LabelFiles:
         if self.source.is_dir():
             return read_labels(self.source / name)
         try:
-            content = _archive_of(self.source).read(name)
+            content = read_member(_archive_of(self.source), name)
         except Exception as error:
             # zipfile raises BadZipFile, RuntimeError for passwords, NotImplementedError, zlib.error and OSError.
             raise LabelFileError(name, f"cannot be unpacked: {error}") from error
