@@ -25,6 +25,7 @@ import torch
 
 from backbones.layouts.from_keras import LAYER_NAME
 from backbones.layouts.layout import StateDict
+from engine.archives import check_size, read_member
 from engine.errors import InputError
 
 # `vars/0`, `vars/1`, ... of a layer, by the end of its name.
@@ -35,8 +36,6 @@ _STATISTICS = ("mean", "variance", "count")
 
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
-
-_LARGEST = 8 * 2**30  # bytes of an archive's member; far above the largest EfficientNet
 
 
 Array = npt.NDArray[np.float64]  # in fact of any number type; the code here works for all of them
@@ -81,6 +80,7 @@ class _Dataset(Protocol):
     attrs: _Attributes
     name: str
     dtype: np.dtype[np.generic]
+    nbytes: int
     external: object
     is_virtual: bool
     nbytes: int
@@ -118,7 +118,8 @@ def read_h5(source: Path | BinaryIO, config: Config | None = None) -> tuple[Stat
         if config is None and "model_config" in file.attrs:
             config = json.loads(file.attrs["model_config"])
         _refuse_code(config)
-        layers = dict(_layers(file, _names_by_order(config)))
+        packed = source.stat().st_size if isinstance(source, Path) else source.seek(0, io.SEEK_END)
+        layers = dict(_layers(file, _names_by_order(config), _Budget(packed)))
     arrays = {f"{layer}/{name}": array for layer, variables in layers.items() for name, array in variables.items()}
     state = {key: torch.from_numpy(array) for key, array in arrays.items() if re.match(LAYER_NAME, key)}
     if not state:
@@ -135,11 +136,8 @@ def read_keras_zip(archive: zipfile.ZipFile) -> tuple[StateDict, Preprocessing]:
     if missing := [name for name in ("config.json", "model.weights.h5") if name not in names]:
         fault = f"is no complete .keras file: {missing[0]} is missing in it"
         raise InputError(fault)
-    if any(archive.getinfo(name).file_size > _LARGEST for name in names):
-        fault = "is larger when unpacked than any EfficientNet"
-        raise InputError(fault)
-    config = json.loads(archive.read("config.json"))
-    return read_h5(io.BytesIO(archive.read("model.weights.h5")), config)
+    config = json.loads(read_member(archive, "config.json"))
+    return read_h5(io.BytesIO(read_member(archive, "model.weights.h5")), config)
 
 
 def _h5py() -> ModuleType:
@@ -162,7 +160,7 @@ def _refuse_code(config: object) -> None:
             _refuse_code(part)
 
 
-def _layers(file: _Group, names: Mapping[str, str]) -> Iterator[tuple[str, Variables]]:
+def _layers(file: _Group, names: Mapping[str, str], budget: _Budget) -> Iterator[tuple[str, Variables]]:
     """Each layer of the EfficientNet with its variables, including layers without any; other parts are left out."""
     layers: dict[str, dict[str, Variables]] = {}  # by the group that holds the layer, then by layer
 
@@ -180,7 +178,7 @@ def _layers(file: _Group, names: Mapping[str, str]) -> Iterator[tuple[str, Varia
             top = path.partition("/")[0]
             holder = parent.removesuffix("/vars").rpartition("/")[0] if parent.endswith("/vars") else top
             # Flat files have a group for each layer, which is the layer itself.
-            layers.setdefault("" if holder == layer else holder, {}).setdefault(layer, {})[name] = _array(thing)
+            layers.setdefault("" if holder == layer else holder, {}).setdefault(layer, {})[name] = _array(thing, budget)
         elif not parent and path not in ("layers", "_layer_checkpoint_dependencies", "vars", "top_level_model_weights"):
             layers.setdefault("", {}).setdefault(path, {})
 
@@ -203,7 +201,19 @@ def _variable(file: _Group, path: str, names: Mapping[str, str]) -> tuple[str, s
     return layer, known[int(last)] if last.isdigit() and int(last) < len(known) else last
 
 
-def _array(dataset: _Dataset) -> Array:
+class _Budget:
+    """The bytes that all arrays of a file may take together, by the file's own size."""
+
+    def __init__(self, packed: int) -> None:
+        self._packed = packed
+        self._taken = 0
+
+    def take(self, count: int) -> None:
+        self._taken += count
+        check_size(self._taken, self._packed)
+
+
+def _array(dataset: _Dataset, budget: _Budget) -> Array:
     if dataset.external or dataset.is_virtual:
         fault = "takes values from other files. Save it again in one piece"
         raise InputError(fault)
@@ -214,6 +224,8 @@ def _array(dataset: _Dataset) -> Array:
     if array.dtype.kind not in "fiu":
         fault = f"holds {dataset.name}, which is no array of numbers"
         raise InputError(fault)
+    budget.take(dataset.nbytes)
+    array = np.asarray(dataset[()])
     return array if array.ndim else array.reshape(1)
 
 

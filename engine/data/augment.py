@@ -131,6 +131,11 @@ def albumentations_library() -> Any:
     return importlib.import_module("albumentations")
 
 
+def _is_transform(thing: object) -> bool:
+    library = albumentations_library()
+    return isinstance(thing, type) and issubclass(thing, library.BasicTransform | library.BaseCompose)
+
+
 def build_transform(entry: Transform) -> object:
     """The transform that an entry names.
 
@@ -142,7 +147,7 @@ def build_transform(entry: Transform) -> object:
         library = importlib.import_module(module) if module else albumentations_library()
     except ImportError:
         library = None
-    if not hasattr(library, name):
+    if not _is_transform(getattr(library, name, None)):
         known = [] if module else [entry for entry in dir(library) if entry[0].isupper()]
         hint = did_you_mean(name, known)
         msg = f"there is no transform '{entry.name}'.{hint} Give a class of albumentations 2.0.8, or 'module.Class'."

@@ -41,6 +41,7 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 UInt8Array = npt.NDArray[np.uint8]
 FloatArray = npt.NDArray[np.float32]
 
+_UNKNOWN = f"it is no image of a known kind ({', '.join(IMAGE_FORMATS)})"
 _EXIF_ORIENTATION = 0x0112
 # EXIF 2.32, tag Orientation: the change that turns the stored rows and columns into the upright picture.
 _UPRIGHT = {
@@ -171,7 +172,7 @@ def opened(path: str | Path, what: str = "image") -> Iterator[Image.Image]:
     except Exception as error:
         # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, EOFError and more.
         known = not isinstance(error, UnidentifiedImageError)
-        reason = (getattr(error, "strerror", None) or error) if known else "it is no image that Pillow knows"
+        reason = (getattr(error, "strerror", None) or error) if known else _UNKNOWN
         msg = f"cannot read {what} '{path}': {reason}. Repair the file or leave it out."
         raise UnreadableError(msg) from error
 

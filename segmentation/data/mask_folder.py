@@ -9,6 +9,7 @@ import msgspec
 
 from engine.data.images import UInt8Array, find_images
 from engine.errors import InputError, did_you_mean
+from engine.listing import pairing_name
 from segmentation.data.classes import MaskClasses
 from segmentation.data.masks import MaskReader
 from segmentation.data.pairs import Pair, check_paired
@@ -96,9 +97,11 @@ def _by_name(folder: Path, suffix: str, what: str, leave_out: tuple[Path | None,
     other_folder, other_suffix = leave_out
     found: dict[str, Path] = {}
     for path in find_images(folder):
-        if not path.stem.endswith(suffix) or (other_folder is not None and other_folder in path.parents):
+        if not pairing_name(path.stem).endswith(pairing_name(suffix)) or (
+            other_folder is not None and other_folder in path.parents
+        ):
             continue
-        if len(other_suffix) > len(suffix) and path.stem.endswith(other_suffix):
+        if len(other_suffix) > len(suffix) and pairing_name(path.stem).endswith(pairing_name(other_suffix)):
             continue
         name = _name(path.relative_to(folder), suffix)
         if name in found:
@@ -115,7 +118,8 @@ def _by_name(folder: Path, suffix: str, what: str, leave_out: tuple[Path | None,
 
 
 def _name(path: Path, suffix: str) -> str:
-    return path.with_name(path.stem.removesuffix(suffix)).as_posix()
+    path = Path(pairing_name(str(path)))
+    return path.with_name(path.stem.removesuffix(pairing_name(suffix))).as_posix()
 
 
 class _CocoImage(msgspec.Struct):
@@ -150,7 +154,7 @@ def _chosen(file: Path, pictures: dict[str, Path], suffix: str, leave_out: bool)
 
 
 def _spellings(line: str, suffix: str) -> list[str]:
-    path = Path(line)
+    path = Path(pairing_name(line))
     return [path.as_posix(), path.as_posix().removesuffix(suffix), _name(path, suffix)]
 
 

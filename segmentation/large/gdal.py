@@ -58,6 +58,7 @@ class Dataset(Protocol):
     mask_flag_enums: Sequence[Sequence[object]]
     interleaving: Interleaving | None
     scales: Sequence[float]
+    files: Sequence[str]
 
     def read(self, indexes: object, *, out_shape: object = ..., **options: object) -> Values:
         """The values of some bands, or of one."""
@@ -94,6 +95,36 @@ class Dataset(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+# The first bytes of the files that are opened, and GDAL's driver for each. Others read what a file names: VRT, WMS and
+# netCDF lead to other files and to addresses.
+_DRIVERS = (
+    (b"II*\0", "GTiff"), (b"MM\0*", "GTiff"), (b"II+\0", "GTiff"), (b"MM\0+", "GTiff"),
+    (b"\0\0\0\x0cjP  \r\n\x87\n", "JP2OpenJPEG"), (b"\xff\x4f\xff\x51", "JP2OpenJPEG"),
+    (b"EHFA_HEADER_TAG", "HFA"), (b"\x89PNG\r\n\x1a\n", "PNG"), (b"\xff\xd8\xff", "JPEG"),
+)  # fmt: skip
+# No file beside the raster is looked for (.aux.xml, .ovr, .msk, .tfw), and no address is asked.
+ALONE = {
+    "GDAL_PAM_ENABLED": "NO",
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".none",
+}
+
+
+def driver_of(path: Path) -> str | None:
+    """GDAL's driver for a raster by its first bytes, whatever its suffix; None if no driver is allowed for it.
+
+    Raises:
+        UnreadableError: the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(16)
+    except OSError as error:
+        msg = f"cannot read raster '{path}': {error.strerror}. Check the path and its rights."
+        raise UnreadableError(msg) from error
+    return next((driver for magic, driver in _DRIVERS if start.startswith(magic)), None)
 
 
 def import_rasterio() -> ModuleType:

@@ -1,4 +1,4 @@
-"""Rasters on disk, read a window at a time in any format that GDAL knows, as 8-bit RGB.
+"""Rasters on disk, read a window at a time as 8-bit RGB: GeoTIFF, JPEG 2000, ERDAS Imagine, PNG and JPEG.
 
 rasterio is an extra, imported where it is used.
 """
@@ -111,7 +111,7 @@ def existing_file(path: str | Path) -> Path:
 
 
 class RasterFile:
-    """A raster that GDAL reads, as 8-bit RGB.
+    """A raster that GDAL reads, as 8-bit RGB; files beside it are not looked at.
 
     Args:
         path: the file.
@@ -189,7 +189,7 @@ class RasterFile:
         # A GDAL handle must not be used by two threads.
         if not hasattr(self._local, "dataset"):
             with self._lock, raster_errors(self.path):
-                self._local.dataset = open_quietly(self.path)
+                self._local.dataset = open_alone(self.path)
                 # Not entered as a context, which rasterio wants left in the thread that entered it.
                 self._handles.callback(self._local.dataset.close)
         dataset: Dataset = self._local.dataset
@@ -276,14 +276,17 @@ def _palette(dataset: Dataset) -> UInt8Array | None:
 
 @contextmanager
 def raster_errors(path: Path) -> Iterator[None]:
-    """Turn failures to read into one short message.
+    """Turn failures to read into one short message, and keep GDAL to the one file.
 
     Raises:
         InputError: the raster is damaged, or the file is not a raster.
     """
+    rasterio = import_rasterio()
     try:
-        yield
-    except import_rasterio().errors.RasterioError as error:
+        # GDAL opens some files only when pixels are read, so its settings must hold then too.
+        with rasterio.Env(**ALONE):
+            yield
+    except rasterio.errors.RasterioError as error:
         msg = f"cannot read raster '{path}': {error_reason(error)}. Repair the file or leave it out."
         raise UnreadableError(msg) from error
 
@@ -291,6 +294,29 @@ def raster_errors(path: Path) -> Iterator[None]:
 def error_reason(error: BaseException) -> str:
     """GDAL's own words; rasterio's say "see previous exception"."""
     return str(error.__cause__ or error).rstrip(".")
+
+
+def open_alone(path: Path) -> Dataset:
+    """A raster of an allowed kind, told by its content; to be called inside `raster_errors`.
+
+    Raises:
+        UnreadableError: it is of another kind, or its pixels lie in other files.
+    """
+    driver = driver_of(path)
+    if driver is None:
+        msg = (
+            f"cannot read raster '{path}': it is no GeoTIFF, JPEG 2000, ERDAS Imagine, PNG or JPEG file by "
+            "its content; other kinds, such as VRT, may name files and addresses to read."
+            " Convert it: gdal_translate INPUT OUTPUT.tif"
+        )
+        raise UnreadableError(msg)
+    dataset = open_quietly(path, driver=driver)
+    if len(dataset.files) > 1:
+        others = ", ".join(Path(name).name for name in dataset.files[1:3])
+        dataset.close()
+        msg = f"raster '{path}' takes pixels from other files ({others}). Convert it: gdal_translate INPUT OUTPUT.tif"
+        raise UnreadableError(msg)
+    return dataset
 
 
 def open_quietly(path: Path, mode: str = "r", **options: object) -> Dataset:

@@ -9,6 +9,7 @@ from PIL import UnidentifiedImageError
 
 from engine.data.images import IMAGE_SUFFIXES, open_picture
 from engine.prediction.sources import SourceKinds
+from segmentation.large.gdal import driver_of
 from segmentation.large.slides import SLIDE_SUFFIXES
 
 VIDEO_SUFFIXES = frozenset((".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"))
@@ -17,13 +18,13 @@ SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES | RASTER_SUFFIXES | SLIDE_SUFFIXES
 LARGEST_IMAGE = 64_000_000  # pixels; larger TIFF and JPEG 2000 files are read in windows
 
 Kind = Literal["image", "video", "raster"]  # images are read whole, videos by frames, rasters and slides by windows
-_MAY_BE_RASTERS = frozenset((".jp2", ".tif", ".tiff"))
+_MAY_BE_RASTERS = frozenset(("GTiff", "JP2OpenJPEG", ".jp2", ".tif", ".tiff"))  # content or suffix
 # GeoTIFF 1.1 (OGC 19-008r4), 7.1: the pixels' size, tie points, transformation, and the key directory.
 _GEO_TAGS = frozenset((33550, 33922, 34264, 34735))
 
 
 def kind_of(path: Path) -> Kind:
-    """How a file is read: by its suffix; a TIFF or JPEG 2000 file by its header.
+    """How a file is read: videos and slides by suffix, others by their content.
 
     A raster is one with a georeference, with more than 64 million pixels, or of a kind that Pillow does not read.
     """
@@ -32,7 +33,12 @@ def kind_of(path: Path) -> Kind:
         return "video"
     if suffix in SLIDE_SUFFIXES or suffix in RASTER_SUFFIXES:
         return "raster"
-    return "raster" if suffix in _MAY_BE_RASTERS and _is_raster(path) else "image"
+    driver = driver_of(path) if path.is_file() else None
+    return (
+        "raster"
+        if driver == "HFA" or (not _MAY_BE_RASTERS.isdisjoint((driver, suffix)) and _is_raster(path))
+        else "image"
+    )
 
 
 def _is_raster(path: Path) -> bool:

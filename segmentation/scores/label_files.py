@@ -162,8 +162,10 @@ def read_instances(path: Path) -> npt.NDArray[np.int32]:
         LabelFileError: it is none.
     """
     values, mode, _ = _decode(path, str(path))
-    if values.ndim != 2 or (mode not in ("L", "I") and not mode.startswith("I;16")):
-        raise LabelFileError(str(path), f"is of mode {mode}, not one channel of 16 bits")
+    if mode != "I" and not mode.startswith("I;16"):
+        bits = "has 8 bits" if mode in ("L", "P") else f"is of mode {mode}"
+        fault = f"{bits}, but instance ids need one channel of 16. Give the file as Cityscapes' tools write it"
+        raise LabelFileError(str(path), fault)
     return values.astype(np.int32, copy=False)
 
 

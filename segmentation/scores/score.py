@@ -12,6 +12,7 @@ from engine.cli.commands import parse_function, program, run_command
 from engine.data.images import find_images
 from engine.errors import InputError, check_choice
 from engine.hardware.processes import in_processes
+from engine.listing import pairing_name
 from engine.outputs import make_folder, write_json
 from segmentation.data.cityscapes.labels import CITYSCAPES
 from segmentation.data.class_files import read_class_list
@@ -208,12 +209,12 @@ def _folder_tasks(folder: Path, predictions: Path, suffix: str) -> list[_Task]:
         msg = f"'{predictions}' is not a folder. Give the folder of the predicted PNG files."
         raise InputError(msg)
     for name in LabelFiles.find(predictions).names:
-        found[str(Path(name).with_suffix(""))] = str(predictions / name)
+        found[pairing_name(str(Path(name).with_suffix("")))] = str(predictions / name)
     truths = [path for path in find_images(folder) if path.stem.endswith(suffix)]
     if not truths:
         msg = f"folder '{folder}' holds no file that ends in '{suffix}'. Correct mask_suffix."
         raise InputError(msg)
-    names = [str(path.relative_to(folder).with_name(path.stem.removesuffix(suffix))) for path in truths]
+    names = [pairing_name(str(path.relative_to(folder).with_name(path.stem.removesuffix(suffix)))) for path in truths]
     _check_complete([truth for truth, name in zip(truths, names, strict=True) if name not in found], len(truths),
                     predictions)  # fmt: skip
     return [_Task(truth, found[name]) for truth, name in zip(truths, names, strict=True)]

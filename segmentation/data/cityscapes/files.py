@@ -93,9 +93,16 @@ def read_instance_ids(path: Path) -> npt.NDArray[np.int32]:
     """(H, W) values of an `_instanceIds.png`: id * 1000 + k for single objects, else the id.
 
     Raises:
-        InputError: the file cannot be read.
+        InputError: the file cannot be read, or has 8 bits.
     """
-    return read_values(path).astype(np.int32)
+    values = read_values(path)
+    if values.dtype.itemsize == 1:
+        msg = (
+            f"instances '{path}' has 8 bits, but instance ids need one channel of 16. Give the '_instanceIds.png' as "
+            "Cityscapes' tools write it."
+        )
+        raise InputError(msg)
+    return values.astype(np.int32)
 
 
 def _pairs(root: Path, split: str, truth_folder: str, leave_out: bool) -> tuple[list[Pair], list[str]]:
@@ -104,12 +111,12 @@ def _pairs(root: Path, split: str, truth_folder: str, leave_out: bool) -> tuple[
         truth_folder = _FOLDERS["coarse"]
     images = _split_folder(root, _IMAGES, split)
     truth = _split_folder(root, truth_folder, split)
-    pictures = sorted(images.glob(f"*/*_{_IMAGES}.png"))
+    pictures = sorted(images.glob(f"[!.]*/[!.]*_{_IMAGES}.png"))
     if not pictures:
         msg = f"'{images}' holds no 'CITY/*_{_IMAGES}.png'. Give the folder that was unpacked from Cityscapes."
         raise InputError(msg)
     # One listing instead of two look-ups for each image, which are slow on network drives.
-    found = {path.relative_to(truth).as_posix() for path in truth.glob("*/*.png")}
+    found = {path.relative_to(truth).as_posix() for path in truth.glob("[!.]*/[!.]*.png")}
     pairs: list[Pair] = []
     missing: list[tuple[Path, str]] = []
     for picture in pictures:

@@ -221,6 +221,23 @@ class TestHostileFiles:
         with pytest.raises(InputError, match="takes values from other files"):
             read(tmp_path / "weights.h5")
 
+    @pytest.mark.parametrize("options", [{}, {"chunks": (1024, 1024), "compression": "gzip"}])
+    def test_arrays_far_larger_than_the_file(self, tmp_path, options):
+        with h5py.File(tmp_path / "weights.h5", "w") as file:
+            group = file.create_group("stem_conv/stem_conv")
+            group.create_dataset("kernel:0", (1 << 18, 1 << 18), "f4", **options)  # 256 GiB
+        assert (tmp_path / "weights.h5").stat().st_size < 100_000
+        with pytest.raises(InputError, match="would unpack"):
+            read(tmp_path / "weights.h5")
+
+    def test_many_arrays_count_together(self, tmp_path):
+        with h5py.File(tmp_path / "weights.h5", "w") as file:
+            group = file.create_group("stem_conv/stem_conv")
+            for number in range(20):
+                group.create_dataset(f"kernel{number}:0", (100_000,), "f8", chunks=(1000,))
+        with pytest.raises(InputError, match="would unpack"):
+            read(tmp_path / "weights.h5")
+
     @pytest.mark.parametrize("lacking", ["config.json", "model.weights.h5"])
     def test_incomplete_archives(self, saved, tmp_path, lacking):
         with zipfile.ZipFile(saved[".keras"]) as old, zipfile.ZipFile(tmp_path / "part.keras", "w") as new:

@@ -149,7 +149,7 @@ class TestReader:
             (mask(tmp_path / "grey.png"), "color", "has one value a pixel, where mask_format 'color' means RGB"),
             (mask(tmp_path / "half.png", half), "color", "has transparent pixels"),
             (tmp_path / "broken.png", "index", "cannot read mask"),
-            (tmp_path / "text.png", "index", "it is no image that Pillow knows"),
+            (tmp_path / "text.png", "index", "it is no image of a known kind"),
             (tmp_path / "none.png", "index", "does not exist"),
         ):
             with pytest.raises(InputError) as caught:

@@ -51,6 +51,13 @@ def test_what_is_written_is_in_order_and_as_given(submission, folder):
     assert {fault.what for fault in faults} == {"is 32x16 (width x height), its image 2048x1024"}
 
 
+def test_a_bomb_in_a_zip_is_a_fault(tmp_path):
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(f"{SCENES[0]}_pred.png", bytes(30_000_000))
+    faults = find_faults(tmp_path / "bomb.zip", {SCENES[0]: SIZE_HW})
+    assert any("would unpack" in fault.what for fault in faults)
+
+
 def first(folder):
     return folder / f"{SCENES[0]}_pred.png"
 
