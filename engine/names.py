@@ -38,3 +38,11 @@ def shown_names(names: Sequence[str]) -> str:
     """Names as a message lists them; of many the first, and how many there are."""
     listed = ", ".join(f"'{name}'" for name in names[:MOST_SHOWN])
     return listed if len(names) <= MOST_SHOWN else f"{listed}, ... ({len(names)} in all)"
+
+
+def pairing_name(name: str) -> str:
+    """A file's name in Unicode's form NFC, by which files of two folders are paired.
+
+    A Mac writes the accent of `é` as a character of its own (NFD), others do not; the names look alike.
+    """
+    return unicodedata.normalize("NFC", name)

@@ -30,7 +30,6 @@ from engine.errors import InputError
 
 # `vars/0`, `vars/1`, ... of a layer, by the end of its name.
 _NORM_VARIABLES = ("gamma", "beta", "moving_mean", "moving_variance")
-_MOST_BYTES = 500_000_000  # of one array; the largest of EfficientNet-B7 and V2-L have some ten million
 _VARIABLES = ("kernel", "bias")
 _STATISTICS = ("mean", "variance", "count")
 
@@ -83,7 +82,6 @@ class _Dataset(Protocol):
     nbytes: int
     external: object
     is_virtual: bool
-    nbytes: int
 
     def __getitem__(self, key: tuple[()]) -> object: ...
 
@@ -217,11 +215,7 @@ def _array(dataset: _Dataset, budget: _Budget) -> Array:
     if dataset.external or dataset.is_virtual:
         fault = "takes values from other files. Save it again in one piece"
         raise InputError(fault)
-    if dataset.nbytes > _MOST_BYTES:
-        fault = f"declares {dataset.name} with {dataset.nbytes / 1e9:,.0f} GB, more than any weight of such a network"
-        raise InputError(fault)
-    array = np.asarray(dataset[()])
-    if array.dtype.kind not in "fiu":
+    if dataset.dtype.kind not in "fiu":
         fault = f"holds {dataset.name}, which is no array of numbers"
         raise InputError(fault)
     budget.take(dataset.nbytes)

@@ -33,6 +33,7 @@ FORMATS = (
     "AVIF", "BMP", "DDS", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "QOI", "SGI", "TGA",
     "TIFF", "WEBP",
 )  # fmt: skip
+_UNKNOWN = f"it is no image of a known kind ({', '.join(FORMATS)})"
 MOST_PIXELS_NAME = "EFFDENSE_MAX_PIXELS"
 MOST_PIXELS = 500_000_000  # a scan of 25,000 x 20,000; as RGB one and a half gigabytes
 _OPENING = Lock()  # Pillow's limit is one for all threads
@@ -41,7 +42,6 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 UInt8Array = npt.NDArray[np.uint8]
 FloatArray = npt.NDArray[np.float32]
 
-_UNKNOWN = f"it is no image of a known kind ({', '.join(IMAGE_FORMATS)})"
 _EXIF_ORIENTATION = 0x0112
 # EXIF 2.32, tag Orientation: the change that turns the stored rows and columns into the upright picture.
 _UPRIGHT = {

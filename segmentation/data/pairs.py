@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from engine.data.images import UInt8Array, image_size, open_picture, read_image
+from engine.data.images import UInt8Array, image_size, opened, read_image
 from engine.errors import InputError
 from segmentation.data.classes import MaskClasses
 
@@ -54,7 +54,7 @@ def read_image_of(mask_hw: tuple[int, int], pair: Pair) -> UInt8Array:
     """
     upright_hw = image_size(pair.image)
     if mask_hw != upright_hw:
-        with open_picture(pair.image) as image:
+        with opened(pair.image) as image:
             stored_hw = (image.height, image.width)
         if mask_hw != stored_hw:
             msg = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -104,10 +103,9 @@ _DRIVERS = (
     (b"\0\0\0\x0cjP  \r\n\x87\n", "JP2OpenJPEG"), (b"\xff\x4f\xff\x51", "JP2OpenJPEG"),
     (b"EHFA_HEADER_TAG", "HFA"), (b"\x89PNG\r\n\x1a\n", "PNG"), (b"\xff\xd8\xff", "JPEG"),
 )  # fmt: skip
-# No file beside the raster is looked for (.aux.xml, .ovr, .msk, .tfw), and no address is asked.
+# No .aux.xml beside a raster is read, and no address is asked.
 ALONE = {
     "GDAL_PAM_ENABLED": "NO",
-    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
     "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".none",
 }
 
@@ -140,46 +138,19 @@ def import_rasterio() -> ModuleType:
     except ImportError as error:
         msg = "large rasters and slides need rasterio. Run: pip install 'effdense[geo]'"
         raise InputError(msg) from error
-    # Files beside a raster (.aux.xml) may name other files and addresses, which GDAL would read late, at any access.
-    os.environ["GDAL_PAM_ENABLED"] = "NO"
-    os.environ["CPL_VSIL_CURL_ALLOWED_EXTENSIONS"] = ".none"
     module: ModuleType = rasterio
     return module
 
 
-# The first bytes of each kind of raster that is read, and GDAL's driver for it: no other driver is tried, because some
-# read any file or address that the raster names.
-_DRIVERS = (
-    (b"II*\0", "GTiff"), (b"MM\0*", "GTiff"), (b"II+\0", "GTiff"), (b"MM\0+", "GTiff"),
-    (b"\0\0\0\x0cjP  ", "JP2OpenJPEG"), (b"\xffO\xffQ", "JP2OpenJPEG"), (b"EHFA_HEADER_TAG", "HFA"),
-    (b"\x89PNG", "PNG"), (b"\xff\xd8\xff", "JPEG"),
-)  # fmt: skip
+WORLD_FILES = frozenset((".tfw", ".tifw", ".tiffw", ".wld", ".jgw", ".jpgw", ".pgw", ".pngw", ".j2w", ".jp2w", ".prj"))
 
 
-def driver_of(path: Path) -> str:
-    """GDAL's driver for a raster, by its content.
+def alone(path: Path) -> dict[str, str]:
+    """GDAL's settings to open a raster without the files beside it that it would open with any driver.
 
-    Raises:
-        UnreadableError: the file cannot be read, or is of another kind.
-    """
-    try:
-        with path.open("rb") as file:
-            start = file.read(16)
-    except OSError as error:
-        msg = f"cannot read raster '{path}': {error.strerror or error}. Check the path."
-        raise UnreadableError(msg) from error
-    for first, driver in _DRIVERS:
-        if start.startswith(first):
-            return driver
-    msg = f"cannot read raster '{path}': it is no GeoTIFF, JPEG 2000 or Erdas Imagine file. Convert it to GeoTIFF."
-    raise UnreadableError(msg)
-
-
-def has_company(path: Path) -> bool:
-    """Whether files lie beside a raster that GDAL would open with any driver: its smaller copies, or its mask.
-
-    Without them GDAL still looks for a world file, which holds six numbers.
+    These are its smaller copies and its mask. Where there are none, a world file is still read: six numbers.
     """
     names = (f"{path.name}{end}" for end in (".ovr", ".msk", ".OVR", ".MSK"))
     others = (f"{path.stem}{end}" for end in (".aux", ".rrd", ".AUX", ".RRD"))
-    return any((path.parent / name).exists() for name in (*names, *others))
+    company = any((path.parent / name).exists() for name in (*names, *others))
+    return ALONE | ({"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"} if company else {})

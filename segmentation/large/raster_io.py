@@ -18,7 +18,18 @@ import numpy.typing as npt
 
 from engine.data.images import UInt8Array
 from engine.errors import InputError, UnreadableError
-from segmentation.large.gdal import Crs, Dataset, Gcps, Transform, Values, driver_of, has_company, import_rasterio
+from segmentation.large.gdal import (
+    ALONE,
+    WORLD_FILES,
+    Crs,
+    Dataset,
+    Gcps,
+    Transform,
+    Values,
+    alone,
+    driver_of,
+    import_rasterio,
+)
 
 _WEB_MERCATOR = 3857
 _SAMPLE = 256  # pixels per side of the sample whose range an error names
@@ -310,9 +321,11 @@ def open_alone(path: Path) -> Dataset:
             " Convert it: gdal_translate INPUT OUTPUT.tif"
         )
         raise UnreadableError(msg)
-    dataset = open_quietly(path, driver=driver)
-    if len(dataset.files) > 1:
-        others = ", ".join(Path(name).name for name in dataset.files[1:3])
+    with import_rasterio().Env(**alone(path)):
+        dataset = open_quietly(path, driver=driver)
+    found = [name for name in dataset.files[1:] if Path(name).suffix.lower() not in WORLD_FILES]
+    if found:
+        others = ", ".join(Path(name).name for name in found[:2])
         dataset.close()
         msg = f"raster '{path}' takes pixels from other files ({others}). Convert it: gdal_translate INPUT OUTPUT.tif"
         raise UnreadableError(msg)
@@ -322,12 +335,7 @@ def open_alone(path: Path) -> Dataset:
 def open_quietly(path: Path, mode: str = "r", **options: object) -> Dataset:
     """Open without the warning that a raster has no georeference, which is not an error."""
     rasterio = import_rasterio()
-    alone: dict[str, str] = {}
-    if mode == "r":
-        options["driver"] = driver_of(path)
-        if has_company(path):
-            alone["GDAL_DISABLE_READDIR_ON_OPEN"] = "EMPTY_DIR"
-    with warnings.catch_warnings(), rasterio.Env(**alone):
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
         dataset: Dataset = rasterio.open(path, mode, **options)
         return dataset

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Literal
 
-from PIL import UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from engine.data.images import IMAGE_SUFFIXES, open_picture
 from engine.prediction.sources import SourceKinds
@@ -13,7 +14,7 @@ from segmentation.large.gdal import driver_of
 from segmentation.large.slides import SLIDE_SUFFIXES
 
 VIDEO_SUFFIXES = frozenset((".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"))
-RASTER_SUFFIXES = frozenset((".img",))
+RASTER_SUFFIXES = frozenset((".img", ".vrt"))  # a VRT is refused when it is opened, with what to do
 SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES | RASTER_SUFFIXES | SLIDE_SUFFIXES
 LARGEST_IMAGE = 64_000_000  # pixels; larger TIFF and JPEG 2000 files are read in windows
 
@@ -43,10 +44,12 @@ def kind_of(path: Path) -> Kind:
 
 def _is_raster(path: Path) -> bool:
     try:
-        with open_picture(path) as image:
-            georeferenced = not _GEO_TAGS.isdisjoint(getattr(image, "tag_v2", ()))
-            return georeferenced or image.width * image.height > LARGEST_IMAGE
-    except UnidentifiedImageError:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's warning about large images, which are what is looked for
+            with open_picture(path) as image:
+                georeferenced = not _GEO_TAGS.isdisjoint(getattr(image, "tag_v2", ()))
+                return georeferenced or image.width * image.height > LARGEST_IMAGE
+    except (Image.DecompressionBombError, UnidentifiedImageError):
         return True
     except Exception:
         return False  # the code that reads the image says what is wrong with it

@@ -10,7 +10,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities import rank_zero_info
 from tqdm import tqdm
 
-from engine.data.images import open_picture
+from engine.data.images import opened
 from engine.errors import InputError, UnreadableError
 from engine.numbers import NonNegativeInt, PositiveInt, TenthToTen
 from engine.prediction.journal import name_of_weights
@@ -154,7 +154,7 @@ def _write_submission(path: str, folder: ResultFolder[Segmented]) -> None:
     with SubmissionZip(path) as archive:
         named = zip(folder.sources, folder.outputs, strict=True)
         for source, written in tqdm(named, "submission", len(folder.sources), unit="image", leave=False):
-            with open_picture(folder.path / written[0]) as mask:
+            with opened(folder.path / written[0], "mask") as mask:
                 archive.add(source.path.name, np.asarray(mask))
     rank_zero_info(f"for the Cityscapes server: {path}")
 

@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import numpy.typing as npt
 
+from engine.archives import read_member
 from engine.data.images import most_pixels, open_picture
 from engine.errors import InputError
 from segmentation.data.cityscapes.labels import CITYSCAPES
@@ -22,7 +23,6 @@ from segmentation.scores.confusion import UInt8Array
 
 # CITY_SEQUENCE_FRAME, with which every file name of Cityscapes starts.
 _SCENE = re.compile(r"[^_./]+_\d+_\d+(?![\d])")
-_MOST_UNPACKED = 200_000_000  # bytes of one mask in a zip; those of Cityscapes have some ten thousand
 _DRAWN = "_overlay"  # what `predict` writes beside the label maps
 MOST_TRAIN_ID = len(CITYSCAPES) - 1
 
@@ -87,12 +87,7 @@ class LabelFiles:
         if self.source.is_dir():
             return read_labels(self.source / name)
         try:
-            archive = _archive_of(self.source)
-            if (size := archive.getinfo(name).file_size) > _MOST_UNPACKED:
-                raise LabelFileError(name, f"is {size / 1e6:,.0f} million bytes unpacked, more than any mask")
-            content = archive.read(name)
-        except LabelFileError:
-            raise
+            content = read_member(_archive_of(self.source), name)
         except Exception as error:
             # zipfile raises BadZipFile, RuntimeError for passwords, NotImplementedError, zlib.error and OSError.
             raise LabelFileError(name, f"cannot be unpacked: {error}") from error

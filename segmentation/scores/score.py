@@ -12,7 +12,7 @@ from engine.cli.commands import parse_function, program, run_command
 from engine.data.images import find_images
 from engine.errors import InputError, check_choice
 from engine.hardware.processes import in_processes
-from engine.listing import pairing_name
+from engine.names import pairing_name
 from engine.outputs import make_folder, write_json
 from segmentation.data.cityscapes.labels import CITYSCAPES
 from segmentation.data.class_files import read_class_list

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine.data.images import IMAGE_FORMATS, find_images, image_size, read_image
+from engine.data.images import FORMATS, find_images, image_size, read_image
 from engine.errors import InputError
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n%%BeginProlog\n%%EndProlog\nshowpage\n%%EOF\n"
@@ -39,7 +39,7 @@ def test_other_formats_are_refused(tmp_path, kind):
         read_image(path)
 
 
-@pytest.mark.parametrize("kind", IMAGE_FORMATS)
+@pytest.mark.parametrize("kind", FORMATS)
 def test_content_decides_and_not_the_suffix(tmp_path, kind):
     path = tmp_path / "photo.dat"
     Image.new("RGB", (16, 16), (200, 200, 200)).save(path, kind)

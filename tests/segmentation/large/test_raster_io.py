@@ -169,7 +169,7 @@ def text_file(folder):
     [
         (lambda folder: (folder / "a.tif", {}), "a.tif' does not exist"),
         (lambda folder: (folder, {}), "does not exist"),
-        (text_file, "cannot read raster .*a.tif'.*it is no GeoTIFF.* Convert it"),
+        (text_file, "cannot read raster .*a.tif'.*gdal_translate"),
         (truncated, "cannot read raster .*a.tif'"),
         (complex_raster, "complex values"),
         (lambda folder: (write(folder / "a.tif", np.ones((3, 9, 9), "uint8")), {"bands": (1, 2, 4)}),

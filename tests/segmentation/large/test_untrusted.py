@@ -1,152 +1,120 @@
-"""Files that ask for more than their own pixels get none of it: no request, no other file, no other program."""
+"""Rasters from strangers: no request leaves, and no file is read but the one that was named."""
 
 from __future__ import annotations
 
-import os
 import socket
 import threading
 
 import numpy as np
 import pytest
-import rasterio
-from PIL import Image
-from rasterio.transform import from_origin
 
-from engine.data.images import MOST_PIXELS_NAME, image_size, read_image
-from engine.errors import InputError, UnreadableError
-from segmentation.large.gdal import driver_of
+from engine.errors import InputError
 from segmentation.large.raster_io import RasterFile
-from segmentation.prediction.kinds import kind_of
 
-VRT = """<VRTDataset rasterXSize="8" rasterYSize="8"><VRTRasterBand dataType="Byte" band="1">
-<SimpleSource><SourceFilename relativeToVRT="0">{source}</SourceFilename><SourceBand>1</SourceBand></SimpleSource>
-</VRTRasterBand></VRTDataset>"""
-RAW = """<VRTDataset rasterXSize="8" rasterYSize="8">
-<VRTRasterBand dataType="Byte" band="1" subClass="VRTRawRasterBand">
-<SourceFilename relativeToVRT="0">{source}</SourceFilename><ImageOffset>0</ImageOffset><PixelOffset>1</PixelOffset>
-<LineOffset>8</LineOffset></VRTRasterBand></VRTDataset>"""
-SIDECAR = """<PAMDataset><Metadata domain="OVERVIEWS"><MDI key="OVERVIEW_FILE">{source}</MDI></Metadata></PAMDataset>"""
+rasterio = pytest.importorskip("rasterio")
+pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+SIDE = 64
+ALL = slice(0, SIDE)
 
 
 @pytest.fixture
-def listener():
-    """The address of a server that notes who connects, and the list of them."""
-    callers: list[object] = []
-    server = socket.create_server(("127.0.0.1", 0))
-    server.settimeout(0.2)
-    done = threading.Event()
+def server():
+    """The address of a server that answers nothing, and the requests that it was sent."""
+    heard = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(0.1)
+        ended = threading.Event()
 
-    def listen():
-        while not done.is_set():
-            try:
-                caller, address = server.accept()
-            except TimeoutError:
-                continue
-            callers.append(address)
-            caller.close()
+        def listen():
+            while not ended.is_set():
+                try:
+                    connection, _ = listener.accept()
+                except TimeoutError:
+                    continue
+                with connection:
+                    heard.append(True)
 
-    thread = threading.Thread(target=listen, daemon=True)
-    thread.start()
-    yield f"/vsicurl/http://127.0.0.1:{server.getsockname()[1]}/a.tif", callers
-    done.set()
-    thread.join(5)
-    server.close()
-
-
-def read_all(path):
-    source = RasterFile(path)
-    try:
-        height, width = source.size_hw
-        source.picture((2, 2))
-        return source.read(slice(0, height), slice(0, width)).image
-    finally:
-        source.close()
+        thread = threading.Thread(target=listen, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}", heard
+        ended.set()
+        thread.join(2)
 
 
-def test_the_listener_hears_a_call(listener):
-    address, callers = listener
-    host, port = address.removeprefix("/vsicurl/http://").removesuffix("/a.tif").split(":")
-    socket.create_connection((host, int(port)), timeout=5).close()
-    for _ in range(50):
-        if callers:
-            break
-        threading.Event().wait(0.05)
-    assert callers
+def vrt(name, raw=""):
+    kind = ' subClass="VRTRawRasterBand"' if raw else ""
+    source = raw or f"<SimpleSource><SourceFilename>{name}</SourceFilename><SourceBand>1</SourceBand></SimpleSource>"
+    band = f'<VRTRasterBand dataType="Byte" band="1"{kind}>{source}</VRTRasterBand>'
+    return f'<VRTDataset rasterXSize="{SIDE}" rasterYSize="{SIDE}">{band}</VRTDataset>'
 
 
-@pytest.mark.parametrize("name", ["ortho.tif", "ortho.jp2", "ortho.img", "ortho.vrt", "ortho.png"])
-def test_a_virtual_raster_sends_no_request(tmp_path, listener, name):
-    address, callers = listener
-    path = tmp_path / name
-    path.write_text(VRT.format(source=address))
-    with pytest.raises(UnreadableError, match="it is no GeoTIFF, JPEG 2000 or Erdas Imagine file"):
-        read_all(path)
-    with pytest.raises(InputError, match="cannot read image"):
-        read_image(path)
-    assert callers == []
+def geotiff(path, value=7, driver="GTiff"):
+    with rasterio.open(path, "w", driver=driver, width=SIDE, height=SIDE, count=1, dtype="uint8") as dataset:
+        dataset.write(np.full((1, SIDE, SIDE), value, np.uint8))
+    return path
 
 
-def test_a_virtual_raster_shows_no_other_file(tmp_path):
-    secret = tmp_path / "secret.bin"
-    secret.write_bytes(bytes(range(64)))
+@pytest.mark.parametrize("suffix", ["tif", "vrt", "img", "jp2", "png"])
+def test_a_vrt_of_any_name_asks_no_address(tmp_path, server, suffix):
+    address, heard = server
+    path = tmp_path / f"ortho.{suffix}"
+    path.write_text(vrt(f"/vsicurl/{address}/a.tif"))
+    with pytest.raises(InputError, match=r"no GeoTIFF.*gdal_translate"):
+        RasterFile(path)
+    assert not heard
+
+
+def test_a_vrt_reads_no_foreign_file(tmp_path):
+    (tmp_path / "secret.bin").write_bytes(bytes(range(64)) * SIDE)
+    raw = '<SourceFilename relativetoVRT="1">secret.bin</SourceFilename><ImageOffset>0</ImageOffset>'
     path = tmp_path / "ortho.tif"
-    path.write_text(RAW.format(source=secret))
-    assert kind_of(path) == "raster"
-    with pytest.raises(UnreadableError, match=r"ortho\.tif"):
-        read_all(path)
+    path.write_text(vrt("", raw))
+    with pytest.raises(InputError, match="no GeoTIFF"):
+        RasterFile(path)
 
 
-@pytest.mark.parametrize("beside", ["{}.aux.xml", "{}.ovr", "{}.msk"])
-def test_files_beside_a_raster_are_not_followed(tmp_path, listener, beside):
-    """Neither when it is opened nor when it is read at another size, which GDAL does by overviews."""
-    address, callers = listener
-    path = tmp_path / "map.tif"
-    image = np.random.default_rng(0).integers(0, 256, (3, 600, 500), dtype=np.uint8)
-    shape = {"height": 600, "width": 500, "count": 3, "dtype": "uint8"}
-    with rasterio.open(path, "w", driver="GTiff", crs="EPSG:32633", transform=from_origin(0, 0, 1, 1), **shape) as file:
-        file.write(image)
-    (tmp_path / beside.format("map.tif")).write_text(
-        SIDECAR.format(source=address) if "xml" in beside else VRT.format(source=address)
+def test_sidecars_are_not_looked_at_in_any_thread(tmp_path, server):
+    address, heard = server
+    path = geotiff(tmp_path / "a.tif")
+    metadata = f'<MDI key="OVERVIEW_FILE">/vsicurl/{address}/o.tif</MDI>'
+    (tmp_path / "a.tif.aux.xml").write_text(
+        f'<PAMDataset><Metadata domain="OVERVIEWS">{metadata}</Metadata></PAMDataset>'
     )
-    np.testing.assert_array_equal(read_all(path), image.transpose(1, 2, 0))
-    assert callers == []
+    (tmp_path / "a.tif.ovr").write_text(vrt(f"/vsicurl/{address}/p.tif"))
+    (tmp_path / "a.tif.msk").write_text(vrt(f"/vsicurl/{address}/m.tif"))
+    raster = RasterFile(path)
+    answers = []
+
+    def read():
+        answers.append(raster.picture((8, 8)))
+        answers.append(raster.read(ALL, ALL).image)
+
+    read()
+    thread = threading.Thread(target=read)
+    thread.start()
+    thread.join(20)
+    raster.close()
+    assert len(answers) == 4
+    assert all((answer == 7).all() for answer in answers)
+    assert not heard
 
 
-@pytest.mark.parametrize("name", ["photo.png", "photo.jpg", "photo.tif"])
-def test_no_other_program_is_started(tmp_path, monkeypatch, name):
-    """Pillow draws EPS by Ghostscript, which runs what the file says."""
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    for program in ("gs", "gswin64c"):
-        (programs / program).write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n")
-        (programs / program).chmod(0o755)
-    monkeypatch.setenv("PATH", str(programs), prepend=os.pathsep)
-    path = tmp_path / name
-    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 40\n%%EndComments\n%%EOF\n")
-    for read in (read_image, image_size):
-        with pytest.raises(InputError, match="it is no image that Pillow knows"):
-            read(path)
-    assert not (tmp_path / "started").exists()
+@pytest.mark.parametrize("driver", ["GTiff", "HFA", "PNG", "JP2OpenJPEG"])
+def test_content_decides_and_not_the_suffix(tmp_path, driver):
+    from rasterio.shutil import copy
+
+    path = tmp_path / "a.raster"
+    copy(geotiff(tmp_path / "source.tif"), path, driver=driver)
+    raster = RasterFile(path)
+    assert np.abs(raster.read(ALL, ALL).image.astype(int) - 7).max() <= 1
+    raster.close()
 
 
-def test_large_pictures_are_refused_before_they_are_decoded(tmp_path, monkeypatch):
-    """The limit is ours: Pillow's, at 179 million pixels, refuses scans in order and calls them an attack."""
-    path = tmp_path / "scan.png"
-    Image.new("1", (15_000, 13_000)).save(path)
-    assert image_size(path) == (13_000, 15_000)
-    monkeypatch.setenv(MOST_PIXELS_NAME, "100000000")
-    with pytest.raises(UnreadableError, match=r"15000 x 13000 pixels, 195 million in all; the limit is 100 million"):
-        image_size(path)
-    monkeypatch.setenv(MOST_PIXELS_NAME, "many")
-    with pytest.raises(InputError, match="EFFDENSE_MAX_PIXELS is 'many'; allowed: a whole number"):
-        image_size(path)
-
-
-@pytest.mark.parametrize(
-    ("start", "driver"),
-    [(b"II*\0", "GTiff"), (b"MM\0+", "GTiff"), (b"EHFA_HEADER_TAG", "HFA"), (b"\0\0\0\x0cjP  \r\n", "JP2OpenJPEG")],
-)
-def test_the_content_says_which_driver(tmp_path, start, driver):
-    path = tmp_path / "any.bin"
-    path.write_bytes(start + bytes(64))
-    assert driver_of(path) == driver
+def test_pixels_in_a_second_file_are_refused(tmp_path):
+    path = tmp_path / "a.img"
+    options = {"width": SIDE, "height": SIDE, "count": 1, "dtype": "uint8", "USE_SPILL": "YES"}
+    with rasterio.open(path, "w", driver="HFA", **options) as dataset:
+        dataset.write(np.full((1, SIDE, SIDE), 7, np.uint8))
+    assert (tmp_path / "a.ige").is_file()
+    with pytest.raises(InputError, match="other files"):
+        RasterFile(path)

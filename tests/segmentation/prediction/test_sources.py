@@ -41,11 +41,11 @@ def names(sources, folder):
 
 
 def test_folders_hold_everything_that_can_be_segmented(tmp_path):
-    make(tmp_path, "b.png", "a/c.jpg", "a/v.mp4", "s.svs", "t.tif", "m.img", "note.txt", ".hidden.png", ".git/x.png")
+    make(tmp_path, "b.png", "a/c.jpg", "a/v.mp4", "s.svs", "t.tif", "m.vrt", "note.txt", ".hidden.png", ".git/x.png")
     # The results of an earlier prediction there are not sources.
     make(tmp_path, f"out/{JOURNAL_NAME}", "out/b.png", "out/deeper/c.png")
     expected = [
-        ("a/c.jpg", "image"), ("a/v.mp4", "video"), ("b.png", "image"), ("m.img", "raster"), ("s.svs", "raster"),
+        ("a/c.jpg", "image"), ("a/v.mp4", "video"), ("b.png", "image"), ("m.vrt", "raster"), ("s.svs", "raster"),
         ("t.tif", "image"),
     ]  # fmt: skip
     assert names(find_sources(tmp_path), tmp_path) == expected
