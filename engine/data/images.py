@@ -29,10 +29,7 @@ IMAGE_SUFFIXES = frozenset(
 )  # fmt: skip
 
 # Formats of pictures that Pillow decodes itself or by a library, without another program and without a network.
-FORMATS = (
-    "AVIF", "BMP", "DDS", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "QOI", "SGI", "TGA",
-    "TIFF", "WEBP",
-)  # fmt: skip
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 _UNKNOWN = f"it is no image of a known kind ({', '.join(FORMATS)})"
 MOST_PIXELS_NAME = "EFFDENSE_MAX_PIXELS"
 MOST_PIXELS = 500_000_000  # a scan of 25,000 x 20,000; as RGB one and a half gigabytes
