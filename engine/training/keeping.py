@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor
 
 from engine.training.checkpoint_files import CHECKPOINTS, LAST, Mode
@@ -62,7 +63,18 @@ class LastCheckpoint(_Movable):
 
 
 class LastCheckpointOfSteps(_Movable):
-    """Keeps the last checkpoint within epochs too."""
+    """Keeps the last checkpoint within epochs too, but not at their last step.
+
+    Lightning takes a checkpoint of the last step for one of the end of the epoch, and leaves out what comes between:
+    the validation, and with it the rest of what an epoch counts. The end of the epoch is saved in a moment.
+    """
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: object, batch_idx: int
+    ) -> None:
+        """Save after a step that is not the last of its epoch."""
+        if not trainer.is_last_batch:
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
 
 class BestCheckpoint(_Movable):
