@@ -54,6 +54,7 @@ def test_at_its_own_size(name: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(7200)  # a D7x takes minutes in float64
 @pytest.mark.parametrize("name", [name for name in OWN if name not in QUICK])
 def test_every_member_at_its_own_size(name: str) -> None:
     assert_same_network(name, OWN[name], torch.float32 if name in IN_FLOAT32 else torch.float64)
