@@ -82,8 +82,12 @@ def _reworded(error: BaseException) -> str | None:
         return first_lines(text)
     if isinstance(error, ModuleNotFoundError) and "engine" not in text:
         # Loggers and callbacks ask for their packages when they are made.
+        if "pip install" in text:
+            return f"{first_lines(text)}, or leave the option out that needs it."
         name = error.name or re.sub(r".*?`?(\w+)`?.*", r"\1", text)
         return f"{first_lines(text)} Install it, as in pip install {name}, or leave the option out that needs it."
+    if isinstance(error, RuntimeError) and "conditioned on metric" in text:
+        return f"{first_lines(text)} Give one of these as its monitor."
     if isinstance(error, ValueError) and "Expected more than 1 value per channel when training" in text:
         return (
             "a batch of one image cannot be trained on here: its coarsest map is a single cell, which has no variance "

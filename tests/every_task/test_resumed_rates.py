@@ -76,6 +76,10 @@ def test_the_same_training_goes_on_without_a_word(here):
         ("--trainer.max_epochs null --trainer.max_time 00:00:01:00", "Give trainer.max_epochs or trainer.max_steps"),
         ("--trainer.logger WandbLogger", "wandb"),
         ("--trainer.callbacks+=EarlyStopping --trainer.callbacks.monitor=val_ap --trainer.callbacks.mode=up", "up"),
+        (
+            "--trainer.callbacks+=EarlyStopping --trainer.callbacks.monitor=val_loss",
+            "`val_loss` which is not available",
+        ),
         ("--data.batch_size 1 --data.image_size 64 --model.architecture.image_size 64", "Give --data.batch_size 2"),
     ],
 )
