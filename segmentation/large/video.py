@@ -101,6 +101,18 @@ class VideoFrames:
             _log.warning("%s ends after %d of the %d frames that it states", self.path, number, self.count)
 
 
+def writable_rate(rate: float) -> float:
+    """The nearest rate that MPEG-4 can state: its time base has 16 bits (ISO/IEC 14496-2).
+
+    >>> writable_rate(29.97), writable_rate(211.222)
+    (29.97, 211.22)
+    """
+    for digits in (3, 2, 1):
+        if round(rate, digits) * 10**digits <= 65535:
+            return round(rate, digits)
+    return float(min(65535, round(rate)))
+
+
 @dataclass
 class _Overlays:
     """A video that is written frame by frame; its legend names all classes, so that it does not jump."""
@@ -121,10 +133,13 @@ class _Overlays:
         even = Image.new("RGB", (picture.width + picture.width % 2, picture.height + picture.height % 2), "white")
         even.paste(picture)
         if self._writer is None:
-            self._writer = cv2.VideoWriter(str(self.path), cv2.VideoWriter.fourcc(*"mp4v"), self.rate, even.size)
+            rate = writable_rate(self.rate)
+            self._writer = cv2.VideoWriter(str(self.path), cv2.VideoWriter.fourcc(*"mp4v"), rate, even.size)
             if not self._writer.isOpened():
                 msg = (
-                    f"cannot write a video of {even.width}x{even.height} px to '{self.path.parent}'. Check the folder."
+                    f"cannot write a video of {even.width}x{even.height} px and {rate:g} frames per second to "
+                    f"'{self.path.parent}': the codec or the folder refuses it. Give another --output, or --pictures "
+                    "false for the areas alone."
                 )
                 raise InputError(msg)
         self._writer.write(cv2.cvtColor(np.asarray(even), cv2.COLOR_RGB2BGR))
