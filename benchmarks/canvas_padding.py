@@ -12,13 +12,13 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 
 from detection.data.batch import DetectionBatch
 from detection.network.losses import DetectionLoss
 from detection.network.model import EfficientDet
+from engine.hardware.precision import processor_flags
 
 CANVASES = {"Lite0's own": ((320, 320), 0), "the demo's": ((192, 384), 3)}  # with the stages that are frozen
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
@@ -74,8 +74,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     torch.manual_seed(0)
-    cpuinfo = Path("/proc/cpuinfo")
-    has = set(cpuinfo.read_text().split()) if cpuinfo.exists() else set()
+    has = processor_flags()
     print(f"batch {given.batch}, {given.threads} threads, flags: {' '.join(flag for flag in FLAGS if flag in has)}")
     print("canvas                  what               padded s (min, median)   exact s (min, median)   ratio")
     for name, (size, frozen) in CANVASES.items():

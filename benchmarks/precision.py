@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
-from canvas_padding import FLAGS, make_batch
+from canvas_padding import FLAGS, make_batch, timed
 from torch import nn
 
 from detection.network.losses import DetectionLoss
@@ -53,17 +51,13 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     auto, why = chosen_precision("auto", "cpu", training=True)
-    flags = " ".join(flag for flag in FLAGS if flag in processor_flags(Path("/proc/cpuinfo")))
+    flags = " ".join(flag for flag in FLAGS if flag in processor_flags())
     print(f"batch {given.batch}, {given.threads} threads, flags: {flags}; auto: {why}")
     for member in ("lite0", "d0"):
-        steps = {precision: make_step(member, precision, given.batch) for precision in PRECISIONS}
-        seconds: dict[str, list[float]] = {precision: [] for precision in PRECISIONS}
-        for turn in range(given.rounds + 2):
-            for precision, step in steps.items():
-                begin = time.perf_counter()
-                step()
-                if turn >= 2:
-                    seconds[precision].append(time.perf_counter() - begin)
+        steps: dict[str, Callable[[], object]] = {
+            precision: make_step(member, precision, given.batch) for precision in PRECISIONS
+        }
+        seconds = timed(steps, given.rounds)
         shown = [f"{name} {min(times):.3f}, {statistics.median(times):.3f}" for name, times in seconds.items()]
         assert auto is not None
         shown.append(f"auto ({auto}) {min(seconds[auto]):.3f}, {statistics.median(seconds[auto]):.3f}")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import unicodedata
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
 from detection.data.boxes import BoxTable
+from engine.names import pairing_name
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,5 +42,4 @@ class ImageNames:
 
 
 def _path(name: str) -> PurePath:
-    # A file system may give accents in another form than an exporter wrote.
-    return PurePath(unicodedata.normalize("NFC", name))
+    return PurePath(pairing_name(name))

@@ -29,7 +29,6 @@ from engine.cli.runs import (
     Run,
     SaveRun,
     claim_run,
-    find_checkpoint,
     keep_metrics,
     make_loggers,
     run_folder,
@@ -40,6 +39,7 @@ from engine.errors import InputError
 from engine.hardware.precision import chosen_precision
 from engine.tasks import TaskSpec
 from engine.training.averaging import EMA
+from engine.training.checkpoint_files import checkpoint_of_run
 from engine.training.checkpoints import Checkpoint, read_checkpoint
 from engine.training.claims import Claim
 from engine.training.keeping import BestCheckpoint, make_checkpointing
@@ -176,7 +176,8 @@ class EffDenseCLI(LightningCLI):
                 raise InputError(msg)
             return
         if given in ("best", "last"):
-            given = find_checkpoint(Run(**settings["run"].as_dict()), self.spec.name, given, self.spec.monitor_mode)
+            run = Run(**settings["run"].as_dict())
+            given = checkpoint_of_run(run.root, self.spec.name, run.name, given, self.spec.monitor_mode)
         self.checkpoint = read_checkpoint(given, self.spec.name)
         settings["ckpt_path"] = str(given)
         asked = parser.parse_args(self.words, defaults=False)[command].get("model")

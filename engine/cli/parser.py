@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -80,12 +79,10 @@ def _reworded(error: BaseException) -> str | None:
     text = str(error)
     if isinstance(error, MisconfigurationException):
         return first_lines(text)
-    if isinstance(error, ModuleNotFoundError) and "engine" not in text:
+    if isinstance(error, ModuleNotFoundError):
         # Loggers and callbacks ask for their packages when they are made.
-        if "pip install" in text:
-            return f"{first_lines(text)}, or leave the option out that needs it."
-        name = error.name or re.sub(r".*?`?(\w+)`?.*", r"\1", text)
-        return f"{first_lines(text)} Install it, as in pip install {name}, or leave the option out that needs it."
+        remedy = f" Run: pip install {error.name}" if error.name else ""
+        return f"{first_lines(text)}{remedy}, or leave the option out that needs it."
     if isinstance(error, RuntimeError) and "conditioned on metric" in text:
         return f"{first_lines(text)} Give one of these as its monitor."
     if isinstance(error, ValueError) and "Expected more than 1 value per channel when training" in text:

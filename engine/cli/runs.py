@@ -17,7 +17,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from jsonargparse import Namespace
@@ -32,9 +32,9 @@ from engine.checked import Checked
 from engine.errors import InputError
 from engine.numbers import PositiveInt
 from engine.outputs import make_folder, write_json, write_text
-from engine.training.checkpoint_files import CHECKPOINTS, LAST, Mode, checkpoint_of_run
+from engine.training.checkpoint_files import CHECKPOINTS, LAST
 from engine.training.checkpoints import versions
-from engine.training.claims import Claim, claim_next
+from engine.training.claims import Claim, claim_next, next_version
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,6 @@ class Run(Checked):
         if self.name is not None and (self.name in ("", ".", "..") or re.search(r"[/\\]", self.name)):
             msg = f"run.name is '{self.name}'; allowed: one folder name, without / or \\."
             raise InputError(msg)
-
-
-def find_checkpoint(run: Run, task: str, which: Literal["best", "last"], mode: Mode = "max") -> Path:
-    """The best or last checkpoint of the named run, or else of the latest one, as `checkpoint_of_run`."""
-    return checkpoint_of_run(run.root, task, run.name, which, mode)
 
 
 def claim_run(run: Run, task: str, resumed: Path | None) -> Claim:
@@ -91,8 +86,7 @@ def run_folder(run: Run, task: str, resumed: Path | None) -> Path:
         if folder.parent.resolve() == place.resolve() and run.name in (None, folder.name):
             return place / folder.name
     if run.name is None:
-        taken = [re.fullmatch(r"version_(\d+)", path.name) for path in place.iterdir()]
-        return place / f"version_{max((int(match[1]) for match in taken if match), default=-1) + 1}"
+        return next_version(place)
     folder = place / run.name
     # The name of a run that failed before its first checkpoint may be used again; its files are renamed with a number.
     if any((folder / CHECKPOINTS).glob("[!.]*.ckpt")):

@@ -24,7 +24,7 @@ class Choice(NamedTuple):
 def processor_flags(path: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
     """The flags of the processor, as Linux lists them; none elsewhere."""
     lines = path.read_text().splitlines() if path.exists() else []
-    return frozenset(word for line in lines if line.startswith("flags") for word in line.split())
+    return frozenset(word for line in lines if line.startswith("flags") for word in line.partition(":")[2].split())
 
 
 def auto_precision(device: str, flags: frozenset[str], *, cuda_bf16: bool = False) -> Choice:

@@ -57,6 +57,12 @@ class Claim:
         self._lock.release()
 
 
+def next_version(place: Path) -> Path:
+    """The first `version_N` behind all that are there; it is not made."""
+    taken = [re.fullmatch(r"version_(\d+)", path.name) for path in place.iterdir()]
+    return place / f"version_{max((int(match[1]) for match in taken if match), default=-1) + 1}"
+
+
 def claim_next(place: Path) -> Claim:
     """Claim the next `version_N` that nobody has, however many begin at once.
 
@@ -64,8 +70,7 @@ def claim_next(place: Path) -> Claim:
         place: the folder of a task's runs.
     """
     while True:
-        taken = [re.fullmatch(r"version_(\d+)", path.name) for path in place.iterdir()]
-        folder = place / f"version_{max((int(match[1]) for match in taken if match), default=-1) + 1}"
+        folder = next_version(place)
         try:
             folder.mkdir()
         except FileExistsError:  # another training was faster

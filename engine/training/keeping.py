@@ -20,8 +20,6 @@ from torch import Tensor
 
 from engine.training.checkpoint_files import CHECKPOINTS, LAST, Mode
 
-NO_SCORE = -1.0  # what measures of boxes give where there is nothing to score
-
 
 class _Movable(ModelCheckpoint):
     """Lightning's callback with a name of its own, so that it may stand beside one of the user's.
@@ -78,11 +76,11 @@ class LastCheckpointOfSteps(_Movable):
 
 
 class BestCheckpoint(_Movable):
-    """Keeps the checkpoint with the best score; what is no score, NaN or -1, is never the best."""
+    """Keeps the checkpoint with the best score; NaN, where there is nothing to score, is never the best."""
 
     def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:
         """Whether a score is among the best."""
-        if current is None or not math.isfinite(float(current)) or float(current) == NO_SCORE:
+        if current is None or not math.isfinite(float(current)):
             return False
         return super().check_monitor_top_k(trainer, current)
 

@@ -52,8 +52,7 @@ def test_scores_and_answers_are_float32():
 def test_the_flags_of_linux(tmp_path):
     path = tmp_path / "cpuinfo"
     path.write_text("processor : 0\nflags\t\t: fpu avx2 amx_bf16\nbugs : x\nflags\t: fpu avx2\n")
-    assert {"fpu", "avx2", "amx_bf16"} <= processor_flags(path)
-    assert "x" not in processor_flags(path)
+    assert processor_flags(path) == {"fpu", "avx2", "amx_bf16"}
     assert processor_flags(tmp_path / "none") == frozenset()
 
 

@@ -18,8 +18,9 @@ from torch._utils import ExceptionWrapper
 
 import engine.cli.effdense_cli
 from engine.cli.effdense_cli import user_message
-from engine.cli.runs import Run, find_checkpoint, run_folder
+from engine.cli.runs import Run, run_folder
 from engine.errors import InputError
+from engine.training.checkpoint_files import checkpoint_of_run
 from tests.engine.toy import Broken, main
 
 
@@ -235,7 +236,7 @@ def test_resuming_from_another_file_starts_a_new_folder(trained, tmp_path, monke
     last = trained / "runs/toy/wide/checkpoints/last.ckpt"
     assert run_folder(run, "toy", last) == tmp_path / "runs/toy/version_0"
     assert run_folder(Run(), "toy", last) == Path("runs/toy/wide")
-    assert run_folder(Run(), "toy", find_checkpoint(Run(), "toy", "best")) == Path("runs/toy/version_0")
+    assert run_folder(Run(), "toy", checkpoint_of_run("runs", "toy", None, "best")) == Path("runs/toy/version_0")
 
 
 def test_a_folder_that_cannot_be_written(here, capsys):

@@ -63,7 +63,7 @@ def test_a_best_file_that_is_gone_is_no_best(tmp_path):
     assert fit(tmp_path, [0.5, 0.2], last) == ["best-epoch001-val_ap0.2000.ckpt", "last.ckpt"]
 
 
-@pytest.mark.parametrize("nothing", [-1.0, float("nan")])
+@pytest.mark.parametrize("nothing", [float("nan"), float("inf")])
 def test_what_is_no_score_is_never_the_best(tmp_path, nothing):
     assert fit(tmp_path, [nothing, nothing]) == ["last.ckpt"]
     assert fit(tmp_path / "b", [nothing, 0.0, nothing]) == ["best-epoch001-val_ap0.0000.ckpt", "last.ckpt"]
