@@ -17,9 +17,9 @@ from detection.data.boxes import BoxSource, boxes_of, corners_of, size_of
 from detection.data.categories import CategoryRows
 from detection.data.classes import BoxClasses
 from engine.data.augment import ImageAugmenter
-from engine.data.images import FloatArray, Letterbox, UInt8Array, read_image
 from engine.distributed import is_main
 from engine.errors import InputError, SampleError
+from engine.reading.images import FloatArray, Letterbox, UInt8Array, read_image
 
 _log = logging.getLogger(__name__)
 

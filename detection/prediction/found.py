@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from engine.data.pixels import Source, pixels_of
 from engine.prediction.pictures import draw_boxes
+from engine.reading.pixels import Source, pixels_of
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,10 +22,10 @@ from detection.network.model import EfficientDet
 from detection.network.postprocess import Postprocess
 from detection.prediction.found import Found
 from detection.weights.load import load_network
-from engine.data.images import Letterbox
-from engine.data.pixels import Source
 from engine.prediction.canvas import Canvas, CanvasPolicy, OnCanvas, canvas_limit
 from engine.prediction.predictor import Predictor, check_numbers
+from engine.reading.images import Letterbox
+from engine.reading.pixels import Source
 
 DEFAULT_SCORE = 0.3
 

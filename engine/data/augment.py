@@ -19,9 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.checked import Checked
-from engine.data.images import FloatArray, Letterbox, UInt8Array, clip_boxes, pad_to_canvas, resize_labels
 from engine.errors import InputError, did_you_mean
 from engine.numbers import ClosedUnitInterval, PositiveFloat, ZeroToHalf
+from engine.reading.images import FloatArray, Letterbox, UInt8Array, clip_boxes, pad_to_canvas, resize_labels
 
 IGNORED = 255  # the label of mask pixels that no loss and no metric counts
 _LEAST_SIDE = 1e-3  # pixels; thinner boxes count as empty, and float32 cannot place them

@@ -8,7 +8,7 @@ import albumentations
 import numpy as np
 import numpy.typing as npt
 
-from engine.data.images import FloatArray, Letterbox, Scalar, UInt8Array, resize, resize_labels
+from engine.reading.images import FloatArray, Letterbox, Scalar, UInt8Array, resize, resize_labels
 
 
 class ScaleJitter(albumentations.DualTransform):

@@ -8,8 +8,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from engine.data.images import Letterbox, UInt8Array
 from engine.errors import InputError, check_choice
+from engine.reading.images import Letterbox, UInt8Array
 
 CanvasPolicy = Literal["full", "tight"]
 POLICIES: tuple[CanvasPolicy, ...] = ("full", "tight")

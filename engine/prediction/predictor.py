@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from engine.data.images import UInt8Array
-from engine.data.pixels import Source, pixels_of
 from engine.errors import InputError
+from engine.reading.images import UInt8Array
+from engine.reading.pixels import Source, pixels_of
 
 
 class PreparedImage(Protocol):

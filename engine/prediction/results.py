@@ -13,11 +13,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-from engine.data.pixels import Source
 from engine.errors import UnreadableError
 from engine.prediction.failures import Failures
 from engine.prediction.journal import Finished, Journal, Record, stamp_of
 from engine.prediction.sources import Outputs, SourceFile, output_names, refuse_mixing, refuse_overwriting
+from engine.reading.pixels import Source
 
 Answer = TypeVar("Answer")
 Answer_contra = TypeVar("Answer_contra", contravariant=True)

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from engine.data.images import IMAGE_SUFFIXES, find_files
 from engine.errors import InputError
 from engine.prediction.journal import JOURNAL_NAME
+from engine.reading.images import IMAGE_SUFFIXES, find_files
 
 IMAGE = "image"  # read whole by a worker of the loader; the task itself reads sources of other kinds
 

@@ -10,10 +10,10 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from engine.data.images import read_image
 from engine.errors import InputError
 from engine.prediction.predictor import Predictor, Preparation, Prepared, places_by_shape
 from engine.prediction.sources import IMAGE, SourceFile
+from engine.reading.images import read_image
 
 _NOTHING = torch.empty(0)
 

@@ -17,8 +17,8 @@ from detection.data.classes import BoxClasses
 from detection.data.dataset import BoxImages, Sample
 from detection.data.dataset import collate as collate_boxes
 from engine.data.augment import Augmented, ImageAugmenter
-from engine.data.images import FloatArray, Letterbox, UInt8Array, pad_to_canvas, resize_labels
 from engine.errors import InputError, SampleError
+from engine.reading.images import FloatArray, Letterbox, UInt8Array, pad_to_canvas, resize_labels
 from joint.data.batch import JointBatch, JointEvaluationBatch
 from segmentation.data.classes import IGNORED, MaskClasses
 from segmentation.data.dataset import model_rows, read_instances_of

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from engine.data.images import Letterbox
+from engine.reading.images import Letterbox
 
 _MOST_VALUES = 2**26  # logits at the original size that are in memory at a time: a quarter of a gigabyte
 

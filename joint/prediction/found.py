@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from detection.prediction.found import Found
-from engine.data.pixels import Source, pixels_of
+from engine.reading.pixels import Source, pixels_of
 from segmentation.inference.segmented import Segmented
 
 

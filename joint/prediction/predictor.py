@@ -27,9 +27,9 @@ from detection.prediction.predictor import (
     batch_on_canvas,
     found_in,
 )
-from engine.data.pixels import Source
 from engine.prediction.canvas import Canvas, CanvasPolicy, OnCanvas, canvas_limit
 from engine.prediction.predictor import Predictor, check_numbers
+from engine.reading.pixels import Source
 from joint.network.model import JointNetwork
 from joint.network.original import original_rows
 from joint.prediction.found import JointFound

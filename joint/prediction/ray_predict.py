@@ -29,13 +29,13 @@ from detection.network.postprocess import Postprocess
 from detection.prediction.predictor import DEFAULT_SCORE
 from engine.checked import checked
 from engine.cli.commands import parse_function, program, run_command
-from engine.data.images import read_image
 from engine.errors import InputError, OutputError
 from engine.numbers import NonNegativeFloat, PositiveFloat, PositiveInt
 from engine.prediction.canvas import CanvasPolicy, canvas_limit, canvas_words
 from engine.prediction.failures import FAILED_NAME, failure_message
 from engine.prediction.results import ResultFolder, write_source
 from engine.prediction.sources import IMAGE, SourceFile, find_sources
+from engine.reading.images import read_image
 from engine.training.checkpoint_files import found_source
 from engine.training.checkpoints import read_checkpoint
 from joint.prediction.found import JointFound

@@ -11,11 +11,11 @@ from detection.data.classes import BoxClasses
 from detection.network.postprocess import Postprocess
 from detection.prediction.document import JSON_NAME, BoxEntry, box_values, write_detections
 from detection.prediction.keys import Keys
-from engine.data.pixels import Source
 from engine.outputs import atomic_path
 from engine.prediction.journal import Journal, name_of_weights
 from engine.prediction.results import Results, Values
 from engine.prediction.sources import SourceFile
+from engine.reading.pixels import Source
 from joint.prediction.found import JointFound
 from segmentation.data.classes import MaskClasses
 from segmentation.inference.pictures import class_pixels

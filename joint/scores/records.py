@@ -8,7 +8,7 @@ import torch
 from detection.data.classes import BoxClasses
 from detection.network.postprocess import Postprocess
 from detection.scores.records import DetectionRecords
-from engine.data.images import Letterbox
+from engine.reading.images import Letterbox
 from joint.data.batch import JointEvaluationBatch
 from joint.network.model import JointNetwork, JointOutputs
 from joint.network.original import original_rows

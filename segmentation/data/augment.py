@@ -11,8 +11,8 @@ import numpy as np
 
 from engine.checked import Checked
 from engine.data.augment import Augmenter, Transform, albumentations_library, build_transform, check_scales
-from engine.data.images import UInt8Array
 from engine.numbers import AboveZeroToOne, ClosedUnitInterval, PositiveFloat, ZeroToHalf
+from engine.reading.images import UInt8Array
 
 
 class CropAugmenter(Protocol):

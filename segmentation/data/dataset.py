@@ -11,8 +11,8 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset
 
-from engine.data.images import UInt8Array
 from engine.errors import InputError, SampleError, did_you_mean
+from engine.reading.images import UInt8Array
 from segmentation.data.augment import CropAugmenter
 from segmentation.data.batch import EvaluationBatch, SegmentationBatch
 from segmentation.data.cityscapes.files import read_instance_ids

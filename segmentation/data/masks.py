@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFile
 
-from engine.data.images import UInt8Array, opened
 from engine.errors import MOST_LISTED, InputError, check_choice
+from engine.reading.images import UInt8Array, opened
 from segmentation.data.classes import IGNORED, MaskClasses, Rgb
 
 MaskFormat = Literal["index", "color", "binary"]

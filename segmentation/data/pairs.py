@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from engine.data.images import UInt8Array, image_size, opened, read_image
 from engine.errors import InputError
+from engine.reading.images import UInt8Array, image_size, opened, read_image
 from segmentation.data.classes import MaskClasses
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.data.augment import IGNORED
-from engine.data.images import UInt8Array, resize_labels
 from engine.data.scale_jitter import ScaleJitter
+from engine.reading.images import UInt8Array, resize_labels
 
 _TRIES = 10  # as mmsegmentation's RandomCrop
 

@@ -17,11 +17,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from engine.checked import Checked
-from engine.data.images import UInt8Array, resize
-from engine.data.pixels import pixels_of
 from engine.errors import InputError
 from engine.numbers import PositiveInt, TenthToTen
 from engine.prediction.predictor import check_numbers
+from engine.reading.images import UInt8Array, resize
+from engine.reading.pixels import pixels_of
 from segmentation.inference.tiles import Tile, Tiling
 
 LARGEST_WHOLE = 3840 * 2160  # pixels; Lite0 takes about 3 GB for these, and four times as much for four times as many

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from engine.data.images import UInt8Array
 from engine.errors import InputError
+from engine.reading.images import UInt8Array
 from segmentation.data.classes import IGNORED, MaskClasses
 
 Shares = npt.NDArray[np.float64]

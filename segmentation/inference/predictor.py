@@ -15,9 +15,9 @@ from typing import NamedTuple, TypedDict, TypeVar, Unpack
 import torch
 from torch import Tensor
 
-from engine.data.images import UInt8Array
-from engine.data.pixels import Source
 from engine.prediction.predictor import Predictor
+from engine.reading.images import UInt8Array
+from engine.reading.pixels import Source
 from segmentation.data.classes import MaskClasses
 from segmentation.inference.inference import Inference, class_rows, probabilities
 from segmentation.inference.segmented import Segmented

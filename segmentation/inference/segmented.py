@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from engine.data.images import UInt8Array
-from engine.data.pixels import Source, pixels_of
 from engine.errors import InputError
 from engine.outputs import atomic_path
+from engine.reading.images import UInt8Array
+from engine.reading.pixels import Source, pixels_of
 from segmentation.data.classes import MaskClasses
 from segmentation.inference.pictures import class_pixels, index_image, overlay
 

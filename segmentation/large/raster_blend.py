@@ -18,11 +18,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from engine.data.images import UInt8Array
+from engine.reading.images import UInt8Array
+from engine.reading.raster_file import Pixels, PixelSource
 from segmentation.data.classes import IGNORED
 from segmentation.inference.predictor import SegmentationPredictor
 from segmentation.inference.tiles import Axis, Tile, Tiling
-from segmentation.large.raster_io import Pixels, PixelSource
 
 
 class Strip(NamedTuple):

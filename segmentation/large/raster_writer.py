@@ -11,11 +11,11 @@ from types import TracebackType
 
 import numpy as np
 
-from engine.data.images import UInt8Array
 from engine.errors import OutputError
 from engine.outputs import atomic_path
-from segmentation.large.gdal import Dataset, import_rasterio
-from segmentation.large.raster_io import Georeference, error_reason, open_quietly, raster_errors
+from engine.reading.gdal import Dataset, import_rasterio
+from engine.reading.images import UInt8Array
+from engine.reading.raster_file import Georeference, error_reason, open_quietly, raster_errors
 
 BLOCK = 256  # side of a block in written files; at least one row of blocks is written at once
 

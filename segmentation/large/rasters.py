@@ -12,12 +12,12 @@ from tqdm import tqdm
 
 from engine.errors import InputError
 from engine.outputs import atomic_path
+from engine.reading.gdal import import_rasterio
+from engine.reading.raster_file import PixelSource, RasterFile, preview_size
 from segmentation.data.classes import IGNORED, MaskClasses
 from segmentation.inference.pictures import overlay as draw_overlay
 from segmentation.inference.predictor import SegmentationPredictor
-from segmentation.large.gdal import import_rasterio
 from segmentation.large.raster_blend import blended_rows
-from segmentation.large.raster_io import PixelSource, RasterFile, preview_size
 from segmentation.large.raster_writer import RasterWriter, read_small
 from segmentation.large.slides import SLIDE_SUFFIXES, SlideFile
 

@@ -14,9 +14,9 @@ from types import ModuleType
 import numpy as np
 from PIL import Image
 
-from engine.data.images import UInt8Array
 from engine.errors import InputError, UnreadableError
-from segmentation.large.raster_io import Georeference, Pixels, existing_file
+from engine.reading.images import UInt8Array
+from engine.reading.raster_file import Georeference, Pixels, existing_file
 
 SLIDE_SUFFIXES = frozenset((".bif", ".dcm", ".mrxs", ".ndpi", ".scn", ".svs", ".svslide", ".vms", ".vmu"))
 # A resolution up to this much finer than the slide's is reached by enlarging; a finer one is refused.

@@ -19,9 +19,9 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from engine.data.images import UInt8Array
 from engine.errors import InputError
 from engine.outputs import atomic_path
+from engine.reading.images import UInt8Array
 from segmentation.data.classes import MaskClasses
 from segmentation.inference.pictures import class_pixels, legend_image, tint, with_legend
 from segmentation.inference.predictor import SegmentationPredictor

@@ -8,9 +8,9 @@ from typing import Literal
 
 from PIL import Image, UnidentifiedImageError
 
-from engine.data.images import IMAGE_SUFFIXES, open_picture
 from engine.prediction.sources import SourceKinds
-from segmentation.large.gdal import driver_of
+from engine.reading.gdal import driver_of
+from engine.reading.images import IMAGE_SUFFIXES, open_picture
 from segmentation.large.slides import SLIDE_SUFFIXES
 
 VIDEO_SUFFIXES = frozenset((".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"))

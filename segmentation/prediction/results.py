@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.data.pixels import Source
 from engine.outputs import atomic_path
 from engine.prediction.journal import Journal
 from engine.prediction.results import Results, Values
 from engine.prediction.sources import SourceFile
+from engine.reading.pixels import Source
 from segmentation.data.classes import MaskClasses
 from segmentation.inference.pictures import class_pixels
 from segmentation.inference.predictor import SegmentationPredictor

@@ -10,18 +10,18 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities import rank_zero_info
 from tqdm import tqdm
 
-from engine.data.images import opened
 from engine.errors import InputError, UnreadableError
 from engine.numbers import NonNegativeInt, PositiveInt, TenthToTen
 from engine.prediction.journal import name_of_weights
 from engine.prediction.results import ResultFolder
 from engine.prediction.sources import SourceFile
 from engine.prediction.trainer import PredictionTrainer, Work, asked
+from engine.reading.gdal import import_rasterio
+from engine.reading.images import opened
 from segmentation.data.cityscapes.labels import CITYSCAPES
 from segmentation.data.classes import MaskClasses
 from segmentation.inference.predictor import SegmentationPredictor
 from segmentation.inference.segmented import Segmented
-from segmentation.large.gdal import import_rasterio
 from segmentation.large.rasters import open_raster
 from segmentation.prediction.kinds import KINDS
 from segmentation.prediction.results import RasterReading, SegmentationResults

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from engine.data.images import UInt8Array as UInt8Array
+from engine.reading.images import UInt8Array as UInt8Array
 from segmentation.data.classes import IGNORED
 
 Counts = npt.NDArray[np.int64]

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.archives import read_member
-from engine.data.images import most_pixels, open_picture
 from engine.errors import InputError
+from engine.reading.images import most_pixels, open_picture
 from segmentation.data.cityscapes.labels import CITYSCAPES
 from segmentation.scores.confusion import UInt8Array
 

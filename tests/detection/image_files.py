@@ -9,8 +9,8 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from detection.data.dataset import Sample
-from engine.data.images import Letterbox, UInt8Array, read_image
 from engine.errors import InputError, SampleError
+from engine.reading.images import Letterbox, UInt8Array, read_image
 
 
 class ImageFiles(Dataset[Sample]):

@@ -108,7 +108,7 @@ def test_the_hooks_are_those_of_make_lint():
         "engine.cli.commands",
         "engine.errors",
         "engine.outputs",
-        "engine.data.images",
+        "engine.reading.images",
         "detection.scores.score",
         "segmentation",
         "segmentation.scores.score",

@@ -6,7 +6,7 @@ import ast
 
 from tests.house.source import MODULES, name_of, tree
 
-ONLY = {"Image.open": "engine/data/images.py", "rasterio.open": "segmentation/large/raster_io.py"}
+ONLY = {"Image.open": "engine/reading/images.py", "rasterio.open": "engine/reading/raster_file.py"}
 
 
 def test_files_are_opened_in_one_place():

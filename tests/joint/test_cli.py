@@ -21,7 +21,7 @@ from detection.data.dataset import collate
 from detection.network.postprocess import Postprocess
 from detection.scores.metric import evaluate_boxes
 from detection.scores.records import DetectionRecords, DetectionTable
-from engine.data.images import Letterbox
+from engine.reading.images import Letterbox
 from joint import load, load_network
 from segmentation.data.cityscapes.labels import CITYSCAPES
 from tests.detection.image_files import ImageFiles

@@ -10,8 +10,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from engine.data.images import UInt8Array
 from engine.errors import InputError, did_you_mean
+from engine.reading.images import UInt8Array
 from segmentation.data.cityscapes.labels import CITYSCAPES, LABELS
 from segmentation.data.classes import MaskClasses
 from segmentation.data.masks import read_values

@@ -22,8 +22,8 @@ from detection.data.classes import BoxClasses
 from detection.data.coco import CocoAnnotations
 from detection.data.dataset import BoxImages, collate
 from detection.data.module import CocoDataModule
-from engine.data.images import Letterbox
 from engine.errors import InputError
+from engine.reading.images import Letterbox
 from tests.detection.image_files import ImageFiles
 from tests.engine.trainers import trainer_of
 

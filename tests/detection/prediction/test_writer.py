@@ -21,12 +21,12 @@ from detection.prediction.document import JSON_NAME, BoxEntry, box_values, write
 from detection.prediction.found import Found
 from detection.prediction.predictor import DetectionPredictor, found_in
 from detection.prediction.results import DetectionResults
-from engine.data.images import Letterbox
 from engine.errors import InputError
 from engine.prediction.results import ResultFolder
 from engine.prediction.sources import IMAGE, SourceFile, output_names
 from engine.prediction.streaming import PredictionBatch
 from engine.prediction.writer import PredictionWriter
+from engine.reading.images import Letterbox
 
 CLASSES = BoxClasses(("car", "", "person"), (7, 8, 30))
 

@@ -19,9 +19,9 @@ from jsonargparse import ArgumentParser
 from torch.utils.data import DataLoader, Dataset
 
 from engine.data.augment import IGNORED, Augmentation, Augmenter, TorchvisionAugmenter, Transform, build_transform
-from engine.data.images import Letterbox
 from engine.errors import InputError
 from engine.numbers import ClosedUnitInterval, PositiveFloat
+from engine.reading.images import Letterbox
 
 FILL = (124, 116, 104)
 MAGENTA = (255, 0, 255)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine.data.images import FORMATS, find_images, image_size, read_image
 from engine.errors import InputError
+from engine.reading.images import FORMATS, find_images, image_size, read_image
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n%%BeginProlog\n%%EndProlog\nshowpage\n%%EOF\n"
 

@@ -15,8 +15,8 @@ from PIL import Image
 
 from detection.data.classes import BoxClasses
 from engine.data.augment import Transform
-from engine.data.images import Letterbox
 from engine.errors import InputError
+from engine.reading.images import Letterbox
 from joint.data.augment import JointAugmentation
 from joint.data.module import BoxFiles, JointDataModule, MaskFiles
 from segmentation.data.cityscapes.labels import CITYSCAPES, LABELS

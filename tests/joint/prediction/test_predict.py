@@ -12,9 +12,9 @@ from detection.network.postprocess import Postprocess
 from detection.prediction.found import Found
 from detection.prediction.predictor import DetectionPredictor, found_in
 from detection.prediction.predictor import load as load_detector
-from engine.data.images import Letterbox
 from engine.errors import InputError
 from engine.prediction.canvas import Canvas
+from engine.reading.images import Letterbox
 from joint.data.batch import JointEvaluationBatch
 from joint.network import original as module
 from joint.network.original import original_rows

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.data.augment import Transform
-from engine.data.images import resize, resize_labels
 from engine.errors import InputError
+from engine.reading.images import resize, resize_labels
 from segmentation.data.augment import CropAugmenter, SegmentationAugmentation
 from segmentation.data.classes import IGNORED
 from segmentation.data.scale_crop import ScaleCrop, largest_share

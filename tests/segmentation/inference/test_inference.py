@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from engine.data.images import resize
 from engine.errors import InputError
+from engine.reading.images import resize
 from segmentation.inference.inference import Inference, class_rows, probabilities
 from tests.segmentation.toys import ByColor, ToyNet
 

@@ -12,10 +12,10 @@ import rasterio
 from PIL import Image
 from rasterio.transform import from_origin
 
-from engine.data.images import MOST_PIXELS_NAME, image_size, read_image
 from engine.errors import InputError, UnreadableError
-from segmentation.large.gdal import driver_of
-from segmentation.large.raster_io import RasterFile
+from engine.reading.gdal import driver_of
+from engine.reading.images import MOST_PIXELS_NAME, image_size, read_image
+from engine.reading.raster_file import RasterFile
 from segmentation.prediction.kinds import kind_of
 
 VRT = """<VRTDataset rasterXSize="8" rasterYSize="8"><VRTRasterBand dataType="Byte" band="1">

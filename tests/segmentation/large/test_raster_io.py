@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine.data.images import resize
 from engine.errors import InputError
-from segmentation.large.raster_io import Georeference, RasterFile, preview_size
+from engine.reading.images import resize
+from engine.reading.raster_file import Georeference, RasterFile, preview_size
 from segmentation.large.raster_writer import RasterWriter, read_small
 from segmentation.large.rasters import open_raster
 from segmentation.large.slides import SlideFile
@@ -263,7 +263,7 @@ import resource, signal, sys
 from pathlib import Path
 import numpy as np
 from engine.errors import InputError
-from segmentation.large.raster_io import Georeference
+from engine.reading.raster_file import Georeference
 from segmentation.large.raster_writer import RasterWriter
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)

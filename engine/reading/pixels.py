@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.data.images import UInt8Array, read_image
 from engine.errors import InputError
+from engine.reading.images import UInt8Array, read_image
 
 Source = str | Path | UInt8Array
 

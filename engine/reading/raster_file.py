@@ -16,9 +16,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from engine.data.images import UInt8Array
 from engine.errors import InputError, UnreadableError
-from segmentation.large.gdal import (
+from engine.reading.gdal import (
     ALONE,
     WORLD_FILES,
     Crs,
@@ -30,6 +29,7 @@ from segmentation.large.gdal import (
     driver_of,
     import_rasterio,
 )
+from engine.reading.images import UInt8Array
 
 _WEB_MERCATOR = 3857
 _SAMPLE = 256  # pixels per side of the sample whose range an error names

@@ -1,0 +1,1 @@
+"""Image files: pictures and rasters as pixels, and the folders that hold them."""
