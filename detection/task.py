@@ -30,6 +30,7 @@ from engine.distributed import all_reduce_sum, run_on_main
 from engine.errors import InputError
 from engine.numbers import AllOrCount, PositiveInt
 from engine.outputs import write_json
+from engine.reading.options import Reading, agreed_reading
 from engine.tasks import TaskSpec
 from engine.training.recipe import Optimizer, Schedule
 from engine.training.task import DenseTask
@@ -129,6 +130,11 @@ class DetectionTask(DenseTask[DetectionData]):
         """Colour of the canvas beside the image."""
         return self.network.fill_color
 
+    @property
+    def reading(self) -> Reading:
+        """How rasters become the RGB that the network sees."""
+        return self.network.reading
+
     def build(self) -> EfficientDet:
         """The detector with the weights that the command starts from."""
         fitting, restoring = self.fitting, self.restoring
@@ -140,6 +146,7 @@ class DetectionTask(DenseTask[DetectionData]):
                 network_option="model.architecture.image_size", way=self.way,
             )  # fmt: skip
             overrides |= {} if agreed is None else {"image_size": agreed}
+            overrides = agreed_reading(self.data.reading, overrides, before="model.architecture", way=self.way)
         if self.pretrained is not None and not restoring:
             detector = load_pretrained(self.pretrained, freezing=self.freezing, **overrides)
             if self.member not in (None, detector.config.name):

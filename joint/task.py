@@ -28,6 +28,7 @@ from engine.distributed import run_on_main
 from engine.errors import InputError
 from engine.numbers import AllOrCount, ClosedUnitInterval
 from engine.outputs import write_json
+from engine.reading.options import Reading, agreed_reading
 from engine.tasks import TaskSpec
 from engine.training.recipe import Optimizer, Schedule
 from engine.training.task import DenseTask
@@ -166,6 +167,11 @@ class JointTask(DenseTask[JointData]):
         """Colour of the canvas beside the image."""
         return self.network.fill_color
 
+    @property
+    def reading(self) -> Reading:
+        """How rasters become the RGB that the network sees."""
+        return self.network.reading
+
     def configure_model(self) -> None:
         """Build the network, once the trainer knows the data, and freeze what is not trained."""
         if self.part in self._modules:
@@ -212,6 +218,7 @@ class JointTask(DenseTask[JointData]):
                 network_option="model.detector.architecture.image_size", way=self.way,
             )  # fmt: skip
             given = {**detector.architecture.given(), "image_size": agreed}
+            given = agreed_reading(self.data.reading, given, before="model.detector.architecture", way=self.way)
             detector = replace(detector, architecture=DetectorOverrides(**given))
         made = make_parts(self.member, replace(detector, classes=boxes), replace(segmenter, classes=masks), **begin)
         if boxes is not None and not made[0].classes.covers(boxes):

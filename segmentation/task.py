@@ -14,6 +14,7 @@ from engine.distributed import all_reduce_sum
 from engine.errors import InputError
 from engine.numbers import AllOrCount, PositiveFloat
 from engine.outputs import write_json
+from engine.reading.options import Reading, agreed_reading
 from engine.tasks import TaskSpec
 from engine.training.checkpoint_files import found_source
 from engine.training.checkpoints import is_checkpoint
@@ -124,6 +125,11 @@ class SegmentationTask(DenseTask[SegmentationData]):
         """Colour of crops beside the image."""
         return self.network.fill_color
 
+    @property
+    def reading(self) -> Reading:
+        """How rasters become the RGB that the network sees."""
+        return self.network.reading
+
     def build(self) -> Segmenter:
         """The segmenter with the weights that the command starts from."""
         segmenter = self._start()
@@ -141,6 +147,8 @@ class SegmentationTask(DenseTask[SegmentationData]):
     def _start(self) -> Segmenter:
         wanted = self._wanted_classes()
         overrides = self.architecture.given()
+        if self.data is not None:
+            overrides = agreed_reading(self.data.reading, overrides, before="model.architecture", way=self.way)
         if self.pretrained is not None and not self.restoring:
             own = is_checkpoint(found_source(self.pretrained, "segmentation"))
             read = load_network if own else load_smp

@@ -19,7 +19,8 @@ from detection.data.classes import BoxClasses
 from engine.data.augment import ImageAugmenter
 from engine.distributed import is_main
 from engine.errors import InputError, SampleError
-from engine.reading.images import FloatArray, Letterbox, UInt8Array, read_image
+from engine.reading.images import FloatArray, Letterbox, UInt8Array
+from engine.reading.reader import PixelReader, filled
 
 _log = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ class Sample(NamedTuple):
         image_id: id of the annotation file, or a running number.
         scale: canvas pixels per original pixel; NaN for an augmented image, which cannot be mapped back.
         size_hw: height and width of the original image.
+        valid: (H0, W0) whether a pixel of the original raster has data; None if all have.
     """
 
     image: UInt8Array
@@ -42,6 +44,7 @@ class Sample(NamedTuple):
     image_id: int
     scale: float
     size_hw: tuple[int, int]
+    valid: npt.NDArray[np.bool_] | None = None
 
 
 class BoxImages(Dataset[Sample]):
@@ -56,6 +59,7 @@ class BoxImages(Dataset[Sample]):
         canvas_hw: height and width of the canvas.
         fill_color: colour of the canvas beside the image: the model's mean, RGB.
         augmenter: what may happen to the image; None letter-boxes it, as prediction does.
+        read: reads the images.
 
     Raises:
         InputError: the model has no row for an annotated category.
@@ -68,8 +72,10 @@ class BoxImages(Dataset[Sample]):
         canvas_hw: tuple[int, int],
         fill_color: tuple[int, int, int],
         augmenter: ImageAugmenter | None = None,
+        read: PixelReader = PixelReader(),
     ) -> None:
         self.source = source
+        self.read = read
         self.canvas_hw = canvas_hw
         self.fill_color = fill_color
         self.augmenter = augmenter
@@ -99,9 +105,10 @@ class BoxImages(Dataset[Sample]):
 
     def __getitem__(self, index: int) -> Sample:
         try:
-            image = read_image(self.source.image_path(index), size_of(self.source, index))
+            pixels = self.read.pixels(self.source.image_path(index), size_of(self.source, index))
         except InputError as error:
             raise SampleError(str(error)) from None
+        image = filled(pixels, self.read.fill_color)
         size_hw = (image.shape[0], image.shape[1])
         found = boxes_of(self.source, index)
         usable = (found.boxes_xyxy[:, 2:] > found.boxes_xyxy[:, :2]).all(axis=1) & ~found.iscrowd
@@ -114,7 +121,7 @@ class BoxImages(Dataset[Sample]):
             image, boxes, scale = letterbox.apply(image, self.fill_color), letterbox.to_canvas(boxes), letterbox.scale
             inside = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
             boxes, class_ids = boxes[inside], class_ids[inside]
-        return Sample(image, boxes, class_ids, int(self.source.image_ids[index]), scale, size_hw)
+        return Sample(image, boxes, class_ids, int(self.source.image_ids[index]), scale, size_hw, pixels.valid)
 
 
 def collate(samples: Sequence[Sample]) -> DetectionBatch:

@@ -18,6 +18,7 @@ from engine.data.contracts import SPLITS, SplitName
 from engine.data.module import SplitData, canvas_of
 from engine.errors import InputError
 from engine.numbers import NonNegativeInt, PositiveInt
+from engine.reading.options import Reading
 
 ClassRows: TypeAlias = Literal["contiguous", "by_id"]
 
@@ -36,6 +37,10 @@ class BoxDataModule(SplitData[DetectorTask, Sample, Sample]):
             COCO weights have it.
         on_bad_image: "stop" ends the training at a missing or broken image, "skip" takes another one
             in its place, leaves it out of the scores, and lists it in bad_images.jsonl in the run's folder.
+        bands: numbers, from 1, of the bands of rasters that are red, green and blue, or of one grey band; by default
+            those that a file marks so, else the first three. The checkpoint keeps this, as the two that follow.
+        value_range: values of rasters and 16-bit pictures that become 0 and 255; needed for rasters without 8 bits.
+        nodata: value of a raster's pixels without data, if files do not state it.
     """
 
     collate = staticmethod(collate)
@@ -50,8 +55,13 @@ class BoxDataModule(SplitData[DetectorTask, Sample, Sample]):
         augmentation: DetectionAugmentation = DetectionAugmentation(),
         class_rows: ClassRows = "contiguous",
         on_bad_image: OnBadImage = "stop",
+        bands: tuple[PositiveInt, ...] | None = None,
+        value_range: tuple[float, float] | None = None,
+        nodata: float | None = None,
     ) -> None:
-        super().__init__(batch_size, num_workers, on_bad_image=on_bad_image)
+        super().__init__(
+            batch_size, num_workers, on_bad_image=on_bad_image, reading=Reading(bands, value_range, nodata)
+        )
         self.image_size = image_size
         self.augmentation = augmentation
         self.class_rows = class_rows
@@ -95,7 +105,8 @@ class BoxDataModule(SplitData[DetectorTask, Sample, Sample]):
     def _images(self, split: SplitName) -> BoxImages:
         source = self.box_source(split)
         classes = self.train_classes() if self.task is None else self.task.classes
-        return BoxImages(source, classes, canvas_of(self.image_size, self.task, "an 'image_size'"), self.fill_color)
+        canvas_hw = canvas_of(self.image_size, self.task, "an 'image_size'")
+        return BoxImages(source, classes, canvas_hw, self.fill_color, read=self.reader)
 
 
 class CocoDataModule(BoxDataModule):
@@ -119,6 +130,10 @@ class CocoDataModule(BoxDataModule):
             COCO weights have it.
         on_bad_image: "stop" ends the training at a missing or broken image, "skip" takes another one
             in its place, leaves it out of the scores, and lists it in bad_images.jsonl in the run's folder.
+        bands: numbers, from 1, of the bands of rasters that are red, green and blue, or of one grey band; by default
+            those that a file marks so, else the first three. The checkpoint keeps this, as the two that follow.
+        value_range: values of rasters and 16-bit pictures that become 0 and 255; needed for rasters without 8 bits.
+        nodata: value of a raster's pixels without data, if files do not state it.
     """
 
     @checked
@@ -137,8 +152,13 @@ class CocoDataModule(BoxDataModule):
         augmentation: DetectionAugmentation = DetectionAugmentation(),
         class_rows: ClassRows = "contiguous",
         on_bad_image: OnBadImage = "stop",
+        bands: tuple[PositiveInt, ...] | None = None,
+        value_range: tuple[float, float] | None = None,
+        nodata: float | None = None,
     ) -> None:
-        super().__init__(batch_size, num_workers, image_size, augmentation, class_rows, on_bad_image)
+        super().__init__(
+            batch_size, num_workers, image_size, augmentation, class_rows, on_bad_image, bands, value_range, nodata
+        )
         self.root = Path(root or "")
         self.paths: dict[SplitName, tuple[str | None, str | None]] = {
             "train": (train_images, train_annotations),

@@ -17,6 +17,7 @@ from typing import Literal
 from backbones.scaling import member_phi, round_channels, scaled_name
 from engine.errors import InputError, check_choice
 from engine.numbers import AboveZeroToOne, CanvasSide, PositiveFloat, PositiveInt, ZeroToBelowOne
+from engine.reading.options import Reading
 from engine.settings import NetworkSettings, Overrides
 
 MemberName = Literal[
@@ -97,6 +98,10 @@ class DetectorArchitecture(NetworkSettings):
             published; `bilinear` is bilinear both ways, as in some of effdet's own networks.
         pads_canvas: whether images are padded to multiples of the coarsest stride, as this project did before it
             computed a canvas of any size as the published networks do; checkpoints of that time keep their answers.
+        bands: numbers, from 1, of the bands of rasters that are red, green and blue, or of one grey band; None leaves
+            it to each file.
+        value_range: values of rasters and 16-bit pictures that become 0 and 255; None needs 8-bit rasters.
+        nodata: value of a raster's pixels without data, if files do not state it.
     """
 
     name: str
@@ -121,15 +126,24 @@ class DetectorArchitecture(NetworkSettings):
     pyramid: Pyramid = "bifpn"
     resampling: Resampling = "pool"
     pads_canvas: bool = False
+    bands: tuple[PositiveInt, ...] | None = None
+    value_range: tuple[float, float] | None = None
+    nodata: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        Reading(self.bands, self.value_range, self.nodata)  # which checks them
         if not 5 <= self.max_level <= 9:
             msg = f"max_level is {self.max_level}; the pyramid's coarsest level lies between 5 and 9"
             raise InputError(msg)
         if not self.anchor_ratios or len(self.mean) != 3:
             msg = f"anchor_ratios is {self.anchor_ratios} and mean {self.mean}; give one ratio at least, three means"
             raise InputError(msg)
+
+    @property
+    def reading(self) -> Reading:
+        """How rasters become the 8-bit RGB that the network is trained on."""
+        return Reading(self.bands, self.value_range, self.nodata)
 
     @property
     def levels(self) -> tuple[int, ...]:

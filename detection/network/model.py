@@ -28,6 +28,7 @@ from detection.network.losses import DetectionLoss, Losses, detection_losses
 from detection.network.postprocess import Postprocess, postprocess, to_original_pixels
 from engine.distributed import is_main
 from engine.errors import InputError
+from engine.reading.options import Reading
 
 _log = logging.getLogger(__name__)
 
@@ -213,6 +214,11 @@ class EfficientDet(Foldable):
     def stride(self) -> int:
         """The coarsest stride: canvases whose sides are multiples of it have anchors of the same sizes."""
         return self.config.stride
+
+    @property
+    def reading(self) -> Reading:
+        """How rasters become the 8-bit RGB that the network is trained on."""
+        return self.config.reading
 
     @property
     def fill_color(self) -> tuple[int, int, int]:

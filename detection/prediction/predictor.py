@@ -70,7 +70,7 @@ class DetectionPredictor(Predictor[OnCanvas, Found]):
         canvas: CanvasPolicy = "full",
         image_size: int | tuple[int, int] | None = None,
     ) -> None:
-        super().__init__(network)
+        super().__init__(network, network.reading)
         self.postprocess = postprocess
         limit_hw = canvas_limit(network.config.image_size, image_size)
         self.canvas = Canvas(limit_hw, network.fill_color, network.stride, canvas)
@@ -79,6 +79,11 @@ class DetectionPredictor(Predictor[OnCanvas, Found]):
     def classes(self) -> BoxClasses:
         """The detector's class list."""
         return self.network.classes
+
+    @property
+    def fill_color(self) -> tuple[int, int, int]:
+        """The colour of the canvas beside the image."""
+        return self.network.fill_color
 
     @property
     def prepare(self) -> Canvas:
@@ -94,7 +99,8 @@ class DetectionPredictor(Predictor[OnCanvas, Found]):
         postprocess = asked_postprocess(self.postprocess, settings.get("postprocess"), settings.get("score_threshold"))
         policy = settings.get("canvas", self.canvas.policy)
         size = settings.get("image_size")
-        return DetectionPredictor(self.network, postprocess, policy, self.canvas.limit_hw if size is None else size)
+        limit = self.canvas.limit_hw if size is None else size
+        return DetectionPredictor(self.network, postprocess, policy, limit).with_reading(self.reading)
 
     def compute(self, images: Tensor, samples: Sequence[OnCanvas]) -> list[Found]:
         """The objects of images on canvases of one size, in pixels of the originals."""

@@ -14,7 +14,8 @@ from detection.task import DetectionTask
 from engine.numbers import NonNegativeInt, PositiveInt
 from engine.prediction.canvas import CanvasPolicy
 from engine.prediction.journal import name_of_weights
-from engine.prediction.trainer import PredictionTrainer, Work, asked
+from engine.prediction.trainer import PredictionTrainer, Work, asked, check_pictures, reading_settings
+from engine.reading.options import Reading
 
 
 class DetectionTrainer(PredictionTrainer):
@@ -31,6 +32,9 @@ class DetectionTrainer(PredictionTrainer):
         pictures: bool = True,
         ids: str | None = None,
         overwrite: bool = False,
+        bands: list[int] | None = None,
+        value_range: tuple[float, float] | None = None,
+        nodata: float | None = None,
         batch_size: PositiveInt = 4,
         num_workers: NonNegativeInt = 2,
         **_: object,
@@ -51,6 +55,9 @@ class DetectionTrainer(PredictionTrainer):
             ids: COCO annotation file whose ids the list of objects takes, so that it can be scored: images are matched
                 by file name, categories by name.
             overwrite: start from the beginning in a folder that holds results of other settings.
+            bands: numbers, from 1, of a raster's bands that are red, green and blue; null is as the network learnt.
+            value_range: values of a raster that become black and white; null is as the network learnt.
+            nodata: value of a raster's pixels without data, if the raster does not state it.
             batch_size: number of images that are computed together.
             num_workers: processes that read images.
         """
@@ -58,13 +65,17 @@ class DetectionTrainer(PredictionTrainer):
         sources = work.sources()
         task = asked(model, DetectionTask, ckpt_path)
         postprocess = replace(task.postprocess, score_threshold=score_threshold)
-        predictor = DetectionPredictor(task.network, postprocess, canvas)
+        reading = Reading(None if bands is None else tuple(bands), value_range, nodata)
+        check_pictures(sources, reading)
+        predictor = DetectionPredictor(task.network, postprocess, canvas).with_reading(reading)
         settings = {
             "weights": name_of_weights(task.pretrained if ckpt_path is None else ckpt_path),
             "canvas": str(predictor.canvas),
             "postprocess": asdict(postprocess),
             "categories": predictor.classes.to_dict(),
         }
+        if predictor.reading != Reading():
+            settings["reading"] = reading_settings(predictor.reading)
         settings |= {} if ids is None else {"ids": name_of_weights(ids)}
         keys = None if ids is None else Keys.of(ids, [file.path for file in sources], predictor.classes)
         if keys is not None and keys.note:

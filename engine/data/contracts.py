@@ -7,12 +7,19 @@ from __future__ import annotations
 
 from typing import Literal, Protocol
 
+from engine.reading.options import Reading
+
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 
 
 class TaskData(Protocol):
     """What a task needs of any data module."""
+
+    @property
+    def reading(self) -> Reading:
+        """How rasters were asked to be read with the data."""
+        ...
 
     @property
     def batch_size(self) -> int:
@@ -26,6 +33,11 @@ class PictureTask(Protocol):
     @property
     def fill_color(self) -> tuple[int, int, int]:
         """The RGB colour of the canvas beside the picture, 0 to 255: the network's mean colour."""
+        ...
+
+    @property
+    def reading(self) -> Reading:
+        """How rasters become the RGB that the network sees."""
         ...
 
 

@@ -31,9 +31,10 @@ from engine.data.workers import too_many_workers, worker_context, worker_count
 from engine.distributed import all_gather_objects, is_main
 from engine.errors import InputError
 from engine.numbers import NonNegativeInt, PositiveInt
+from engine.reading.options import Reading
+from engine.reading.reader import IMAGENET_MEAN_COLOR, PixelReader
 
 CHECKPOINTS = "checkpoints"  # the folder of them in the folder of a run
-IMAGENET_MEAN_COLOR = (124, 116, 104)  # round(255 * (0.485, 0.456, 0.406))
 
 Task = TypeVar("Task", bound=PictureTask)
 Sample = TypeVar("Sample")
@@ -68,6 +69,7 @@ class SplitData(LightningDataModule, ABC, Generic[Task, Sample, Whole]):
         eval_batch_size: images per device and step of validation and test; None is `batch_size`.
         on_bad_image: "stop" ends the training at a missing or broken image or mask, "skip" takes another one
             in its place, leaves it out of the scores, and lists it in bad_images.jsonl in the run's folder.
+        reading: how rasters are read, where the data ask for it.
 
     Raises:
         InputError: a number is out of range.
@@ -80,8 +82,10 @@ class SplitData(LightningDataModule, ABC, Generic[Task, Sample, Whole]):
         num_workers: NonNegativeInt | None = None,
         eval_batch_size: PositiveInt | None = None,
         on_bad_image: OnBadImage = "stop",
+        reading: Reading = Reading(),
     ) -> None:
         super().__init__()
+        self.reading = reading
         self.batch_size = batch_size
         self.eval_batch_size = batch_size if eval_batch_size is None else eval_batch_size
         self.num_workers = num_workers
@@ -142,6 +146,12 @@ class SplitData(LightningDataModule, ABC, Generic[Task, Sample, Whole]):
     def fill_color(self) -> tuple[int, int, int]:
         """Colour beside the picture: that of the task, or without a task the mean of ImageNet."""
         return IMAGENET_MEAN_COLOR if self.task is None else self.task.fill_color
+
+    @property
+    def reader(self) -> PixelReader:
+        """Reads the images: as the data ask for, and else as the task was trained."""
+        reading = self.reading if self.task is None else self.reading.over(self.task.reading)
+        return PixelReader(reading, self.fill_color, strict=self.reading != Reading())
 
     def setup(self, stage: str) -> None:
         """Find the images that the stage needs, and look for missing files: train and, if given, val for "fit".

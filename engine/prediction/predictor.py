@@ -17,11 +17,14 @@ from typing import Generic, Protocol, Self, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from engine.errors import InputError
 from engine.reading.images import UInt8Array
+from engine.reading.options import Reading
 from engine.reading.pixels import Source, pixels_of
+from engine.reading.reader import IMAGENET_MEAN_COLOR, PixelReader
 
 
 class PreparedImage(Protocol):
@@ -89,12 +92,19 @@ class Predictor(ABC, Generic[Prepared, Answer]):
 
     Args:
         network: the network.
+        reading: how rasters are read, as the network was trained.
     """
 
     network: nn.Module
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, reading: Reading = Reading()) -> None:
         self.network = network
+        self.reading = reading
+
+    @property
+    def fill_color(self) -> tuple[int, int, int]:
+        """RGB of pixels that show nothing; ImageNet's mean where the predictor of a task has no colour of its own."""
+        return IMAGENET_MEAN_COLOR
 
     @property
     @abstractmethod
@@ -113,6 +123,17 @@ class Predictor(ABC, Generic[Prepared, Answer]):
     def original(self, sample: Prepared) -> UInt8Array | None:
         """The (H, W, 3) pixels of the original image if the sample still holds them, else None."""
         return None
+
+    @property
+    def reader(self) -> PixelReader:
+        """Reads files as the network was trained on them; it does not hold the network."""
+        return PixelReader(self.reading, self.fill_color)
+
+    def with_reading(self, reading: Reading) -> Self:
+        """A predictor of the same network that reads rasters as asked; an option that is None stays as it is."""
+        other = copy.copy(self)
+        other.reading = reading.over(self.reading)
+        return other
 
     @property
     def device(self) -> torch.device:
@@ -148,10 +169,10 @@ class Predictor(ABC, Generic[Prepared, Answer]):
         return [answers[place] for place in range(len(samples))]
 
     def predict(self, image: Source) -> Answer:
-        """The answer for one image: a path or an (H, W, 3) uint8 RGB array.
+        """The answer for one image: a path, the bytes of a file, an image of Pillow or an array (`pixels_of`).
 
         Raises:
-            InputError: the image is missing or cannot be read, or is not an (H, W, 3) uint8 array.
+            InputError: the image is missing or cannot be read, or is an array of another kind.
         """
         return self.predict_many([image])[0]
 
@@ -159,14 +180,14 @@ class Predictor(ABC, Generic[Prepared, Answer]):
         """The answers for several images, in their order.
 
         Args:
-            images: paths or (H, W, 3) uint8 RGB arrays, of any sizes.
+            images: what `predict` takes, of any sizes.
             batch_size: images that are read, prepared and computed at a time.
 
         Raises:
-            InputError: an image is missing or cannot be read, or is not an (H, W, 3) uint8 array; or `batch_size` is
-                out of range.
+            InputError: an image is missing or cannot be read, or is an array of another kind; or `batch_size` is out
+                of range.
         """
-        if isinstance(images, str | Path | np.ndarray):
+        if isinstance(images, str | Path | bytes | np.ndarray | Image.Image):
             msg = "predict_many takes a list of images; give [image], or call predict for one"
             raise InputError(msg)
         if batch_size < 1:
@@ -175,6 +196,6 @@ class Predictor(ABC, Generic[Prepared, Answer]):
         self.network.eval()
         answers: list[Answer] = []
         for start in range(0, len(images), batch_size):
-            pixels = (pixels_of(image) for image in images[start : start + batch_size])
+            pixels = (pixels_of(image, self.reader) for image in images[start : start + batch_size])
             answers += self.run([self.prepare(image) for image in pixels])
         return answers

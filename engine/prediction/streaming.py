@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from engine.errors import InputError
 from engine.prediction.predictor import Predictor, Preparation, Prepared, places_by_shape
 from engine.prediction.sources import IMAGE, SourceFile
-from engine.reading.images import read_image
+from engine.reading.reader import PixelReader
 
 _NOTHING = torch.empty(0)
 
@@ -70,12 +70,16 @@ class SourceImages(Dataset[tuple[int, Prepared | str | None]]):
     Args:
         sources: all sources.
         left: places of those that are left.
+        read: the reader of each image.
         prepare: the preparation of each image.
     """
 
-    def __init__(self, sources: Sequence[SourceFile], left: Sequence[int], prepare: Preparation[Prepared]) -> None:
+    def __init__(
+        self, sources: Sequence[SourceFile], left: Sequence[int], read: PixelReader, prepare: Preparation[Prepared]
+    ) -> None:
         self.sources = list(sources)
         self.left = list(left)
+        self.read = read
         self.prepare = prepare
 
     def __len__(self) -> int:
@@ -87,7 +91,7 @@ class SourceImages(Dataset[tuple[int, Prepared | str | None]]):
         if source.kind != IMAGE:
             return index, None
         try:
-            return index, self.prepare(read_image(source.path))
+            return index, self.prepare(self.read(source.path))
         except InputError as error:
             return index, str(error)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from typing import TypeVar
 
 from lightning.pytorch import LightningModule, Trainer
@@ -11,7 +12,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader
 
 from engine.checked import Checked
-from engine.errors import InputError
+from engine.errors import InputError, UnreadableError
 from engine.hardware.precision import Precision
 from engine.numbers import NonNegativeInt, PositiveInt
 from engine.prediction.predictor import Answer, Predictor, Prepared
@@ -19,6 +20,8 @@ from engine.prediction.results import ResultFolder, Results
 from engine.prediction.sources import IMAGES, SourceFile, SourceKinds, find_sources
 from engine.prediction.streaming import PredictingModule, SourceImages, collate_sources
 from engine.prediction.writer import PredictionWriter
+from engine.reading.options import Reading
+from engine.reading.reader import refuse_unused
 
 Module = TypeVar("Module", bound=PredictingModule)
 
@@ -67,6 +70,28 @@ def asked(model: LightningModule | None, kind: type[Module], ckpt_path: str | No
     assert isinstance(model, kind)
     model.restores = ckpt_path is not None
     return model
+
+
+def reading_settings(reading: Reading) -> dict[str, object]:
+    """How rasters are read, as a folder of results records it; nodata as text, as NaN is not JSON."""
+    return {
+        name: str(value) if name == "nodata" else value for name, value in asdict(reading).items() if value is not None
+    }
+
+
+def check_pictures(sources: Sequence[SourceFile], asked_for: Reading) -> None:
+    """Do nothing if all options of rasters apply to the images that can be opened.
+
+    Args:
+        sources: the images.
+        asked_for: the options of this command; those that the network was trained with need not apply.
+
+    Raises:
+        InputError: an option does not apply to one of them.
+    """
+    for source in sources if asked_for.given() else ():
+        with suppress(UnreadableError):  # it is listed when it is its turn
+            refuse_unused(source.path, asked_for)
 
 
 class PredictionTrainer(Trainer):
@@ -134,7 +159,7 @@ class PredictionTrainer(Trainer):
         folder: ResultFolder[Answer],
         predictor: Predictor[Prepared, Answer],
     ) -> None:
-        files = SourceImages(folder.sources, folder.left, predictor.prepare)
+        files = SourceImages(folder.sources, folder.left, predictor.reader, predictor.prepare)
         workers = min(work.num_workers, len(files) - 1)
         loader = DataLoader(files, batch_size=work.batch_size, num_workers=workers, collate_fn=collate_sources)
         writer = PredictionWriter(folder, predictor, progress=self.progress_bar_callback is not None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -125,6 +126,11 @@ def driver_of(path: Path) -> str | None:
     return next((driver for magic, driver in _DRIVERS if start.startswith(magic)), None)
 
 
+def has_rasterio() -> bool:
+    """Whether rasterio is installed."""
+    return importlib.util.find_spec("rasterio") is not None
+
+
 def import_rasterio() -> ModuleType:
     """The module rasterio.
 
@@ -136,7 +142,7 @@ def import_rasterio() -> ModuleType:
         import rasterio.enums
         import rasterio.windows
     except ImportError as error:
-        msg = "large rasters and slides need rasterio. Run: pip install 'effdense[geo]'"
+        msg = "rasters and slides need rasterio. Run: pip install 'effdense[geo]'"
         raise InputError(msg) from error
     module: ModuleType = rasterio
     return module
@@ -145,12 +151,12 @@ def import_rasterio() -> ModuleType:
 WORLD_FILES = frozenset((".tfw", ".tifw", ".tiffw", ".wld", ".jgw", ".jpgw", ".pgw", ".pngw", ".j2w", ".jp2w", ".prj"))
 
 
-def alone(path: Path) -> dict[str, str]:
-    """GDAL's settings to open a raster without the files beside it that it would open with any driver.
+# A raster then has no files beside it, not even a world file.
+EMPTY_FOLDER = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
 
-    These are its smaller copies and its mask. Where there are none, a world file is still read: six numbers.
-    """
+
+def companions(path: Path) -> list[str]:
+    """The files beside a raster that GDAL would open with any driver: its smaller copies and its mask."""
     names = (f"{path.name}{end}" for end in (".ovr", ".msk", ".OVR", ".MSK"))
     others = (f"{path.stem}{end}" for end in (".aux", ".rrd", ".AUX", ".RRD"))
-    company = any((path.parent / name).exists() for name in (*names, *others))
-    return ALONE | ({"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"} if company else {})
+    return [name for name in (*names, *others) if (path.parent / name).exists()]

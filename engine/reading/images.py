@@ -39,7 +39,7 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 UInt8Array = npt.NDArray[np.uint8]
 FloatArray = npt.NDArray[np.float32]
 
-_EXIF_ORIENTATION = 0x0112
+EXIF_ORIENTATION = 0x0112
 # EXIF 2.32, tag Orientation: the change that turns the stored rows and columns into the upright picture.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -54,7 +54,11 @@ _SWAPS_SIDES = frozenset((5, 6, 7, 8))
 _WHITE = (255, 255, 255, 255)
 
 
-def read_image(path: str | Path, annotated_hw: tuple[int, int] | None = None) -> UInt8Array:
+def read_image(
+    path: str | Path,
+    annotated_hw: tuple[int, int] | None = None,
+    value_range: tuple[float, float] | None = None,
+) -> UInt8Array:
     """Read an image file of any common mode as upright RGB.
 
     Transparent pixels are laid on white; 16-bit grey is divided by 257, so that 65535 becomes 255; of several
@@ -64,6 +68,7 @@ def read_image(path: str | Path, annotated_hw: tuple[int, int] | None = None) ->
     Args:
         path: the image file.
         annotated_hw: height and width that the annotations state, if they state any.
+        value_range: values of 16-bit grey that become 0 and 255, in place of 0 and 65535.
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -73,16 +78,26 @@ def read_image(path: str | Path, annotated_hw: tuple[int, int] | None = None) ->
             `annotated_hw` is the size of neither frame.
     """
     with opened(path) as image:
-        orientation = _orientation(image)
-        upright_hw = _upright_hw(image, orientation)
-        if annotated_hw is not None and annotated_hw != upright_hw:
-            if annotated_hw != (image.height, image.width):
-                raise InputError(_wrong_size(path, upright_hw, annotated_hw))
-            orientation = 1
-        rgb = _to_rgb(image, path)
-        if orientation in _UPRIGHT:
-            rgb = rgb.transpose(_UPRIGHT[orientation])
-        return np.array(rgb)
+        return upright_rgb(image, path, annotated_hw, value_range)
+
+
+def upright_rgb(
+    image: Image.Image,
+    name: str | Path,
+    annotated_hw: tuple[int, int] | None = None,
+    value_range: tuple[float, float] | None = None,
+) -> UInt8Array:
+    """As `read_image`, of an image that Pillow has opened and that messages call `name`."""
+    orientation = _orientation(image)
+    upright_hw = _upright_hw(image, orientation)
+    if annotated_hw is not None and annotated_hw != upright_hw:
+        if annotated_hw != (image.height, image.width):
+            raise InputError(wrong_size(name, upright_hw, annotated_hw))
+        orientation = 1
+    rgb = _to_rgb(image, name, value_range)
+    if orientation in _UPRIGHT:
+        rgb = rgb.transpose(_UPRIGHT[orientation])
+    return np.array(rgb)
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
@@ -91,8 +106,17 @@ def image_size(path: str | Path) -> tuple[int, int]:
     Raises:
         InputError: the file is missing or is no image.
     """
+    return sizes_of(path)[0]
+
+
+def sizes_of(path: str | Path) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Height and width of the upright image, and as it is stored, read from the header alone.
+
+    Raises:
+        InputError: the file is missing or is no image.
+    """
     with opened(path) as image:
-        return _upright_hw(image, _orientation(image))
+        return _upright_hw(image, _orientation(image)), (image.height, image.width)
 
 
 def open_picture(file: str | Path | BinaryIO) -> Image.Image:
@@ -134,32 +158,42 @@ def most_pixels() -> int:
     return int(given)
 
 
+def check_pixels(path: str | Path, size_hw: tuple[int, int], what: str = "image") -> None:
+    """Do nothing if a picture may be decoded whole.
+
+    Raises:
+        UnreadableError: it has more pixels than `most_pixels`.
+    """
+    height, width = size_hw
+    most = most_pixels()
+    if height * width > most:
+        msg = (
+            f"{what} '{path}' has {width} x {height} pixels, {_millions(height * width)} in all; the limit is "
+            f"{_millions(most)}, as a small file can ask for any amount of memory. Set "
+            f"{MOST_PIXELS_NAME} to a larger number of pixels if the file is yours."
+        )
+        raise UnreadableError(msg)
+
+
 def _millions(pixels: int) -> str:
     return f"{pixels / 1e6:,.0f} million"
 
 
 @contextmanager
-def opened(path: str | Path, what: str = "image") -> Iterator[Image.Image]:
+def opened(path: str | Path, what: str = "image", content: BinaryIO | None = None) -> Iterator[Image.Image]:
     """The file as Pillow opens it, for as long as the block lasts; decoding happens inside it.
 
     Args:
         path: the file.
         what: the kind of file, as a message names it.
+        content: the content of the file, if it is not read from the path.
 
     Raises:
         InputError: the file is missing, is no image or is damaged.
     """
     try:
-        with open_picture(path) as image:
-            most = most_pixels()
-            if image.width * image.height > most:
-                count = _millions(image.width * image.height)
-                msg = (
-                    f"{what} '{path}' has {image.width} x {image.height} pixels, {count} in all; the limit is "
-                    f"{_millions(most)}, as a small file can ask for any amount of memory. Set "
-                    f"{MOST_PIXELS_NAME} to a larger number of pixels if the file is yours."
-                )
-                raise UnreadableError(msg)
+        with open_picture(content or path) as image:
+            check_pixels(path, (image.height, image.width), what)
             yield image
     except InputError:
         raise
@@ -174,7 +208,8 @@ def opened(path: str | Path, what: str = "image") -> Iterator[Image.Image]:
         raise UnreadableError(msg) from error
 
 
-def _wrong_size(path: str | Path, upright_hw: tuple[int, int], annotated_hw: tuple[int, int]) -> str:
+def wrong_size(path: str | Path, upright_hw: tuple[int, int], annotated_hw: tuple[int, int]) -> str:
+    """The message for an image that has another size than its annotations state."""
     return (
         f"image '{path}' is {upright_hw[1]}x{upright_hw[0]} (width x height) but its annotations "
         f"say {annotated_hw[1]}x{annotated_hw[0]}. Give the images that were annotated or correct the annotations."
@@ -183,7 +218,7 @@ def _wrong_size(path: str | Path, upright_hw: tuple[int, int], annotated_hw: tup
 
 def _orientation(image: Image.Image) -> int:
     try:
-        return int(image.getexif().get(_EXIF_ORIENTATION, 1))
+        return int(image.getexif().get(EXIF_ORIENTATION, 1))
     except Exception:
         # A damaged EXIF block says nothing about the orientation, but the pixels are intact.
         return 1
@@ -193,12 +228,12 @@ def _upright_hw(image: Image.Image, orientation: int) -> tuple[int, int]:
     return (image.width, image.height) if orientation in _SWAPS_SIDES else (image.height, image.width)
 
 
-def _to_rgb(image: Image.Image, path: str | Path) -> Image.Image:
+def _to_rgb(image: Image.Image, path: str | Path, value_range: tuple[float, float] | None) -> Image.Image:
     if image.mode == "RGB" and "transparency" not in image.info:
         image.load()
         return image
     if image.mode == "I" or image.mode.startswith("I;16"):
-        return _grey16_to_rgb(image, path)
+        return _grey16_to_rgb(image, path, value_range)
     if image.mode == "F":
         msg = f"image '{path}' has float pixels, which have no agreed range. Save it with 8 or 16 bits."
         raise InputError(msg)
@@ -208,8 +243,18 @@ def _to_rgb(image: Image.Image, path: str | Path) -> Image.Image:
     return image.convert("RGB")
 
 
-def _grey16_to_rgb(image: Image.Image, path: str | Path) -> Image.Image:
+def to_8_bits(values: npt.NDArray[Scalar], value_range: tuple[float, float]) -> UInt8Array:
+    """Values of any number type with the two of the range as 0 and 255, those beyond them clipped, to the nearest."""
+    low, high = value_range
+    scaled = (values.astype(np.float32) - low) * (255 / (high - low))
+    eight: UInt8Array = np.clip(scaled + 0.5, 0, 255).astype(np.uint8)
+    return eight
+
+
+def _grey16_to_rgb(image: Image.Image, path: str | Path, value_range: tuple[float, float] | None) -> Image.Image:
     grey = np.asarray(image)
+    if value_range is not None:
+        return Image.fromarray(to_8_bits(grey, value_range)).convert("RGB")
     low, high = int(grey.min()), int(grey.max())
     if low < 0 or high > 65535:
         msg = f"grey image '{path}' has values {low} to {high}; allowed are 0 to 65535. Save it with 16 bits."

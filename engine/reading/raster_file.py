@@ -5,9 +5,10 @@ rasterio is an extra, imported where it is used.
 
 from __future__ import annotations
 
+import logging
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,18 +20,21 @@ import numpy.typing as npt
 from engine.errors import InputError, UnreadableError
 from engine.reading.gdal import (
     ALONE,
+    EMPTY_FOLDER,
     WORLD_FILES,
     Crs,
     Dataset,
     Gcps,
     Transform,
     Values,
-    alone,
+    companions,
     driver_of,
     import_rasterio,
 )
-from engine.reading.images import UInt8Array
+from engine.reading.images import UInt8Array, check_pixels, to_8_bits
+from engine.reading.options import Reading
 
+_log = logging.getLogger(__name__)
 _WEB_MERCATOR = 3857
 _SAMPLE = 256  # pixels per side of the sample whose range an error names
 
@@ -122,35 +126,28 @@ def existing_file(path: str | Path) -> Path:
 
 
 class RasterFile:
-    """A raster that GDAL reads, as 8-bit RGB; files beside it are not looked at.
+    """A raster that GDAL reads, as 8-bit RGB; of the files beside it only a world file is looked at.
+
+    The colours of a palette are looked up. As in GDAL, a pixel has data if one of its bands has; NaN and infinity are
+    never data.
 
     Args:
         path: the file.
-        bands: numbers, from 1, of the bands that are red, green and blue, or of one grey band; by default those that
-            the file marks so, else the first three, else the first. The colours of a palette are looked up.
-        value_range: values that become 0 and 255; values beyond them are clipped. Needed unless pixels have 8 bits.
-        nodata: value of pixels without data, if the file does not state it or is wrong. As in GDAL, a pixel has data
-            if one of its bands has; NaN and infinity are never data.
+        reading: the bands and values that are read.
 
     Raises:
-        InputError: the file is missing or damaged, a band does not exist, the range is missing or empty, or values
-            are complex.
+        InputError: the file is missing or damaged, a band does not exist, the range is missing or does not fit, or
+            values are complex.
     """
 
-    def __init__(
-        self,
-        path: str | Path,
-        bands: Sequence[int] | None = None,
-        value_range: tuple[float, float] | None = None,
-        nodata: float | None = None,
-    ) -> None:
+    def __init__(self, path: str | Path, reading: Reading = Reading()) -> None:
         self.path = existing_file(path)
         self._rasterio = import_rasterio()
         self._handles = ExitStack()
         self._lock = threading.Lock()
         self._local = threading.local()
-        self._value_range = value_range
-        self._nodata = nodata
+        self._value_range = reading.value_range
+        self._nodata = reading.nodata
         self._palette: UInt8Array | None = None
         dataset = self._dataset()
         self.size_hw: tuple[int, int] = (dataset.height, dataset.width)
@@ -159,7 +156,7 @@ class RasterFile:
             dataset.crs, None if identity else dataset.transform, dataset.gcps, dataset.rpcs
         )
         try:
-            self._bands = self._choose_bands(dataset, bands)
+            self._bands = self._choose_bands(dataset, reading.bands)
             self._check_values(dataset)
         except BaseException:
             self.close()
@@ -167,7 +164,7 @@ class RasterFile:
         self._stored = sorted(set(self._bands))
         flags = (dataset.mask_flag_enums[band - 1] for band in self._stored)
         all_valid = self._rasterio.enums.MaskFlags.all_valid
-        self._masked = nodata is None and any(all_valid not in flag for flag in flags)
+        self._masked = self._nodata is None and any(all_valid not in flag for flag in flags)
 
     def read(self, rows: slice, columns: slice) -> Pixels:
         """The pixels of a window that lies inside.
@@ -177,6 +174,15 @@ class RasterFile:
         """
         window = self._rasterio.windows.Window.from_slices(rows, columns)
         return self._read(window=window)
+
+    def whole(self) -> Pixels:
+        """All pixels; a raster has at most as many as a picture may have.
+
+        Raises:
+            InputError: the file is damaged, or larger.
+        """
+        check_pixels(self.path, self.size_hw)
+        return self._read()
 
     def picture(self, size_hw: tuple[int, int]) -> UInt8Array:
         """The whole scaled down, (h, w, 3) uint8 RGB; pixels without data are white."""
@@ -206,14 +212,13 @@ class RasterFile:
         dataset: Dataset = self._local.dataset
         return dataset
 
-    def _choose_bands(self, dataset: Dataset, given: Sequence[int] | None) -> tuple[int, ...]:
+    def _choose_bands(self, dataset: Dataset, given: tuple[int, ...] | None) -> tuple[int, ...]:
         if given is not None:
-            wrong = [band for band in given if not 1 <= band <= dataset.count]
-            if wrong or len(given) not in (1, 3):
-                what = f"'{self.path}' has no band {wrong[0]}" if wrong else f"{len(given)} bands were given"
-                msg = f"{what}; give three, or one of grey, from 1 to {dataset.count}."
+            wrong = [band for band in given if band > dataset.count]
+            if wrong:
+                msg = f"'{self.path}' has no band {wrong[0]}; give bands from 1 to {dataset.count}."
                 raise InputError(msg)
-            return tuple(given)
+            return given
         if dataset.count == 1 and dataset.dtypes[0] == "uint8":
             self._palette = _palette(dataset)
         interpretation = self._rasterio.enums.ColorInterp
@@ -236,11 +241,15 @@ class RasterFile:
             seen = f" (a sample of it goes from {sample.min():g} to {sample.max():g})" if sample.count() else ""
             msg = (
                 f"raster '{self.path}' has {'/'.join(sorted(kinds))} values{seen}; a network sees 8 bits. "
-                "Give --value_range, the values that become 0 and 255, such as [0,10000]."
+                "Give --value_range (--data.value_range in training), the values that become 0 and 255, such as "
+                "[0,10000]."
             )
             raise InputError(msg)
-        if self._value_range is not None and not self._value_range[0] < self._value_range[1]:
-            msg = f"value_range is {list(self._value_range)}; the first value must be below the second."
+        if self._value_range is not None and kinds == {"uint8"} and self._value_range[1] > 255:
+            msg = (
+                f"value_range is {list(self._value_range)}, but raster '{self.path}' has 8 bits, whose values end at "
+                "255. Give the range of this raster, such as [0,255]."
+            )
             raise InputError(msg)
 
     def _read(self, out_hw: tuple[int, int] | None = None, **options: object) -> Pixels:
@@ -262,12 +271,9 @@ class RasterFile:
         if self._palette is not None:
             rgb: UInt8Array = self._palette[values[0]]
             return rgb
-        if self._value_range is not None:
-            low, high = self._value_range
-            scaled = (values.astype(np.float32) - low) * (255 / (high - low))
-            values = np.clip(scaled + 0.5, 0, 255).astype(np.uint8)
+        scaled = values if self._value_range is None else to_8_bits(values, self._value_range)
         places = [self._stored.index(band) for band in (self._bands * 3 if len(self._bands) == 1 else self._bands)]
-        return np.ascontiguousarray(values[places].transpose(1, 2, 0))
+        return np.ascontiguousarray(scaled[places].transpose(1, 2, 0), dtype=np.uint8)
 
 
 def _by_pixel(dataset: Dataset) -> bool:
@@ -321,7 +327,10 @@ def open_alone(path: Path) -> Dataset:
             " Convert it: gdal_translate INPUT OUTPUT.tif"
         )
         raise UnreadableError(msg)
-    with import_rasterio().Env(**alone(path)):
+    ignored = companions(path)
+    if ignored:
+        _log.warning("'%s' is read alone: not %s, nor a world file beside it", path, ", ".join(ignored))
+    with import_rasterio().Env(**(ALONE | EMPTY_FOLDER if ignored else ALONE)):
         dataset = open_quietly(path, driver=driver)
     found = [name for name in dataset.files[1:] if Path(name).suffix.lower() not in WORLD_FILES]
     if found:

@@ -19,10 +19,11 @@ from detection.data.dataset import collate as collate_boxes
 from engine.data.augment import Augmented, ImageAugmenter
 from engine.errors import InputError, SampleError
 from engine.reading.images import FloatArray, Letterbox, UInt8Array, pad_to_canvas, resize_labels
+from engine.reading.reader import PixelReader
 from joint.data.batch import JointBatch, JointEvaluationBatch
 from segmentation.data.classes import IGNORED, MaskClasses
-from segmentation.data.dataset import model_rows, read_instances_of
-from segmentation.data.pairs import MaskSource, Pair, read_image_of
+from segmentation.data.dataset import counted, model_rows, read_instances_of, read_pair
+from segmentation.data.pairs import MaskSource, Pair
 
 Int32Array = npt.NDArray[np.int32]
 _NO_TRUTH: UInt8Array = np.empty((0, 0), dtype=np.uint8)
@@ -55,22 +56,24 @@ class Masks(NamedTuple):
     Attributes:
         files: the pairs of pictures and masks.
         rows: (256,) the model's row for each row of the files; `IGNORED` stays.
+        read: reads the pictures.
     """
 
     files: MaskSource
     rows: UInt8Array
+    read: PixelReader = PixelReader()
 
     @classmethod
-    def of(cls, files: MaskSource, classes: MaskClasses) -> Masks:
+    def of(cls, files: MaskSource, classes: MaskClasses, read: PixelReader = PixelReader()) -> Masks:
         """Find the classes of the files by name in the model's class list.
 
         Raises:
             InputError: the model has no row for a class.
         """
-        return cls(files, model_rows(files, classes))
+        return cls(files, model_rows(files, classes), read)
 
 
-def boxed_images(source: BoxSource, classes: BoxClasses) -> BoxImages:
+def boxed_images(source: BoxSource, classes: BoxClasses, read: PixelReader = PixelReader()) -> BoxImages:
     """The images of a source as they are, with their boxes in the model's rows.
 
     Crowds and boxes without area are left out.
@@ -78,11 +81,22 @@ def boxed_images(source: BoxSource, classes: BoxClasses) -> BoxImages:
     Raises:
         InputError: as `BoxImages`.
     """
-    return BoxImages(source, classes, (1, 1), (0, 0, 0), _as_read)
+    return BoxImages(source, classes, (1, 1), (0, 0, 0), _as_read, read)
 
 
 def _as_read(image: UInt8Array, boxes_xyxy: FloatArray, mask: UInt8Array | None = None) -> Augmented:
     return Augmented(image, boxes_xyxy, np.arange(len(boxes_xyxy)), mask)
+
+
+def _unboxed(image: UInt8Array, index: int) -> Sample:
+    return Sample(
+        image=image,
+        boxes_xyxy=np.empty((0, 4), dtype=np.float32),
+        class_ids=np.empty(0, dtype=np.int64),
+        image_id=index,
+        scale=float("nan"),
+        size_hw=(image.shape[0], image.shape[1]),
+    )
 
 
 class JointImages(Dataset[JointSample]):
@@ -157,20 +171,14 @@ class JointImages(Dataset[JointSample]):
             return self.boxes[int(self._places[index])], None
         pair = self.masks.files.pairs[index]
         found = None if self.boxes is None else self.boxes[int(self._places[index])]
+        if found is None:
+            image, rows = read_pair(self.masks.files, pair, self.masks.rows, self.masks.read)
+            return _unboxed(image, index), rows
         try:
-            rows: UInt8Array = self.masks.rows[self.masks.files.read_mask(pair.mask)]
-            size_hw = (rows.shape[0], rows.shape[1])
-            if found is None:
-                found = Sample(
-                    image=read_image_of(size_hw, pair),
-                    boxes_xyxy=np.empty((0, 4), dtype=np.float32),
-                    class_ids=np.empty(0, dtype=np.int64),
-                    image_id=index,
-                    scale=float("nan"),
-                    size_hw=size_hw,
-                )
+            rows = self.masks.rows[self.masks.files.read_mask(pair.mask)]
         except InputError as error:
             raise SampleError(str(error)) from None
+        size_hw = (rows.shape[0], rows.shape[1])
         if found.size_hw != size_hw:
             (height, width), (mask_height, mask_width) = found.size_hw, size_hw
             msg = (
@@ -178,7 +186,7 @@ class JointImages(Dataset[JointSample]):
                 f"'{pair.mask}' is {mask_width}x{mask_height}. Give both for one frame."
             )
             raise SampleError(msg)
-        return found, rows
+        return found, counted(rows, found.valid)
 
     def _changed(self, found: Sample, rows: UInt8Array | None) -> JointSample:
         assert self.augmenter is not None

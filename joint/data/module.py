@@ -18,6 +18,7 @@ from engine.data.contracts import SPLITS, SplitName
 from engine.data.module import SplitData, canvas_of
 from engine.errors import InputError
 from engine.numbers import NonNegativeFloat, NonNegativeInt, PositiveInt
+from engine.reading.options import Reading
 from joint.data.augment import JointAugmentation
 from joint.data.contracts import JointNetworkTask
 from joint.data.dataset import JointImages, JointSample, Masks, boxed_images, collate, collate_evaluation
@@ -98,6 +99,10 @@ class JointDataModule(SplitData[JointNetworkTask, JointSample, JointSample]):
         augmentation: the random changes of training images.
         on_bad_image: "stop" ends the training at a missing or broken image or mask, "skip" takes another one
             in its place, leaves it out of the scores, and lists it in bad_images.jsonl in the run's folder.
+        bands: numbers, from 1, of the bands of rasters that are red, green and blue, or of one grey band; by default
+            those that a file marks so, else the first three. The checkpoint keeps this, as the two that follow.
+        value_range: values of rasters and 16-bit pictures that become 0 and 255; needed for rasters without 8 bits.
+        nodata: value of a raster's pixels without data, if files do not state it.
     """
 
     collate = staticmethod(collate)
@@ -118,8 +123,11 @@ class JointDataModule(SplitData[JointNetworkTask, JointSample, JointSample]):
         num_workers: NonNegativeInt | None = None,
         augmentation: JointAugmentation = JointAugmentation(),
         on_bad_image: OnBadImage = "stop",
+        bands: tuple[PositiveInt, ...] | None = None,
+        value_range: tuple[float, float] | None = None,
+        nodata: float | None = None,
     ) -> None:
-        super().__init__(batch_size, num_workers, eval_batch_size, on_bad_image)
+        super().__init__(batch_size, num_workers, eval_batch_size, on_bad_image, Reading(bands, value_range, nodata))
         if not any(ratio):
             msg = f"ratio is {list(ratio)}; allowed are numbers of at least 0, not both of them 0."
             raise InputError(msg)
@@ -253,7 +261,7 @@ class JointDataModule(SplitData[JointNetworkTask, JointSample, JointSample]):
 
     def _boxed(self, split: SplitName) -> BoxImages:
         source = self.box_source(split)
-        boxes = boxed_images(source, self.classes if self.task is None else self.task.classes)
+        boxes = boxed_images(source, self.classes if self.task is None else self.task.classes, self.reader)
         if split == "train" and not boxes.box_count:
             msg = f"'{source.source}' has no box to learn from. Give annotations with boxes."
             raise InputError(msg)
@@ -266,7 +274,7 @@ class JointDataModule(SplitData[JointNetworkTask, JointSample, JointSample]):
             raise InputError(str(error).replace("--data.", "--data.masks.")) from error
         self.leave_out(split, files.unpaired, NO_MASK)
         classes = self.segmentation_classes if self.task is None else self.task.segmentation_classes
-        return Masks.of(files, classes)
+        return Masks.of(files, classes, self.reader)
 
     def _box_paths(self, split: SplitName) -> tuple[str | None, str | None]:
         """The images and the annotations of a split, as `CocoDataModule` takes them."""

@@ -19,6 +19,7 @@ from backbones.grid import Grid, is_traced, size_hw
 from backbones.two_strides import TwoStrideFeatures
 from detection.network.model import EfficientDet
 from engine.errors import InputError
+from engine.reading.options import Reading
 from segmentation.network.model import Outputs, Segmenter
 
 _LEVELS = (2, 3, 4, 5)
@@ -114,6 +115,11 @@ class JointNetwork(Foldable):
     def stride(self) -> int:
         """The coarsest stride of the detector, in pixels."""
         return self.detector.stride
+
+    @property
+    def reading(self) -> Reading:
+        """How rasters become the 8-bit RGB that the network is trained on."""
+        return self.detector.reading
 
     @property
     def fill_color(self) -> tuple[int, int, int]:

@@ -107,6 +107,7 @@ def _segmenter_beside(detector: EfficientDet, part: SegmenterPart) -> Segmenter:
     backbone = detector.config.backbone
     usual = next((name for name, member in SEGMENTERS.items() if member.backbone == backbone), None)
     overrides: dict[str, Any] = {"mean": detector.config.mean, "std": detector.config.std}
+    overrides |= detector.reading.given()
     if part.member is None and usual is None:
         overrides["backbone"] = backbone
     return Segmenter(part.member or usual or "b0", classes=part.classes, **{**overrides, **part.architecture.given()})
@@ -116,6 +117,7 @@ def _detector_beside(segmenter: Segmenter, name: str | None, part: DetectorPart)
     backbone, norm = segmenter.config.backbone, segmenter.backbone.image_norm
     usual = next((each for each, member in DETECTORS.items() if member.backbone == backbone), None)
     overrides: dict[str, Any] = {"mean": segmenter.config.mean or norm.mean, "std": segmenter.config.std or norm.std}
+    overrides |= segmenter.reading.given()
     if name is None and usual is None:
         overrides["backbone"] = backbone
     return EfficientDet(name or usual or "d0", classes=part.classes, **{**overrides, **part.architecture.given()})

@@ -77,7 +77,7 @@ class JointPredictor(Predictor[OnCanvas, JointFound]):
         detect: bool = True,
         segment: bool = True,
     ) -> None:
-        super().__init__(network)
+        super().__init__(network, network.reading)
         self.postprocess = postprocess
         limit_hw = canvas_limit(network.detector.config.image_size, image_size)
         self.canvas = Canvas(limit_hw, network.fill_color, network.stride, canvas)
@@ -93,6 +93,11 @@ class JointPredictor(Predictor[OnCanvas, JointFound]):
     def segmentation_classes(self) -> MaskClasses:
         """The class list of the segmenter."""
         return self.network.segmenter.classes
+
+    @property
+    def fill_color(self) -> tuple[int, int, int]:
+        """The colour of the canvas beside the image."""
+        return self.network.fill_color
 
     @property
     def prepare(self) -> Canvas:
@@ -113,7 +118,7 @@ class JointPredictor(Predictor[OnCanvas, JointFound]):
             self.canvas.limit_hw if size is None else size,
             detect=settings.get("detect", self.detect),
             segment=settings.get("segment", self.segment),
-        )
+        ).with_reading(self.reading)
 
     def compute(self, images: Tensor, samples: Sequence[OnCanvas]) -> list[JointFound]:
         """Both answers for images on canvases of one size, in pixels of the original images."""

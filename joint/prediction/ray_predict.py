@@ -35,7 +35,6 @@ from engine.prediction.canvas import CanvasPolicy, canvas_limit, canvas_words
 from engine.prediction.failures import FAILED_NAME, failure_message
 from engine.prediction.results import ResultFolder, write_source
 from engine.prediction.sources import IMAGE, SourceFile, find_sources
-from engine.reading.images import read_image
 from engine.training.checkpoint_files import found_source
 from engine.training.checkpoints import read_checkpoint
 from joint.prediction.found import JointFound
@@ -148,7 +147,7 @@ class Worker:
         images, places = [], []
         for place, source in enumerate(sources):
             try:
-                images.append(read_image(source))
+                images.append(self.predictor.reader(source))
                 places.append(place)
             except InputError as error:
                 entries.append({"source": source, "error": str(error)})

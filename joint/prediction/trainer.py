@@ -13,7 +13,8 @@ from engine.errors import InputError
 from engine.numbers import NonNegativeInt, PositiveInt
 from engine.prediction.canvas import CanvasPolicy
 from engine.prediction.journal import name_of_weights
-from engine.prediction.trainer import PredictionTrainer, Work, asked
+from engine.prediction.trainer import PredictionTrainer, Work, asked, check_pictures, reading_settings
+from engine.reading.options import Reading
 from joint.prediction.predictor import JointPredictor
 from joint.prediction.results import JointResults, settings_of
 from joint.task import JointTask
@@ -35,6 +36,9 @@ class JointTrainer(PredictionTrainer):
         pictures: bool = True,
         ids: str | None = None,
         overwrite: bool = False,
+        bands: list[int] | None = None,
+        value_range: tuple[float, float] | None = None,
+        nodata: float | None = None,
         batch_size: PositiveInt = 4,
         num_workers: NonNegativeInt = 2,
         **_: object,
@@ -57,6 +61,9 @@ class JointTrainer(PredictionTrainer):
             ids: COCO annotation file whose ids the list of objects takes, so that it can be scored: images are matched
                 by file name, categories by name.
             overwrite: start over in a folder that holds results of other settings.
+            bands: numbers, from 1, of a raster's bands that are red, green and blue; null is as the network learnt.
+            value_range: values of a raster that become black and white; null is as the network learnt.
+            nodata: value of a raster's pixels without data, if the raster does not state it.
             batch_size: images computed together.
             num_workers: processes that read images.
         """
@@ -70,11 +77,17 @@ class JointTrainer(PredictionTrainer):
         sources = work.sources()
         task = asked(model, JointTask, ckpt_path)
         postprocess = replace(task.postprocess, score_threshold=score_threshold)
-        predictor = JointPredictor(task.network, postprocess, canvas, detect=detect, segment=segment)
+        reading = Reading(None if bands is None else tuple(bands), value_range, nodata)
+        check_pictures(sources, reading)
+        predictor = JointPredictor(task.network, postprocess, canvas, detect=detect, segment=segment).with_reading(
+            reading
+        )
         keys = None if ids is None else Keys.of(ids, [file.path for file in sources], predictor.classes)
         if keys is not None and keys.note:
             rank_zero_info(keys.note)
         results = JointResults(predictor.classes, predictor.segmentation_classes, detect, segment, pictures, keys)
         settings = settings_of(ckpt_path, str(predictor.canvas), postprocess, results)
+        if predictor.reading != Reading():
+            settings["reading"] = reading_settings(predictor.reading)
         settings |= {} if ids is None else {"ids": name_of_weights(ids)}
         self.stream(task, ckpt_path, work, sources, predictor, results, settings)

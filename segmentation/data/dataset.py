@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from engine.errors import InputError, SampleError, did_you_mean
 from engine.reading.images import UInt8Array
+from engine.reading.reader import PixelReader, filled
 from segmentation.data.augment import CropAugmenter
 from segmentation.data.batch import EvaluationBatch, SegmentationBatch
 from segmentation.data.cityscapes.files import read_instance_ids
@@ -56,13 +57,22 @@ class TrainingCrops(Dataset[Crop]):
         classes: rows of the model, among which the files' classes are looked up by name.
         augmenter: makes the crop.
         repeat: how often each picture occurs in one pass.
+        read: reads the pictures.
 
     Raises:
         InputError: the model has no row for a class.
     """
 
-    def __init__(self, files: MaskSource, classes: MaskClasses, augmenter: CropAugmenter, repeat: int = 1) -> None:
+    def __init__(
+        self,
+        files: MaskSource,
+        classes: MaskClasses,
+        augmenter: CropAugmenter,
+        repeat: int = 1,
+        read: PixelReader = PixelReader(),
+    ) -> None:
         self.files = files
+        self.read = read
         self.augmenter = augmenter
         self.repeat = repeat
         self._rows = model_rows(files, classes)
@@ -83,7 +93,7 @@ class TrainingCrops(Dataset[Crop]):
         if not 0 <= index < len(self):
             raise IndexError(index)
         pair = self.files.pairs[index % len(self.files.pairs)]
-        return Crop(*self.augmenter(*_read(self.files, pair, self._rows)))
+        return Crop(*self.augmenter(*read_pair(self.files, pair, self._rows, self.read)))
 
 
 class WholeImages(Dataset[WholeImage]):
@@ -92,13 +102,15 @@ class WholeImages(Dataset[WholeImage]):
     Args:
         files: the pictures and masks.
         classes: rows of the model, among which the files' classes are looked up by name.
+        read: reads the pictures.
 
     Raises:
         InputError: the model has no row for a class.
     """
 
-    def __init__(self, files: MaskSource, classes: MaskClasses) -> None:
+    def __init__(self, files: MaskSource, classes: MaskClasses, read: PixelReader = PixelReader()) -> None:
         self.files = files
+        self.read = read
         self._rows = model_rows(files, classes)
 
     @property
@@ -115,7 +127,7 @@ class WholeImages(Dataset[WholeImage]):
 
     def __getitem__(self, index: int) -> WholeImage:
         pair = self.files.pairs[index]
-        image, class_ids = _read(self.files, pair, self._rows)
+        image, class_ids = read_pair(self.files, pair, self._rows, self.read)
         return WholeImage(image, class_ids, read_instances_of(pair, class_ids.shape), index)
 
 
@@ -167,13 +179,23 @@ def model_rows(files: MaskSource, classes: MaskClasses) -> UInt8Array:
     return rows
 
 
-def _read(files: MaskSource, pair: Pair, rows: UInt8Array) -> tuple[UInt8Array, UInt8Array]:
-    """The picture of one pair, and its mask in the model's rows."""
+def read_pair(files: MaskSource, pair: Pair, rows: UInt8Array, read: PixelReader) -> tuple[UInt8Array, UInt8Array]:
+    """The picture of one pair, and its mask in the model's rows; pixels without data are not counted.
+
+    Raises:
+        SampleError: one of them cannot be read, or their sizes differ.
+    """
     try:
         class_ids = rows[files.read_mask(pair.mask)]
-        return read_image_of((class_ids.shape[0], class_ids.shape[1]), pair), class_ids
+        pixels = read_image_of((class_ids.shape[0], class_ids.shape[1]), pair, read)
     except InputError as error:
         raise SampleError(str(error)) from None
+    return filled(pixels, read.fill_color), counted(class_ids, pixels.valid)
+
+
+def counted(class_ids: UInt8Array, valid: npt.NDArray[np.bool_] | None) -> UInt8Array:
+    """Rows of a mask, `IGNORED` where the picture has no data."""
+    return class_ids if valid is None else np.where(valid, class_ids, np.uint8(IGNORED))
 
 
 def read_instances_of(pair: Pair, size_hw: tuple[int, ...]) -> npt.NDArray[np.int32] | None:

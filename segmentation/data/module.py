@@ -13,6 +13,7 @@ from engine.data.contracts import SplitName
 from engine.data.module import SplitData
 from engine.errors import InputError
 from engine.numbers import NonNegativeInt, PositiveInt
+from engine.reading.options import Reading
 from segmentation.data.augment import SegmentationAugmentation
 from segmentation.data.cityscapes.files import Annotations, CityscapesFiles
 from segmentation.data.cityscapes.labels import CITYSCAPES
@@ -110,6 +111,10 @@ class SegmentationDataModule(SplitData[SegmenterTask, Crop, WholeImage]):
         repeat: how often each training image occurs in one epoch; above 1, a small set loses less time between epochs.
         on_bad_image: "stop" ends the training at a missing or broken image or mask, "skip" takes another one
             in its place, leaves it out of the scores, and lists it in bad_images.jsonl in the run's folder.
+        bands: numbers, from 1, of the bands of rasters that are red, green and blue, or of one grey band; by default
+            those that a file marks so, else the first three. The checkpoint keeps this, as the two that follow.
+        value_range: values of rasters and 16-bit pictures that become 0 and 255; needed for rasters without 8 bits.
+        nodata: value of a raster's pixels without data, if files do not state it.
     """
 
     collate = staticmethod(collate_crops)
@@ -129,8 +134,11 @@ class SegmentationDataModule(SplitData[SegmenterTask, Crop, WholeImage]):
         augmentation: SegmentationAugmentation = SegmentationAugmentation(),
         repeat: PositiveInt = 1,
         on_bad_image: OnBadImage = "stop",
+        bands: tuple[PositiveInt, ...] | None = None,
+        value_range: tuple[float, float] | None = None,
+        nodata: float | None = None,
     ) -> None:
-        super().__init__(batch_size, num_workers, eval_batch_size, on_bad_image)
+        super().__init__(batch_size, num_workers, eval_batch_size, on_bad_image, Reading(bands, value_range, nodata))
         height, width = (crop_size, crop_size) if isinstance(crop_size, int) else crop_size
         self.crop_hw = (height, width)
         if min(self.crop_hw) < _LEAST_SIDE:
@@ -209,7 +217,7 @@ class SegmentationDataModule(SplitData[SegmenterTask, Crop, WholeImage]):
         augmenter = self.augmentation.build(self.crop_hw, self.fill_color)
         files = self.files("train")
         self.leave_out("train", files.unpaired, NO_MASK)
-        crops = TrainingCrops(files, self._rows, augmenter, self.repeat)
+        crops = TrainingCrops(files, self._rows, augmenter, self.repeat, self.reader)
         self.check_train_share(crops, crops.files.source, ", or --data.repeat")
         return [crops]
 
@@ -217,7 +225,7 @@ class SegmentationDataModule(SplitData[SegmenterTask, Crop, WholeImage]):
         """The images and masks of a split at full size."""
         files = self.files(split)
         self.leave_out(split, files.unpaired, NO_MASK)
-        return [WholeImages(files, self._rows)]
+        return [WholeImages(files, self._rows, self.reader)]
 
     @property
     def _rows(self) -> MaskClasses:

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from engine.errors import InputError
-from engine.reading.images import UInt8Array, image_size, opened, read_image
+from engine.reading.images import UInt8Array
+from engine.reading.raster_file import Pixels
+from engine.reading.reader import PixelReader
 from segmentation.data.classes import MaskClasses
 
 
@@ -44,25 +46,22 @@ class MaskSource(Protocol):
         """(H, W) rows of `classes`; `IGNORED` where nothing is counted."""
 
 
-def read_image_of(mask_hw: tuple[int, int], pair: Pair) -> UInt8Array:
-    """The picture of a mask as (H, W, 3) uint8 RGB, in the mask's frame.
+def read_image_of(mask_hw: tuple[int, int], pair: Pair, read: PixelReader = PixelReader()) -> Pixels:
+    """The picture of a mask as (H, W, 3) uint8 RGB, in the mask's frame, and its pixels that have data.
 
     A picture that its EXIF data rotate is left as it is stored if the mask was drawn on the stored picture.
 
     Raises:
         InputError: the picture cannot be read, or does not have the mask's size.
     """
-    upright_hw = image_size(pair.image)
-    if mask_hw != upright_hw:
-        with opened(pair.image) as image:
-            stored_hw = (image.height, image.width)
-        if mask_hw != stored_hw:
-            msg = (
-                f"image '{pair.image}' is {upright_hw[1]}x{upright_hw[0]} (width x height) but its mask '{pair.mask}' "
-                f"is {mask_hw[1]}x{mask_hw[0]}. Give the mask of this image at its full size."
-            )
-            raise InputError(msg)
-    return read_image(pair.image, mask_hw)
+    upright_hw, stored_hw = read.sizes(pair.image)
+    if mask_hw not in (upright_hw, stored_hw):
+        msg = (
+            f"image '{pair.image}' is {upright_hw[1]}x{upright_hw[0]} (width x height) but its mask '{pair.mask}' "
+            f"is {mask_hw[1]}x{mask_hw[0]}. Give the mask of this image at its full size."
+        )
+        raise InputError(msg)
+    return read.pixels(pair.image, mask_hw)
 
 
 def check_paired(missing: Sequence[str], images: int, remedy: str, *, leave_out: bool = False) -> None:

@@ -74,7 +74,7 @@ class SegmentationPredictor(Predictor[WholeImage, Segmented]):
     network: Segmenter
 
     def __init__(self, network: Segmenter, inference: Inference = Inference(), *, keep: bool = False) -> None:
-        super().__init__(network)
+        super().__init__(network, network.reading)
         self.inference = inference
         self.keep = keep
 
@@ -118,11 +118,12 @@ class SegmentationPredictor(Predictor[WholeImage, Segmented]):
             _first(settings.get("flip"), own.flip),
             own.batch,
         )
-        return SegmentationPredictor(self.network, inference, keep=_first(settings.get("probabilities"), self.keep))
+        keep = _first(settings.get("probabilities"), self.keep)
+        return SegmentationPredictor(self.network, inference, keep=keep).with_reading(self.reading)
 
     def with_inference(self, inference: Inference) -> SegmentationPredictor:
         """A predictor of the same network that computes images in another way."""
-        return SegmentationPredictor(self.network, inference, keep=self.keep)
+        return SegmentationPredictor(self.network, inference, keep=self.keep).with_reading(self.reading)
 
     def compute(self, images: Tensor, samples: Sequence[WholeImage]) -> list[Segmented]:
         """The classes of the pixels of images of one size."""

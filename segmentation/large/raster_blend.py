@@ -14,12 +14,12 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from engine.reading.images import UInt8Array
 from engine.reading.raster_file import Pixels, PixelSource
+from engine.reading.reader import filled
 from segmentation.data.classes import IGNORED
 from segmentation.inference.predictor import SegmentationPredictor
 from segmentation.inference.tiles import Axis, Tile, Tiling
@@ -197,16 +197,9 @@ def _groups(parts: Iterator[tuple[Tile, Pixels]], count: int) -> Iterator[list[t
 def _computed(predictor: SegmentationPredictor, parts: Sequence[Pixels]) -> list[Tensor | None]:
     """(K, h, w) probabilities of each part; None for parts without data, which are not computed."""
     there = [part.valid is None or bool(part.valid.any()) for part in parts]
-    images = [_filled(part, predictor.fill_color) for part, any_data in zip(parts, there, strict=True) if any_data]
+    images = [filled(part, predictor.fill_color) for part, any_data in zip(parts, there, strict=True) if any_data]
     if not images:
         return [None] * len(parts)
     batch = torch.stack([torch.from_numpy(image) for image in images]).permute(0, 3, 1, 2)
     found = iter(predictor.probabilities(batch))
     return [next(found) if any_data else None for any_data in there]
-
-
-def _filled(part: Pixels, fill_color: tuple[int, int, int]) -> UInt8Array:
-    if part.valid is None:
-        return part.image
-    filled: npt.NDArray[np.uint8] = np.where(part.valid[..., None], part.image, np.array(fill_color, dtype=np.uint8))
-    return filled

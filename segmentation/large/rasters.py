@@ -13,6 +13,7 @@ from tqdm import tqdm
 from engine.errors import InputError
 from engine.outputs import atomic_path
 from engine.reading.gdal import import_rasterio
+from engine.reading.options import Reading
 from engine.reading.raster_file import PixelSource, RasterFile, preview_size
 from segmentation.data.classes import IGNORED, MaskClasses
 from segmentation.inference.pictures import overlay as draw_overlay
@@ -54,7 +55,7 @@ def segment_raster(
     source: str | Path,
     output: str | Path,
     *,
-    bands: Sequence[int] | None = None,
+    bands: tuple[int, ...] | None = None,
     value_range: tuple[float, float] | None = None,
     nodata: float | None = None,
     mpp: float | None = None,
@@ -75,9 +76,10 @@ def segment_raster(
             one tile at a time; its network is in eval mode.
         source: a raster that GDAL reads or, by its suffix or if `mpp` is given, a slide that OpenSlide reads.
         output: the file to write, ending in .tif.
-        bands: see `RasterFile`; not for slides, like `value_range` and `nodata`.
-        value_range: see `RasterFile`.
-        nodata: see `RasterFile`.
+        bands: see `Reading`; None, as in `value_range` and `nodata`, reads a raster as those that the network was
+            trained on. Not for slides.
+        value_range: see `Reading`.
+        nodata: see `Reading`.
         mpp: see `SlideFile`.
         overview: whether to write the picture.
         probabilities: whether to write the probabilities; this holds 256 or more rows of all classes in memory.
@@ -92,6 +94,7 @@ def segment_raster(
     overview_path = label_path.with_name(f"{label_path.stem}_overview.jpg")
     probability_path = label_path.with_name(f"{label_path.stem}_probabilities.tif")
     _check_output(label_path, (label_path, overview_path, probability_path), Path(source))
+    reading = Reading(bands, value_range, nodata)
     if workers < 1:
         msg = f"workers is {workers}; it must be at least 1."
         raise InputError(msg)
@@ -103,9 +106,7 @@ def segment_raster(
     empty = empty_value(classes)
     counts = np.zeros(256, dtype=np.int64)
     with ExitStack() as stack:
-        pixels = stack.enter_context(
-            closing(open_raster(source, bands=bands, value_range=value_range, nodata=nodata, mpp=mpp))
-        )
+        pixels = stack.enter_context(closing(open_raster(source, reading, mpp=mpp, usual=predictor.reading)))
         tiling = config.tiling(pixels.size_hw, predictor.stride)
         assert tiling is not None
         cache = pixels.cache_bytes(tiling.window) if isinstance(pixels, RasterFile) else _SLIDE_CACHE
@@ -143,24 +144,24 @@ def segment_raster(
 
 
 def open_raster(
-    source: str | Path,
-    *,
-    bands: Sequence[int] | None = None,
-    value_range: tuple[float, float] | None = None,
-    nodata: float | None = None,
-    mpp: float | None = None,
+    source: str | Path, reading: Reading = Reading(), *, mpp: float | None = None, usual: Reading = Reading()
 ) -> PixelSource:
     """A raster or, by its suffix or if `mpp` is given, a slide; the caller closes it.
 
+    Args:
+        source: the file.
+        reading: the options that were asked for, which are for rasters only.
+        mpp: micrometres per pixel at which a slide is read.
+        usual: how the network's rasters are read otherwise.
+
     Raises:
-        InputError: see `RasterFile` and `SlideFile`; or a setting of rasters is given for a slide.
+        InputError: see `RasterFile` and `SlideFile`; or an option of rasters is given for a slide.
     """
     if mpp is None and Path(source).suffix.lower() not in SLIDE_SUFFIXES:
-        return RasterFile(source, bands, value_range, nodata)
-    for name, value in (("bands", bands), ("value_range", value_range), ("nodata", nodata)):
-        if value is not None:
-            msg = f"{name} is for rasters, but '{source}' is read as a slide, which is 8-bit RGB. Leave it out."
-            raise InputError(msg)
+        return RasterFile(source, reading.over(usual))
+    for name in reading.given():
+        msg = f"{name} is for rasters, but '{source}' is read as a slide, which is 8-bit RGB. Leave it out."
+        raise InputError(msg)
     return SlideFile(source, mpp)
 
 

@@ -13,6 +13,7 @@ from typing import ClassVar, Literal
 
 from engine.errors import InputError, check_choice
 from engine.numbers import AboveZeroToOne, OpenUnitInterval, PositiveInt, ZeroToBelowOne
+from engine.reading.options import Reading
 from engine.settings import NetworkSettings, Overrides, tuples
 
 MemberName = Literal[
@@ -67,6 +68,10 @@ class SegmenterArchitecture(NetworkSettings):
         drop_path: stochastic depth of the backbone.
         mean: per channel for images in 0..1; None takes the backbone's own.
         std: likewise.
+        bands: numbers, from 1, of the bands of rasters that are red, green and blue, or of one grey band; None leaves
+            it to each file.
+        value_range: values of rasters and 16-bit pictures that become 0 and 255; None needs 8-bit rasters.
+        nodata: value of a raster's pixels without data, if files do not state it.
 
     Raises:
         InputError: a value is out of range, or does not fit the decoder.
@@ -90,15 +95,24 @@ class SegmenterArchitecture(NetworkSettings):
     drop_path: ZeroToBelowOne = 0.2
     mean: PerChannel | None = None
     std: PerChannel | None = None
+    bands: tuple[PositiveInt, ...] | None = None
+    value_range: tuple[float, float] | None = None
+    nodata: float | None = None
     group: ClassVar[str] = "architecture"
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        Reading(self.bands, self.value_range, self.nodata)  # which checks them
         allowed = strides(self.decoder)
         if self.output_stride not in allowed:
             listed = " or ".join(map(str, allowed))
             msg = f"architecture.output_stride is {self.output_stride}; allowed: {listed} for {self.decoder}."
             raise InputError(msg)
+
+    @property
+    def reading(self) -> Reading:
+        """How rasters become the 8-bit RGB that the network is trained on."""
+        return Reading(self.bands, self.value_range, self.nodata)
 
     def at_stride(self, output_stride: OutputStride) -> SegmenterArchitecture:
         """The same weights at another output stride: the rates grow as the stride falls, so ASPP sees equally far."""

@@ -22,6 +22,7 @@ from backbones.folding import Foldable
 from backbones.grid import Grid, size_hw
 from engine.distributed import is_main
 from engine.errors import InputError
+from engine.reading.options import Reading
 from segmentation.data.cityscapes.labels import CITYSCAPES
 from segmentation.data.classes import MaskClasses
 from segmentation.network.decoders import SmpHead
@@ -217,6 +218,11 @@ class Segmenter(Foldable):
         """
         config = SegmenterArchitecture.from_settings(settings)
         return cls(config, classes=MaskClasses.from_dict(settings["classes"]), backbone=backbone)
+
+    @property
+    def reading(self) -> Reading:
+        """How rasters become the 8-bit RGB that the network is trained on."""
+        return self.config.reading
 
     @property
     def fill_color(self) -> tuple[int, int, int]:

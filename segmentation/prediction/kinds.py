@@ -2,57 +2,48 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Literal
 
-from PIL import Image, UnidentifiedImageError
-
 from engine.prediction.sources import SourceKinds
-from engine.reading.gdal import driver_of
-from engine.reading.images import IMAGE_SUFFIXES, open_picture
+from engine.reading.gdal import driver_of, has_rasterio
+from engine.reading.images import EXIF_ORIENTATION, IMAGE_SUFFIXES, open_picture
+from engine.reading.kinds import is_raster
 from segmentation.large.slides import SLIDE_SUFFIXES
 
 VIDEO_SUFFIXES = frozenset((".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"))
 RASTER_SUFFIXES = frozenset((".img", ".vrt"))  # a VRT is refused when it is opened, with what to do
 SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES | RASTER_SUFFIXES | SLIDE_SUFFIXES
-LARGEST_IMAGE = 64_000_000  # pixels; larger TIFF and JPEG 2000 files are read in windows
+LARGEST_IMAGE = 64_000_000  # pixels; larger pictures that GDAL decodes piece by piece are read in windows
 
 Kind = Literal["image", "video", "raster"]  # images are read whole, videos by frames, rasters and slides by windows
-_MAY_BE_RASTERS = frozenset(("GTiff", "JP2OpenJPEG", ".jp2", ".tif", ".tiff"))  # content or suffix
-# GeoTIFF 1.1 (OGC 19-008r4), 7.1: the pixels' size, tie points, transformation, and the key directory.
-_GEO_TAGS = frozenset((33550, 33922, 34264, 34735))
 
 
 def kind_of(path: Path) -> Kind:
     """How a file is read: videos and slides by suffix, others by their content.
 
-    A raster is one with a georeference, with more than 64 million pixels, or of a kind that Pillow does not read.
+    A raster is what `engine.reading.kinds.is_raster` says, or a picture of more than 64 million pixels.
     """
     suffix = path.suffix.lower()
     if suffix in VIDEO_SUFFIXES:
         return "video"
     if suffix in SLIDE_SUFFIXES or suffix in RASTER_SUFFIXES:
         return "raster"
-    driver = driver_of(path) if path.is_file() else None
-    return (
-        "raster"
-        if driver == "HFA" or (not _MAY_BE_RASTERS.isdisjoint((driver, suffix)) and _is_raster(path))
-        else "image"
-    )
+    if not path.is_file():
+        return "image"
+    return "raster" if is_raster(path) or _is_large(path) else "image"
 
 
-def _is_raster(path: Path) -> bool:
+def _is_large(path: Path) -> bool:
+    """Whether a picture has too many pixels to be computed whole, and can be decoded piece by piece."""
+    if driver_of(path) is None or not has_rasterio():
+        return False
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's warning about large images, which are what is looked for
-            with open_picture(path) as image:
-                georeferenced = not _GEO_TAGS.isdisjoint(getattr(image, "tag_v2", ()))
-                return georeferenced or image.width * image.height > LARGEST_IMAGE
-    except (Image.DecompressionBombError, UnidentifiedImageError):
-        return True
+        with open_picture(path) as image:
+            # GDAL does not turn a picture upright.
+            return image.width * image.height > LARGEST_IMAGE and image.getexif().get(EXIF_ORIENTATION, 1) == 1
     except Exception:
-        return False  # the code that reads the image says what is wrong with it
+        return False  # the code that reads the picture says what is wrong with it
 
 
 KINDS = SourceKinds(

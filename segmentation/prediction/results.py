@@ -12,6 +12,7 @@ from engine.outputs import atomic_path
 from engine.prediction.journal import Journal
 from engine.prediction.results import Results, Values
 from engine.prediction.sources import SourceFile
+from engine.reading.options import Reading
 from engine.reading.pixels import Source
 from segmentation.data.classes import MaskClasses
 from segmentation.inference.pictures import class_pixels
@@ -30,23 +31,6 @@ _ENDINGS: dict[str, tuple[str, str, str | None]] = {
 
 
 @dataclass(frozen=True)
-class RasterReading:
-    """How rasters and slides are read; see `segmentation.large.rasters.segment_raster`.
-
-    Attributes:
-        bands: numbers, from 1, of the bands that are red, green and blue.
-        value_range: values that become 0 and 255.
-        nodata: value of pixels without data.
-        mpp: micrometres per pixel at which slides are read.
-    """
-
-    bands: tuple[int, ...] | None = None
-    value_range: tuple[float, float] | None = None
-    nodata: float | None = None
-    mpp: float | None = None
-
-
-@dataclass(frozen=True)
 class SegmentationResults(Results[Segmented]):
     """Masks in the sources' own tree, and the table of areas.
 
@@ -54,13 +38,15 @@ class SegmentationResults(Results[Segmented]):
         classes: the class list of the masks.
         pictures: whether pictures for people are written.
         probabilities: whether the probabilities of all classes are kept.
-        reading: how rasters and slides are read.
+        reading: the bands and values of rasters that were asked for.
+        mpp: micrometres per pixel at which slides are read.
     """
 
     classes: MaskClasses
     pictures: bool = True
     probabilities: bool = False
-    reading: RasterReading = RasterReading()
+    reading: Reading = Reading()
+    mpp: float | None = None
 
     @property
     def tables(self) -> list[str]:
@@ -97,9 +83,9 @@ class SegmentationResults(Results[Segmented]):
             return area_values(list(video.areas.values()))
         endings = {path.suffix for path in others}
         raster = segment_raster(
-            predictor, file.path, first, bands=self.reading.bands, value_range=self.reading.value_range,
-            nodata=self.reading.nodata, mpp=self.reading.mpp, overview=".jpg" in endings,
-            probabilities=".tif" in endings, progress=progress,
+            predictor, file.path, first, mpp=self.mpp, overview=".jpg" in endings,
+            probabilities=".tif" in endings, progress=progress, bands=self.reading.bands,
+            value_range=self.reading.value_range, nodata=self.reading.nodata,
         )  # fmt: skip
         return area_values(list(raster.areas.values()), raster.pixel_area_m2)
 

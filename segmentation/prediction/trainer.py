@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 from lightning.pytorch import LightningModule
@@ -15,16 +15,17 @@ from engine.numbers import NonNegativeInt, PositiveInt, TenthToTen
 from engine.prediction.journal import name_of_weights
 from engine.prediction.results import ResultFolder
 from engine.prediction.sources import SourceFile
-from engine.prediction.trainer import PredictionTrainer, Work, asked
+from engine.prediction.trainer import PredictionTrainer, Work, asked, check_pictures, reading_settings
 from engine.reading.gdal import import_rasterio
 from engine.reading.images import opened
+from engine.reading.options import Reading
 from segmentation.data.cityscapes.labels import CITYSCAPES
 from segmentation.data.classes import MaskClasses
 from segmentation.inference.predictor import SegmentationPredictor
 from segmentation.inference.segmented import Segmented
 from segmentation.large.rasters import open_raster
 from segmentation.prediction.kinds import KINDS
-from segmentation.prediction.results import RasterReading, SegmentationResults
+from segmentation.prediction.results import SegmentationResults
 from segmentation.scores.label_files import scene_of
 from segmentation.scores.submission import SubmissionZip
 from segmentation.task import SegmentationTask
@@ -75,8 +76,8 @@ class SegmentationTrainer(PredictionTrainer):
             flip: average with the mirrored image.
             submission: zip to write for the Cityscapes server.
             overwrite: start from the beginning in a folder that holds results of other settings.
-            bands: numbers, from 1, of a raster's bands that are red, green and blue.
-            value_range: values of a raster that become black and white, needed if it is not 8-bit.
+            bands: numbers, from 1, of a raster's bands that are red, green and blue; null is as the network learnt.
+            value_range: values of a raster that become black and white; null is as the network learnt.
             nodata: value of a raster's pixels without data, if the raster does not state it.
             mpp: micrometres per pixel at which slides are read.
             batch_size: images of one size that are computed together.
@@ -87,23 +88,28 @@ class SegmentationTrainer(PredictionTrainer):
             SubmissionZip(submission)  # checks the path
         sources = work.sources()
         task = asked(model, SegmentationTask, ckpt_path)
-        reading = RasterReading(None if bands is None else tuple(bands), value_range, nodata, mpp)
-        _check_sources(sources, reading, probabilities=probabilities, submission=submission)
-        predictor = SegmentationPredictor(task.network, task.inference).with_settings(
-            window=window, overlap=overlap, margin=margin, scales=scales, flip=flip, probabilities=probabilities
+        reading = Reading(None if bands is None else tuple(bands), value_range, nodata)
+        if mpp is not None:  # a slide in a TIFF looks like any picture
+            sources = [replace(file, kind="raster") if file.kind == "image" else file for file in sources]
+        predictor = (
+            SegmentationPredictor(task.network, task.inference)
+            .with_settings(
+                window=window, overlap=overlap, margin=margin, scales=scales, flip=flip, probabilities=probabilities
+            )
+            .with_reading(reading)
         )
+        _check_sources(sources, predictor, reading, mpp, submission=submission)
         config = predictor.inference
         config.tiling((1, 1), predictor.stride)  # checks that they fit
         if submission is not None:
             check_cityscapes(predictor.classes)
-        results = SegmentationResults(predictor.classes, pictures, probabilities, reading)
+        results = SegmentationResults(predictor.classes, pictures, probabilities, reading, mpp)
         settings = {
             "weights": name_of_weights(task.pretrained if ckpt_path is None else ckpt_path),
             "output_stride": task.eval_output_stride,
             # The batch only decides the speed.
             "inference": {name: value for name, value in asdict(config).items() if name != "batch"},
-            # As text, as NaN is not JSON.
-            "reading": asdict(reading) | {"nodata": None if reading.nodata is None else str(reading.nodata)},
+            "reading": {**reading_settings(predictor.reading), "mpp": mpp},
             "classes": predictor.classes.to_dict(),
         }
         folder = self.stream(task, ckpt_path, work, sources, predictor, results, settings)
@@ -112,15 +118,20 @@ class SegmentationTrainer(PredictionTrainer):
 
 
 def _check_sources(
-    sources: Sequence[SourceFile], reading: RasterReading, *, probabilities: bool, submission: str | None
+    sources: Sequence[SourceFile],
+    predictor: SegmentationPredictor,
+    reading: Reading,
+    mpp: float | None,
+    *,
+    submission: str | None,
 ) -> None:
     """Check all sources and open rasters, so that errors show before the hours that prediction may take.
 
     Damaged rasters among others are no error: they are listed at the end.
 
     Raises:
-        InputError: a raster cannot be read as asked, or no source can be read at all; a video's probabilities are asked
-            for, or a submission of anything but images.
+        InputError: a raster cannot be read as asked, or no source can be read at all; an option of rasters is given for
+            other sources; a video's probabilities are asked for, or a submission of anything but images.
     """
     unreadable: list[UnreadableError] = []
     for source in sources:
@@ -133,20 +144,21 @@ def _check_sources(
                 "berlin_000000_000019. Leave it or --submission out."
             )
             raise InputError(msg)
-        if source.kind == "video" and probabilities:
+        if source.kind == "video" and predictor.keep:
             msg = f"probabilities are not kept of videos, such as '{source.path}'. Leave it or --probabilities out."
+            raise InputError(msg)
+        if source.kind == "video" and reading.given():
+            msg = f"{next(iter(reading.given()))} is for rasters, but '{source.path}' is a video. Leave it out."
             raise InputError(msg)
         if source.kind == "raster":
             import_rasterio()
             try:
-                open_raster(
-                    source.path, bands=reading.bands, value_range=reading.value_range, nodata=reading.nodata,
-                    mpp=reading.mpp,
-                ).close()  # fmt: skip
+                open_raster(source.path, reading, mpp=mpp, usual=predictor.reading).close()
             except UnreadableError as error:
                 unreadable.append(error)
     if len(unreadable) == len(sources):
         raise unreadable[0]
+    check_pictures([source for source in sources if source.kind == "image"], reading)
 
 
 def _write_submission(path: str, folder: ResultFolder[Segmented]) -> None:

@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from detection.data.classes import BoxClasses
 from engine.cli.runs import RandomState
+from engine.reading.options import Reading
 from joint.data.module import JointDataModule
 from segmentation.data.cityscapes.labels import CITYSCAPES
 from tests.joint.sets import two
@@ -26,6 +27,7 @@ class Watching(LightningModule):
 
     canvas_hw = (64, 64)
     fill_color = (124, 116, 104)
+    reading = Reading()
     segmentation_classes = CITYSCAPES
 
     def __init__(self, classes: BoxClasses, die_at: int = -1) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from engine.reading.options import Reading
 from segmentation.data.classes import MaskClasses
 
 CLASSES = MaskClasses(("road", "car", "tree"), (7, 26, 21), ((128, 64, 128), (0, 0, 142), (107, 142, 35)))
@@ -19,6 +20,7 @@ class ToyNet(nn.Module):
     """
 
     fill_color = (10, 20, 30)
+    reading = Reading()
     classes = CLASSES
 
     def __init__(self, radius: int = 2, stride: int = 16, classes: MaskClasses = CLASSES) -> None:
@@ -44,6 +46,7 @@ class ByColor(nn.Module):
     """Says what colour a pixel has: the nearest of the classes' own."""
 
     fill_color = (128, 128, 128)
+    reading = Reading()
 
     def __init__(self, classes: MaskClasses = CLASSES, stride: int = 32) -> None:
         super().__init__()

@@ -24,6 +24,7 @@ from detection.data.dataset import BoxImages, collate
 from detection.data.module import CocoDataModule
 from engine.errors import InputError
 from engine.reading.images import Letterbox
+from engine.reading.options import Reading
 from tests.detection.image_files import ImageFiles
 from tests.engine.trainers import trainer_of
 
@@ -228,7 +229,7 @@ class TestDataModule:
 
     def test_what_the_task_says(self, root: Path) -> None:
         module = data_module(root, image_size=None)
-        task = SimpleNamespace(canvas_hw=(32, 96), classes=CLASSES, fill_color=(1, 2, 3))
+        task = SimpleNamespace(canvas_hw=(32, 96), classes=CLASSES, fill_color=(1, 2, 3), reading=Reading())
         module.trainer = trainer_of(task)
         module.setup("validate")
         batch = next(iter(module.val_dataloader()))
@@ -280,6 +281,7 @@ class Watching(LightningModule):
     canvas_hw = (64, 64)
     classes = CLASSES
     fill_color = FILL
+    reading = Reading()
 
     def __init__(self) -> None:
         super().__init__()

@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from engine.data.module import SplitData
 from engine.errors import InputError, SampleError
+from engine.reading.options import Reading
 
 COUNT = 12
 
@@ -63,6 +64,7 @@ class Seeing(LightningModule):
     """Remembers its batches."""
 
     fill_color = (0, 0, 0)
+    reading = Reading()
 
     def __init__(self, die_at: int = -1) -> None:
         super().__init__()

@@ -14,6 +14,7 @@ from engine.prediction.canvas import Canvas
 from engine.prediction.predictor import Predictor
 from engine.prediction.sources import SourceFile
 from engine.prediction.streaming import SourceImages, collate_sources
+from engine.reading.reader import PixelReader
 
 SIZES = [(20, 30), (64, 10), (40, 40), (20, 30), (33, 64)]
 CANVAS = Canvas((64, 96), (9, 8, 7), 32, "tight")
@@ -41,7 +42,7 @@ class Means(Predictor):
 
 def test_workers_hand_over_what_was_prepared(files):
     left = [5, 0, 1, 3, 4]  # in another order, and one is finished
-    images = SourceImages(files, left, CANVAS)
+    images = SourceImages(files, left, PixelReader(), CANVAS)
     loaders = [DataLoader(images, 3, num_workers=workers, collate_fn=collate_sources) for workers in (0, 2)]
     for here, there in zip(*loaders, strict=True):
         assert here.indices == there.indices
@@ -53,7 +54,7 @@ def test_workers_hand_over_what_was_prepared(files):
 
 
 def test_images_of_one_shape_travel_as_one_tensor(files):
-    batch = collate_sources([SourceImages(files, range(5), CANVAS)[number] for number in range(5)])
+    batch = collate_sources([SourceImages(files, range(5), PixelReader(), CANVAS)[number] for number in range(5)])
     again = pickle.loads(pickle.dumps(batch))
     shapes = {tuple(sample.image.shape) for sample in batch.samples}
     assert len({sample.image.untyped_storage().data_ptr() for sample in again.samples}) == len(shapes) < 5
@@ -63,7 +64,8 @@ def test_images_of_one_shape_travel_as_one_tensor(files):
 
 def test_answers_come_in_the_order_of_the_images(files):
     predictor = Means(torch.nn.Linear(1, 1))
-    samples = [sample for _, sample in (SourceImages(files, range(5), CANVAS)[number] for number in range(5))]
+    images = SourceImages(files, range(5), PixelReader(), CANVAS)
+    samples = [sample for _, sample in (images[number] for number in range(5))]
     answers = predictor.run(samples)
     for sample, (mean, _) in zip(samples, answers, strict=True):
         np.testing.assert_allclose(mean, sample.image.numpy().reshape(-1, 3).mean(0), rtol=1e-5)
@@ -75,7 +77,8 @@ def test_answers_come_in_the_order_of_the_images(files):
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_a_broken_image_is_named_beside_the_others(files, tmp_path, num_workers):
     (tmp_path / "1.png").write_bytes(b"nothing")
-    loader = DataLoader(SourceImages(files, range(6), CANVAS), 3, num_workers=num_workers, collate_fn=collate_sources)
+    images = SourceImages(files, range(6), PixelReader(), CANVAS)
+    loader = DataLoader(images, 3, num_workers=num_workers, collate_fn=collate_sources)
     batches = list(loader)
     assert [batch.indices for batch in batches] == [[0, 2], [3, 4]]
     assert [batch.unread for batch in batches] == [[], [5]]

@@ -17,6 +17,7 @@ from detection.data.classes import BoxClasses
 from engine.data.augment import Transform
 from engine.errors import InputError
 from engine.reading.images import Letterbox
+from engine.reading.options import Reading
 from joint.data.augment import JointAugmentation
 from joint.data.module import BoxFiles, JointDataModule, MaskFiles
 from segmentation.data.cityscapes.labels import CITYSCAPES, LABELS
@@ -128,7 +129,7 @@ class TestBoth:
         data = both(streets)
 
         class Task:
-            canvas_hw, fill_color = (64, 64), (1, 2, 3)
+            canvas_hw, fill_color, reading = (64, 64), (1, 2, 3), Reading()
             classes = BoxClasses(("nothing", *reversed(data.classes.names)), (1, *reversed(data.classes.category_ids)))
             segmentation_classes = type(CITYSCAPES)(tuple(reversed(CITYSCAPES.names)))
 

@@ -92,7 +92,7 @@ def test_generated_scenes_are_read(tmp_path: Path) -> None:
     assert len(files.pairs) == 2
     for pair in files.pairs:
         rows = files.read_mask(pair.mask)
-        assert read_image_of((64, 128), pair).shape == (64, 128, 3)
+        assert read_image_of((64, 128), pair).image.shape == (64, 128, 3)
         assert (rows == 0).any()
         things = read_instance_ids(pair.instances)
         np.testing.assert_array_equal(CITYSCAPES.class_by_label[np.where(things > 999, things // 1000, things)], rows)

@@ -15,6 +15,7 @@ from lightning import LightningModule, Trainer, seed_everything
 from PIL import Image
 
 from engine.errors import InputError
+from engine.reading.options import Reading
 from engine.scenes.generate import write_scenes
 from segmentation.data.augment import SegmentationAugmentation
 from segmentation.data.cityscapes.labels import CITYSCAPES
@@ -97,7 +98,9 @@ class TestFormats:
 
     def test_what_the_task_says(self, nuclei: Path) -> None:
         data = folders(nuclei, crop_size=200)
-        task = SimpleNamespace(classes=MaskClasses(("nucleus", "cell", "background")), fill_color=(1, 2, 3))
+        task = SimpleNamespace(
+            classes=MaskClasses(("nucleus", "cell", "background")), fill_color=(1, 2, 3), reading=Reading()
+        )
         data.trainer = trainer_of(task)
         data.setup("fit")
         batch = next(iter(data.train_dataloader()))
@@ -224,6 +227,7 @@ class Watching(LightningModule):
 
     classes = MaskClasses(tuple(CLASSES))
     fill_color = (124, 116, 104)
+    reading = Reading()
 
     def __init__(self) -> None:
         super().__init__()

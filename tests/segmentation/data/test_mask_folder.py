@@ -292,8 +292,8 @@ class TestImageOf:
         stored = np.asarray(Image.open(path))
         Image.open(path).save(path, exif=exif)
         pair = folder_pair(path)
-        np.testing.assert_array_equal(read_image_of((2, 4), pair), stored)
-        np.testing.assert_array_equal(read_image_of((4, 2), pair), np.rot90(stored, -1))
+        np.testing.assert_array_equal(read_image_of((2, 4), pair).image, stored)
+        np.testing.assert_array_equal(read_image_of((4, 2), pair).image, np.rot90(stored, -1))
         with pytest.raises(InputError, match=r"is 2x4 \(width x height\) but its mask '.*m.png' is 3x2. Give the mask"):
             read_image_of((2, 3), pair)
 

@@ -171,8 +171,8 @@ def test_bad_settings(values, message):
 
 def test_bad_images():
     network = ByColor()
-    with pytest.raises(InputError, match=r"got \(4, 4\) uint8"):
-        probabilities(network, np.zeros((4, 4), np.uint8))
+    with pytest.raises(InputError, match=r"got an array of uint8 with shape \(4, 4, 2\)"):
+        probabilities(network, np.zeros((4, 4, 2), np.uint8))
     with pytest.raises(InputError, match="float32"):
         probabilities(network, torch.zeros(3, 40, 40))
     with pytest.raises(InputError, match=r"twice the network's stride"):

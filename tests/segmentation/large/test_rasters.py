@@ -14,6 +14,7 @@ from PIL import Image
 from torch import nn
 
 from engine.errors import InputError
+from engine.reading.options import Reading
 from engine.reading.raster_file import Georeference, Pixels
 from segmentation.data.classes import MaskClasses
 from segmentation.inference.inference import Inference, probabilities
@@ -34,6 +35,7 @@ class Toy(nn.Module):
     """A network of receptive radius 6 whose classes are all found in noise."""
 
     fill_color = (120, 110, 100)
+    reading = Reading()
     stride = 32
     classes = CLASSES
 
