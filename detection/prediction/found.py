@@ -10,6 +10,7 @@ from PIL import Image
 
 from engine.prediction.pictures import draw_boxes
 from engine.reading.pixels import Source, pixels_of
+from engine.reading.reader import PixelReader
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +24,7 @@ class Found:
         class_ids: (N,) rows of the detector's class list.
         category_ids: (N,) ids of the annotations it was trained on.
         size_hw: height and width of the original image.
+        read: how the image is read from a file.
     """
 
     boxes_xyxy: npt.NDArray[np.float32]
@@ -31,6 +33,7 @@ class Found:
     class_ids: npt.NDArray[np.int64]
     category_ids: npt.NDArray[np.int64]
     size_hw: tuple[int, int]
+    read: PixelReader = PixelReader()
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -38,4 +41,4 @@ class Found:
     def draw(self, image: Source) -> Image.Image:
         """The image with the boxes drawn on it."""
         captions = [f"{label} {score:.2f}" for label, score in zip(self.labels, self.scores, strict=True)]
-        return draw_boxes(pixels_of(image), self.boxes_xyxy, self.class_ids.tolist(), captions)
+        return draw_boxes(pixels_of(image, self.read), self.boxes_xyxy, self.class_ids.tolist(), captions)

@@ -26,6 +26,7 @@ from engine.prediction.canvas import Canvas, CanvasPolicy, OnCanvas, canvas_limi
 from engine.prediction.predictor import Predictor, check_numbers
 from engine.reading.images import Letterbox
 from engine.reading.pixels import Source
+from engine.reading.reader import PixelReader
 
 DEFAULT_SCORE = 0.3
 
@@ -108,7 +109,8 @@ class DetectionPredictor(Predictor[OnCanvas, Found]):
         batch = batch_on_canvas(images, letterboxes)
         predictions = self.network.predictions(images)
         check_numbers(*predictions[:2])
-        return found_in(self.network.detections(predictions, batch, self.postprocess), self.classes, letterboxes)
+        detections = self.network.detections(predictions, batch, self.postprocess)
+        return found_in(detections, self.classes, letterboxes, self.reader)
 
     def predict(self, image: Source, **settings: Unpack[DetectorSettings]) -> Found:
         """Find objects in one image: a path or an (H, W, 3) uint8 RGB array.
@@ -178,7 +180,12 @@ def batch_on_canvas(images: Tensor, letterboxes: Sequence[Letterbox]) -> Detecti
     )
 
 
-def found_in(detections: Detections, classes: BoxClasses, letterboxes: Sequence[Letterbox]) -> list[Found]:
+def found_in(
+    detections: Detections,
+    classes: BoxClasses,
+    letterboxes: Sequence[Letterbox],
+    read: PixelReader = PixelReader(),
+) -> list[Found]:
     """The answers for the images of a batch, from detections in original pixels."""
     # To the host as whole tensors: each copy waits for the device.
     boxes, scores = detections.boxes_xyxy.float().cpu().numpy(), detections.scores.float().cpu().numpy()
@@ -190,6 +197,6 @@ def found_in(detections: Detections, classes: BoxClasses, letterboxes: Sequence[
         rows = class_ids[row, :count]
         labels = [names[class_id] for class_id in rows.tolist()]
         found.append(
-            Found(boxes[row, :count], scores[row, :count], labels, rows, category_ids[rows], letterbox.image_hw)
+            Found(boxes[row, :count], scores[row, :count], labels, rows, category_ids[rows], letterbox.image_hw, read)
         )
     return found

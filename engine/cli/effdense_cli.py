@@ -187,6 +187,13 @@ class EffDenseCLI(LightningCLI):
         if stored:
             self.config = parser.parse_object({command: {"model": stored}}, self.config)
 
+    def instantiate_classes(self) -> None:
+        """Make the trainer, the task and the data; the task is told whether a checkpoint replaces its first weights."""
+        super().instantiate_classes()
+        if isinstance(self.model, DenseTask):
+            # Lightning's trainer knows it only when the network is built already.
+            self.model.restores = self.checkpoint is not None
+
     def instantiate_trainer(self, **kwargs: object) -> Trainer:
         """Build the trainer; a training also gets its run folder, loggers, learning-rate log and checkpoints.
 

@@ -39,7 +39,7 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 UInt8Array = npt.NDArray[np.uint8]
 FloatArray = npt.NDArray[np.float32]
 
-EXIF_ORIENTATION = 0x0112
+_EXIF_ORIENTATION = 0x0112
 # EXIF 2.32, tag Orientation: the change that turns the stored rows and columns into the upright picture.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -117,6 +117,16 @@ def sizes_of(path: str | Path) -> tuple[tuple[int, int], tuple[int, int]]:
     """
     with opened(path) as image:
         return _upright_hw(image, _orientation(image)), (image.height, image.width)
+
+
+def is_turned(path: str | Path) -> bool:
+    """Whether its EXIF data turn a picture.
+
+    Raises:
+        InputError: the file is missing or is no image.
+    """
+    with opened(path) as image:
+        return _orientation(image) in _UPRIGHT
 
 
 def open_picture(file: str | Path | BinaryIO) -> Image.Image:
@@ -218,7 +228,7 @@ def wrong_size(path: str | Path, upright_hw: tuple[int, int], annotated_hw: tupl
 
 def _orientation(image: Image.Image) -> int:
     try:
-        return int(image.getexif().get(EXIF_ORIENTATION, 1))
+        return int(image.getexif().get(_EXIF_ORIENTATION, 1))
     except Exception:
         # A damaged EXIF block says nothing about the orientation, but the pixels are intact.
         return 1

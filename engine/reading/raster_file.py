@@ -191,12 +191,17 @@ class RasterFile:
         image, valid = self._read(size_hw, resampling=resampling)
         return image if valid is None else np.where(valid[..., None], image, np.uint8(255))
 
-    def cache_bytes(self, rows: int) -> int:
-        """Memory that keeps GDAL from decoding a block again for the next tile of a row of tiles."""
+    def cache_bytes(self, rows: int, readers: int) -> int:
+        """Memory that keeps GDAL from decoding a block again for the next tile of a row of tiles.
+
+        Args:
+            rows: height of a tile.
+            readers: threads that read at once; each has blocks of its own.
+        """
         dataset = self._dataset()
         height, _ = dataset.block_shapes[0]
         bytes_each = np.dtype(dataset.dtypes[0]).itemsize * (dataset.count if _by_pixel(dataset) else len(self._stored))
-        return int(min(max((rows + height) * self.size_hw[1] * bytes_each, 32 << 20), 256 << 20))
+        return int(min(max((rows + height) * self.size_hw[1] * bytes_each * readers, 32 << 20), 512 << 20))
 
     def close(self) -> None:
         """Close the file in every thread that read it."""

@@ -130,11 +130,11 @@ class JointPredictor(Predictor[OnCanvas, JointFound]):
         if outputs.predictions is not None:
             batch = batch_on_canvas(images, boxes)
             detections = self.network.detector.detections(outputs.predictions, batch, self.postprocess)
-            found = [*found_in(detections, self.classes, boxes)]
+            found = [*found_in(detections, self.classes, boxes, self.reader)]
         segmented: list[Segmented | None] = [None] * len(boxes)
         if outputs.segmentation is not None:
             rows = [original_rows(one, box) for one, box in zip(outputs.segmentation.logits, boxes, strict=True)]
-            segmented = [Segmented(one.cpu().numpy(), self.segmentation_classes) for one in rows]
+            segmented = [Segmented(one.cpu().numpy(), self.segmentation_classes, read=self.reader) for one in rows]
         return [JointFound(*both) for both in zip(found, segmented, strict=True)]
 
     def predict(self, image: Source, **settings: Unpack[JointSettings]) -> JointFound:

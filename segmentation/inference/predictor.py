@@ -131,9 +131,9 @@ class SegmentationPredictor(Predictor[WholeImage, Segmented]):
             found = self.probabilities(images)
             rows = found.argmax(1).to(torch.uint8).cpu().numpy()
             kept = found.half().cpu().numpy()
-            return [Segmented(one, self.classes, shares) for one, shares in zip(rows, kept, strict=True)]
+            return [Segmented(one, self.classes, shares, self.reader) for one, shares in zip(rows, kept, strict=True)]
         rows = class_rows(self.network, images, self.inference).cpu().numpy()
-        return [Segmented(one, self.classes) for one in rows]
+        return [Segmented(one, self.classes, read=self.reader) for one in rows]
 
     def probabilities(self, images: Tensor) -> Tensor:
         """(B, K, H, W) float32 probabilities of (B, 3, H, W) uint8 RGB images; over the classes they sum to 1."""

@@ -13,6 +13,7 @@ from engine.errors import InputError
 from engine.outputs import atomic_path
 from engine.reading.images import UInt8Array
 from engine.reading.pixels import Source, pixels_of
+from engine.reading.reader import PixelReader
 from segmentation.data.classes import MaskClasses
 from segmentation.inference.pictures import class_pixels, index_image, overlay
 
@@ -25,11 +26,13 @@ class Segmented:
         class_ids: (H, W) rows of the class list, at the size of the original image.
         classes: names, label ids and colours by row.
         probabilities: (K, H, W) float16, if they were asked for; over the classes they sum to 1.
+        read: how the image is read from a file.
     """
 
     class_ids: UInt8Array
     classes: MaskClasses
     probabilities: npt.NDArray[np.float16] | None = None
+    read: PixelReader = PixelReader()
 
     @property
     def size_hw(self) -> tuple[int, int]:
@@ -56,7 +59,7 @@ class Segmented:
         Raises:
             InputError: the image cannot be read or has another size.
         """
-        return overlay(pixels_of(image), self.class_ids, self.classes, opacity, legend)
+        return overlay(pixels_of(image, self.read), self.class_ids, self.classes, opacity, legend)
 
     def save(self, path: str | Path) -> None:
         """Write a mask: a PNG whose values are the label ids and whose palette shows the classes' colours.

@@ -18,6 +18,7 @@ from engine.reading.raster_file import PixelSource, RasterFile, preview_size
 from segmentation.data.classes import IGNORED, MaskClasses
 from segmentation.inference.pictures import overlay as draw_overlay
 from segmentation.inference.predictor import SegmentationPredictor
+from segmentation.large.picture_file import open_windows
 from segmentation.large.raster_blend import blended_rows
 from segmentation.large.raster_writer import RasterWriter, read_small
 from segmentation.large.slides import SLIDE_SUFFIXES, SlideFile
@@ -109,7 +110,7 @@ def segment_raster(
         pixels = stack.enter_context(closing(open_raster(source, reading, mpp=mpp, usual=predictor.reading)))
         tiling = config.tiling(pixels.size_hw, predictor.stride)
         assert tiling is not None
-        cache = pixels.cache_bytes(tiling.window) if isinstance(pixels, RasterFile) else _SLIDE_CACHE
+        cache = pixels.cache_bytes(tiling.window, workers) if isinstance(pixels, RasterFile) else _SLIDE_CACHE
         # GDAL's own limit is a share of the machine's memory.
         stack.enter_context(import_rasterio().Env(GDAL_CACHEMAX=cache))
         labels = RasterWriter(
@@ -146,7 +147,7 @@ def segment_raster(
 def open_raster(
     source: str | Path, reading: Reading = Reading(), *, mpp: float | None = None, usual: Reading = Reading()
 ) -> PixelSource:
-    """A raster or, by its suffix or if `mpp` is given, a slide; the caller closes it.
+    """A raster, a picture or, by its suffix or if `mpp` is given, a slide; the caller closes it.
 
     Args:
         source: the file.
@@ -158,7 +159,8 @@ def open_raster(
         InputError: see `RasterFile` and `SlideFile`; or an option of rasters is given for a slide.
     """
     if mpp is None and Path(source).suffix.lower() not in SLIDE_SUFFIXES:
-        return RasterFile(source, reading.over(usual))
+        whole = reading.over(usual)
+        return RasterFile(source, whole) if reading.given() else open_windows(source, whole)
     for name in reading.given():
         msg = f"{name} is for rasters, but '{source}' is read as a slide, which is 8-bit RGB. Leave it out."
         raise InputError(msg)

@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Literal
 
 from engine.prediction.sources import SourceKinds
-from engine.reading.gdal import driver_of, has_rasterio
-from engine.reading.images import EXIF_ORIENTATION, IMAGE_SUFFIXES, open_picture
+from engine.reading.gdal import has_rasterio
+from engine.reading.images import IMAGE_SUFFIXES, open_picture
 from engine.reading.kinds import is_raster
 from segmentation.large.slides import SLIDE_SUFFIXES
 
 VIDEO_SUFFIXES = frozenset((".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"))
 RASTER_SUFFIXES = frozenset((".img", ".vrt"))  # a VRT is refused when it is opened, with what to do
 SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES | RASTER_SUFFIXES | SLIDE_SUFFIXES
-LARGEST_IMAGE = 64_000_000  # pixels; larger pictures that GDAL decodes piece by piece are read in windows
+LARGEST_IMAGE = 64_000_000  # pixels; larger pictures are computed in windows
 
 Kind = Literal["image", "video", "raster"]  # images are read whole, videos by frames, rasters and slides by windows
 
@@ -35,13 +35,12 @@ def kind_of(path: Path) -> Kind:
 
 
 def _is_large(path: Path) -> bool:
-    """Whether a picture has too many pixels to be computed whole, and can be decoded piece by piece."""
-    if driver_of(path) is None or not has_rasterio():
+    """Whether a picture has too many pixels to be computed whole; what is found is then written as a raster."""
+    if not has_rasterio():
         return False
     try:
         with open_picture(path) as image:
-            # GDAL does not turn a picture upright.
-            return image.width * image.height > LARGEST_IMAGE and image.getexif().get(EXIF_ORIENTATION, 1) == 1
+            return image.width * image.height > LARGEST_IMAGE
     except Exception:
         return False  # the code that reads the picture says what is wrong with it
 
