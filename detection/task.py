@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,7 +15,7 @@ from detection.data.batch import DetectionBatch
 from detection.data.classes import BoxClasses
 from detection.data.contracts import DetectionData
 from detection.network.family import DetectorOverrides, MemberName, PhiName
-from detection.network.losses import DetectionLoss
+from detection.network.losses import DetectionLoss, Losses, image_losses
 from detection.network.model import EfficientDet
 from detection.network.postprocess import Postprocess
 from detection.recipe import OPTIMIZER, SCHEDULE
@@ -31,7 +32,9 @@ from engine.errors import InputError
 from engine.numbers import AllOrCount, PositiveInt
 from engine.outputs import write_json
 from engine.reading.options import Reading, agreed_reading
+from engine.scores.image_sums import ImageSums
 from engine.tasks import TaskSpec
+from engine.training.checkpoint_files import Mode
 from engine.training.recipe import Optimizer, Schedule
 from engine.training.task import DenseTask
 
@@ -107,6 +110,7 @@ class DetectionTask(DenseTask[DetectionData]):
         self.postprocess = postprocess
         self.evaluator: Backend = evaluator
         self.records = DetectionRecords()
+        self.sums = ImageSums()
         self._truth: dict[str, GroundTruth] = {}
 
     @property
@@ -203,13 +207,15 @@ class DetectionTask(DenseTask[DetectionData]):
         return total
 
     def on_validation_epoch_start(self) -> None:
-        """Forget the detections of the last evaluation."""
+        """Forget the detections and losses of the last evaluation."""
         self.check_finite()
-        self.records = DetectionRecords()
+        self.records, self.sums = DetectionRecords(), ImageSums()
 
     def validation_step(self, batch: DetectionBatch, batch_idx: int) -> None:
-        """Collect the detections of a batch."""
-        found = self.detector.detect(batch, self.postprocess)
+        """Collect the detections and the losses of a batch, from one pass."""
+        predictions = self.detector.predictions(batch.images)
+        self.sums.add(batch.image_ids, image_losses(*predictions, batch.boxes_xyxy, batch.class_ids, self.loss))
+        found = self.detector.detections(predictions, batch, self.postprocess)
         rows = found.class_ids.clamp(min=0).cpu()
         # Rows without a name, ten of COCO's ninety, stand for ids that no annotation file lists.
         named = torch.tensor([bool(name) for name in self.classes.names])
@@ -220,6 +226,21 @@ class DetectionTask(DenseTask[DetectionData]):
             torch.tensor(self.classes.category_ids)[rows].numpy(),
             valid=((found.class_ids >= 0).cpu() & named[rows]).numpy(),
         )
+
+    def logged(self) -> Mapping[str, Mode | None]:
+        """The losses, and COCO's twelve numbers in validation."""
+        losses: dict[str, Mode | None] = dict.fromkeys(
+            ("train_loss", "train_class_loss", "train_box_loss", "val_loss"), "min"
+        )
+        return losses | dict.fromkeys((f"val_{name}" for name in BoxScores.names()), "max")
+
+    def evaluation_loss(self) -> float | None:
+        """The training loss of all images, whole on their canvases, divided by the positive anchors of all of them."""
+        total = self.sums.total()
+        if total is None:
+            return None
+        losses = Losses(*total.unbind())
+        return float(losses.total(losses.positives + 1, self.loss.box_weight))
 
     def evaluate(self, split: SplitName) -> BoxScores:
         """COCO's numbers, computed by one process for all."""

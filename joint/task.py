@@ -30,6 +30,7 @@ from engine.numbers import AllOrCount, ClosedUnitInterval
 from engine.outputs import write_json
 from engine.reading.options import Reading, agreed_reading
 from engine.tasks import TaskSpec
+from engine.training.checkpoint_files import Mode
 from engine.training.recipe import Optimizer, Schedule
 from engine.training.task import DenseTask
 from joint.data.batch import JointBatch, JointEvaluationBatch
@@ -41,9 +42,11 @@ from joint.scores.records import JointRecords
 from joint.scores.scores import JointScores
 from joint.spec import SPEC
 from joint.training.balance import Balance, Uncertainty, agreement, gradient_vector, pcgrad_backward
+from joint.training.evaluation import EvaluationLoss
 from joint.training.losses import joint_losses
 from segmentation.data.classes import MaskClasses
 from segmentation.network.losses import SegmentationLoss
+from segmentation.scores.metric import SegmentationScores
 
 register_type(PhiName, fail_already_registered=False)  # the command line checks it, and lists it beside the members
 
@@ -128,14 +131,18 @@ class JointTask(DenseTask[JointData]):
             "freeze_norm": norms == "frozen",
             "grad_checkpointing": grad_checkpointing,
         }
-        self.detection_loss = detection_loss
-        self.segmentation_loss = segmentation_loss
         self.balance = balance
         self.postprocess = postprocess
         self.evaluator: Backend = evaluator
         self.ap_share = ap_share
         self.uncertainty: Uncertainty | None = None
         self.records: JointRecords | None = None
+        # A frozen part has no loss.
+        self.losses = (
+            None if train == "segmenter" else detection_loss,
+            None if train == "detector" else segmentation_loss,
+        )
+        self.sums = EvaluationLoss(*self.losses, balance)
         self._terms: tuple[Tensor, ...] = ()
         self._truth: dict[str, GroundTruth] = {}
 
@@ -267,9 +274,7 @@ class JointTask(DenseTask[JointData]):
 
     def training_step(self, batch: JointBatch, batch_idx: int) -> Tensor:
         """Both losses of a batch as one number; each loss is divided by its count over all devices."""
-        detection = None if self.trained == "segmenter" else self.detection_loss
-        segmentation = None if self.trained == "detector" else self.segmentation_loss
-        losses = joint_losses(self.network, batch, detection, segmentation)
+        losses = joint_losses(self.network, batch, *self.losses)
         terms = (self.balance.detection * losses.detection, self.balance.segmentation * losses.segmentation)
         if self.balance.measure and batch_idx % self.balance.measure == 0:
             self._measure(terms)
@@ -318,17 +323,40 @@ class JointTask(DenseTask[JointData]):
             logger.log_metrics(values, self.trainer.global_step)
 
     def on_validation_epoch_start(self) -> None:
-        """Remove the records of the last evaluation."""
+        """Remove the records and losses of the last evaluation."""
         self.check_finite()
+        self.sums = EvaluationLoss(*self.losses, self.balance)
         scored = self.data is not None and self.data.cityscapes_scores
         self.records = JointRecords(self.classes, self.segmentation_classes, scored)
 
     def validation_step(self, batch: JointEvaluationBatch, batch_idx: int) -> None:
-        """Collect both answers of a batch, from one pass."""
+        """Collect both answers of a batch and their losses, from one pass."""
         assert self.records is not None
-        detect, segment = torch.stack([batch.boxed, batch.masked]).any(1).tolist()
-        outputs = self.network(batch.images, detect=detect, segment=segment)
+        has_boxes, has_masks = torch.stack([batch.boxed, batch.masked]).tolist()
+        outputs = self.network(batch.images, detect=any(has_boxes), segment=any(has_masks))
+        rows = ([row for row, has in enumerate(which) if has] for which in (has_boxes, has_masks))
+        self.sums.add(outputs, batch, *rows)
         self.records.add(self.network, outputs, batch, self.postprocess)
+
+    def logged(self) -> Mapping[str, Mode | None]:
+        """Both losses with their parts, and in validation their sum and the scores of both kinds of labels.
+
+        A validation set without one kind of labels does not have its scores, nor one without instances theirs.
+        """
+        detection, segmentation = self.losses
+        losses = [] if detection is None else ["class_loss", "box_loss"]
+        if segmentation is not None:
+            terms = segmentation.terms(aux=self.network.segmenter.aux_head is not None)
+            losses += terms if len(terms) > 1 else ()
+        losses += ["detection_loss", "segmentation_loss"] if self.trained == "both" else []
+        cityscapes = self.data is not None and self.data.cityscapes_scores
+        means = ("joint", *BoxScores.names(), *SegmentationScores.names(cityscapes, boundary=False))
+        found: dict[str, Mode | None] = {"train_loss": "min", **dict.fromkeys((f"train_{x}" for x in losses), "min")}
+        return found | {"val_loss": "min"} | dict.fromkeys((f"val_{name}" for name in means), "max")
+
+    def evaluation_loss(self) -> float | None:
+        """The training losses of all images on their canvases, with the weights of `balance`; see `EvaluationLoss`."""
+        return self.sums.total()
 
     def evaluate(self, split: SplitName) -> JointScores:
         """The scores of all images, the same on every process; one process computes COCO's numbers for all."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import torch
@@ -15,17 +16,18 @@ from engine.errors import InputError
 from engine.numbers import AllOrCount, PositiveFloat
 from engine.outputs import write_json
 from engine.reading.options import Reading, agreed_reading
+from engine.scores.image_sums import ImageSums
 from engine.tasks import TaskSpec
-from engine.training.checkpoint_files import found_source
+from engine.training.checkpoint_files import Mode, found_source
 from engine.training.checkpoints import is_checkpoint
 from engine.training.recipe import Optimizer, Schedule
 from engine.training.task import DenseTask
 from segmentation.data.batch import EvaluationBatch, SegmentationBatch
 from segmentation.data.classes import MaskClasses
 from segmentation.data.contracts import SegmentationData
-from segmentation.inference.inference import Inference, class_rows
+from segmentation.inference.inference import Inference, answer
 from segmentation.network.family import MemberName, SegmenterOverrides
-from segmentation.network.losses import SegmentationLoss, segmentation_losses
+from segmentation.network.losses import Losses, SegmentationLoss, image_losses, segmentation_losses
 from segmentation.network.model import Segmenter
 from segmentation.scores.metric import SegmentationScores
 from segmentation.scores.records import SegmentationRecords
@@ -108,6 +110,7 @@ class SegmentationTask(DenseTask[SegmentationData]):
         self.eval_output_stride = eval_output_stride
         self.boundary = boundary
         self.records: SegmentationRecords | None = None
+        self.sums = ImageSums()
 
     @property
     def network(self) -> Segmenter:
@@ -208,18 +211,43 @@ class SegmentationTask(DenseTask[SegmentationData]):
         return total
 
     def on_validation_epoch_start(self) -> None:
-        """Forget the counts of the last evaluation."""
+        """Forget the counts and losses of the last evaluation."""
         self.check_finite()
+        self.sums = ImageSums()
         scored = self.data is not None and self.data.cityscapes_scores
         self.records = SegmentationRecords(self.classes, scored, self.boundary)
 
     def validation_step(self, batch: EvaluationBatch, batch_idx: int) -> None:
-        """Count the images of a batch."""
+        """Count the images of a batch, and collect their losses from the same pass."""
         assert self.records is not None
-        rows = class_rows(self.segmenter, batch.images, self.inference).cpu().numpy()
+        found = answer(self.segmenter, batch.images, self.inference)
+        truth = torch.stack([torch.from_numpy(class_ids) for class_ids in batch.class_ids]).to(found.logits.device)
+        self.sums.add(batch.indices, image_losses(found.logits, truth, self.loss))
+        rows = found.rows.cpu().numpy()
         for place, index in enumerate(batch.indices.tolist()):
             instance_ids = batch.instance_ids[place] if batch.instance_ids else None
             self.records.add(index, rows[place], batch.class_ids[place], instance_ids)
+
+    def logged(self) -> Mapping[str, Mode | None]:
+        """The loss and, if there are several, its terms; in validation the loss and the means of the scores.
+
+        Cityscapes' instance scores are named though a set without instances does not have them.
+        """
+        terms = self.loss.terms(aux=self.segmenter.aux_head is not None)
+        losses = ("train_loss", *(f"train_{name}" for name in terms if len(terms) > 1), "val_loss")
+        cityscapes = self.data is not None and self.data.cityscapes_scores
+        means = SegmentationScores.names(cityscapes, self.boundary is not None)
+        found: dict[str, Mode | None] = dict.fromkeys(losses, "min")
+        return found | dict.fromkeys((f"val_{name}" for name in means), "max")
+
+    def evaluation_loss(self) -> float | None:
+        """The training loss of all images at full size, over the counted pixels of all of them.
+
+        It is that of the answers that are scored: with windows, scales or flips of the averaged probabilities. The
+        auxiliary head does not run in evaluation and is left out; hard pixels are picked in each image.
+        """
+        total = self.sums.total()
+        return None if total is None else float(Losses.of_packed(total).total(self.loss))
 
     def evaluate(self, split: SplitName) -> SegmentationScores:
         """The scores of all images, the same on every process."""

@@ -119,14 +119,18 @@ def focal_loss(class_logits: Tensor, positive_logits: Tensor, config: DetectionL
         positive_logits: (P,) those of them whose target is 1.
         config: alpha, gamma, smoothing.
     """
-    logits, positive = class_logits.float(), positive_logits.float()
+    return _as_if_negative(class_logits.float(), config) + _corrections(positive_logits.float(), config).sum()
+
+
+def _as_if_negative(logits: Tensor, config: DetectionLoss) -> Tensor:
     a, g, e = config.alpha, config.gamma, config.label_smoothing
-    if e == 0.0:
-        everywhere: Tensor = _FocalSum.apply(logits, a, g)
-    else:
-        everywhere = focal_terms(logits, 0, 1 - a, g, e).sum()
-    correction = focal_terms(positive, 1, a, g, e) - focal_terms(positive, 0, 1 - a, g, e)
-    return everywhere + correction.sum()
+    everywhere: Tensor = _FocalSum.apply(logits, a, g) if e == 0.0 else focal_terms(logits, 0, 1 - a, g, e).sum()
+    return everywhere
+
+
+def _corrections(positive: Tensor, config: DetectionLoss) -> Tensor:
+    a, g, e = config.alpha, config.gamma, config.label_smoothing
+    return focal_terms(positive, 1, a, g, e) - focal_terms(positive, 0, 1 - a, g, e)
 
 
 def box_loss(deltas: Tensor, targets: Tensor, config: DetectionLoss) -> Tensor:
@@ -160,6 +164,36 @@ def detection_losses(
     deltas = box_deltas[matches.image, matches.anchor]
     targets = _targets(matches, boxes_xyxy, anchors_xyxy)
     return Losses(focal_loss(class_logits, found, config), box_loss(deltas, targets, config), positives)
+
+
+@torch.no_grad()
+def image_losses(
+    class_logits: Tensor,
+    box_deltas: Tensor,
+    anchors_xyxy: Tensor,
+    boxes_xyxy: Tensor,
+    class_ids: Tensor,
+    config: DetectionLoss,
+) -> Tensor:
+    """The sums of `Losses` for each image alone, (B, 3) float32 in the order of its fields.
+
+    Args:
+        class_logits: as for `detection_losses`, like all others.
+        box_deltas: see above.
+        anchors_xyxy: see above.
+        boxes_xyxy: see above.
+        class_ids: see above.
+        config: see above.
+    """
+    matches = match_anchors(boxes_xyxy, class_ids, anchors_xyxy, iou_threshold=config.match_iou)
+    found = class_logits[matches.image, matches.anchor, class_ids[matches.image, matches.box]].float()
+    deltas, targets = box_deltas[matches.image, matches.anchor].float(), _targets(matches, boxes_xyxy, anchors_xyxy)
+    huber = F.huber_loss(deltas, targets, delta=config.delta, reduction="none").sum(1) / 4
+    positives = torch.stack([_corrections(found, config), huber, torch.ones_like(huber)], 1)
+    sums = huber.new_zeros(len(class_logits), 3).index_add_(0, matches.image, positives)
+    # One image at a time, so that the maps between stay small.
+    sums[:, 0] += torch.stack([_as_if_negative(logits.float(), config) for logits in class_logits])
+    return sums
 
 
 def _targets(matches: Matches, boxes_xyxy: Tensor, anchors_xyxy: Tensor) -> Tensor:

@@ -62,10 +62,15 @@ class BoxScores:
     ar_large: float
     per_class: Mapping[str, float | None]
 
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """The names of the twelve numbers."""
+        return tuple(field.name for field in fields(cls)[:12])
+
     @property
     def twelve(self) -> dict[str, float]:
         """The twelve numbers by name, as pycocotools gives them: -1 for one that does not exist."""
-        return {field.name: getattr(self, field.name) for field in fields(self)[:12]}
+        return {name: getattr(self, name) for name in self.names()}
 
     def as_dict(self, prefix: str = "val_") -> dict[str, float]:
         """The twelve numbers to log; NaN for one that does not exist, which no checkpoint takes for its best score."""

@@ -43,7 +43,7 @@ from engine.training.checkpoint_files import checkpoint_of_run
 from engine.training.checkpoints import Checkpoint, read_checkpoint
 from engine.training.claims import Claim
 from engine.training.keeping import BestCheckpoint, make_checkpointing
-from engine.training.sync_norm import SyncBatchNorm
+from engine.training.plugins import SyncBatchNorm
 from engine.training.task import DenseTask
 from engine.training.whole_files import WholeFiles
 

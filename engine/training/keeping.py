@@ -1,4 +1,4 @@
-"""Callbacks that keep the best and the last checkpoint of a run, beside any that the user adds.
+"""Callbacks that keep the best and the last checkpoint of a run, beside any that the user adds, which are checked.
 
 They are several, because one with `save_last="link"` would link the last best checkpoint, not that of the last epoch,
 and Lightning's callback saves either after steps or after epochs. The last checkpoint is written at the end of an
@@ -9,16 +9,33 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Protocol, cast, runtime_checkable
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor
 
+from engine.errors import InputError, did_you_mean
 from engine.training.checkpoint_files import CHECKPOINTS, LAST, Mode
+
+_OWN = ("lightning", "engine")  # packages whose callbacks log nothing that a task does not, but for `lr-NAME`
+
+
+@runtime_checkable
+class _Monitoring(Protocol):
+    """A callback that acts on a measure, as EarlyStopping and ModelCheckpoint do."""
+
+    monitor: str | None
+
+
+@runtime_checkable
+class _Moded(Protocol):
+    """A callback that takes a larger ("max") or a smaller ("min") measure for better."""
+
+    mode: str
 
 
 class _Movable(ModelCheckpoint):
@@ -122,3 +139,51 @@ def make_checkpointing(
         enable_version_counter=False,
     )
     return [best, *kept]
+
+
+def check_monitors(
+    callbacks: Sequence[Callback], logged: Mapping[str, Mode | None], task: str, complete: bool = True
+) -> None:
+    """Do nothing if every callback acts on a measure that is logged, in the direction in which it is better.
+
+    A callback of another package may log anything; beside one, only directions are checked.
+
+    Args:
+        callbacks: Those of the trainer.
+        logged: All names that are logged, each with what is better, as far as that is known.
+        task: Name of the task.
+        complete: Whether nothing else is logged, as by a class that a user derived from the task's.
+
+    Raises:
+        InputError: A measure is never logged, or a callback takes the worse for the better.
+    """
+    complete = complete and all(type(callback).__module__.partition(".")[0] in _OWN for callback in callbacks)
+    for callback in callbacks:
+        name, monitor, mode = type(callback).__name__, _monitor_of(callback), _mode_of(callback)
+        if monitor is None:
+            continue
+        if monitor not in logged:
+            always = isinstance(callback, ModelCheckpoint) and monitor in ("epoch", "step")
+            if not complete or always or monitor.startswith("lr-"):
+                continue
+            msg = (
+                f"{name} has monitor '{monitor}', which this training of {task} never logs."
+                f"{did_you_mean(monitor, logged)} It logs {', '.join(logged)}."
+            )
+            raise InputError(msg)
+        better = logged[monitor]
+        if better is not None and mode not in (None, better):
+            size = "larger" if better == "max" else "smaller"
+            msg = (
+                f"{name} has monitor '{monitor}' with mode {mode}, but a {size} {monitor} is better. "
+                f"Give it mode {better}: --trainer.callbacks.mode={better} right after its monitor."
+            )
+            raise InputError(msg)
+
+
+def _monitor_of(callback: object) -> str | None:
+    return callback.monitor if isinstance(callback, _Monitoring) else None
+
+
+def _mode_of(callback: object) -> str | None:
+    return callback.mode if isinstance(callback, _Moded) else None

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar, cast
 
 import torch
+from lightning.pytorch import Callback
+from lightning.pytorch.plugins import HalfPrecision
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
@@ -22,8 +24,11 @@ from engine.errors import InputError
 from engine.outputs import make_folder
 from engine.prediction.streaming import PredictingModule
 from engine.tasks import TaskSpec
+from engine.training.checkpoint_files import Mode
 from engine.training.checkpoints import KEY, misfits, save_metadata
+from engine.training.keeping import check_monitors
 from engine.training.memory import keep_freed_memory
+from engine.training.plugins import HalfNetwork
 from engine.training.progress import STEPS_KEY, moved_step, place_scheduler, stored_steps_per_epoch
 from engine.training.recipe import Optimizer, Schedule, build_optimizer, build_scheduler
 
@@ -41,6 +46,12 @@ class Scores(Protocol):
     def table(self) -> str:
         """The scores as a table of text."""
         ...
+
+
+class _Called(Protocol):
+    """What Lightning's Trainer has without declaring it."""
+
+    callbacks: list[Callback]
 
 
 Data = TypeVar("Data", bound=TaskData)
@@ -91,8 +102,23 @@ class DenseTask(PredictingModule, ABC, Generic[Data]):
     def evaluate(self, split: SplitName) -> Scores:
         """The scores of a split from the records of all processes, the same on each of them."""
 
+    def logged(self) -> Mapping[str, Mode | None] | None:
+        """The names of all that a training with a validation logs, each with whether "max" or "min" is better.
+
+        A callback whose `monitor` is not among them is refused before the first step. None, the default, states
+        nothing; the trainer then finds such a callback after the first epoch.
+        """
+        return None
+
+    def evaluation_loss(self) -> float | None:
+        """The loss of all images of an evaluation on all devices, to be logged; None in a task that counts none."""
+        return None
+
     def setup(self, stage: str) -> None:
-        """Check that the results can be written before the long work that finds them."""
+        """Check that the results can be written before the long work that finds them, and keep true boxes whole."""
+        plugin = self.trainer.precision_plugin
+        if type(plugin) is HalfPrecision:
+            self.trainer.strategy.precision_plugin = HalfNetwork(plugin.precision)
         for file in self.outputs:
             make_folder(Path(file).parent)
 
@@ -199,6 +225,7 @@ class DenseTask(PredictingModule, ABC, Generic[Data]):
         another number of steps, and the peak follows the batch (`optimizer.lr_batch`).
         """
         self.began = True
+        self._check_monitors()
         if not self._resumed:
             return
         self._resumed = False
@@ -220,6 +247,16 @@ class DenseTask(PredictingModule, ABC, Generic[Data]):
             parts.append(f"the peak of the learning rate is {max(self._peaks):g}, before {peak:g}")
         goes_on = f"its course goes on after {step / before:.4g} epochs" if by_epochs else f"it goes on at step {moved}"
         rank_zero_info(f"{'; '.join(parts)}; {goes_on}")
+
+    def _check_monitors(self) -> None:
+        names = self.logged()
+        if names is None:
+            return
+        if not sum(self.trainer.num_val_batches):
+            names = {name: better for name, better in names.items() if not name.startswith("val_")}
+        kind = type(self)
+        complete = f"{kind.__module__}:{kind.__qualname__}" == self.spec.module
+        check_monitors(cast("_Called", self.trainer).callbacks, names, self.spec.name, complete)
 
     def _global_batch(self) -> int:
         given: TaskData | None = self.data if self.data is not None else self.trainer.train_dataloader
@@ -246,7 +283,9 @@ class DenseTask(PredictingModule, ABC, Generic[Data]):
         scores = self.evaluate(split)
         if self.trainer.sanity_checking:
             return
-        for name, value in scores.as_dict(f"{split}_").items():
+        loss = self.evaluation_loss()
+        found = {} if loss is None else {f"{split}_loss": loss}
+        for name, value in {**found, **scores.as_dict(f"{split}_")}.items():
             self.log(name, value, prog_bar=name in self.spec.in_progress_bar, rank_zero_only=False)
         self.scores = scores
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -159,16 +159,51 @@ def class_rows(network: Network, images: UInt8Array | Tensor, config: Inference 
     Raises:
         InputError: as `probabilities`.
     """
-    config = config or Inference()
+    found, _ = _best(network, images, config or Inference())
+    return found.argmax(-3).to(torch.uint8)
+
+
+class Answer(NamedTuple):
+    """The answer for a batch of images.
+
+    Attributes:
+        rows: (B, H, W) uint8 rows of the class list, the most probable class of each pixel.
+        logits: (B, K, H, W) of any floating type, on the network's device; their softmax are the probabilities.
+    """
+
+    rows: Tensor
+    logits: Tensor
+
+
+@torch.no_grad()
+def answer(network: Network, images: Tensor, config: Inference | None = None) -> Answer:
+    """As `class_rows`, with the logits that the rows come from.
+
+    Where several passes or tiles are averaged, the logits are the logarithms of the averaged probabilities.
+
+    Args:
+        network: as for `probabilities`.
+        images: (B, 3, H, W) uint8 RGB.
+        config: by default the whole image once.
+
+    Raises:
+        InputError: as `probabilities`.
+    """
+    found, averaged = _best(network, images, config or Inference())
+    rows = found.argmax(1).to(torch.uint8)  # of the probabilities, as logarithms may tie where they do not
+    return Answer(rows, found.clamp_(min=torch.finfo(found.dtype).tiny).log_() if averaged else found)
+
+
+def _best(network: Network, images: UInt8Array | Tensor, config: Inference) -> tuple[Tensor, bool]:
+    """Logits, or averaged probabilities and True; both are largest at the most probable class."""
     batch = _as_batch(images)
     once = tuple(config.scales) == (1.0,) and not config.flip
     tiling = config.tiling((batch.shape[2], batch.shape[3]), network.stride) if once else None
-    if once and (tiling is None or len(tiling) == 1):
-        found = _logits(network, batch.to(next(network.parameters()).device))
-        check_numbers(found)
-        rows = found.argmax(1).to(torch.uint8)
-        return rows if images.ndim == 4 else rows[0]
-    return probabilities(network, images, config).argmax(-3).to(torch.uint8)
+    if not once or (tiling is not None and len(tiling) > 1):
+        return probabilities(network, images, config), True
+    found = _logits(network, batch.to(next(network.parameters()).device))
+    check_numbers(found)
+    return found if images.ndim == 4 else found[0], False
 
 
 def _as_batch(images: UInt8Array | Tensor) -> Tensor:

@@ -54,6 +54,14 @@ class SegmentationLoss(Checked):
     aux_weight: NonNegativeFloat = 0.4
     group: ClassVar[str] = "loss"
 
+    def terms(self, *, aux: bool) -> tuple[str, ...]:
+        """The names of the terms that are computed, in the order of `Losses.terms`.
+
+        Args:
+            aux: whether there is an auxiliary head.
+        """
+        return (*(name for name in TERMS if getattr(self, name)), *(("aux",) if aux else ()))
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if not any(getattr(self, field) for field in TERMS):
@@ -123,12 +131,25 @@ class Losses(NamedTuple):
         Args:
             sum_up: the element-wise sum of a tensor over the devices; called once.
         """
+        return Losses.of_packed(sum_up(self.packed()), aux=self.aux is not None)
+
+    def packed(self) -> Tensor:
+        """All sums as one tensor (F,) without gradient, which may be added to others."""
         own = [self.cross_entropy, self.focal, self.lovasz, *([] if self.aux is None else [self.aux])]
-        total = sum_up(torch.cat([torch.stack(own), self.shared]).detach())
-        (cross_entropy, focal, lovasz), shared = total[:3].unbind(), total[len(own) :]
+        return torch.cat([torch.stack(own), self.shared]).detach()
+
+    @classmethod
+    def of_packed(cls, packed: Tensor, *, aux: bool = False) -> Losses:
+        """The sums that `packed` gave.
+
+        Args:
+            packed: (F,) from one or the sum of several.
+            aux: whether the auxiliary head's is among them.
+        """
+        count = 4 if aux else 3
+        (cross_entropy, focal, lovasz), shared = packed[:3].unbind(), packed[count:]
         overlap, extent, _ = shared[3:].chunk(3)
-        aux = None if self.aux is None else total[3]
-        return Losses(cross_entropy, focal, lovasz, aux, overlap, extent, shared)
+        return cls(cross_entropy, focal, lovasz, packed[3] if aux else None, overlap, extent, shared)
 
     def total(self, config: SegmentationLoss, shared: Tensor | None = None, devices: int = 1) -> Tensor:
         """The number to minimise: the sum of `terms`."""
@@ -198,6 +219,25 @@ def segmentation_losses(
     scalars = torch.stack([kept.sum(), weight.sum(), valid.any().float()])
     shared = torch.cat([scalars, overlap.detach(), extent.detach(), pixels])
     return Losses(cross_entropy, focal, lovasz, aux, overlap, extent, shared)
+
+
+@torch.no_grad()
+def image_losses(logits: Tensor, class_ids: Tensor, config: SegmentationLoss) -> Tensor:
+    """What `Losses.packed` gives for each image alone, (B, F); one image at a time, so that little memory is taken.
+
+    Of their sum over a set, `Losses.of_packed(...).terms` gives the terms of the set. Where it matters what is in a
+    batch together, hard pixels are those of each image, and Lovász is the mean over the images with valid pixels.
+
+    Args:
+        logits: (B, K, H, W) of any floating type.
+        class_ids: (B, H, W) integer rows; 255 is not counted.
+        config: terms and settings.
+
+    Raises:
+        InputError: as `segmentation_losses`.
+    """
+    pairs = zip(logits.split(1), class_ids.split(1), strict=True)
+    return torch.stack([segmentation_losses(one, rows, config).packed() for one, rows in pairs])
 
 
 def cross_entropy_terms(log_probs: Tensor, target: Tensor, weights: Tensor | None, smoothing: float) -> Tensor:

@@ -45,6 +45,17 @@ class SegmentationScores:
     boundary_fs: PerClass = field(default_factory=dict)
     confusion: Counts = field(default_factory=lambda: np.zeros((0, 1), np.int64), repr=False, compare=False)
 
+    @staticmethod
+    def names(cityscapes: bool, boundary: bool) -> tuple[str, ...]:
+        """The names of the means that an evaluation may have, without the prefix of `as_dict`.
+
+        Args:
+            cityscapes: whether Cityscapes' category and instance scores are measured.
+            boundary: whether the boundary F-score is.
+        """
+        benchmark = ("iiou", "category_iou", "category_iiou") if cityscapes else ()
+        return ("miou", "pixel_accuracy", "mean_accuracy", *benchmark, *(("boundary_f",) if boundary else ()))
+
     def as_dict(self, prefix: str = "val_") -> dict[str, float]:
         """The means by name, as a logger takes them: `val_miou` and so on; only those that were measured."""
         numbers = {

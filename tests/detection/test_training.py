@@ -19,7 +19,7 @@ from torch import nn
 from detection import EfficientDet, load, load_network
 from detection.data.classes import BoxClasses
 from detection.weights.load import export_effdet
-from engine.training.sync_norm import SyncBatchNorm
+from engine.training.plugins import SyncBatchNorm
 from tests.detection.small import ARCHITECTURE, command, norms, write_few
 from tests.ports import free_port
 
@@ -113,7 +113,7 @@ def test_two_processes_log_the_numbers_of_one(one_and_two):
     for name in ("one", "two"):
         with (one_and_two / f"runs/detection/{name}/metrics.csv").open() as file:
             rows[name] = list(csv.DictReader(file))
-    for measure in ("val_ap", "val_ap50", "val_ar100", "val_ar_small"):
+    for measure in ("val_ap", "val_ap50", "val_ar100", "val_ar_small", "val_loss"):
         values = [[float(row[measure]) for row in rows[name] if row[measure]] for name in ("one", "two")]
         assert len(values[0]) == 1
         assert values[0] == pytest.approx(values[1], abs=1e-6)

@@ -77,8 +77,8 @@ def test_the_same_training_goes_on_without_a_word(here):
         ("--trainer.logger WandbLogger", "wandb"),
         ("--trainer.callbacks+=EarlyStopping --trainer.callbacks.monitor=val_ap --trainer.callbacks.mode=up", "up"),
         (
-            "--trainer.callbacks+=EarlyStopping --trainer.callbacks.monitor=val_loss",
-            "`val_loss` which is not available",
+            "--trainer.callbacks+=EarlyStopping --trainer.callbacks.monitor=val_los",
+            "'val_los', which this training of detection never logs",
         ),
         ("--data.batch_size 1 --data.image_size 64 --model.architecture.image_size 64", "Give --data.batch_size 2"),
     ],

@@ -28,7 +28,7 @@ SHELL_FOLDERS = {"engine/cli", "engine/training"}
 SOURCES = {
     "engine/training/averaging.py": "TensorFlow's `ExponentialMovingAverage(num_updates=t)`, which the official",
     "engine/training/recipe.py": "EfficientNet paper",
-    "engine/training/sync_norm.py": "activation of an EfficientNet",
+    "engine/training/plugins.py": "activation of an EfficientNet",
 }
 
 

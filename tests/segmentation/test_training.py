@@ -16,7 +16,7 @@ import torch
 import yaml
 from PIL import Image
 
-from engine.training.sync_norm import SyncBatchNorm
+from engine.training.plugins import SyncBatchNorm
 from segmentation import Segmenter, load_network
 from segmentation.data.cityscapes.labels import CITYSCAPES
 from segmentation.weights.smp import load_smp
@@ -152,7 +152,8 @@ def test_two_processes_measure_what_one_does(one_and_two):
     scores = read_json(one_and_two / "one.json")
     true = rows_of(one_and_two / "scenes/gtFine/val", CITYSCAPES.label_ids)
     assert np.sum(scores["confusion"]) == sum((rows != 255).sum() for rows in true.values())
-    for measure in ("val_miou", "val_category_iou", "val_iiou", "val_category_iiou", "val_pixel_accuracy"):
+    scores = ("val_miou", "val_category_iou", "val_iiou", "val_category_iiou", "val_pixel_accuracy")
+    for measure in (*scores, "val_loss"):
         one, two = (logged(one_and_two / f"runs/segmentation/{name}", measure) for name in ("one", "two"))
         assert len(one) == 1
         assert two == pytest.approx(one, abs=1e-4)

@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from detection.network.model import EfficientDet
 from engine.errors import InputError
-from engine.training.sync_norm import SyncBatchNorm
+from engine.training.plugins import SyncBatchNorm
 from joint.network.model import JointNetwork
 from joint.network.norms import PerTaskNetwork, TaskNorm, network_from, shared_parameters, task_norms
 from segmentation.network.model import Segmenter

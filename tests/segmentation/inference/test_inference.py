@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from engine.errors import InputError
 from engine.reading.images import resize
-from segmentation.inference.inference import Inference, class_rows, probabilities
+from segmentation.inference.inference import Inference, answer, class_rows, probabilities
 from tests.segmentation.toys import ByColor, ToyNet
 
 
@@ -84,6 +84,10 @@ def test_the_rows_are_the_largest_probabilities(config, size_hw):
     assert torch.equal(rows, probabilities(network, image, config).argmax(0).to(torch.uint8))
     batch = torch.from_numpy(image).permute(2, 0, 1)[None].expand(2, -1, -1, -1)
     assert torch.equal(class_rows(network, batch, config), torch.stack([rows, rows]))
+    found = answer(network, batch, config)
+    assert torch.equal(found.rows, torch.stack([rows, rows]))
+    expected = probabilities(network, image, config).expand(2, -1, -1, -1)
+    torch.testing.assert_close(found.logits.softmax(1), expected, atol=1e-6, rtol=1e-5)
 
 
 def test_a_batch_equals_its_images():

@@ -1,0 +1,1 @@
+"""Numbers of single images, collected into one number of a set."""

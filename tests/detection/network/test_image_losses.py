@@ -1,0 +1,32 @@
+"""The losses of single images are those of a batch of one, and add up to those of the batch."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from detection.network.losses import DetectionLoss, detection_losses, image_losses
+
+ANCHORS = torch.tensor([[x, y, x + 24.0, y + 24.0] for y in range(0, 64, 8) for x in range(0, 64, 8)])
+
+
+@pytest.mark.parametrize("config", [DetectionLoss(), DetectionLoss(gamma=2, label_smoothing=0.1, match_iou=0.4)])
+@given(seed=st.integers(0, 999), counts=st.lists(st.integers(0, 4), min_size=1, max_size=4))
+def test_each_image_alone(config, seed, counts):
+    rng = torch.Generator().manual_seed(seed)
+    batch, most = len(counts), max(counts)
+    low = 50 * torch.rand(batch, most, 2, generator=rng)
+    boxes = torch.cat([low, low + 4 + 30 * torch.rand(batch, most, 2, generator=rng)], 2)
+    ids = torch.randint(0, 3, (batch, most), generator=rng)
+    ids = ids.where(torch.arange(most) < torch.tensor(counts)[:, None], torch.tensor(-1))
+    logits, deltas = (torch.randn(batch, len(ANCHORS), size, generator=rng) for size in (3, 4))
+    found = image_losses(logits, deltas, ANCHORS, boxes, ids, config)
+    assert found.shape == (batch, 3)
+    for row in range(batch):
+        one = slice(row, row + 1)
+        alone = detection_losses(logits[one], deltas[one], ANCHORS, boxes[one], ids[one], config)
+        torch.testing.assert_close(found[row], torch.stack(list(alone)), rtol=1e-5, atol=1e-6)
+    together = torch.stack(list(detection_losses(logits, deltas, ANCHORS, boxes, ids, config)))
+    torch.testing.assert_close(found.sum(0), together, rtol=1e-5, atol=1e-6)
