@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 
+from tests.engine.checkpoints import assert_same_training
 from tests.every_task.killed import finish, kill, start, warm_up
 
 KILLS = 5  # for each task and number of workers: thirty in all
@@ -70,22 +71,6 @@ def stored(path):
     return torch.load(path, weights_only=True, map_location="cpu")
 
 
-def assert_same(one, other, where=""):
-    """Two checkpoints alike to the last bit; paths and times may differ."""
-    if isinstance(one, torch.Tensor):
-        assert torch.equal(one, other), where
-    elif isinstance(one, dict):
-        assert one.keys() == other.keys(), where
-        for key in one:
-            assert_same(one[key], other[key], f"{where}.{key}")
-    elif isinstance(one, list | tuple):
-        assert len(one) == len(other), where
-        for number, (mine, theirs) in enumerate(zip(one, other, strict=True)):
-            assert_same(mine, theirs, f"{where}[{number}]")
-    else:
-        assert one == other, where
-
-
 def begun(run, since):
     """Wait until a training writes to its run, which it does before its first step."""
     config = run / "config.yaml"
@@ -94,9 +79,6 @@ def begun(run, since):
             return
         time.sleep(0.05)
     raise AssertionError(run)
-
-
-PARTS = ("state_dict", "current_model_state", "optimizer_states", "lr_schedulers", "global_step", "epoch")
 
 
 @pytest.mark.slow
@@ -132,8 +114,7 @@ def test_killed_at_random_moments(task, workers, here, elsewhere):
     assert steps == sorted(steps)
     assert finish(task, f"{line} --ckpt_path last" if last.exists() else line, folder, elsewhere) == 0
     undisturbed, end = stored(folder / f"runs/{task}/whole/checkpoints/last.ckpt"), stored(last)
-    for part in PARTS:
-        assert_same(undisturbed[part], end[part], part)
+    assert_same_training(undisturbed, end)
     assert not list(last.parent.glob(".*"))
     print(f"  {killed} kills, at steps {steps} of {end['global_step']}")
     assert killed >= min(KILLS, 3)
