@@ -219,3 +219,14 @@ def upright(path):
             return np.asarray(Image.alpha_composite(Image.new("RGBA", rgba.size, (255,) * 4), rgba).convert("RGB"))
         image.convert("RGB").save(content, "PNG")
         return np.asarray(Image.open(content))
+
+
+def test_a_world_file_is_the_one_file_beside_a_raster_that_counts(tmp_path, caplog):
+    path = write(tmp_path / "a.tif", RNG.integers(0, 256, (3, 20, 30), dtype=np.uint8))
+    (tmp_path / "a.tfw").write_text("0.5\n0\n0\n-0.5\n1000\n2000\n")
+    place = RasterFile(path).georeference.transform
+    assert (place.a, place.e, place.c, place.f) == (0.5, -0.5, 999.75, 2000.25)
+    assert not caplog.messages
+    (tmp_path / "a.tif.ovr").write_bytes(b"anything")
+    assert RasterFile(path).georeference.transform is None
+    assert caplog.messages == [f"'{path}' is read alone: not a.tif.ovr, nor a world file beside it"]

@@ -391,14 +391,3 @@ def test_no_warning_of_a_missing_georeference(tmp_path):
         with RasterWriter(tmp_path / "b.tif", (9, 9), Georeference()) as writer:
             writer.append(np.zeros((9, 9), dtype=np.uint8))
         read_small(tmp_path / "b.tif", (3, 3))
-
-
-def test_a_world_file_is_the_one_file_beside_a_raster_that_counts(tmp_path, caplog):
-    path = write(tmp_path / "a.tif", RNG.integers(0, 256, (3, 20, 30), dtype=np.uint8))
-    (tmp_path / "a.tfw").write_text("0.5\n0\n0\n-0.5\n1000\n2000\n")
-    place = RasterFile(path).georeference.transform
-    assert (place.a, place.e, place.c, place.f) == (0.5, -0.5, 999.75, 2000.25)
-    assert not caplog.messages
-    (tmp_path / "a.tif.ovr").write_bytes(b"anything")
-    assert RasterFile(path).georeference.transform is None
-    assert caplog.messages == [f"'{path}' is read alone: not a.tif.ovr, nor a world file beside it"]
