@@ -10,7 +10,8 @@ from typing import Protocol
 
 from engine.errors import InputError
 from engine.prediction.journal import JOURNAL_NAME
-from engine.reading.images import IMAGE_SUFFIXES, find_files
+from engine.reading.images import IMAGE_SUFFIXES
+from engine.reading.listing import find_files
 
 IMAGE = "image"  # read whole by a worker of the loader; the task itself reads sources of other kinds
 

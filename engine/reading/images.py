@@ -5,9 +5,8 @@ Training and prediction go through the same `resize`, so the network never meets
 
 from __future__ import annotations
 
-import glob
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -378,64 +377,3 @@ def pad_to_canvas(
     canvas[height:] = fill
     canvas[:height, width:] = fill
     return canvas
-
-
-def find_images(source: str | Path | Sequence[str | Path]) -> list[Path]:
-    """The image files that a path, a folder, a glob pattern or a list of these names.
-
-    Folders are searched to any depth, without hidden entries; folders and patterns give their files in sorted
-    order. A file that is named itself is taken with any suffix.
-
-    Raises:
-        InputError: a path does not exist, a folder holds no image, or a pattern matches no image.
-    """
-    return find_files(source, IMAGE_SUFFIXES, "image", ", ".join(sorted(IMAGE_SUFFIXES)))
-
-
-def find_files(
-    source: str | Path | Sequence[str | Path],
-    suffixes: Collection[str],
-    what: str,
-    listed: str,
-    skip: Callable[[Path], bool] = lambda folder: False,
-) -> list[Path]:
-    """As `find_images`, for any suffixes.
-
-    Args:
-        source: path, folder or glob pattern, or a list of them.
-        suffixes: suffixes of the wanted files, in lower case with the dot.
-        what: the wanted file, as a message names it.
-        listed: the suffixes, as a message lists them.
-        skip: tells whether a folder below a given one is left out.
-
-    Raises:
-        InputError: as `find_images`.
-    """
-    if not isinstance(source, str | Path):
-        return [path for entry in source for path in find_files(entry, suffixes, what, listed, skip)]
-    path = Path(source)
-    if path.is_file():
-        return [path]
-    if path.is_dir():
-        found = sorted(_walk(path, suffixes, skip))
-        msg = f"folder '{source}' holds no {what}. Give a folder with files ending in {listed}."
-    elif glob.has_magic(str(source)):
-        matches = (Path(match) for match in glob.glob(str(source), recursive=True))
-        found = sorted(match for match in matches if match.is_file() and _ends_in(match.name, suffixes))
-        msg = f"pattern '{source}' matches no {what}. Give one that matches files ending in {listed}."
-    else:
-        msg = f"'{source}' does not exist. Give an {what}, a folder or a quoted pattern such as 'in/*.jpg'."
-        raise InputError(msg)
-    if not found:
-        raise InputError(msg)
-    return found
-
-
-def _walk(folder: Path, suffixes: Collection[str], skip: Callable[[Path], bool]) -> Iterator[Path]:
-    for parent, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".") and not skip(Path(parent, name))]
-        yield from (Path(parent, name) for name in names if _ends_in(name, suffixes))
-
-
-def _ends_in(name: str, suffixes: Collection[str]) -> bool:
-    return not name.startswith(".") and Path(name).suffix.lower() in suffixes

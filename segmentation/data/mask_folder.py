@@ -9,7 +9,8 @@ import msgspec
 
 from engine.errors import InputError, did_you_mean
 from engine.names import pairing_name
-from engine.reading.images import UInt8Array, find_images
+from engine.reading.images import UInt8Array
+from engine.reading.listing import find_images
 from segmentation.data.classes import MaskClasses
 from segmentation.data.masks import MaskReader
 from segmentation.data.pairs import Pair, check_paired

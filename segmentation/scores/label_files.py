@@ -18,6 +18,7 @@ import numpy.typing as npt
 from engine.archives import read_member
 from engine.errors import InputError
 from engine.reading.images import most_pixels, open_picture
+from engine.reading.listing import is_hidden, walk
 from segmentation.data.cityscapes.labels import CITYSCAPES
 from segmentation.scores.confusion import UInt8Array
 
@@ -64,7 +65,7 @@ class LabelFiles:
         """
         path = Path(source)
         if path.is_dir():
-            found = (Path(parent, name).relative_to(path).as_posix() for parent, _, n in os.walk(path) for name in n)
+            found = (file.relative_to(path).as_posix() for file in walk(path))
         elif path.is_file():
             found = (entry.filename for entry in _archive_of(path).infolist() if not entry.is_dir())
         else:
@@ -108,7 +109,7 @@ def scene_of(name: str) -> str:
 
 
 def _hidden(name: str) -> bool:
-    return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)
+    return any(map(is_hidden, PurePosixPath(name).parts))
 
 
 def _without_overlay(name: str) -> str:

@@ -13,7 +13,7 @@ from engine.errors import InputError, check_choice
 from engine.hardware.processes import in_processes
 from engine.names import pairing_name
 from engine.outputs import make_folder, write_json
-from engine.reading.images import find_images
+from engine.reading.listing import find_images
 from segmentation.data.cityscapes.labels import CITYSCAPES
 from segmentation.data.class_files import read_class_list
 from segmentation.data.classes import Rgb

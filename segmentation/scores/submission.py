@@ -21,7 +21,8 @@ from PIL import Image
 from engine.cli.commands import parse_function, program, run_command
 from engine.errors import MOST_LISTED, InputError
 from engine.outputs import atomic_path
-from engine.reading.images import find_images, image_size
+from engine.reading.images import image_size
+from engine.reading.listing import find_images
 from segmentation.data.cityscapes.labels import CITYSCAPES
 from segmentation.scores.confusion import UInt8Array
 from segmentation.scores.label_files import LabelFileError, LabelFiles, resembles_train_ids, scene_of, values_of

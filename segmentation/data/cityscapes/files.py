@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from engine.errors import InputError, did_you_mean
 from engine.reading.images import UInt8Array
+from engine.reading.listing import walk
 from segmentation.data.cityscapes.labels import CITYSCAPES, LABELS
 from segmentation.data.classes import MaskClasses
 from segmentation.data.masks import read_values
@@ -111,12 +112,12 @@ def _pairs(root: Path, split: str, truth_folder: str, leave_out: bool) -> tuple[
         truth_folder = _FOLDERS["coarse"]
     images = _split_folder(root, _IMAGES, split)
     truth = _split_folder(root, truth_folder, split)
-    pictures = sorted(images.glob(f"[!.]*/[!.]*_{_IMAGES}.png"))
+    pictures = [path for path in walk(images) if path.name.endswith(f"_{_IMAGES}.png") and path.parent.parent == images]
     if not pictures:
         msg = f"'{images}' holds no 'CITY/*_{_IMAGES}.png'. Give the folder that was unpacked from Cityscapes."
         raise InputError(msg)
     # One listing instead of two look-ups for each image, which are slow on network drives.
-    found = {path.relative_to(truth).as_posix() for path in truth.glob("[!.]*/[!.]*.png")}
+    found = {path.relative_to(truth).as_posix() for path in walk(truth) if path.suffix == ".png"}
     pairs: list[Pair] = []
     missing: list[tuple[Path, str]] = []
     for picture in pictures:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from engine.errors import InputError
-from engine.reading.images import Letterbox, find_images, image_size, pad_to_canvas, read_image, resize
+from engine.reading.images import Letterbox, image_size, pad_to_canvas, read_image, resize
+from engine.reading.listing import find_images
 
 
 def gradient(height: int = 40, width: int = 60, channels: int = 3) -> np.ndarray:

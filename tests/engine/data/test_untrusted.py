@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from engine.errors import InputError, UnreadableError
-from engine.reading.images import FORMATS, MOST_PIXELS_NAME, find_images, image_size, read_image
+from engine.reading.images import FORMATS, MOST_PIXELS_NAME, image_size, read_image
+from engine.reading.listing import find_images
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n%%BeginProlog\n%%EndProlog\nshowpage\n%%EOF\n"
 
