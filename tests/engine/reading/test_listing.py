@@ -113,5 +113,5 @@ def test_a_folder_that_may_not_be_read(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied", folder)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    with pytest.raises(InputError, match="may not be read. Change its rights"):
+    with pytest.raises(InputError, match=r"may not be read\. Change its rights"):
         list(walk(tmp_path))
