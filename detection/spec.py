@@ -34,6 +34,7 @@ SPEC = TaskSpec(
     monitor="val_ap",
     in_progress_bar=("val_ap", "val_ap50"),
     checkpoint_args=("member", "architecture", "classes"),
+    answer_args=("postprocess",),
     resumes_within_epochs=True,
     demo="detection/demo",
     first_page={

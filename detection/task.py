@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import ClassVar
 
@@ -188,8 +189,8 @@ class DetectionTask(DenseTask[DetectionData]):
         )
 
     def network_settings(self) -> dict[str, object]:
-        """Member, architecture and classes."""
-        return self.network.settings()
+        """Member, architecture and classes, and the settings of suppression."""
+        return {**self.network.settings(), "postprocess": asdict(self.postprocess)}
 
     def training_step(self, batch: DetectionBatch, batch_idx: int) -> Tensor:
         """Loss of a batch, divided by the positives of all devices."""

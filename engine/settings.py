@@ -1,5 +1,7 @@
 """The settings of a network as one frozen object: stored as plain values, read back, and overridden one by one.
 
+Beside a checkpoint, what is asked for on a command line is compared with what is stored.
+
 A task writes each field of its architecture once, with its type, its default and its line of documentation; the class
 of overrides is derived from it.
 """
@@ -10,10 +12,11 @@ import dataclasses
 import inspect
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, get_type_hints
 
 from engine.checked import Checked
-from engine.errors import check_choice
+from engine.errors import InputError, check_choice
 
 
 @dataclass(frozen=True)
@@ -104,3 +107,45 @@ def tuples(value: object) -> object:
 
 def _lists(value: object) -> object:
     return [_lists(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def refuse_conflicts(asked: object, stored: object, path: Path, where: str = "model") -> None:
+    """Compare the settings that were given, and only those, with those of the checkpoint.
+
+    Raises:
+        InputError: one differs.
+    """
+    asked, stored = _plain(asked), _plain(stored)
+    if isinstance(asked, dict) and isinstance(stored, dict):
+        for name in asked.keys() & stored.keys():
+            refuse_conflicts(asked[name], stored[name], path, f"{where}.{name}")
+    elif asked is not None and asked != stored and not _stands_for(asked, stored):
+        msg = (
+            f"{where} is {asked!r}, but the checkpoint '{path}' has {stored!r}. "
+            f"Leave {where} out, as the checkpoint decides it, or give another checkpoint."
+        )
+        raise InputError(msg)
+
+
+def without(stored: Mapping[str, object], asked: object) -> dict[str, object]:
+    """The stored settings that were not given, to any depth."""
+    given = _plain(asked)
+    given = given if isinstance(given, dict) else {}
+    left: dict[str, object] = {}
+    for name, value in stored.items():
+        if isinstance(value, Mapping):
+            left[name] = without(value, given.get(name))
+        elif name not in given:
+            left[name] = value
+    return left
+
+
+def _stands_for(asked: object, stored: object) -> bool:
+    """Whether one number was given for a list of equal numbers, as the side of a square for its height and width."""
+    return isinstance(stored, list) and bool(stored) and all(item == asked for item in stored)

@@ -58,6 +58,8 @@ class TaskSpec:
         checkpoint_args: Constructor arguments that a checkpoint decides, by their name in its metadata.
         resume_args: The same for a resumed training only, such as optimizer and schedule, whose state the checkpoint
             holds.
+        answer_args: Constructor arguments that shape answers without being the network's, such as thresholds: a command
+            takes them from the checkpoint where it is not told otherwise.
         resumes_within_epochs: Whether its training can be resumed within an epoch.
         first_page: The options on the first page of each command's help.
         renamed: Former option names with the present ones; the former names still work.
@@ -80,6 +82,7 @@ class TaskSpec:
     commands: Mapping[str, str] = field(default_factory=dict)
     checkpoint_args: tuple[str, ...] = ()
     resume_args: tuple[str, ...] = ("optimizer", "schedule")
+    answer_args: tuple[str, ...] = ()
     resumes_within_epochs: bool = False
     first_page: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     renamed: Mapping[str, str] = field(default_factory=dict)

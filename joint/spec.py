@@ -35,6 +35,7 @@ SPEC = TaskSpec(
     in_progress_bar=("val_ap", "val_miou"),
     checkpoint_args=("detector", "segmenter", "norms"),
     resume_args=("optimizer", "schedule", "train", "balance"),
+    answer_args=("postprocess",),
     resumes_within_epochs=True,
     demo="joint/demo",
     first_page={

@@ -261,7 +261,7 @@ class JointTask(DenseTask[JointData]):
 
     def network_settings(self) -> dict[str, object]:
         """The settings of both networks, and those that a resumed training has to repeat."""
-        own = {"train": self.trained, "balance": asdict(self.balance)}
+        own = {"train": self.trained, "balance": asdict(self.balance), "postprocess": asdict(self.postprocess)}
         return {**self.network.settings(), "norms": self.norms, **own}
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:

@@ -33,6 +33,7 @@ SPEC = TaskSpec(
     monitor="val_miou",
     in_progress_bar=("val_miou",),
     checkpoint_args=("member", "architecture", "classes"),
+    answer_args=("inference",),
     resumes_within_epochs=True,
     demo="segmentation/demo",
     first_page={

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import ClassVar, Literal
 
 import torch
@@ -193,8 +194,8 @@ class SegmentationTask(DenseTask[SegmentationData]):
         return f"{name}; {len(self.classes)} classes{crop}"
 
     def network_settings(self) -> dict[str, object]:
-        """Member, architecture and classes."""
-        return self.network.settings()
+        """Member, architecture and classes, and how an image is computed."""
+        return {**self.network.settings(), "inference": asdict(self.inference)}
 
     def training_step(self, batch: SegmentationBatch, batch_idx: int) -> Tensor:
         """Loss of a batch, divided by the counted pixels of all devices."""

@@ -7,7 +7,7 @@ found.draw("street.jpg").save("boxes.png")
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypedDict, Unpack
@@ -27,6 +27,8 @@ from engine.prediction.predictor import Predictor, check_numbers
 from engine.reading.images import Letterbox
 from engine.reading.pixels import Source
 from engine.reading.reader import PixelReader
+from engine.training.checkpoint_files import found_source
+from engine.training.checkpoints import stored_settings
 
 DEFAULT_SCORE = 0.3
 
@@ -152,7 +154,18 @@ def load(source: str | Path, device: str | torch.device = "cpu", *, fold: bool =
         InputError: the file is missing, damaged or of another kind, or the name is unknown.
     """
     detector = load_network(source).to(device)
-    return DetectionPredictor(detector.fold() if fold else detector)
+    postprocess = stored_postprocess(source, "detection")
+    return DetectionPredictor(detector.fold() if fold else detector, postprocess)
+
+
+def stored_postprocess(source: str | Path, task: str) -> Postprocess:
+    """The suppression settings that a checkpoint was trained and scored with, or else the usual ones.
+
+    The score above which boxes are answers is not taken from them: scores are measured down to almost 0.
+    """
+    stored = stored_settings(found_source(source, task), "postprocess") or {}
+    make: Callable[..., Postprocess] = Postprocess
+    return replace(make(**stored), score_threshold=DEFAULT_SCORE)
 
 
 def asked_postprocess(own: Postprocess, given: Postprocess | None, score_threshold: float | None) -> Postprocess:

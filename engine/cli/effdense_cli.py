@@ -37,6 +37,7 @@ from engine.data.module import SplitData
 from engine.distributed import is_first_process
 from engine.errors import InputError
 from engine.hardware.precision import chosen_precision
+from engine.settings import refuse_conflicts, without
 from engine.tasks import TaskSpec
 from engine.training.averaging import EMA
 from engine.training.checkpoint_files import checkpoint_of_run
@@ -181,9 +182,12 @@ class EffDenseCLI(LightningCLI):
         self.checkpoint = read_checkpoint(given, self.spec.name)
         settings["ckpt_path"] = str(given)
         asked = parser.parse_args(self.words, defaults=False)[command].get("model")
+        asked = asked.as_dict() if isinstance(asked, Namespace) else asked
         names = [*self.spec.checkpoint_args, *(self.spec.resume_args if command == "fit" else ())]
         stored = {name: self.checkpoint.model[name] for name in names if name in self.checkpoint.model}
-        _refuse_conflicts(asked, stored, self.checkpoint.path)
+        refuse_conflicts(asked, stored, self.checkpoint.path)
+        shaping = {name: self.checkpoint.model[name] for name in self.spec.answer_args if name in self.checkpoint.model}
+        stored = {**stored, **without(shaping, asked)}
         if stored:
             self.config = parser.parse_object({command: {"model": stored}}, self.config)
 
@@ -294,33 +298,6 @@ def _class(path: str, base: type[_Part]) -> type[_Part]:
         msg = f"{path} is no {base.__name__}"
         raise TypeError(msg)
     return found
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, Namespace):
-        value = value.as_dict()
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _refuse_conflicts(asked: object, stored: object, path: Path, where: str = "model") -> None:
-    """Compare the settings that were given, and only those, with those of the checkpoint."""
-    asked, stored = _plain(asked), _plain(stored)
-    if isinstance(asked, dict) and isinstance(stored, dict):
-        for name in asked.keys() & stored.keys():
-            _refuse_conflicts(asked[name], stored[name], path, f"{where}.{name}")
-    elif asked is not None and asked != stored and not _stands_for(asked, stored):
-        msg = (
-            f"{where} is {asked!r}, but the checkpoint '{path}' has {stored!r}. "
-            f"Leave {where} out, as the checkpoint decides it, or give another checkpoint."
-        )
-        raise InputError(msg)
-
-
-def _stands_for(asked: object, stored: object) -> bool:
-    """Whether one number was given for a list of equal numbers, as the side of a square for its height and width."""
-    return isinstance(stored, list) and bool(stored) and all(item == asked for item in stored)
 
 
 class _NoNoise(logging.Filter):

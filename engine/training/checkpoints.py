@@ -132,6 +132,16 @@ def is_checkpoint(path: str | Path) -> bool:
     return isinstance(content, dict) and isinstance(content.get(KEY), dict)
 
 
+def stored_settings(path: str | Path, name: str) -> dict[str, object] | None:
+    """One entry of the settings that a checkpoint of this project has; None in other files, or without the entry."""
+    if not is_checkpoint(path):
+        return None
+    content = _load(Path(path))
+    assert isinstance(content, dict)
+    found = content[KEY].get("model", {}).get(name)
+    return found if isinstance(found, dict) else None
+
+
 def _foreign(path: Path, content: object) -> InputError:
     if isinstance(content, dict) and "pytorch-lightning_version" in content:
         kind = "a Lightning checkpoint of another program"

@@ -26,6 +26,7 @@ from detection.prediction.predictor import (
     asked_postprocess,
     batch_on_canvas,
     found_in,
+    stored_postprocess,
 )
 from engine.prediction.canvas import Canvas, CanvasPolicy, OnCanvas, canvas_limit
 from engine.prediction.predictor import Predictor, check_numbers
@@ -175,4 +176,4 @@ def load(source: str | Path, device: str | torch.device = "cpu", *, fold: bool =
         InputError: the file is missing, damaged or of another kind.
     """
     network = load_network(source).to(device)
-    return JointPredictor(network.fold() if fold else network)
+    return JointPredictor(network.fold() if fold else network, stored_postprocess(source, "joint"))

@@ -7,7 +7,7 @@ found.draw("street.jpg").save("overlay.jpg")
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, TypedDict, TypeVar, Unpack
@@ -18,6 +18,8 @@ from torch import Tensor
 from engine.prediction.predictor import Predictor
 from engine.reading.images import UInt8Array
 from engine.reading.pixels import Source
+from engine.training.checkpoint_files import found_source
+from engine.training.checkpoints import stored_settings
 from segmentation.data.classes import MaskClasses
 from segmentation.inference.inference import Inference, class_rows, probabilities
 from segmentation.inference.segmented import Segmented
@@ -188,4 +190,6 @@ def load(source: str | Path, device: str | torch.device = "cpu", *, fold: bool =
         InputError: the file is missing, damaged or of another kind.
     """
     segmenter = load_network(source).to(device)
-    return SegmentationPredictor(segmenter.fold() if fold else segmenter)
+    stored = stored_settings(found_source(source, "segmentation"), "inference") or {}
+    make: Callable[..., Inference] = Inference
+    return SegmentationPredictor(segmenter.fold() if fold else segmenter, make(**stored))

@@ -18,7 +18,8 @@ _VARIES = 0.5  # frames by which a time may differ from that of a constant rate
 
 VIDEO_SUFFIXES = frozenset(
     (
-        ".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".webm", ".wmv",
+        ".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".webm",
+        ".wmv",
     )
 )  # fmt: skip
 _ALLOWED = "MP4, MOV, AVI, Matroska, WebM, WMV, FLV, Ogg, MPEG and its transport streams"
