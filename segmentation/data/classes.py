@@ -70,6 +70,10 @@ class MaskClasses:
             if twice:
                 msg = f"the class list has the {what} {', '.join(twice)} more than once. Give every class its own."
                 raise InputError(msg)
+        if not all(name.strip() for name in self.names):
+            place = next(row for row, name in enumerate(self.names) if not name.strip())
+            msg = f"the class list has an empty name in row {place}. Give every class a name."
+            raise InputError(msg)
         wrong = [value for value in self.label_ids if not 0 <= value <= 255]
         wrong += [value for color in self.colors for value in color if not 0 <= value <= 255]
         if wrong:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +12,9 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset
 
+from engine.distributed import is_main
 from engine.errors import InputError, SampleError, did_you_mean
+from engine.names import shown_names, spelled_alike
 from engine.reading.images import UInt8Array
 from engine.reading.reader import PixelReader, filled
 from segmentation.data.augment import CropAugmenter
@@ -19,6 +22,8 @@ from segmentation.data.batch import EvaluationBatch, SegmentationBatch
 from segmentation.data.cityscapes.files import read_instance_ids
 from segmentation.data.classes import IGNORED, MaskClasses
 from segmentation.data.pairs import MaskSource, Pair, read_image_of
+
+_log = logging.getLogger(__name__)
 
 
 class Crop(NamedTuple):
@@ -162,20 +167,39 @@ def collate_images(samples: Sequence[WholeImage]) -> EvaluationBatch:
 def model_rows(files: MaskSource, classes: MaskClasses) -> UInt8Array:
     """(256,) the model's row by the files' row; `IGNORED` is unchanged.
 
+    Classes are matched by name; capitals, spaces, hyphens and underscores do not count where no row has the very name,
+    and one line says so.
+
     Raises:
         InputError: the model has no class with one of the names.
     """
-    missing = [name for name in files.classes.names if name not in classes.names]
+    names = files.classes.names
+    places = [spelled_alike(name, classes.names) for name in names]
+    missing = [name for name, place in zip(names, places, strict=True) if place < 0]
     if missing:
-        known = ", ".join(classes.names[:5]) + (f", ... ({len(classes)} in all)" if len(classes) > 5 else "")
         msg = (
             f"the data in '{files.source}' have {len(missing)} classes that the model does not know, such as "
-            f"'{missing[0]}'; it knows {known}.{did_you_mean(missing[0], classes.names)} "
+            f"'{missing[0]}'; it knows {shown_names(classes.names)}.{did_you_mean(missing[0], classes.names)} "
             "Correct the class list, or train a model for these classes."
         )
         raise InputError(msg)
+    if len(set(places)) < len(places):
+        twice = next(place for place in places if places.count(place) > 1)
+        both = [name for name, place in zip(names, places, strict=True) if place == twice]
+        msg = (
+            f"the data in '{files.source}' have two classes for the model's '{classes.names[twice]}': "
+            f"{shown_names(both)}. Give each its own name, or merge them."
+        )
+        raise InputError(msg)
+    respelled = [(name, place) for name, place in zip(names, places, strict=True) if classes.names[place] != name]
+    if respelled and is_main():
+        (name, place), more = respelled[0], f" and {len(respelled) - 1} more" if len(respelled) > 1 else ""
+        _log.warning(
+            "'%s' calls the model's '%s' '%s'%s; they are taken for the same",
+            files.source, classes.names[place], name, more,
+        )  # fmt: skip
     rows = np.full(256, IGNORED, dtype=np.uint8)
-    rows[: len(files.classes)] = [classes.names.index(name) for name in files.classes.names]
+    rows[: len(names)] = places
     return rows
 
 

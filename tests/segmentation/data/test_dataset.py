@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from segmentation.data.classes import IGNORED, MaskClasses
 from segmentation.data.dataset import TrainingCrops, WholeImages, collate_crops, collate_images, model_rows
 from segmentation.data.mask_folder import MaskFolder
 from segmentation.data.masks import MaskReader
+from segmentation.data.pairs import MaskSource
 
 OWN = MaskClasses(("tree", "house", "ground"), (10, 20, 30))
 MODEL = MaskClasses(("ground", "water", "house", "tree"))
@@ -56,9 +58,31 @@ class TestRows:
         assert rows[[0, 1, 2]].tolist() == [3, 2, 0]
         assert (rows[3:] == IGNORED).all()
 
+    def test_names_that_are_spelled_otherwise(self, root: Path, caplog: pytest.LogCaptureFixture) -> None:
+        source = files(root)
+        names = source.classes.names
+        model = MaskClasses(tuple(name.upper().replace("_", " ") for name in reversed(names)))
+        rows = model_rows(source, model)
+        assert rows[: len(names)].tolist() == list(reversed(range(len(names))))
+        assert f"calls the model's '{names[0].upper()}' '{names[0]}'" in caplog.text
+        caplog.clear()
+        assert model_rows(source, source.classes)[: len(names)].tolist() == list(range(len(names)))
+        assert not caplog.messages
+
+    def test_two_names_for_one_class(self, root: Path) -> None:
+        source = files(root)
+        name = source.classes.names[0]
+        twice = SimpleNamespace(source="here", classes=MaskClasses((name, f" {name.upper()}-")))
+        with pytest.raises(InputError, match=f"two classes for the model's '{name}'"):
+            model_rows(cast("MaskSource", twice), MaskClasses((name, "other")))
+
+    def test_a_class_without_a_name(self) -> None:
+        with pytest.raises(InputError, match="an empty name in row 1"):
+            MaskClasses(("a", " "))
+
     def test_unknown_class_names(self, root: Path) -> None:
         with pytest.raises(
-            InputError, match=r"have 1 classes .* such as 'tree'; it knows ground, house, trees.* Did y"
+            InputError, match=r"have 1 classes .* such as 'tree'; it knows 'ground', 'house', 'trees'.* Did y"
         ):
             model_rows(files(root), MaskClasses(("ground", "house", "trees")))
 
