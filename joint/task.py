@@ -44,6 +44,7 @@ from joint.spec import SPEC
 from joint.training.balance import Balance, Uncertainty, agreement, gradient_vector, pcgrad_backward
 from joint.training.evaluation import EvaluationLoss
 from joint.training.losses import joint_losses
+from joint.weights.load import check_beginning, pretrained_network
 from segmentation.data.classes import MaskClasses
 from segmentation.network.losses import SegmentationLoss
 from segmentation.scores.metric import SegmentationScores
@@ -65,6 +66,7 @@ class JointTask(DenseTask[JointData]):
         detector_checkpoint: a trained detector to begin with: a checkpoint, a published name or its file.
         segmenter_checkpoint: a checkpoint of a trained segmenter to begin with. Of two backbones the detector's is
             taken, or the segmenter's if the segmenter is to stay as it is.
+        pretrained: a checkpoint of another joint training to begin with; class layers start anew where classes differ.
         backbone_weights: ImageNet weights, if no checkpoint is given: `imagenet` for timm's hub, `package:NAME`, or
             a file; null starts with random weights.
         train: the part that learns. If it is one part, the other and the backbone are frozen, with their statistics.
@@ -95,6 +97,7 @@ class JointTask(DenseTask[JointData]):
         segmenter: SegmenterPart = SegmenterPart(),
         detector_checkpoint: str | None = None,
         segmenter_checkpoint: str | None = None,
+        pretrained: str | None = None,
         backbone_weights: str | None = "imagenet",
         train: Literal["both", "detector", "segmenter"] = "both",
         norms: Norms = "shared",
@@ -123,6 +126,7 @@ class JointTask(DenseTask[JointData]):
         self.segmenter_part = segmenter
         self.detector_checkpoint = detector_checkpoint
         self.segmenter_checkpoint = segmenter_checkpoint
+        self.pretrained = pretrained
         self.backbone_weights = backbone_weights
         self.trained = train
         self.norms = norms
@@ -213,7 +217,7 @@ class JointTask(DenseTask[JointData]):
                 "segmenter_checkpoint": self.segmenter_checkpoint,
                 "backbone_weights": self.backbone_weights,
             }
-            self._check_frozen(begin)
+            check_beginning(self.trained, self.pretrained, begin)
         # A frozen part keeps the classes that it knows.
         boxes, masks = detector.classes, segmenter.classes
         if self.data is not None and not self.restoring:
@@ -227,26 +231,24 @@ class JointTask(DenseTask[JointData]):
             given = {**detector.architecture.given(), "image_size": agreed}
             given = agreed_reading(self.data.reading, given, before="model.detector.architecture", way=self.way)
             detector = replace(detector, architecture=DetectorOverrides(**given))
-        made = make_parts(self.member, replace(detector, classes=boxes), replace(segmenter, classes=masks), **begin)
+        network = None
+        if self.pretrained is not None and not self.restoring:
+            network = pretrained_network(self.pretrained, self.member, detector, segmenter, self.norms, self.freezing)
+            made = network.detector, network.segmenter
+        else:
+            made = make_parts(self.member, replace(detector, classes=boxes), replace(segmenter, classes=masks), **begin)
         if boxes is not None and not made[0].classes.covers(boxes):
             made[0].set_classes(boxes)
         if masks is not None and made[1].classes != masks:
             made[1].set_classes(masks)
+        if network is not None:
+            return network
         # The only trained backbone, or else the backbone of the part that stays as it is.
         segmenters = begin.get("segmenter_checkpoint") is not None and (
             begin["detector_checkpoint"] is None or self.trained == "detector"
         )
         kept = "segmenter" if segmenters else "detector"
         return network_type(self.norms)(*made, backbone_of=kept, freezing=self.freezing)
-
-    def _check_frozen(self, begin: Mapping[str, str | None]) -> None:
-        kept = {"detector": "segmenter", "segmenter": "detector"}.get(self.trained)
-        if kept is not None and begin[f"{kept}_checkpoint"] is None:
-            msg = (
-                f"model.train is {self.trained}, which keeps the {kept} as it is, but there is none. Give "
-                f"model.{kept}_checkpoint, or train both."
-            )
-            raise InputError(msg)
 
     def description(self) -> str:
         """Both networks, their classes and the canvas."""

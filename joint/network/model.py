@@ -131,9 +131,10 @@ class JointNetwork(Foldable):
         return {"detector": self.detector.settings(), "segmenter": self.segmenter.settings()}
 
     @classmethod
-    def from_settings(cls, settings: Mapping[str, Any]) -> JointNetwork:
+    def from_settings(cls, settings: Mapping[str, Any], freezing: Freezing | None = None) -> JointNetwork:
         """The network that `settings` describes, with random weights."""
-        return cls(EfficientDet.from_settings(settings["detector"]), Segmenter.from_settings(settings["segmenter"]))
+        detector = EfficientDet.from_settings(settings["detector"])
+        return cls(detector, Segmenter.from_settings(settings["segmenter"]), freezing=freezing)
 
 
 class SharedMaps(nn.Module):

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from backbones.contract import Freezing
 from backbones.grid import is_traced
 from backbones.networks import BATCH_NORMS
 from backbones.two_strides import TwoStrideFeatures
@@ -131,6 +132,6 @@ def network_type(norms: str | None) -> type[JointNetwork]:
     return PerTaskNetwork if norms == "per_task" else JointNetwork
 
 
-def network_from(settings: Mapping[str, Any]) -> JointNetwork:
+def network_from(settings: Mapping[str, Any], freezing: Freezing | None = None) -> JointNetwork:
     """The network that the settings of either class describe, with random weights."""
-    return network_type(settings.get("norms")).from_settings(settings)
+    return network_type(settings.get("norms")).from_settings(settings, freezing)
