@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import csv
 import logging
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -25,12 +26,12 @@ from segmentation.data.classes import MaskClasses
 from segmentation.inference.pictures import class_pixels, legend_image, tint, with_legend
 from segmentation.inference.predictor import SegmentationPredictor
 from segmentation.inference.segmented import Segmented
-from segmentation.large.video_frames import VideoFrames
 
 if TYPE_CHECKING:
     import cv2
 
 AREA_COLUMNS = ("frame", "seconds", "class", "label_id", "pixels", "share")
+_USUAL_RATE = 25.0
 _log = logging.getLogger(__name__)
 
 
@@ -47,6 +48,59 @@ class VideoResult:
     areas: dict[str, int]
 
 
+class VideoFrames:
+    """The frames of a video as upright RGB, to be read once.
+
+    Attributes:
+        rate: frames per second.
+        count: number of frames as the file states it; 0 if it does not.
+
+    Raises:
+        InputError: the file is missing or not a video.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        import cv2
+
+        self.path = Path(path)
+        if not self.path.is_file():
+            msg = f"video '{path}' does not exist. Check the path."
+            raise InputError(msg)
+        self._capture = cv2.VideoCapture(str(path))
+        if not self._capture.isOpened():
+            msg = f"cannot read video '{path}': it is damaged or of an unknown kind. Convert it to MP4."
+            raise InputError(msg)
+        self.count = max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+        self.rate = float(self._capture.get(cv2.CAP_PROP_FPS))
+        if not (math.isfinite(self.rate) and self.rate > 0):
+            _log.warning("%s states no frame rate; %.0f per second are assumed", path, _USUAL_RATE)
+            self.rate = _USUAL_RATE
+
+    def __iter__(self) -> Iterator[UInt8Array]:
+        """The frames, each (H, W, 3) uint8 RGB.
+
+        Raises:
+            InputError: no frame can be read.
+        """
+        import cv2
+
+        number = 0
+        try:
+            while True:
+                found, frame = self._capture.read()
+                if not found:
+                    break
+                number += 1
+                yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+        finally:
+            self._capture.release()
+        if not number:
+            msg = f"cannot read video '{self.path}': it has no frame that can be decoded. Convert it to MP4."
+            raise InputError(msg)
+        if number < self.count:
+            _log.warning("%s ends after %d of the %d frames that it states", self.path, number, self.count)
+
+
 def writable_rate(rate: float) -> float:
     """The nearest rate that MPEG-4 can state: its time base has 16 bits (ISO/IEC 14496-2).
 
@@ -61,30 +115,15 @@ def writable_rate(rate: float) -> float:
 
 @dataclass
 class _Overlays:
-    """A video that is written frame by frame; its legend names all classes, so that it does not jump.
-
-    It has a constant rate. A frame is written as often as it is shown in that rate, so that times stay as they were:
-    more often, or not at all, where the rate of the source varies.
-    """
+    """A video that is written frame by frame; its legend names all classes, so that it does not jump."""
 
     path: Path
     rate: float
     classes: MaskClasses
-    _pending: UInt8Array | None = field(default=None, init=False)
-    _written: int = field(default=0, init=False)
     _writer: cv2.VideoWriter | None = field(default=None, init=False)
     _legend: Image.Image | None = field(default=None, init=False)
 
-    def add(self, seconds: float, frame: UInt8Array, class_ids: UInt8Array) -> None:
-        self._write_until(round(seconds * self.rate))
-        self._pending = self._drawn(frame, class_ids)
-
-    def _write_until(self, count: int) -> None:
-        while self._pending is not None and self._writer is not None and self._written < count:
-            self._writer.write(self._pending)
-            self._written += 1
-
-    def _drawn(self, frame: UInt8Array, class_ids: UInt8Array) -> UInt8Array:
+    def add(self, frame: UInt8Array, class_ids: UInt8Array) -> None:
         import cv2
 
         if self._legend is None:
@@ -103,11 +142,9 @@ class _Overlays:
                     "false for the areas alone."
                 )
                 raise InputError(msg)
-        drawn: UInt8Array = cv2.cvtColor(np.asarray(even), cv2.COLOR_RGB2BGR)
-        return drawn
+        self._writer.write(cv2.cvtColor(np.asarray(even), cv2.COLOR_RGB2BGR))
 
     def close(self) -> None:
-        self._write_until(self._written + 1)
         if self._writer is not None:
             self._writer.release()
 
@@ -154,20 +191,18 @@ def segment_video(
         drawn = stack.enter_context(_overlays(Path(overlay), frames.rate, classes)) if overlay else None
         shown = iter(tqdm(frames, Path(source).name, frames.count or None, unit="frame", disable=not progress))
         while some := list(islice(shown, predictor.inference.batch)):
-            answers = predictor.run([predictor.prepare(frame.image) for frame in some])
+            answers = predictor.run([predictor.prepare(frame) for frame in some])
             for frame, found in zip(some, answers, strict=True):
                 pixels = class_pixels(found.class_ids, classes)
                 totals += pixels
-                rows.writerows(_area_rows(found, pixels.tolist(), number, frame.seconds))
+                rows.writerows(_area_rows(found, pixels.tolist(), number, frames.rate))
                 if drawn is not None:
-                    drawn.add(frame.seconds, frame.image, found.class_ids)
+                    drawn.add(frame, found.class_ids)
                 number += 1
-    if frames.varies:
-        _log.warning("%s has a varying frame rate; times are its own, about %.3f frames a second", source, frames.rate)
     return VideoResult(number, dict(zip(classes.names, totals.tolist(), strict=True)))
 
 
-def _area_rows(found: Segmented, pixels: Sequence[int], number: int, at: float) -> list[tuple[object, ...]]:
+def _area_rows(found: Segmented, pixels: list[int], number: int, rate: float) -> list[tuple[object, ...]]:
     named = zip(found.classes.names, found.classes.label_ids, pixels, strict=True)
-    seconds, size = f"{at:.3f}", found.class_ids.size
+    seconds, size = f"{number / rate:.3f}", found.class_ids.size
     return [(number, seconds, name, label_id, count, f"{count / size:.6f}") for name, label_id, count in named]

@@ -29,7 +29,7 @@ from joint.network.model import JointNetwork
 from joint.prediction import ray_predict
 from joint.prediction.ray_predict import Worker, predict_folder
 from joint.spec import SPEC as JOINT
-from segmentation.large.video_frames import VideoFrames
+from segmentation.large.video import VideoFrames
 from segmentation.network.model import Segmenter
 from segmentation.spec import SPEC as SEGMENTATION
 from tests.detection.small import command
@@ -148,7 +148,7 @@ def test_masks_of_images_and_of_a_video(folder, tmp_path):
         with (tmp_path / f"videos/{name}_areas.csv").open(newline="") as file:
             rows = [int(row["pixels"]) for row in csv.DictReader(file)]
         frames = VideoFrames(tmp_path / f"{name}.avi")
-        expected = [count for frame in frames for count in predictor.predict(frame.image).areas().values()]
+        expected = [count for frame in frames for count in predictor.predict(frame).areas().values()]
         assert rows == expected
 
 

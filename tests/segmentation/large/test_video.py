@@ -11,8 +11,7 @@ import pytest
 from engine.errors import InputError
 from segmentation.inference.inference import Inference
 from segmentation.inference.predictor import SegmentationPredictor
-from segmentation.large.video import segment_video
-from segmentation.large.video_frames import VideoFrames
+from segmentation.large.video import VideoFrames, segment_video
 from tests.segmentation.toys import CLASSES, ByColor
 
 RATE = 10.0
@@ -56,7 +55,7 @@ def test_every_frame_is_in_the_table_and_the_video(video, tmp_path):
     assert sum(found.areas.values()) == 5 * 48 * 80
     frames = VideoFrames(drawn)
     assert frames.rate == pytest.approx(RATE)
-    shown = [frame.image for frame in frames]
+    shown = list(frames)
     assert len(shown) == 5
     assert shown[0].shape[1] >= 80
     assert shown[0].shape[0] > 48  # the legend
