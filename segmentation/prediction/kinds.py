@@ -12,8 +12,8 @@ from engine.data.images import IMAGE_SUFFIXES, open_picture
 from engine.prediction.sources import SourceKinds
 from segmentation.large.gdal import driver_of
 from segmentation.large.slides import SLIDE_SUFFIXES
+from segmentation.large.video_files import VIDEO_SUFFIXES, is_video
 
-VIDEO_SUFFIXES = frozenset((".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"))
 RASTER_SUFFIXES = frozenset((".img", ".vrt"))  # a VRT is refused when it is opened, with what to do
 SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES | RASTER_SUFFIXES | SLIDE_SUFFIXES
 LARGEST_IMAGE = 64_000_000  # pixels; larger TIFF and JPEG 2000 files are read in windows
@@ -25,12 +25,12 @@ _GEO_TAGS = frozenset((33550, 33922, 34264, 34735))
 
 
 def kind_of(path: Path) -> Kind:
-    """How a file is read: videos and slides by suffix, others by their content.
+    """How a file is read: slides by suffix, videos by content or suffix, others by their content.
 
     A raster is one with a georeference, with more than 64 million pixels, or of a kind that Pillow does not read.
     """
     suffix = path.suffix.lower()
-    if suffix in VIDEO_SUFFIXES:
+    if is_video(path):
         return "video"
     if suffix in SLIDE_SUFFIXES or suffix in RASTER_SUFFIXES:
         return "raster"

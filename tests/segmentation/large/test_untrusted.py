@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 
 import numpy as np
@@ -15,30 +14,6 @@ rasterio = pytest.importorskip("rasterio")
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 SIDE = 64
 ALL = slice(0, SIDE)
-
-
-@pytest.fixture
-def server():
-    """The address of a server that answers nothing, and the requests that it was sent."""
-    heard = []
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.settimeout(0.1)
-        ended = threading.Event()
-
-        def listen():
-            while not ended.is_set():
-                try:
-                    connection, _ = listener.accept()
-                except TimeoutError:
-                    continue
-                with connection:
-                    heard.append(True)
-
-        thread = threading.Thread(target=listen, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}", heard
-        ended.set()
-        thread.join(2)
 
 
 def vrt(name, raw=""):
