@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     import cv2
 
 LONGEST_PAUSE = 600.0  # seconds; a longer leap of the stamps is a fault or a cut, and would fill a disk
-_LARGEST_STEP_BACK = 1.0  # seconds; a larger one is a clock that was set anew
 _USUAL_RATE = 25.0
 _OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"  # key;value|key;value, read when a video is opened
 _OPENING = Lock()  # the environment is one for all threads
@@ -75,10 +74,10 @@ class Clock:
         known, at = self._known
         if not math.isfinite(stamp) or stamp <= 0:  # OpenCV gives 0 for a frame without a stamp
             self._last = following
-        elif -_LARGEST_STEP_BACK < stamp - known <= LONGEST_PAUSE:
+        elif -self.interval < stamp - known <= LONGEST_PAUSE:
             self._known = stamp, at + stamp - known
             self._last = max(self._last, self._known[1])
-        else:
+        else:  # recordings that were joined: the clock was set anew
             self._last = following
             self._known = stamp, following
         return self._last

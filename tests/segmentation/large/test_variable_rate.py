@@ -90,6 +90,13 @@ def test_a_phone_s_turned_video_is_read_upright(tmp_path, turn):
             np.testing.assert_allclose(frame[y, x].astype(int), expected[y, x], atol=25)
 
 
+def test_joined_recordings_follow_each_other(tmp_path):
+    data = write_video(tmp_path / "a.ts", greys(6), codec="MPG2").read_bytes()
+    (tmp_path / "two.ts").write_bytes(2 * data)
+    seconds = [frame.seconds for frame in VideoFrames(tmp_path / "two.ts").timed()]
+    np.testing.assert_allclose(seconds, np.arange(12) / 25, atol=0.001)
+
+
 @given(st.lists(st.floats(0.001, LONGEST_PAUSE - 1), min_size=1, max_size=20), st.floats(0, 100))
 def test_a_clock_that_only_rises_is_believed(steps, start):
     stamps = np.cumsum([start, *steps])
