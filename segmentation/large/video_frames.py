@@ -191,7 +191,7 @@ def _open(path: Path) -> cv2.VideoCapture:
         raise _refusal(path, _UNKNOWN)
     with _OPENING:
         before = os.environ.get(_OPTIONS)
-        ours = f"input_format;{demuxer}|format_whitelist;{demuxer}|protocol_whitelist;file"
+        ours = f"input_format;{demuxer}|format_whitelist;{demuxer}|protocol_whitelist;file|enable_drefs;0"
         os.environ[_OPTIONS] = f"{before}|{ours}" if before else ours
         try:
             # No other backend: some take a name with digits for a series of pictures. Absolute: `concat:a` asks more.

@@ -12,7 +12,7 @@ from segmentation.large import video_frames
 from segmentation.large.video_files import VIDEO_SUFFIXES, demuxer_of, is_video
 from segmentation.large.video_frames import VideoFrames
 from segmentation.prediction.kinds import SUFFIXES, kind_of
-from tests.segmentation.large.variable import write_video
+from tests.segmentation.large.variable import lead_elsewhere, write_video
 
 GREY = [np.full((48, 64, 3), 90, np.uint8)] * 6
 CODECS = {
@@ -106,6 +106,17 @@ def test_opencv_alone_would_follow_them(tmp_path, server, monkeypatch):
     path.write_text(lists(address)["hls"])
     cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     assert heard
+
+
+def test_an_alias_to_another_file_is_not_followed(tmp_path, monkeypatch):
+    path = lead_elsewhere(tmp_path / "x.mp4", write_video(tmp_path / "private.mp4", GREY))
+    monkeypatch.setenv("OPENCV_FFMPEG_CAPTURE_OPTIONS", "enable_drefs;1|use_absolute_path;1|protocol_whitelist;file")
+    assert cv2.VideoCapture(str(path), cv2.CAP_FFMPEG).read()[0]  # the control
+    with pytest.raises(UnreadableError, match="no frame"):
+        list(VideoFrames(path))
+    monkeypatch.delenv("OPENCV_FFMPEG_CAPTURE_OPTIONS")
+    with pytest.raises(UnreadableError, match="no frame"):
+        list(VideoFrames(path))
 
 
 def test_a_name_is_no_address_and_no_series(tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-PARENTS = (b"moov", b"trak", b"mdia", b"minf", b"stbl")
+PARENTS = (b"moov", b"trak", b"mdia", b"minf", b"dinf", b"stbl")
 # The matrices of `tkhd` for clockwise turns; the third column has 30 fractional bits, the others 16.
 TURNS = {0: (1, 0, 0, 1), 90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), 270: (0, -1, 1, 0)}
 
@@ -54,4 +54,24 @@ def write_video(path: Path, pictures, durations_ms=None, turn: int = 0, codec: s
         return body
 
     path.write_bytes(rewritten(path.read_bytes(), change))
+    return path
+
+
+def lead_elsewhere(path: Path, other: Path) -> Path:
+    """An MP4 without pictures of its own, which refers to those of another by a QuickTime alias."""
+    name, target = other.name.encode(), str(other).encode()
+    alias = bytes(10) + b"\1" + b"x".ljust(27, b"\0") + bytes(12) + bytes([len(name)]) + name.ljust(63, b"\0")
+    alias += bytes(16) + struct.pack(">hh", 1, 1) + bytes(16)
+    for kind, place in ((2, b"x:" + target[1:].replace(b"/", b":")), (18, target)):
+        alias += struct.pack(">hH", kind, len(place)) + place + bytes(len(place) % 2)
+    alias += struct.pack(">hH", -1, 0)
+
+    def change(kind, body):
+        if kind == b"dref":
+            return struct.pack(">II", 0, 1) + struct.pack(">I4sI", 12 + len(alias), b"alis", 0) + alias
+        return body
+
+    data = rewritten(other.read_bytes(), change)
+    begin, end = data.index(b"mdat") + 4, data.index(b"moov") - 4
+    path.write_bytes(data[:begin] + bytes(end - begin) + data[end:])
     return path
