@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import logging
-import math
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -26,12 +25,12 @@ from segmentation.data.classes import MaskClasses
 from segmentation.inference.pictures import class_pixels, legend_image, tint, with_legend
 from segmentation.inference.predictor import SegmentationPredictor
 from segmentation.inference.segmented import Segmented
+from segmentation.large.video_frames import TimedFrame, VideoFrames, usual_rate
 
 if TYPE_CHECKING:
     import cv2
 
 AREA_COLUMNS = ("frame", "seconds", "class", "label_id", "pixels", "share")
-_USUAL_RATE = 25.0
 _log = logging.getLogger(__name__)
 
 
@@ -48,59 +47,6 @@ class VideoResult:
     areas: dict[str, int]
 
 
-class VideoFrames:
-    """The frames of a video as upright RGB, to be read once.
-
-    Attributes:
-        rate: frames per second.
-        count: number of frames as the file states it; 0 if it does not.
-
-    Raises:
-        InputError: the file is missing or not a video.
-    """
-
-    def __init__(self, path: str | Path) -> None:
-        import cv2
-
-        self.path = Path(path)
-        if not self.path.is_file():
-            msg = f"video '{path}' does not exist. Check the path."
-            raise InputError(msg)
-        self._capture = cv2.VideoCapture(str(path))
-        if not self._capture.isOpened():
-            msg = f"cannot read video '{path}': it is damaged or of an unknown kind. Convert it to MP4."
-            raise InputError(msg)
-        self.count = max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
-        self.rate = float(self._capture.get(cv2.CAP_PROP_FPS))
-        if not (math.isfinite(self.rate) and self.rate > 0):
-            _log.warning("%s states no frame rate; %.0f per second are assumed", path, _USUAL_RATE)
-            self.rate = _USUAL_RATE
-
-    def __iter__(self) -> Iterator[UInt8Array]:
-        """The frames, each (H, W, 3) uint8 RGB.
-
-        Raises:
-            InputError: no frame can be read.
-        """
-        import cv2
-
-        number = 0
-        try:
-            while True:
-                found, frame = self._capture.read()
-                if not found:
-                    break
-                number += 1
-                yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
-        finally:
-            self._capture.release()
-        if not number:
-            msg = f"cannot read video '{self.path}': it has no frame that can be decoded. Convert it to MP4."
-            raise InputError(msg)
-        if number < self.count:
-            _log.warning("%s ends after %d of the %d frames that it states", self.path, number, self.count)
-
-
 def writable_rate(rate: float) -> float:
     """The nearest rate that MPEG-4 can state: its time base has 16 bits (ISO/IEC 14496-2).
 
@@ -115,20 +61,33 @@ def writable_rate(rate: float) -> float:
 
 @dataclass
 class _Overlays:
-    """A video that is written frame by frame; its legend names all classes, so that it does not jump."""
+    """A video of a constant rate in which each picture stands at the time of its frame, for as long as that lasts.
+
+    Its legend names all classes, so that it does not jump.
+
+    Attributes:
+        repeated: how many pictures were written once more, because a frame lasts longer than the rate says.
+        left_out: how many were not written, because the next frame comes sooner.
+    """
 
     path: Path
     rate: float
     classes: MaskClasses
+    repeated: int = field(default=0, init=False)
+    left_out: int = field(default=0, init=False)
     _writer: cv2.VideoWriter | None = field(default=None, init=False)
     _legend: Image.Image | None = field(default=None, init=False)
+    _held: UInt8Array | None = field(default=None, init=False)  # written when it is known how long it lasts
+    _place: int = field(default=0, init=False)  # of the held picture in the written video
 
-    def add(self, frame: UInt8Array, class_ids: UInt8Array) -> None:
+    def add(self, frame: TimedFrame, class_ids: UInt8Array) -> None:
+        """Draw a frame."""
         import cv2
 
+        self._write_until(frame.seconds)
         if self._legend is None:
-            self._legend = legend_image(self.classes, range(len(self.classes)), frame.shape[1])
-        picture = with_legend(tint(frame, class_ids, self.classes), self._legend)
+            self._legend = legend_image(self.classes, range(len(self.classes)), frame.picture.shape[1])
+        picture = with_legend(tint(frame.picture, class_ids, self.classes), self._legend)
         # The codec halves the colours' resolution and cuts odd sides.
         even = Image.new("RGB", (picture.width + picture.width % 2, picture.height + picture.height % 2), "white")
         even.paste(picture)
@@ -142,9 +101,27 @@ class _Overlays:
                     "false for the areas alone."
                 )
                 raise InputError(msg)
-        self._writer.write(cv2.cvtColor(np.asarray(even), cv2.COLOR_RGB2BGR))
+        self._held = cv2.cvtColor(np.asarray(even), cv2.COLOR_RGB2BGR)
+
+    def finish(self, end: float) -> None:
+        """Write the last picture, which lasts until `end`, in seconds."""
+        self._write_until(max(end, (self._place + 1) / self.rate))
+
+    def _write_until(self, seconds: float) -> None:
+        if self._writer is None or self._held is None:
+            return
+        place = round(seconds * self.rate)
+        times = place - self._place
+        if times <= 0:
+            self.left_out += 1
+            return
+        self.repeated += times - 1
+        self._place = place
+        for _ in range(times):
+            self._writer.write(self._held)
 
     def close(self) -> None:
+        """Close the file."""
         if self._writer is not None:
             self._writer.release()
 
@@ -173,8 +150,9 @@ def segment_video(
         predictor: how a frame is computed; `batch` frames of its inference settings are computed together. The
             network is in eval mode.
         source: the video.
-        areas: the table to write: a CSV with a row for each class of each frame.
-        overlay: the video to write, MP4: the frames tinted with the classes' colours, above a legend.
+        areas: the table to write: a CSV with a row for each class of each frame, with the frame's time in seconds.
+        overlay: the video to write, MP4: the frames tinted with the classes' colours, above a legend. Its rate is
+            constant; frames of a variable rate are repeated or left out, so that it stays in step with its source.
         progress: whether to show a progress bar.
 
     Raises:
@@ -183,26 +161,37 @@ def segment_video(
     frames = VideoFrames(source)
     classes = predictor.classes
     totals = np.zeros(len(classes), dtype=np.int64)
-    number = 0
+    number, varies = 0, False
     with ExitStack() as stack:
         table = stack.enter_context(stack.enter_context(atomic_path(areas)).open("w", newline="", encoding="utf-8"))
         rows = csv.writer(table)
         rows.writerow(AREA_COLUMNS)
-        drawn = stack.enter_context(_overlays(Path(overlay), frames.rate, classes)) if overlay else None
-        shown = iter(tqdm(frames, Path(source).name, frames.count or None, unit="frame", disable=not progress))
+        drawn = None
+        if overlay:
+            rate = usual_rate(source, frames.rate)
+            drawn = stack.enter_context(_overlays(Path(overlay), rate, classes))
+        shown = iter(tqdm(frames.timed(), Path(source).name, frames.count or None, unit="frame", disable=not progress))
         while some := list(islice(shown, predictor.inference.batch)):
-            answers = predictor.run([predictor.prepare(frame) for frame in some])
+            answers = predictor.run([predictor.prepare(frame.picture) for frame in some])
             for frame, found in zip(some, answers, strict=True):
                 pixels = class_pixels(found.class_ids, classes)
                 totals += pixels
-                rows.writerows(_area_rows(found, pixels.tolist(), number, frames.rate))
+                rows.writerows(_area_rows(found, pixels.tolist(), number, frame.seconds))
                 if drawn is not None:
                     drawn.add(frame, found.class_ids)
+                varies |= abs(frame.seconds * frames.rate - number) > 0.5
                 number += 1
+        if drawn is not None:
+            drawn.finish(frames.end)
+            if varies:
+                _log.warning(
+                    "%s has a variable frame rate; its overlay has %.4g frames per second and the same duration, with "
+                    "%d pictures repeated and %d left out", source, drawn.rate, drawn.repeated, drawn.left_out,
+                )  # fmt: skip
     return VideoResult(number, dict(zip(classes.names, totals.tolist(), strict=True)))
 
 
-def _area_rows(found: Segmented, pixels: list[int], number: int, rate: float) -> list[tuple[object, ...]]:
+def _area_rows(found: Segmented, pixels: list[int], number: int, time: float) -> list[tuple[object, ...]]:
     named = zip(found.classes.names, found.classes.label_ids, pixels, strict=True)
-    seconds, size = f"{number / rate:.3f}", found.class_ids.size
+    seconds, size = f"{time:.3f}", found.class_ids.size
     return [(number, seconds, name, label_id, count, f"{count / size:.6f}") for name, label_id, count in named]

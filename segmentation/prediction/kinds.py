@@ -10,8 +10,8 @@ from engine.reading.gdal import has_rasterio
 from engine.reading.images import IMAGE_SUFFIXES, open_picture
 from engine.reading.kinds import is_raster
 from segmentation.large.slides import SLIDE_SUFFIXES
+from segmentation.large.video_files import VIDEO_SUFFIXES, is_video
 
-VIDEO_SUFFIXES = frozenset((".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"))
 RASTER_SUFFIXES = frozenset((".img", ".vrt"))  # a VRT is refused when it is opened, with what to do
 SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES | RASTER_SUFFIXES | SLIDE_SUFFIXES
 LARGEST_IMAGE = 64_000_000  # pixels; larger pictures are computed in windows
@@ -20,12 +20,12 @@ Kind = Literal["image", "video", "raster"]  # images are read whole, videos by f
 
 
 def kind_of(path: Path) -> Kind:
-    """How a file is read: videos and slides by suffix, others by their content.
+    """How a file is read: slides by suffix, videos by content or suffix, others by their content.
 
     A raster is what `engine.reading.kinds.is_raster` says, or a picture of more than 64 million pixels.
     """
     suffix = path.suffix.lower()
-    if suffix in VIDEO_SUFFIXES:
+    if is_video(path):
         return "video"
     if suffix in SLIDE_SUFFIXES or suffix in RASTER_SUFFIXES:
         return "raster"

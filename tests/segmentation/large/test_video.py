@@ -74,7 +74,7 @@ def test_without_a_picture(video, tmp_path):
 def test_what_is_no_video_leaves_nothing(video, tmp_path):
     (tmp_path / "broken.mp4").write_bytes(b"\0" * 100)
     (tmp_path / "empty.avi").write_bytes(video.read_bytes()[:3000])
-    with pytest.raises(InputError, match=r"cannot read video .*Convert it"):
+    with pytest.raises(InputError, match=r"cannot read video .*convert it to MP4: ffmpeg -i"):
         segment_video(by_color(), tmp_path / "broken.mp4", tmp_path / "out/a.csv", tmp_path / "out/a.mp4")
     with pytest.raises(InputError, match="cannot read video"):
         segment_video(
