@@ -9,9 +9,10 @@ assumes anything else shifts the classes against the image: `align_corners=True`
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -92,6 +93,46 @@ def resample(maps: Tensor, grid: Grid, onto: Grid, target_hw: tuple[int, int]) -
     Returns:
         (B, C, *target_hw), a view of a slightly larger tensor where that saves a copy.
     """
+    padded, factor, (y, x) = _padded(maps, grid, onto, target_hw)
+    fine_h, fine_w = ((cells - 1) * factor + 1 for cells in size_hw(padded))
+    fine = F.interpolate(padded, size=(fine_h, fine_w), mode="bilinear", align_corners=True)
+    height, width = target_hw
+    return fine[..., y : y + height, x : x + width]
+
+
+def resampled_strips(
+    maps: Tensor, grid: Grid, onto: Grid, target_hw: tuple[int, int], rows: int
+) -> Generator[Tensor, None, None]:
+    """The same as `resample`, from top to bottom, with only some rows in memory at a time.
+
+    Args:
+        maps: as for `resample`.
+        grid: as for `resample`.
+        onto: as for `resample`.
+        target_hw: as for `resample`.
+        rows: rows of a strip, at least 1; the last may have fewer.
+
+    Yields:
+        (B, C, rows, W): the next rows.
+    """
+    padded, factor, (y, x) = _padded(maps, grid, onto, target_hw)
+    height, width = target_hw
+    fine_w = (size_hw(padded)[1] - 1) * factor + 1
+    # A part keeps the whole's order of values, by which torch chooses its kernel; kernels round differently.
+    last = padded.is_contiguous(memory_format=torch.channels_last) and not padded.is_contiguous()
+    order = torch.channels_last if last else torch.contiguous_format
+    for start in range(y, y + height, rows):
+        stop = min(start + rows, y + height)
+        # Cells lie exactly `factor` fine rows apart and the factor is a power of two, so that the places and weights
+        # of a part that begins at a cell are, to the last bit, those of the whole.
+        top, bottom = start // factor, -(-(stop - 1) // factor)
+        part = padded[..., top : bottom + 1, :].contiguous(memory_format=order)
+        fine = F.interpolate(part, size=((bottom - top) * factor + 1, fine_w), mode="bilinear", align_corners=True)
+        yield fine[..., start - top * factor : stop - top * factor, x : x + width]
+
+
+def _padded(maps: Tensor, grid: Grid, onto: Grid, target_hw: tuple[int, int]) -> tuple[Tensor, int, tuple[int, int]]:
+    """Maps that reach over all cells of the finer grid, its cells per cell, and where its first one lies on them."""
     factor = grid.stride // onto.stride
     pads, starts = [], []
     for length, cells, offset, target in zip(target_hw, size_hw(maps), grid.offset_yx, onto.offset_yx, strict=True):
@@ -104,7 +145,5 @@ def resample(maps: Tensor, grid: Grid, onto: Grid, target_hw: tuple[int, int]) -
     (top, bottom), (left, right) = pads
     if top or bottom or left or right:
         maps = F.pad(maps, (left, right, top, bottom), mode="replicate")
-    fine_h, fine_w = ((cells - 1) * factor + 1 for cells in size_hw(maps))
-    fine = F.interpolate(maps, size=(fine_h, fine_w), mode="bilinear", align_corners=True)
-    (y, x), (height, width) = starts, target_hw
-    return fine[..., y : y + height, x : x + width]
+    y, x = starts
+    return maps, factor, (y, x)

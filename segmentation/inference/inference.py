@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -22,10 +23,13 @@ from engine.numbers import PositiveInt, TenthToTen
 from engine.prediction.predictor import check_numbers
 from engine.reading.images import UInt8Array, resize
 from engine.reading.pixels import pixels_of
+from segmentation.inference.seams import Seams
 from segmentation.inference.tiles import Tile, Tiling
+from segmentation.network.model import Segmenter
 
 LARGEST_WHOLE = 3840 * 2160  # pixels; Lite0 takes about 3 GB for these, and four times as much for four times as many
 LARGE_WINDOW = 1024
+MOST_SCORES = 2**25  # scores of classes at the pixels that are held at a time when only the classes are asked: 128 MiB
 
 
 class Network(Protocol):
@@ -61,7 +65,7 @@ class Inference(Checked):
         margin: Pixels at a tile's inner ends that get no weight; null is a quarter of the overlap.
         scales: Sizes, relative to the image's own, at which it is computed; probabilities are averaged.
         flip: Average with the mirrored image.
-        batch: Number of tiles that are computed together.
+        batch: Number of tiles that are computed together; a processor takes one at a time for classes alone.
 
     Raises:
         InputError: a value is out of range.
@@ -146,7 +150,7 @@ def probabilities(network: Network, images: UInt8Array | Tensor, config: Inferen
 
 @torch.no_grad()
 def class_rows(network: Network, images: UInt8Array | Tensor, config: Inference | None = None) -> Tensor:
-    """The most probable class of each pixel; `probabilities` are only computed if several passes are averaged.
+    """The most probable class of each pixel, with few scores of classes in memory unless several passes are averaged.
 
     Args:
         network: as for `probabilities`.
@@ -159,8 +163,16 @@ def class_rows(network: Network, images: UInt8Array | Tensor, config: Inference 
     Raises:
         InputError: as `probabilities`.
     """
-    found, _ = _best(network, images, config or Inference())
-    return found.argmax(-3).to(torch.uint8)
+    config, batch = config or Inference(), _as_batch(images)
+    if tuple(config.scales) != (1.0,) or config.flip:
+        return probabilities(network, images, config).argmax(-3).to(torch.uint8)
+    batch = batch.to(next(network.parameters()).device)
+    tiling = config.tiling((batch.shape[2], batch.shape[3]), network.stride)
+    if tiling is None or len(tiling) == 1:
+        rows = torch.cat([_classes(strip) for strip in _strips(network, batch)], 1)
+    else:
+        rows = _rows_of_tiles(network, batch, tiling, config.batch)
+    return rows if images.ndim == 4 else rows[0]
 
 
 class Answer(NamedTuple):
@@ -204,6 +216,45 @@ def _best(network: Network, images: UInt8Array | Tensor, config: Inference) -> t
     found = _logits(network, batch.to(next(network.parameters()).device))
     check_numbers(found)
     return found if images.ndim == 4 else found[0], False
+
+
+def _classes(scores: Tensor) -> Tensor:
+    """(B, h, W) uint8 rows of the largest of (B, K, h, W) scores."""
+    check_numbers(scores)
+    return scores.argmax(1).to(torch.uint8)
+
+
+def _strips(network: Network, images: Tensor) -> Iterator[Tensor]:
+    """(B, K, h, W) logits from top to bottom: all at once where they are few enough."""
+    count, _, height, width = images.shape
+    if not isinstance(network, Segmenter) or min(height, width) <= network.stride:
+        yield _logits(network, images)
+        return
+    yield from network.strips(images, max(1, MOST_SCORES // (count * len(network.classes) * width)))
+
+
+def _rows_of_tiles(network: Network, images: Tensor, tiling: Tiling, count: int) -> Tensor:
+    """(B, H, W) classes by tiles, of whose probabilities only the seams are kept."""
+    # A processor gains nothing from several tiles at a time, which only take memory.
+    count = 1 if images.device.type == "cpu" else max(1, count // len(images))
+    rows = images.new_empty(len(images), *images.shape[2:])
+    seams: list[Seams] = []
+    for tiles in _neighbours(tiling, count):
+        found = _softmax(network, torch.cat([images[:, :, tile.rows, tile.columns] for tile in tiles]))
+        check_numbers(found)
+        seams = seams or [Seams(tiling, found.shape[1], found.device) for _ in images]
+        for tile, part in zip(tiles, found.split(len(images)), strict=True):
+            for number, one in enumerate(part):
+                final, down, across = seams[number].add(tile, one)
+                rows[number, down, across] = final.argmax(0).to(torch.uint8)
+    return rows
+
+
+def _neighbours(tiling: Tiling, count: int) -> Iterator[list[Tile]]:
+    """The tiles in their order, in groups of one size with at most `count` tiles each."""
+    for _, tiles in groupby(tiling, key=lambda tile: tile.size_hw):
+        alike = list(tiles)
+        yield from (alike[start : start + count] for start in range(0, len(alike), count))
 
 
 def _as_batch(images: UInt8Array | Tensor) -> Tensor:

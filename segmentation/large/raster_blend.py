@@ -10,7 +10,6 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +21,8 @@ from engine.reading.raster_file import Pixels, PixelSource
 from engine.reading.reader import filled
 from segmentation.data.classes import IGNORED
 from segmentation.inference.predictor import SegmentationPredictor
-from segmentation.inference.tiles import Axis, Tile, Tiling
+from segmentation.inference.seams import Seams, within
+from segmentation.inference.tiles import Tile, Tiling
 
 
 class Strip(NamedTuple):
@@ -74,7 +74,7 @@ def blended_rows(
                     kept = np.empty((len(final), *size_hw), dtype=np.uint8) if keep else None
                 chosen = final.argmax(0).to(torch.uint8).cpu().numpy()
                 if part.valid is not None:
-                    chosen[~part.valid[_within(rows, tile.rows), _within(columns, tile.columns)]] = IGNORED
+                    chosen[~part.valid[within(rows, tile.rows), within(columns, tile.columns)]] = IGNORED
                 class_ids[:, columns] = chosen
                 if kept is not None:
                     stored = (final * 255).round_().to(torch.uint8).cpu().numpy()
@@ -84,83 +84,6 @@ def blended_rows(
                     del class_ids, kept  # the next rows are computed after the caller has used these
                     yield strip
                     del strip
-
-
-class Seams:
-    """Sums of weighted tiles that further tiles add to; what no further tile touches is returned.
-
-    Memory: what two rows of tiles share over the whole width, and two tiles; margins, which add nothing, are left out.
-
-    Args:
-        tiling: the tiles, which must be added in its order.
-        count: number of classes.
-        device: where the sums are held.
-    """
-
-    def __init__(self, tiling: Tiling, count: int, device: torch.device) -> None:
-        self._sides = tuple(_Side(axis, device) for axis in (tiling.vertical, tiling.horizontal))
-        spans = self._sides[0].spans
-        deepest = max((above.stop - below.start for above, below in pairwise(spans)), default=0)
-        self._below = torch.zeros(count, deepest, tiling.size_hw[1], device=device)
-        self._right = torch.zeros(count, 0, 0, device=device)
-
-    def add(self, tile: Tile, found: Tensor | None) -> tuple[Tensor, slice, slice]:
-        """Add a tile.
-
-        Args:
-            tile: the next of the tiling.
-            found: (K, h, w) probabilities, which this overwrites; None for a tile without data.
-
-        Returns:
-            (K, h', w') finished probabilities, and the rows and columns of the raster where they lie, inside the tile.
-        """
-        vertical, horizontal = self._sides
-        row, column = tile.row, tile.column
-        rows, columns = vertical.spans[row], horizontal.spans[column]
-        if found is None:
-            size_hw = (rows.stop - rows.start, columns.stop - columns.start)
-            found = self._below.new_zeros(len(self._below), *size_hw)
-        else:
-            found = found[:, _within(rows, tile.rows), _within(columns, tile.columns)]
-            found *= vertical.weights[row][:, None] * horizontal.weights[column]
-        if column > 0:
-            found[:, :, : self._right.shape[2]] += self._right
-        columns = slice(columns.start, horizontal.ends[column])
-        width = columns.stop - columns.start
-        self._right = found[:, :, width:].clone()
-        found = found[:, :, :width]
-        if row > 0:
-            shared = vertical.spans[row - 1].stop - rows.start
-            found[:, :shared] += self._below[:, :shared, columns]
-        rows = slice(rows.start, vertical.ends[row])
-        height = rows.stop - rows.start
-        self._below[:, : found.shape[1] - height, columns] = found[:, height:]
-        return found[:, :height], rows, columns
-
-
-class _Side:
-    """Tiles along one side without the margins.
-
-    Attributes:
-        spans: the pixels of each tile that have weight.
-        ends: for each tile, the pixel up to which no later tile adds anything.
-        weights: the weights of those pixels.
-    """
-
-    def __init__(self, axis: Axis, device: torch.device) -> None:
-        self.spans = [
-            slice(span.start + axis.margin * (span.start > 0), span.stop - axis.margin * (span.stop < axis.length))
-            for span in axis.spans
-        ]
-        self.ends = [*(span.start for span in self.spans[1:]), axis.length]
-        self.weights = [
-            torch.from_numpy(weights[_within(counted, span)]).to(device)
-            for counted, span, weights in zip(self.spans, axis.spans, axis.weights, strict=True)
-        ]
-
-
-def _within(part: slice, whole: slice) -> slice:
-    return slice(part.start - whole.start, part.stop - whole.start)
 
 
 def _read_ahead(

@@ -6,13 +6,15 @@ segmentation-models-pytorch, `decoders/deeplabv3/decoder.py`; joined maps are sa
 
 from __future__ import annotations
 
+from collections.abc import Generator
+
 import torch
 import torch.nn.functional as F
 from segmentation_models_pytorch.decoders.deeplabv3.decoder import SeparableConv2d
 from torch import Tensor, nn
 from torchvision.models.segmentation.fcn import FCNHead
 
-from backbones.grid import Grid, resample, size_hw
+from backbones.grid import Grid, resample, resampled_strips, size_hw
 from segmentation.network.aspp import ASPP
 from segmentation.network.family import Alignment, SegmenterArchitecture
 
@@ -66,10 +68,24 @@ class DeepLabHead(nn.Module):
             grids: where their cells lie.
             image_hw: H and W.
         """
+        return upsample(self.coarse(maps, grids), grids[0], PIXELS, image_hw, self.alignment)
+
+    def strips(self, coarse: Tensor, grid: Grid, image_hw: tuple[int, int], rows: int) -> Generator[Tensor, None, None]:
+        """What `forward` makes of the logits of `coarse`, from top to bottom: (B, K, rows, W), the last what is left.
+
+        With the alignment "corners" all rows come at once: a row there depends on the height of the whole.
+        """
+        if self.alignment == "corners":
+            yield upsample(coarse, grid, PIXELS, image_hw, self.alignment)
+        else:
+            yield from resampled_strips(coarse, grid, PIXELS, image_hw, rows)
+
+    def coarse(self, maps: list[Tensor], grids: list[Grid]) -> Tensor:
+        """Logits (B, K, h, w) at the cells of stride 4."""
         (skip, *_, deep), (skip_grid, *_, deep_grid) = maps, grids
         context = upsample(self.aspp(deep), deep_grid, skip_grid, size_hw(skip), self.alignment)
-        fused = self.fuse(torch.cat((context, self.skip(skip)), dim=1))
-        return upsample(self.classifier(fused), skip_grid, PIXELS, image_hw, self.alignment)
+        logits: Tensor = self.classifier(self.fuse(torch.cat((context, self.skip(skip)), dim=1)))
+        return logits
 
 
 class AuxiliaryHead(nn.Module):

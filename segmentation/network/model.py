@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -155,6 +155,26 @@ class Segmenter(Foldable):
         assert isinstance(self.head, DeepLabHead)
         aux = self.aux_head(maps[1], grids[1], image_hw) if self.aux_head and self.training else None
         return Outputs(self.head(maps, grids, image_hw), aux)
+
+    def strips(self, images: Tensor, rows: int) -> Generator[Tensor, None, None]:
+        """As `forward`, from top to bottom, for images whose logits are too many to be held at once.
+
+        Another decoder than DeepLabv3+, and the alignment "corners", give all rows at once.
+
+        Args:
+            images: as for `forward`.
+            rows: rows of a strip, at least 1; the last may have fewer.
+
+        Yields:
+            (B, K, rows, W): the next rows, equal to those of `forward`.
+        """
+        if isinstance(self.head, SmpHead):
+            yield self(images)
+            return
+        image_hw = size_hw(images)
+        grids = self.backbone.grids(image_hw)
+        coarse = self.head.coarse(self.backbone(self.normalise(images)), grids)  # no map outlives this line
+        yield from self.head.strips(coarse, grids[0], image_hw, rows)
 
     def normalise(self, images: Tensor) -> Tensor:
         """0..255 to the backbone's range; for decoders that need it, zeros up to a multiple of 32 pixels."""
