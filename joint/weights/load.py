@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import torch
 
@@ -115,7 +114,8 @@ def check_beginning(train: str, pretrained: str | None, parts: Mapping[str, str 
         raise InputError(msg)
 
 
-def _replaced(stored: Mapping[str, Any], given: Mapping[str, object]) -> dict[str, Any]:
-    size = given.get("image_size")
+def _replaced(stored: Mapping[str, object], given: Mapping[str, object]) -> dict[str, object]:
+    size, architecture = given.get("image_size"), stored["architecture"]
+    assert isinstance(architecture, Mapping)
     given = {**given, "image_size": (size, size)} if isinstance(size, int) else given
-    return {**stored, "architecture": {**stored["architecture"], **given}}
+    return {**stored, "architecture": {**architecture, **given}}
