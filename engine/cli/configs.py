@@ -9,15 +9,13 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
-import yaml
-
+from engine.archives import parse_yaml
 from engine.cli.signatures import package_folder
 from engine.errors import did_you_mean
 from engine.tasks import TASKS, registered
 
 _SUFFIXES = (".yaml", ".yml", ".json")
 _SHOWN = 8
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def read_config(path: Path) -> object:
@@ -27,7 +25,7 @@ def read_config(path: Path) -> object:
         yaml.YAMLError: the file is not YAML.
         OSError: the file cannot be read.
     """
-    return yaml.load(path.read_text(encoding="utf-8"), _LOADER)  # noqa: S506 - one of the safe loaders
+    return parse_yaml(path.read_text(encoding="utf-8"))
 
 
 def _shelves() -> list[tuple[str, Path]]:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import yaml
 
+from engine.archives import parse_yaml
 from engine.cli.configs import find_config, missing_config, read_config
 from engine.cli.former import with_present_configs
 from engine.cli.help import command_options
@@ -73,10 +74,11 @@ def prepare(spec: TaskSpec, words: Sequence[str]) -> Prepared:
     for index, word in enumerate(written[:-1]):
         if word.startswith("--") and written[index + 1].startswith("{"):  # a whole group
             found: list[str] = []
-            content = _rename_keys(yaml.safe_load(written[index + 1]), f"{word[2:]}.", known, found)
+            content = _rename_keys(_parsed(written[index + 1], word), f"{word[2:]}.", known, found)
             if found:
                 written[index + 1] = yaml.safe_dump(content, default_flow_style=True).strip()
                 notes += found
+    _check_groups(written)
     for index, given in _given_configs(written):
         text = _config_text(given, spec.name, known, notes)
         name, equals, _ = written[index].partition("=")
@@ -85,6 +87,37 @@ def prepare(spec: TaskSpec, words: Sequence[str]) -> Prepared:
         if checkpoint not in ("best", "last", "null", "None", ""):
             require_checkpoint(Path(checkpoint))
     return Prepared(written, list(dict.fromkeys(notes)))
+
+
+def _parsed(text: str, option: str) -> object:
+    """The settings that an option itself holds.
+
+    Raises:
+        InputError: they are not YAML.
+    """
+    try:
+        return parse_yaml(text)
+    except yaml.YAMLError as error:
+        raise InputError(broken_config(None, str(error)).replace("the config", f"{option} '{text[:60]}'")) from error
+
+
+def _check_groups(words: Sequence[str]) -> None:
+    """Read the files that give whole groups, such as `--model FILE.yaml`, before the parser does without measure.
+
+    Raises:
+        InputError: one of them is not YAML.
+    """
+    for place, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        value = value if equals else next(iter(words[place + 1 : place + 2]), "")
+        path = Path(value)
+        if name.startswith("--") and name not in _CONFIG and path.suffix in (".yaml", ".yml") and path.is_file():
+            try:
+                read_config(path)
+            except yaml.YAMLError as error:
+                raise InputError(broken_config(path, str(error))) from error
+            except (OSError, UnicodeDecodeError):
+                continue  # the option's own reader says what is wrong
 
 
 def rename_words(
@@ -155,7 +188,7 @@ def _config_text(given: str, task: str, known: _Names, notes: list[str]) -> str:
     """
     path = None if "\n" in given else find_config(given, task)
     if path is None or path.is_dir():
-        if ":" in given and isinstance(yaml.safe_load(given), dict):
+        if ":" in given and isinstance(_parsed(given, "--config"), dict):
             return given  # the settings themselves
         raise InputError(missing_config(given, task=task))
     try:

@@ -36,6 +36,7 @@ from engine.cli.runs import (
 from engine.data.module import SplitData
 from engine.distributed import is_first_process
 from engine.errors import InputError
+from engine.hardware.devices import check_devices
 from engine.hardware.precision import chosen_precision
 from engine.settings import refuse_conflicts, without
 from engine.tasks import TaskSpec
@@ -205,6 +206,7 @@ class EffDenseCLI(LightningCLI):
             InputError: the trainer refuses its settings.
         """
         settings = self.config_init[self.subcommand]["trainer"]
+        check_devices(settings["accelerator"], settings["devices"])
         callbacks = settings["callbacks"] or []
         callbacks = list(callbacks) if isinstance(callbacks, list) else [callbacks]
         if settings["enable_progress_bar"] is not False and not any(isinstance(c, ProgressBar) for c in callbacks):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 
+from engine.archives import parse_yaml
 from engine.errors import InputError, check_choice
 from segmentation.data.classes import MaskClasses
 
@@ -21,7 +22,7 @@ def read_class_list(path: Path) -> MaskClasses:
         InputError: the file is missing, not YAML, or not a class list.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = parse_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         msg = f"class list '{path}' does not exist. Check the path."
         raise InputError(msg) from error

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import numpy.typing as npt
 
-from engine.archives import read_member
+from engine.archives import members_of, read_member
 from engine.errors import InputError
 from engine.reading.images import most_pixels, open_picture
 from engine.reading.listing import is_hidden, walk
@@ -67,7 +67,7 @@ class LabelFiles:
         if path.is_dir():
             found = (file.relative_to(path).as_posix() for file in walk(path))
         elif path.is_file():
-            found = (entry.filename for entry in _archive_of(path).infolist() if not entry.is_dir())
+            found = (entry.filename for entry in _members(path))
         else:
             msg = f"'{path}' does not exist. Give the folder or the zip with the label maps."
             raise InputError(msg)
@@ -114,6 +114,14 @@ def _hidden(name: str) -> bool:
 
 def _without_overlay(name: str) -> str:
     return name[: -4 - len(_DRAWN)] + name[-4:]
+
+
+def _members(path: Path) -> list[zipfile.ZipInfo]:
+    try:
+        return members_of(_archive_of(path))
+    except InputError as error:
+        msg = f"'{path}' {error}. Give a zip of label maps alone." if "members" in str(error) else str(error)
+        raise InputError(msg) from error
 
 
 def _archive_of(path: Path) -> zipfile.ZipFile:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from engine.errors import InputError
 from engine.hardware import precision as room
+from engine.hardware.devices import check_devices
 from engine.hardware.precision import auto_precision, chosen_precision, device_of, processor_flags, slow_precision
 
 AVX2, BF16 = frozenset(["avx2"]), frozenset(["avx2", "avx512_bf16", "amx_bf16"])
@@ -63,3 +65,19 @@ def test_the_device_is_the_trainers(monkeypatch):
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     assert device_of("auto") == "cpu"
     assert device_of("tpu") == "tpu"
+
+
+@pytest.mark.parametrize("accelerator", ["cpu", "auto"])
+def test_processes_are_no_more_than_a_processor_bears(accelerator, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    monkeypatch.setattr("engine.hardware.devices.free_cores", lambda: 2)
+    for fine in (1, 8, "8", "auto", -1, [0, 1]):
+        check_devices(accelerator, fine)
+    with pytest.raises(InputError, match=r"trainer.devices is 99, but .* 2 cores. Give --trainer.devices 1, or 8"):
+        check_devices(accelerator, 99)
+
+
+def test_devices_of_a_gpu_are_lightnings_business(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    check_devices("gpu", 99)

@@ -139,7 +139,7 @@ def test_mistakes_are_one_short_message(here, options, message):
 
 
 def test_a_constant_rate_needs_no_end(here):
-    line = f"{LINE} --trainer.max_epochs -1 --trainer.max_time 00:00:00:03 --model.schedule.name constant"
+    line = f"{LINE} --trainer.max_epochs -1 --trainer.max_time 00:00:00:08 --model.schedule.name constant"
     said = command(line)
     assert said.code == 0, said.err
     assert rates()[-1] == pytest.approx(2e-3)

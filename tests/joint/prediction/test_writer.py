@@ -21,6 +21,7 @@ from engine.prediction.canvas import Canvas
 from engine.prediction.sources import find_sources
 from engine.prediction.streaming import PredictingModule
 from engine.prediction.trainer import PredictionTrainer, Work
+from engine.reading.options import Reading
 from joint.prediction.found import JointFound
 from joint.prediction.predictor import JointPredictor
 from joint.prediction.results import JointResults, settings_of
@@ -51,7 +52,11 @@ class Toy(JointPredictor):
     """A predictor that gives those answers."""
 
     def __init__(self, task):
-        self.network, self.task = torch.nn.Linear(1, 1), task
+        self.network, self.task, self.reading = torch.nn.Linear(1, 1), task, Reading()
+
+    @property
+    def fill_color(self):
+        return 1, 2, 3
 
     @property
     def prepare(self):
