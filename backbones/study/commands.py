@@ -91,19 +91,19 @@ def scale(
     from engine.errors import InputError
 
     if search == (phi is not None):
-        msg = "give --phi, such as --phi 1.5, or --search"
+        msg = "nothing is asked for. Give --phi, such as --phi 1.5, or --search."
         raise InputError(msg)
     if phi is not None:
         unused = [name for name, value in (("scores", scores), ("csv", csv), ("picture", picture)) if value]
         if unused:
-            msg = f"--{unused[0]} goes with --search, not with --phi"
+            msg = f"--{unused[0]} goes with --search, not with --phi. Leave it out."
             raise InputError(msg)
         from backbones.study.describe import describe
 
         sys.stdout.write(describe(phi, Coefficients(alpha, beta, gamma), rounding) + "\n")
         return
     if (alpha, beta, gamma) != (1.2, 1.1, 1.15):
-        msg = "--alpha, --beta and --gamma go with --phi; the search tries them all"
+        msg = "--alpha, --beta and --gamma go with --phi; the search tries them all. Leave them out."
         raise InputError(msg)
     from backbones.study.describe import describe_search
     from backbones.study.search import grid, read_scores, write_csv

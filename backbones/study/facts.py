@@ -136,7 +136,7 @@ def _quantised(network: nn.Module) -> nn.Module:
     try:
         from torch.ao.quantization import quantize_dynamic
     except ImportError as error:
-        msg = f"PyTorch {torch.__version__} has no torch.ao.quantization.quantize_dynamic; use an older one"
+        msg = f"PyTorch {torch.__version__} has no torch.ao.quantization.quantize_dynamic; use an older one."
         raise InputError(msg) from error
     with warnings.catch_warnings():
         # The warning says that torchao will replace it, which changes nothing here.

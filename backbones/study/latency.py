@@ -48,7 +48,7 @@ def measure(
     chosen = _checked_device(device)
     for what, number in (("rounds", rounds), ("threads", 1 if threads is None else threads)):
         if number < 1:
-            msg = f"{what} is {number}; it must be at least 1"
+            msg = f"{what} is {number}; it must be at least 1."
             raise InputError(msg)
     times: list[list[float]] = [[] for _ in networks]
     threads_before = torch.get_num_threads()
@@ -75,7 +75,7 @@ def _checked_device(device: str) -> torch.device:
         msg = f"device '{device}' is unknown; allowed: cpu, cuda, cuda:0 ..."
         raise InputError(msg) from error
     if chosen.type == "cuda" and not torch.cuda.is_available():
-        msg = f"device '{device}' is not there: PyTorch sees no CUDA device; use --device cpu"
+        msg = f"device '{device}' is not there: PyTorch sees no CUDA device. Use --device cpu."
         raise InputError(msg)
     if chosen.type not in ("cpu", "cuda"):
         msg = f"device '{device}' cannot be timed; allowed: cpu, cuda, cuda:0 ..."

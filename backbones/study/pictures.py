@@ -142,7 +142,7 @@ def _figure(width: float, height: float) -> Figure:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        msg = "pictures need matplotlib, which is not installed: pip install matplotlib"
+        msg = "pictures need matplotlib, which is not installed. Run: pip install matplotlib"
         raise InputError(msg) from error
     return Figure(figsize=(width, height), layout="constrained")
 

@@ -68,7 +68,7 @@ def admissible(step: float = 0.05, tolerance: float = 0.1) -> list[Coefficients]
         InputError: the step or the tolerance is outside its range.
     """
     if not 0.01 <= step <= 0.5:
-        msg = f"step is {step}; it must lie between 0.01 and 0.5"
+        msg = f"step is {step}; it must lie between 0.01 and 0.5."
         raise InputError(msg)
     if not 0 < tolerance < TARGET - 1:
         msg = f"tolerance is {tolerance}; it must be above 0 and below {TARGET - 1:g}"
@@ -116,7 +116,7 @@ def grid(
 
     triples = admissible(step, tolerance)
     if not triples:
-        msg = f"no triple on a grid of {step} has α·β²·γ² within {tolerance} of 2; give a smaller step"
+        msg = f"no triple on a grid of {step} has α·β²·γ² within {tolerance} of 2; give a smaller step."
         raise InputError(msg)
     counted = _Counter()
     base = counted.cost(PAPER.at(0, rounding)).macs
@@ -148,14 +148,15 @@ def read_scores(path: str | Path) -> Score:
     """Read scores from a CSV file with the columns alpha, beta, gamma and score, as `write_csv` writes it.
 
     Raises:
-        InputError: the file cannot be read, lacks a column, holds no score, or holds something that is no number.
+        InputError: the file cannot be read, lacks a column, holds no score, or holds something that is no number. Correct it..
     """
     names = ("alpha", "beta", "gamma", "score")
     try:
         with Path(path).open(newline="", encoding="utf-8") as file:
             lines = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        msg = f"cannot read the scores '{path}': {getattr(error, 'strerror', None) or error}"
+        reason = getattr(error, "strerror", None) or error
+        msg = f"cannot read the scores '{path}': {reason}. Give the CSV file that `--search` wrote."
         raise InputError(msg) from error
     missing = [name for name in names if not lines or lines[0].get(name) is None]
     if missing:
@@ -168,14 +169,14 @@ def read_scores(path: str | Path) -> Score:
         try:
             alpha, beta, gamma, score = (float(line[name]) for name in names)
         except (TypeError, ValueError) as error:
-            msg = f"line {number} of the scores '{path}' holds something that is no number"
+            msg = f"line {number} of the scores '{path}' holds something that is no number. Correct it."
             raise InputError(msg) from error
         if not math.isfinite(score):
-            msg = f"line {number} of the scores '{path}' has the score {score}; it must be a finite number"
+            msg = f"line {number} of the scores '{path}' has the score {score}; it must be a finite number."
             raise InputError(msg)
         scores[_key(alpha, beta, gamma)] = score
     if not scores:
-        msg = f"the scores '{path}' hold no score; fill in the column score"
+        msg = f"the scores '{path}' hold no score; fill in the column score. Give it a number in each line."
         raise InputError(msg)
     return lambda coefficients: scores.get(_key(*_values(coefficients)))
 

@@ -134,10 +134,12 @@ class DetectorArchitecture(NetworkSettings):
         super().__post_init__()
         Reading(self.bands, self.value_range, self.nodata)  # which checks them
         if not 5 <= self.max_level <= 9:
-            msg = f"max_level is {self.max_level}; the pyramid's coarsest level lies between 5 and 9"
+            msg = f"max_level is {self.max_level}; allowed are 5 to 9, the pyramid's coarsest level."
             raise InputError(msg)
         if not self.anchor_ratios or len(self.mean) != 3:
-            msg = f"anchor_ratios is {self.anchor_ratios} and mean {self.mean}; give one ratio at least, three means"
+            msg = (
+                f"anchor_ratios is {self.anchor_ratios} and mean {self.mean}; give one ratio at least, and three means."
+            )
             raise InputError(msg)
 
     @property

@@ -74,7 +74,7 @@ class EfficientDet(Foldable):
         if isinstance(member, str):
             config = architecture(member, backbone=name, **overrides)
         elif overrides or isinstance(backbone, str):
-            msg = "give overrides with a member's name, or a complete DetectorArchitecture, not both"
+            msg = "give overrides with a member's name, or a complete DetectorArchitecture, not both."
             raise InputError(msg)
         else:
             config = replaced(member, backbone=name)
@@ -233,7 +233,7 @@ def _class_list(num_classes: int | None, classes: BoxClasses | None) -> BoxClass
     if classes is None:
         count = 90 if num_classes is None else num_classes
         if count < 1:
-            msg = f"num_classes is {count}; give at least 1"
+            msg = f"num_classes is {count}; give at least 1."
             raise InputError(msg)
         return BoxClasses.numbered(count)
     if num_classes is not None and num_classes != len(classes):

@@ -59,7 +59,7 @@ class DetectionTable:
             return cls._build(detections[:, 0], detections[:, 6], detections[:, 1:5], detections[:, 5])
         for index, entry in enumerate(detections):
             if missing := [key for key in _KEYS if key not in entry]:
-                msg = f"detections[{index}] has no '{missing[0]}'. Each needs {', '.join(_KEYS)}."
+                msg = f"detections[{index}] has no '{missing[0]}'. Give each of {', '.join(_KEYS)}."
                 raise InputError(msg)
         image_ids, category_ids, boxes, scores = (np.array([entry[key] for entry in detections]) for key in _KEYS)
         return cls._build(image_ids, category_ids, boxes, scores)
@@ -87,7 +87,7 @@ class DetectionTable:
     ) -> DetectionTable:
         boxes, count = np.array(boxes_xywh, np.float64), len(np.asarray(image_ids))
         if boxes.size and boxes.shape != (count, 4):
-            msg = f"boxes must be [x, y, width, height]; got shape {boxes.shape} for {count} of them"
+            msg = f"boxes must be [x, y, width, height]; got shape {boxes.shape} for {count} of them."
             raise InputError(msg)
         return cls(
             image_ids=_whole(image_ids, "image"),

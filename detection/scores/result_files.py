@@ -84,7 +84,7 @@ def decoded(raw: bytes, kind: type[Content], path: Path, what: str) -> Content:
         msg = f"'{path}' is not {what}: {json_fault(str(error))}."
         raise InputError(msg) from error
     except RecursionError as error:
-        msg = f"'{path}' is not {what}: lists lie too deep in each other."
+        msg = f"'{path}' is not {what}: lists lie too deep in each other. Write it again."
         raise InputError(msg) from error
     except ValueError as error:
         broken = isinstance(error, json.JSONDecodeError)
@@ -105,7 +105,7 @@ def check_boxes(boxes_xywh: Floats, values: Floats, value_name: str, where: str)
         fault = "a negative width or height" if finite[index] else "a number that is not finite"
         msg = (
             f"{where}[{index}] has {fault}: bbox {boxes_xywh[index].tolist()} ({int(faulty.sum())} such)."
-            " Boxes are [x, y, width, height]."
+            " Give boxes as [x, y, width, height], finite, and with sides of at least 0."
         )
         raise InputError(msg)
     if not np.isfinite(values).all():

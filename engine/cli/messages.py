@@ -115,7 +115,7 @@ def _unknown_option(known: Known, key: str) -> str:
     listed = 0 < len(siblings) <= _MOST_SIBLINGS and (group or not any("." in name for name in keys))
     of = f" of {group}" if group else ""
     allowed = f" Options{of}: {', '.join(siblings)}." if listed else ""
-    return f"there is no option '{key}'.{hint}{allowed} `--help` lists them all."
+    return f"there is no option '{key}'.{hint}{allowed} See them all: --help"
 
 
 def _unrecognised(known: Known, rest: str) -> str:

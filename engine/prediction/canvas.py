@@ -97,6 +97,6 @@ def canvas_limit(own_hw: tuple[int, int], image_size: int | tuple[int, int] | No
     size = own_hw if image_size is None else image_size
     limit_hw = (size, size) if isinstance(size, int) else (size[0], size[1])
     if min(limit_hw) < 32:
-        msg = f"image_size is {image_size}; give at least 32 pixels"
+        msg = f"image_size is {image_size}; give at least 32 pixels."
         raise InputError(msg)
     return limit_hw

@@ -188,10 +188,10 @@ class Predictor(ABC, Generic[Prepared, Answer]):
                 of range.
         """
         if isinstance(images, str | Path | bytes | np.ndarray | Image.Image):
-            msg = "predict_many takes a list of images; give [image], or call predict for one"
+            msg = "predict_many takes a list of images, and got one. Give [image], or call predict."
             raise InputError(msg)
         if batch_size < 1:
-            msg = f"batch_size is {batch_size}; it must be at least 1"
+            msg = f"batch_size is {batch_size}; it must be at least 1."
             raise InputError(msg)
         self.network.eval()
         answers: list[Answer] = []

@@ -178,7 +178,10 @@ def _stamp(path: Path) -> tuple[int, int]:
     try:
         return stamp_of(path)
     except OSError as error:
-        msg = f"'{path}' cannot be read: {error.strerror or error}. It was there when the work began."
+        msg = (
+            f"'{path}' cannot be read: {error.strerror or error}. It was there when the work began. Put it back, or "
+            "start again without it."
+        )
         raise UnreadableError(msg) from error
 
 

@@ -112,7 +112,7 @@ def _load(path: Path) -> object:
         )
         raise InputError(msg) from error
     except OSError as error:
-        msg = f"cannot read '{path}': {error.strerror or error}."
+        msg = f"cannot read '{path}': {error.strerror or error}. Check its rights, or give another checkpoint."
         raise InputError(msg) from error
     except (RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
         msg = f"'{path}' is not a checkpoint, or is damaged. Give a .ckpt file written by `fit`."
@@ -176,7 +176,7 @@ def read_checkpoint(path: str | Path, task: str) -> Checkpoint:
         raise InputError(msg)
     if own.get("task") != task:
         given = own.get("task")
-        remedy = f"Use `python -m {given}`." if given in task_names() else "No installed task is called so."
+        remedy = f"Use `python -m {given}`." if given in task_names() else "Install the package that wrote it."
         msg = f"'{path}' is a {given} checkpoint; {task} is asked for. {remedy}"
         raise InputError(msg)
     return Checkpoint(path, task, own["model"], own["versions"], content["state_dict"])

@@ -94,7 +94,10 @@ class Schedule(Checked):
 def _named_lr_groups(module: nn.Module, config: Optimizer, lr: float) -> Iterable[dict[str, object]]:
     in_backbone = {id(p) for name, p in module.named_parameters() if "backbone" in name.split(".")}
     if config.backbone_lr != 1 and not in_backbone:
-        msg = f"optimizer.backbone_lr is {config.backbone_lr}, but the network has no part called 'backbone'."
+        msg = (
+            f"optimizer.backbone_lr is {config.backbone_lr}, but the network has no part called 'backbone'. Leave it "
+            "out."
+        )
         raise InputError(msg)
     # timm's rule: no decay for biases and for tensors of at most one dimension, frozen parameters left out.
     for group in param_groups_weight_decay(module, weight_decay=config.weight_decay):

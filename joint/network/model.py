@@ -190,10 +190,16 @@ def _check_match(detector: EfficientDet, segmenter: Segmenter) -> tuple[Efficien
         msg = "the detector or the segmenter is already part of a joint network. Load it again."
         raise InputError(msg)
     if not isinstance(own, EfficientNetFeatures) or not isinstance(other, EfficientNetFeatures):
-        msg = "a joint network is on an EfficientNet that is known by name; here a backbone was given as an object."
+        msg = (
+            "a joint network is on an EfficientNet that is known by name; here a backbone was given as an object. "
+            "Give the name of one."
+        )
         raise InputError(msg)
     if segmenter.config.decoder != "deeplabv3plus":
-        msg = f"the segmenter's decoder is {segmenter.config.decoder}; a joint network has deeplabv3plus."
+        msg = (
+            f"the segmenter's decoder is {segmenter.config.decoder}; a joint network has deeplabv3plus. Give such a "
+            "segmenter."
+        )
         raise InputError(msg)
     if own.name != other.name:
         msg = f"the detector's backbone is {own.name}, the segmenter's {other.name}; give both the same, to be shared."

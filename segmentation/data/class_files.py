@@ -55,7 +55,7 @@ def class_list(given: object, what: str = "the class list") -> MaskClasses:
     colors = [_checked(color, f"{what}: colors") for color in _checked(content.get("colors") or (), f"{what}: colors")]
     numbers = [*label_ids, *(value for color in colors for value in color)]
     if any(type(number) is not int for number in numbers) or any(len(color) != 3 for color in colors):
-        msg = f"{what}: label_ids are whole numbers and colors are three each, such as [220, 20, 60]."
+        msg = f"{what}: give whole numbers as label_ids, and three for each of the colors, such as [220, 20, 60]."
         raise InputError(msg)
     return MaskClasses.from_dict(
         {

@@ -77,7 +77,7 @@ class MaskClasses:
         wrong = [value for value in self.label_ids if not 0 <= value <= 255]
         wrong += [value for color in self.colors for value in color if not 0 <= value <= 255]
         if wrong:
-            msg = f"the class list has the value {wrong[0]}; label ids and colours are 0 to 255."
+            msg = f"the class list has the value {wrong[0]}; allowed are 0 to 255 in label ids and colours."
             raise InputError(msg)
 
     def __len__(self) -> int:

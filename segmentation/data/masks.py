@@ -215,9 +215,7 @@ def _codes(colors: UInt8Array) -> npt.NDArray[np.uint32]:
 def _check_colors(classes: MaskClasses) -> None:
     twice = sorted({color for color in classes.colors if classes.colors.count(color) > 1})
     if twice:
-        msg = (
-            f"the class list has the colour {twice[0]} more than once. Colour masks need one of its own for each class."
-        )
+        msg = f"the class list has the colour {twice[0]} more than once. Give each class a colour of its own."
         raise InputError(msg)
 
 

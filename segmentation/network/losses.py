@@ -75,7 +75,7 @@ class SegmentationLoss(Checked):
             raise InputError(msg)
         weights = self.class_weights
         if weights is not None and not (all(0 <= weight < math.inf for weight in weights) and any(weights)):
-            msg = f"loss.class_weights are {list(weights)}; they must be at least 0, finite and not all 0"
+            msg = f"loss.class_weights are {list(weights)}; they must be at least 0, finite and not all 0."
             raise InputError(msg)
 
 

@@ -84,7 +84,7 @@ class Segmenter(Foldable):
         if isinstance(member, str):
             config = architecture(member, backbone=name, **overrides)
         elif overrides or isinstance(backbone, str):
-            msg = "give overrides with a member's name, or a complete SegmenterArchitecture, not both"
+            msg = "give overrides with a member's name, or a complete SegmenterArchitecture, not both."
             raise InputError(msg)
         else:
             config = member if name is None else dataclasses.replace(member, backbone=name)
@@ -272,7 +272,7 @@ def _class_list(num_classes: int | None, classes: MaskClasses | None) -> MaskCla
     if classes is None:
         classes = CITYSCAPES if num_classes is None else MaskClasses.numbered(num_classes)
     if len(classes) < 2:
-        msg = "one class is everywhere; what is not of the class needs a row of its own, such as 'background'."
+        msg = "one class is everywhere; what is not of the class needs a row of its own. Add one, such as 'background'."
         raise InputError(msg)
     if num_classes not in (None, len(classes)):
         msg = f"num_classes is {num_classes}, but the class list has {len(classes)} rows. Leave num_classes out."

@@ -245,7 +245,7 @@ def check(submission: str, images: str | None = None, ground_truth: str | None =
     """
     folder = ground_truth if images is None else images
     if folder is None or (images is not None and ground_truth is not None):
-        msg = "give either --images or --ground-truth: the folder whose images the submission must cover"
+        msg = "nothing says which images it must cover. Give the folder: --images or --ground-truth."
         raise InputError(msg)
     paths = [path for path in find_images(folder) if images is not None or path.stem.endswith("_labelIds")]
     if not paths:

@@ -97,7 +97,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     if stored.get("in_channels", 3) != 3 or stored.get("upsampling", 4) != 4:
         msg = (
             f"'{file}' has in_channels {stored.get('in_channels')} and upsampling {stored.get('upsampling')}; "
-            "only 3 and 4 can be read."
+            "allowed are 3 and 4."
         )
         raise InputError(msg)
     needed = ("encoder_name", "encoder_output_stride", "decoder_atrous_rates")

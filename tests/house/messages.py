@@ -229,7 +229,9 @@ def page() -> str:
         lines += ["", f"## {package}", "", "| message | remedy | place |", "|---|---|---|"]
         for message in own:
             *said, remedy = message.sentences
-            cells = (" ".join(said), remedy, f"{message.place.removeprefix(package + '/')}: {message.function}")
+            # A message of one sentence has its remedy within it.
+            first, last = (" ".join(said), remedy) if said else (remedy, "")
+            cells = (first, last, f"{message.place.removeprefix(package + '/')}: {message.function}")
             lines.append("| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |")
     return "\n".join(lines) + "\n"
 

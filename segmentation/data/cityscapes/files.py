@@ -152,5 +152,6 @@ def _split_folder(root: Path, kind: str, split: str) -> Path:
         msg = f"'{root}' has no folder '{kind}'. Give the folder that holds {_IMAGES} and {_FOLDERS['fine']}."
         raise InputError(msg)
     known = sorted(path.name for path in (root / kind).iterdir() if path.is_dir())
-    msg = f"'{root / kind}' has no split '{split}'; it has {', '.join(known) or 'none'}.{did_you_mean(split, known)}"
+    hint = did_you_mean(split, known)
+    msg = f"'{root / kind}' has no split '{split}'; it has {', '.join(known) or 'none'}.{hint} Give one of these."
     raise InputError(msg)

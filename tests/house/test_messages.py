@@ -1,0 +1,91 @@
+"""Every error message says what was given and what is allowed, and ends with a remedy; all are on one page."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.house.messages import COMMAND, PAGE, Message, messages, page
+
+# Texts that are parts of others, where the remedy is that of the whole: faults of a file inside "Weights ... do not fit".
+PARTS = (
+    "backbones/layouts/", "backbones/contract.py", "backbones/weights/", "backbones/networks.py", "detection/weights/",
+    "engine/archives.py", "engine/cli/messages.py", "engine/cli/early.py", "segmentation/scores/label_files.py",
+)  # fmt: skip
+VERBS = [
+    "Add",
+    "Bring",
+    "Change",
+    "Check",
+    "Choose",
+    "Convert",
+    "Correct",
+    "Delete",
+    "Free",
+    "Install",
+    "Keep",
+    "Leave",
+    "Let",
+    "Load",
+    "Look",
+    "Lower",
+    "Make",
+    "Merge",
+    "Name",
+    "Pass",
+    "Predict",
+    "Put",
+    "Raise",
+    "Remove",
+    "Rename",
+    "Repair",
+    "Replace",
+    "Resume",
+    "Retrain",
+    "Run",
+    "Save",
+    "Say",
+    "Scale",
+    "See",
+    "Set",
+    "Shorten",
+    "Start",
+    "Take",
+    "Train",
+    "Tell",
+    "Unfreeze",
+    "Upgrade",
+    "Use",
+    "Write",
+    "upgrade",
+    "install",
+    "keeps",
+    "leave",
+    "save",
+    "name",
+    "use",
+    "write",
+]
+WORDS = r"\b([Aa]llowed|must|give|Give|allows|needed|Needed|lies between|asked for|is written|in place of)\b|[Dd]id you mean"
+VALUES = r"\{[A-Za-z_.]*(remedy|_REMEDIES|error|hint|commands|COMMANDS|_EXAMPLE|text|first|reason|matches)[a-z]*\}\.?$"
+REMEDY = re.compile(rf"{WORDS}|\b({'|'.join(VERBS)})\b|--help|--print_config|pip install|{VALUES}")
+WHOLE = [message for message in messages() if not message.place.startswith(PARTS)]
+
+
+@pytest.mark.parametrize("message", WHOLE, ids=lambda message: f"{message.place}:{message.function}")
+def test_a_message_ends_with_a_remedy(message: Message) -> None:
+    text = message.text.rstrip()
+    # A command to copy has no stop.
+    assert text[-1] in ".}'?" or re.search(r"(--\w+ \w+|\w+\.(tif|mp4)|pip install \S+)$", text), text
+    assert "!" not in text.replace("!=", "")
+    assert "\n" not in text
+    assert REMEDY.search(text), text
+
+
+def test_the_page_holds_them_all() -> None:
+    assert PAGE.read_text() == page(), f"the page is out of date. Run: {COMMAND}"
+
+
+def test_they_are_found() -> None:
+    assert len(messages()) > 400
