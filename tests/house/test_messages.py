@@ -8,68 +8,20 @@ import pytest
 
 from tests.house.messages import COMMAND, PAGE, Message, messages, page
 
-# Texts that are parts of others, where the remedy is that of the whole: faults of a file inside "Weights ... do not fit".
+# Texts that are parts of others, where the remedy is that of the whole: a fault of a file in "Weights ... do not fit".
 PARTS = (
     "backbones/layouts/", "backbones/contract.py", "backbones/weights/", "backbones/networks.py", "detection/weights/",
     "engine/archives.py", "engine/cli/messages.py", "engine/cli/early.py", "segmentation/scores/label_files.py",
 )  # fmt: skip
-VERBS = [
-    "Add",
-    "Bring",
-    "Change",
-    "Check",
-    "Choose",
-    "Convert",
-    "Correct",
-    "Delete",
-    "Free",
-    "Install",
-    "Keep",
-    "Leave",
-    "Let",
-    "Load",
-    "Look",
-    "Lower",
-    "Make",
-    "Merge",
-    "Name",
-    "Pass",
-    "Predict",
-    "Put",
-    "Raise",
-    "Remove",
-    "Rename",
-    "Repair",
-    "Replace",
-    "Resume",
-    "Retrain",
-    "Run",
-    "Save",
-    "Say",
-    "Scale",
-    "See",
-    "Set",
-    "Shorten",
-    "Start",
-    "Take",
-    "Train",
-    "Tell",
-    "Unfreeze",
-    "Upgrade",
-    "Use",
-    "Write",
-    "upgrade",
-    "install",
-    "keeps",
-    "leave",
-    "save",
-    "name",
-    "use",
-    "write",
-]
-WORDS = r"\b([Aa]llowed|must|give|Give|allows|needed|Needed|lies between|asked for|is written|in place of)\b|[Dd]id you mean"
+VERBS = (
+    "Add|Bring|Change|Check|Choose|Convert|Correct|Delete|Free|Install|Keep|Leave|Let|Load|Look|Lower|Make|Merge|Name|Pass|"
+    "Predict|Put|Raise|Remove|Rename|Repair|Replace|Resume|Retrain|Run|Save|Say|Scale|See|Set|Shorten|Start|Take|Train|Tell|"
+    "Unfreeze|Upgrade|Use|Write|upgrade|install|keeps|leave|save|name|use|write"
+)
+ALLOWED = "[Aa]llowed|must|give|Give|allows|needed|Needed|lies between|asked for|is written|in place of"
+WORDS = rf"\b({ALLOWED})\b|[Dd]id you mean"
 VALUES = r"\{[A-Za-z_.]*(remedy|_REMEDIES|error|hint|commands|COMMANDS|_EXAMPLE|text|first|reason|matches)[a-z]*\}\.?$"
-REMEDY = re.compile(rf"{WORDS}|\b({'|'.join(VERBS)})\b|--help|--print_config|pip install|{VALUES}")
+REMEDY = re.compile(rf"{WORDS}|\b({VERBS})\b|--help|--print_config|pip install|{VALUES}")
 WHOLE = [message for message in messages() if not message.place.startswith(PARTS)]
 
 
