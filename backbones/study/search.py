@@ -148,7 +148,7 @@ def read_scores(path: str | Path) -> Score:
     """Read scores from a CSV file with the columns alpha, beta, gamma and score, as `write_csv` writes it.
 
     Raises:
-        InputError: the file cannot be read, lacks a column, holds no score, or holds something that is no number. Correct it..
+        InputError: the file cannot be read, lacks a column, holds no score, or holds something that is no number.
     """
     names = ("alpha", "beta", "gamma", "score")
     try:
