@@ -246,7 +246,7 @@ def read_scaled_name(name: str) -> ScaledNetwork | None:
     match = _NAME.fullmatch(name)
     if match is None:
         msg = (
-            f"'{name}' names no network; Give efficientnet_phi1.5 or, with coefficients other than the paper's, "
+            f"'{name}' names no network. Give efficientnet_phi1.5 or, with coefficients other than the paper's, "
             "efficientnet_phi1_a1.4_b1.05_g1.1."
         )
         raise InputError(msg)

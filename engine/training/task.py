@@ -242,7 +242,7 @@ class DenseTask(PredictingModule, ABC, Generic[Data]):
             return
         parts = []
         if present != before:
-            parts.append(f"an epoch has {present:g} steps, before {before:g}")
+            parts.append(f"steps of an epoch: {present:g}, before {before:g}")
         if peak != max(self._peaks):
             parts.append(f"the peak of the learning rate is {max(self._peaks):g}, before {peak:g}")
         goes_on = f"its course goes on after {step / before:.4g} epochs" if by_epochs else f"it goes on at step {moved}"

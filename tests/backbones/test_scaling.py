@@ -290,9 +290,9 @@ def test_names_as_they_are_written():
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("efficientnet_phi1,5", "write efficientnet_phi1.5"),
-        ("efficientnet_phinan", "write efficientnet_phi1.5"),
-        ("efficientnet_phi", "write efficientnet_phi1.5"),
+        ("efficientnet_phi1,5", "Give efficientnet_phi1.5"),
+        ("efficientnet_phinan", "Give efficientnet_phi1.5"),
+        ("efficientnet_phi", "Give efficientnet_phi1.5"),
         ("tf_efficientnet_phi1_a1.2", "efficientnet_phi1_a1.4_b1.05_g1.1"),
         ("tf_efficientnet_phi1.5.in1k", "names no network"),
         ("efficientnet_phi-5", "phi is -5; give a number from -4 to 10"),

@@ -91,7 +91,7 @@ def test_other_batches_and_other_data(here, task, change, steps, factor):
     size = "" if "batch_size" in change else "--data.batch_size 4"
     said = command(f"{line} --trainer.max_epochs 4 --ckpt_path last {size} {change}", find_task(task))
     assert said.code == 0, said.err
-    assert f"an epoch has {steps} steps, before 3" in said.err
+    assert f"steps of an epoch: {steps}, before 3" in said.err
     assert ("the peak of the learning rate is" in said.err) == (factor != 1)
     assert "its course goes on after 2 epochs" in said.err
     found, each = rates(task), 3 if "accumulate" in change else 1  # a row for every batch of a step

@@ -326,7 +326,7 @@ class TestClassLists:
             ({"label_ids": [1]}, "names is None, not a list"),
             (3, "names is 3, not a list"),
             ({"names": ["a"], "label_ids": ["1"]}, "whole numbers"),
-            ({"names": ["a"], "colors": [[1, 2]]}, "three each"),
+            ({"names": ["a"], "colors": [[1, 2]]}, "three for each of the colors"),
             ({"names": ["a", "a"]}, "more than once"),
         ):
             with pytest.raises(InputError, match=wording):

@@ -202,7 +202,7 @@ def test_the_command(submission, folder, tmp_path, capsys):
     assert (out, "training ids:" in err, err.count("\n")) == ("", True, 2)
     for words in ([], ["--images", "a", "--ground-truth", "b"]):
         assert main(["--submission", str(submission), *words]) == 2
-        assert "give either --images or --ground-truth" in capsys.readouterr().err
+        assert "Give the folder: --images or --ground-truth" in capsys.readouterr().err
     (tmp_path / "empty").mkdir()
     assert main(["--submission", str(submission), "--ground-truth", str(tmp_path / "leftImg8bit")]) == 2
     assert "holds no _labelIds.png" in capsys.readouterr().err
