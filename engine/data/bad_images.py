@@ -179,10 +179,7 @@ class ReadableImages(Dataset[_Sample]):
                     raise SampleError(msg) from None
                 first = first or str(error)
                 self.bad.add(BadImage(self.split, str(self.images.image_path(place)), str(error)))
-        msg = (
-            f"none of the {len(self)} images of '{self.images.name}' can be used. Look at the first, and give other "
-            f"images: {first}"
-        )
+        msg = f"none of the {len(self)} images of '{self.images.name}' can be used. The first: {first}"
         raise SampleError(msg)
 
     def _places(self, index: int) -> Iterator[int]:
