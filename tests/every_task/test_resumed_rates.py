@@ -126,6 +126,12 @@ def test_the_same_training_goes_on_without_a_word(here):
             "--trainer.callbacks+=EarlyStopping --trainer.callbacks.monitor=val_los",
             "'val_los', which this training of detection never logs",
         ),
+        (
+            "--trainer.callbacks+ tests.detection.small.StillNorms "
+            "--trainer.callbacks+=EarlyStopping --trainer.callbacks.monitor=theirs",
+            # Found after the first epoch, as the callback before it may log anything.
+            "`theirs` which is not available",
+        ),
         ("--data.batch_size 1 --data.image_size 64 --model.architecture.image_size 64", "Give --data.batch_size 2"),
     ],
 )
