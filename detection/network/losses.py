@@ -19,6 +19,8 @@ from detection.network.matching import Matches, match_anchors
 from engine.checked import Checked
 from engine.numbers import NonNegativeFloat, OpenUnitInterval, PositiveFloat, ZeroToBelowOne
 
+_PIECE = 2**15  # logits: an eighth of a megabyte
+
 
 @dataclass(frozen=True)
 class DetectionLoss(Checked):
@@ -191,9 +193,14 @@ def image_losses(
     huber = F.huber_loss(deltas, targets, delta=config.delta, reduction="none").sum(1) / 4
     positives = torch.stack([_corrections(found, config), huber, torch.ones_like(huber)], 1)
     sums = huber.new_zeros(len(class_logits), 3).index_add_(0, matches.image, positives)
-    # One image at a time, so that the maps between stay small.
-    sums[:, 0] += torch.stack([_as_if_negative(logits.float(), config) for logits in class_logits])
+    sums[:, 0] += torch.stack([_negatives_of(logits.float(), config) for logits in class_logits])
     return sums
+
+
+def _negatives_of(logits: Tensor, config: DetectionLoss) -> Tensor:
+    """`_as_if_negative` of one image; on a CPU in pieces that stay in its cache."""
+    size = _PIECE if logits.device.type == "cpu" else logits.numel()
+    return torch.stack([_as_if_negative(piece, config) for piece in logits.flatten().split(size)]).sum()
 
 
 def _targets(matches: Matches, boxes_xyxy: Tensor, anchors_xyxy: Tensor) -> Tensor:

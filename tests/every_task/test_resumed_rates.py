@@ -80,6 +80,11 @@ def test_the_same_training_goes_on_without_a_word(here):
             "--trainer.callbacks+=EarlyStopping --trainer.callbacks.monitor=val_los",
             "'val_los', which this training of detection never logs",
         ),
+        (
+            "--trainer.callbacks+ tests.detection.small.StillNorms "
+            "--trainer.callbacks+=EarlyStopping --trainer.callbacks.monitor=theirs",
+            "`theirs` which is not available",  # after the first epoch, as the other callback may log anything
+        ),
         ("--data.batch_size 1 --data.image_size 64 --model.architecture.image_size 64", "Give --data.batch_size 2"),
     ],
 )
