@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,14 +12,19 @@ from pathlib import Path
 
 from engine.errors import OutputError
 
+_ADDRESS = re.compile(r"[A-Za-z][\w+.-]+:[/\\]")  # a drive of Windows has one letter
+
 
 def make_folder(path: str | Path) -> Path:
     """Create a folder and its parents, and prove that it can be written.
 
     Raises:
-        OutputError: the path is a file, or the folder cannot be written.
+        OutputError: the path is a file or an address such as `s3://…`, or the folder cannot be written.
     """
     folder = Path(path)
+    if _ADDRESS.match(str(folder)):  # would become a folder called 's3:'
+        msg = f"cannot write into '{path}', which is an address. Give a folder of this machine."
+        raise OutputError(msg)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

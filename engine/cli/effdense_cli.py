@@ -22,12 +22,13 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.utilities import rank_zero_info
 
 from engine.cli.early import prepare
-from engine.cli.parser import ShortErrorParser, first_lines, user_message
+from engine.cli.parser import ShortErrorParser, trainer_fault, user_message
 from engine.cli.runs import (
     Progress,
     RandomState,
     Run,
     SaveRun,
+    check_counts,
     claim_run,
     keep_metrics,
     make_loggers,
@@ -171,6 +172,7 @@ class EffDenseCLI(LightningCLI):
             if not isinstance(settings.get(group), Namespace):
                 msg = f"{group} is '{settings.get(group)}', but is a group. Give its options below it: {group}: {{…}}."
                 raise InputError(msg)
+        check_counts(settings)
         given = settings.get("ckpt_path")
         if given is None:
             if self.needs_checkpoint(command, settings):
@@ -251,8 +253,7 @@ class EffDenseCLI(LightningCLI):
         try:
             return super().instantiate_trainer(**kwargs, callbacks=callbacks)
         except (MisconfigurationException, ValueError, TypeError) as error:
-            msg = f"the trainer cannot be set up: {first_lines(str(error))}"
-            raise InputError(msg) from error
+            raise InputError(trainer_fault(error)) from error
 
     def _has_validation(self) -> bool:
         return not isinstance(self.datamodule, SplitData) or self.datamodule.has("val")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -85,12 +86,26 @@ def _reworded(error: BaseException) -> str | None:
         return f"{first_lines(text)}{remedy}, or leave the option out that needs it."
     if isinstance(error, RuntimeError) and "conditioned on metric" in text:
         return f"{first_lines(text)} Give one of these as its monitor."
+    interval = re.search(r"val_check_interval` \((\d+)\).*number of the training batches \((\d+)\)", text)
+    if isinstance(error, ValueError) and interval:
+        return (
+            f"trainer.val_check_interval is {interval[1]}, but an epoch has {interval[2]} batches. Give at most "
+            f"{interval[2]}, or --trainer.check_val_every_n_epoch null to count over all epochs."
+        )
     if isinstance(error, ValueError) and "Expected more than 1 value per channel when training" in text:
         return (
             "a batch of one image cannot be trained on here: its coarsest map is a single cell, which has no variance "
             "for the batch norms. Give --data.batch_size 2 or more, or larger images."
         )
     return None
+
+
+def trainer_fault(error: Exception) -> str:
+    """The message about a trainer that Lightning refuses to make."""
+    text = str(error)
+    if "No supported gpu backend" in text or "accelerator is not available" in text:
+        return "trainer.accelerator asks for a device that PyTorch does not find here. Give --trainer.accelerator cpu."
+    return f"the trainer cannot be set up: {first_lines(text)}"
 
 
 def first_lines(text: str) -> str:

@@ -9,6 +9,7 @@ runs/detection/version_0/
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -36,6 +37,9 @@ from engine.training.checkpoint_files import CHECKPOINTS, LAST
 from engine.training.checkpoints import versions
 from engine.training.claims import Claim, claim_next, next_version
 
+_LONGEST_NAME = 200  # bytes; file systems take 255, and temporary names are a little longer
+_LEAST = {"accumulate_grad_batches": 1, "check_val_every_n_epoch": 1, "log_every_n_steps": 0, "gradient_clip_val": 0}
+
 
 @dataclass(frozen=True)
 class Run(Checked):
@@ -58,6 +62,29 @@ class Run(Checked):
         if self.name is not None and (self.name in ("", ".", "..") or re.search(r"[/\\]", self.name)):
             msg = f"run.name is '{self.name}'; allowed: one folder name, without / or \\."
             raise InputError(msg)
+        if self.name is not None and len(os.fsencode(self.name)) > _LONGEST_NAME:
+            msg = f"run.name has {len(os.fsencode(self.name))} bytes; allowed are {_LONGEST_NAME}. Give a shorter one."
+            raise InputError(msg)
+
+
+def check_counts(settings: Namespace) -> None:
+    """Do nothing if the numbers that Lightning takes unchecked, and fails with later or ignores, can be used.
+
+    Args:
+        settings: All settings of a command.
+
+    Raises:
+        InputError: one of them is too small or too large.
+    """
+    for name, least in _LEAST.items():
+        value = settings["trainer"].get(name)
+        if value is not None and value < least:
+            msg = f"trainer.{name} is {value}; allowed: a number of at least {least}. Leave it out for the default."
+            raise InputError(msg)
+    seed = settings.get("seed_everything")
+    if seed is not None and not 0 <= seed < 1 << 32:
+        msg = f"seed_everything is {seed}; allowed: a whole number from 0 to {(1 << 32) - 1}."
+        raise InputError(msg)
 
 
 def claim_run(run: Run, task: str, resumed: Path | None) -> Claim:
