@@ -12,6 +12,19 @@ class InputError(Exception):
     """Something the user gave cannot be used; the message is complete and is printed without a traceback."""
 
 
+class SizeError(InputError):
+    """An image has another size than its annotations.
+
+    Args:
+        message: what the user reads.
+        upright_hw: height and width of the image.
+    """
+
+    def __init__(self, message: str, upright_hw: tuple[int, int]) -> None:
+        super().__init__(message)
+        self.upright_hw = upright_hw
+
+
 class SampleError(InputError):
     """An `InputError` of a loader worker that stays one short message.
 

@@ -34,6 +34,20 @@ def spelled_alike(name: str, names: Sequence[str]) -> int:
     return places[0] if len(places) == 1 else -1
 
 
+def respelled(source: str, pairs: Sequence[tuple[str, str]]) -> str:
+    """One line about data that spell classes otherwise than the model; empty where all agree.
+
+    Args:
+        source: what messages call the data.
+        pairs: the name in the data and the model's, of each class that was matched.
+    """
+    others = [(own, model) for own, model in pairs if own != model]
+    if not others:
+        return ""
+    (own, model), more = others[0], f" and {len(others) - 1} more" if len(others) > 1 else ""
+    return f"'{source}' calls the model's '{model}' '{own}'{more}; they are taken for the same"
+
+
 def shown_names(names: Sequence[str]) -> str:
     """Names as a message lists them; of many the first, and how many there are."""
     listed = ", ".join(f"'{name}'" for name in names[:MOST_SHOWN])

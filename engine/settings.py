@@ -25,7 +25,7 @@ class NetworkSettings(Checked):
 
     def to_dict(self) -> dict[str, object]:
         """The fields as plain values and lists, as a checkpoint stores them."""
-        return {field.name: _lists(getattr(self, field.name)) for field in dataclasses.fields(self)}
+        return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, object]) -> Self:
@@ -105,11 +105,8 @@ def tuples(value: object) -> object:
     return tuple(tuples(item) for item in value) if isinstance(value, list | tuple) else value
 
 
-def _lists(value: object) -> object:
-    return [_lists(item) for item in value] if isinstance(value, list | tuple) else value
-
-
 def _plain(value: object) -> object:
+    """The value with lists in place of tuples, to any depth."""
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from detection.data.boxes import BoxSource
 from detection.data.classes import BoxClasses
 from engine.errors import InputError, did_you_mean
-from engine.names import shown_names, spelled_alike
+from engine.names import respelled, shown_names, spelled_alike
 
 Rows = npt.NDArray[np.int64]
 
@@ -103,14 +103,9 @@ def _check_apart(source: BoxSource, classes: BoxClasses, rows: Rows) -> None:
 def _note(source: BoxSource, classes: BoxClasses, rows: Rows) -> str:
     own = source.classes
     places = [place for place in range(len(own)) if rows[place] >= 0 and own.names[place]]
-    respelled = [p for p in places if classes.named and own.names[p] != classes.names[rows[p]]]
-    if respelled:
-        place = respelled[0]
-        more = f" and {len(respelled) - 1} more" if len(respelled) > 1 else ""
-        return (
-            f"'{source.source}' calls the model's '{classes.names[rows[place]]}' '{own.names[place]}'{more}; they are "
-            "taken for the same"
-        )
+    note = respelled(source.source, [(own.names[p], classes.names[rows[p]]) for p in places]) if classes.named else ""
+    if note:
+        return note
     renumbered = [p for p in places if own.category_ids[p] != classes.category_ids[rows[p]]]
     if renumbered:
         place = renumbered[0]

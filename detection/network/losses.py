@@ -162,8 +162,7 @@ def detection_losses(
     positives = class_logits.new_tensor(len(matches.anchor), dtype=torch.float32)
     # Float before the positives are picked: their two gradients nearly cancel, and would do so in half precision.
     class_logits = class_logits.float()
-    found = class_logits[matches.image, matches.anchor, class_ids[matches.image, matches.box]]
-    deltas = box_deltas[matches.image, matches.anchor]
+    found, deltas = _at(matches, class_logits, box_deltas, class_ids)
     targets = _targets(matches, boxes_xyxy, anchors_xyxy)
     return Losses(focal_loss(class_logits, found, config), box_loss(deltas, targets, config), positives)
 
@@ -188,10 +187,10 @@ def image_losses(
         config: see above.
     """
     matches = match_anchors(boxes_xyxy, class_ids, anchors_xyxy, iou_threshold=config.match_iou)
-    found = class_logits[matches.image, matches.anchor, class_ids[matches.image, matches.box]].float()
-    deltas, targets = box_deltas[matches.image, matches.anchor].float(), _targets(matches, boxes_xyxy, anchors_xyxy)
-    huber = F.huber_loss(deltas, targets, delta=config.delta, reduction="none").sum(1) / 4
-    positives = torch.stack([_corrections(found, config), huber, torch.ones_like(huber)], 1)
+    found, deltas = _at(matches, class_logits, box_deltas, class_ids)
+    targets = _targets(matches, boxes_xyxy, anchors_xyxy)
+    huber = F.huber_loss(deltas.float(), targets, delta=config.delta, reduction="none").sum(1) / 4
+    positives = torch.stack([_corrections(found.float(), config), huber, torch.ones_like(huber)], 1)
     sums = huber.new_zeros(len(class_logits), 3).index_add_(0, matches.image, positives)
     sums[:, 0] += torch.stack([_negatives_of(logits.float(), config) for logits in class_logits])
     return sums
@@ -201,6 +200,12 @@ def _negatives_of(logits: Tensor, config: DetectionLoss) -> Tensor:
     """`_as_if_negative` of one image; on a CPU in pieces that stay in its cache."""
     size = _PIECE if logits.device.type == "cpu" else logits.numel()
     return torch.stack([_as_if_negative(piece, config) for piece in logits.flatten().split(size)]).sum()
+
+
+def _at(matches: Matches, class_logits: Tensor, box_deltas: Tensor, class_ids: Tensor) -> tuple[Tensor, Tensor]:
+    """(P,) logits of the true classes and (P, 4) deltas, at the anchors of the positives."""
+    found = class_logits[matches.image, matches.anchor, class_ids[matches.image, matches.box]]
+    return found, box_deltas[matches.image, matches.anchor]
 
 
 def _targets(matches: Matches, boxes_xyxy: Tensor, anchors_xyxy: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ class DetectionTrainer(PredictionTrainer):
         pictures: bool = True,
         ids: str | None = None,
         overwrite: bool = False,
-        bands: list[int] | None = None,
+        bands: tuple[PositiveInt, ...] | None = None,
         value_range: tuple[float, float] | None = None,
         nodata: float | None = None,
         batch_size: PositiveInt = 4,
@@ -65,7 +65,7 @@ class DetectionTrainer(PredictionTrainer):
         sources = work.sources()
         task = asked(model, DetectionTask, ckpt_path)
         postprocess = replace(task.postprocess, score_threshold=score_threshold)
-        reading = Reading(None if bands is None else tuple(bands), value_range, nodata)
+        reading = Reading(bands, value_range, nodata)
         check_pictures(sources, reading)
         predictor = DetectionPredictor(task.network, postprocess, canvas).with_reading(reading)
         settings = {

@@ -98,7 +98,7 @@ def _parsed(text: str, option: str) -> object:
     try:
         return parse_yaml(text)
     except yaml.YAMLError as error:
-        raise InputError(broken_config(None, str(error)).replace("the config", f"{option} '{text[:60]}'")) from error
+        raise InputError(broken_config(f"{option} {text[:60]}", str(error))) from error
 
 
 def _check_groups(words: Sequence[str]) -> None:

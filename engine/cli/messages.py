@@ -81,7 +81,7 @@ def wrong_command(given: str, commands: Sequence[str]) -> str:
     return f"there is no command '{given}'.{did_you_mean(given, commands)} {_listed(commands)}"
 
 
-def broken_config(path: Path | None, reason: str) -> str:
+def broken_config(path: Path | str | None, reason: str) -> str:
     """The message about a config that is not YAML, with the parser's reason."""
     place = re.search(r"(did not find[^\n]*|could not find[^\n]*|found[^\n]*|mapping values[^\n]*)", reason)
     lines = re.findall(r"line (\d+)", reason)

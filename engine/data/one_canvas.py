@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-from typing import Literal
 
 from engine.distributed import is_main
 from engine.errors import InputError
+from engine.reading.options import Way
 
 Size = int | tuple[int, int] | None
-Way = Literal["start", "resume", "score"]
 
 _log = logging.getLogger(__name__)
 

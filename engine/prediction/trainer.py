@@ -74,9 +74,7 @@ def asked(model: LightningModule | None, kind: type[Module], ckpt_path: str | No
 
 def reading_settings(reading: Reading) -> dict[str, object]:
     """How rasters are read, as a folder of results records it; nodata as text, as NaN is not JSON."""
-    return {
-        name: str(value) if name == "nodata" else value for name, value in asdict(reading).items() if value is not None
-    }
+    return asdict(reading) | {"nodata": None if reading.nodata is None else str(reading.nodata)}
 
 
 def check_pictures(sources: Sequence[SourceFile], asked_for: Reading) -> None:

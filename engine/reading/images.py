@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from engine.errors import InputError, UnreadableError
+from engine.errors import InputError, SizeError, UnreadableError
 
 IMAGE_SUFFIXES = frozenset(
     (
@@ -91,7 +91,7 @@ def upright_rgb(
     upright_hw = _upright_hw(image, orientation)
     if annotated_hw is not None and annotated_hw != upright_hw:
         if annotated_hw != (image.height, image.width):
-            raise InputError(wrong_size(name, upright_hw, annotated_hw))
+            raise wrong_size(name, upright_hw, annotated_hw)
         orientation = 1
     rgb = _to_rgb(image, name, value_range)
     if orientation in _UPRIGHT:
@@ -105,17 +105,8 @@ def image_size(path: str | Path) -> tuple[int, int]:
     Raises:
         InputError: the file is missing or is no image.
     """
-    return sizes_of(path)[0]
-
-
-def sizes_of(path: str | Path) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Height and width of the upright image, and as it is stored, read from the header alone.
-
-    Raises:
-        InputError: the file is missing or is no image.
-    """
     with opened(path) as image:
-        return _upright_hw(image, _orientation(image)), (image.height, image.width)
+        return _upright_hw(image, _orientation(image))
 
 
 def is_turned(path: str | Path) -> bool:
@@ -217,12 +208,13 @@ def opened(path: str | Path, what: str = "image", content: BinaryIO | None = Non
         raise UnreadableError(msg) from error
 
 
-def wrong_size(path: str | Path, upright_hw: tuple[int, int], annotated_hw: tuple[int, int]) -> str:
-    """The message for an image that has another size than its annotations state."""
-    return (
+def wrong_size(path: str | Path, upright_hw: tuple[int, int], annotated_hw: tuple[int, int]) -> SizeError:
+    """The error of an image that has another size than its annotations state."""
+    msg = (
         f"image '{path}' is {upright_hw[1]}x{upright_hw[0]} (width x height) but its annotations "
         f"say {annotated_hw[1]}x{annotated_hw[0]}. Give the images that were annotated or correct the annotations."
     )
+    return SizeError(msg, upright_hw)
 
 
 def _orientation(image: Image.Image) -> int:

@@ -65,7 +65,7 @@ def find_files(
         msg = f"folder '{source}' holds no {what}"
     elif glob.has_magic(str(source)):
         matches = (Path(match) for match in glob.glob(str(source), recursive=True))
-        there = sorted(match for match in matches if match.is_file() and not any(map(is_hidden, match.parts[-1:])))
+        there = sorted(match for match in matches if match.is_file() and not is_hidden(match.name))
         msg = f"pattern '{source}' matches no {what}"
     else:
         msg = f"'{source}' does not exist. Give an {what}, a folder or a quoted pattern such as 'in/*.jpg'."
@@ -109,7 +109,7 @@ def walk(folder: str | Path, skip: Callable[[Path], bool] = lambda folder: False
         # All that lies below without a link comes before what a link leads to.
         real.append(links.pop(0))
         while real:
-            place = real.pop(0)
+            place = real.pop()
             about = place.stat()
             if (about.st_dev, about.st_ino) in seen:
                 continue

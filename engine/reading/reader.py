@@ -9,7 +9,7 @@ import numpy as np
 
 from engine.errors import InputError
 from engine.reading.gdal import driver_of
-from engine.reading.images import UInt8Array, opened, read_image, sizes_of, wrong_size
+from engine.reading.images import UInt8Array, opened, read_image, wrong_size
 from engine.reading.kinds import is_deep, is_raster, unused_options
 from engine.reading.options import Reading
 from engine.reading.raster_file import Pixels, RasterFile
@@ -55,22 +55,10 @@ class PixelReader:
         raster = RasterFile(path, self.reading)
         try:
             if annotated_hw is not None and annotated_hw != raster.size_hw:
-                raise InputError(wrong_size(path, raster.size_hw, annotated_hw))
+                raise wrong_size(path, raster.size_hw, annotated_hw)
             return raster.whole()
         finally:
             raster.close()
-
-    def sizes(self, path: Path) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Height and width of the upright picture, and as it is stored.
-
-        Raises:
-            InputError: the file is missing or cannot be read as asked.
-        """
-        if not path.is_file() or not self._by_gdal(path):
-            return sizes_of(path)
-        raster = RasterFile(path, self.reading)
-        raster.close()
-        return raster.size_hw, raster.size_hw
 
     def _by_gdal(self, path: Path) -> bool:
         if is_raster(path):

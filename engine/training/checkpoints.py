@@ -57,6 +57,26 @@ def misfits(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]
     return wrong + [name for name in given if name not in own]
 
 
+def check_fit(source: str | Path, own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
+    """Do nothing if the weights of a file are those that a network has.
+
+    Args:
+        source: the file, as the user gave it.
+        own: the network's own weights.
+        given: those of the file.
+
+    Raises:
+        InputError: a name is missing or has another shape, as the architecture was changed.
+    """
+    wrong = misfits(own, given)
+    if wrong:
+        msg = (
+            f"'{source}' does not fit the architecture that was asked for: {len(wrong)} weights differ, such as "
+            f"'{wrong[0]}'. Leave out what changes them."
+        )
+        raise InputError(msg)
+
+
 def versions() -> dict[str, str]:
     """The versions of Python and of the packages that results depend on."""
     found = {"python": platform.python_version()}

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from engine.data.contracts import SplitName, TaskData
-from engine.data.one_canvas import Way
 from engine.errors import InputError
 from engine.outputs import make_folder
 from engine.prediction.streaming import PredictingModule
+from engine.reading.options import Way
 from engine.tasks import TaskSpec
 from engine.training.checkpoint_files import Mode
 from engine.training.checkpoints import KEY, misfits, save_metadata

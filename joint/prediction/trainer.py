@@ -36,7 +36,7 @@ class JointTrainer(PredictionTrainer):
         pictures: bool = True,
         ids: str | None = None,
         overwrite: bool = False,
-        bands: list[int] | None = None,
+        bands: tuple[PositiveInt, ...] | None = None,
         value_range: tuple[float, float] | None = None,
         nodata: float | None = None,
         batch_size: PositiveInt = 4,
@@ -77,7 +77,7 @@ class JointTrainer(PredictionTrainer):
         sources = work.sources()
         task = asked(model, JointTask, ckpt_path)
         postprocess = replace(task.postprocess, score_threshold=score_threshold)
-        reading = Reading(None if bands is None else tuple(bands), value_range, nodata)
+        reading = Reading(bands, value_range, nodata)
         check_pictures(sources, reading)
         predictor = JointPredictor(task.network, postprocess, canvas, detect=detect, segment=segment).with_reading(
             reading

@@ -11,7 +11,7 @@ import torch
 from backbones.contract import Freezing
 from engine.errors import InputError
 from engine.training.checkpoint_files import found_source
-from engine.training.checkpoints import misfits, read_checkpoint
+from engine.training.checkpoints import check_fit, read_checkpoint
 from joint.network.model import JointNetwork
 from joint.network.norms import Norms, PerTaskNetwork, network_from
 from joint.network.parts import DetectorPart, SegmenterPart
@@ -44,13 +44,7 @@ def load_network(
     # Values of the training itself, such as learned weights of the losses, are no part of the network.
     stored = checkpoint.state_dict.items()
     state = {key.removeprefix(_PREFIX): value for key, value in stored if key.startswith(_PREFIX)}
-    wrong = misfits(network.state_dict(), state)
-    if wrong:
-        msg = (
-            f"'{source}' does not fit the architecture that was asked for: {len(wrong)} weights differ, such as "
-            f"'{wrong[0]}'. Leave out what changes them."
-        )
-        raise InputError(msg)
+    check_fit(source, network.state_dict(), state)
     network.load_state_dict(state)
     return network.eval().to(memory_format=torch.channels_last)
 

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from engine.distributed import is_main
 from engine.errors import InputError, SampleError, did_you_mean
-from engine.names import shown_names, spelled_alike
+from engine.names import respelled, shown_names, spelled_alike
 from engine.reading.images import UInt8Array
 from engine.reading.reader import PixelReader, filled
 from segmentation.data.augment import CropAugmenter
@@ -191,13 +191,9 @@ def model_rows(files: MaskSource, classes: MaskClasses) -> UInt8Array:
             f"{shown_names(both)}. Give each its own name, or merge them."
         )
         raise InputError(msg)
-    respelled = [(name, place) for name, place in zip(names, places, strict=True) if classes.names[place] != name]
-    if respelled and is_main():
-        (name, place), more = respelled[0], f" and {len(respelled) - 1} more" if len(respelled) > 1 else ""
-        _log.warning(
-            "'%s' calls the model's '%s' '%s'%s; they are taken for the same",
-            files.source, classes.names[place], name, more,
-        )  # fmt: skip
+    note = respelled(files.source, [(name, classes.names[place]) for name, place in zip(names, places, strict=True)])
+    if note and is_main():
+        _log.warning(note)
     rows = np.full(256, IGNORED, dtype=np.uint8)
     rows[: len(names)] = places
     return rows

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from engine.errors import InputError
+from engine.errors import InputError, SizeError
 from engine.reading.images import UInt8Array
 from engine.reading.raster_file import Pixels
 from engine.reading.reader import PixelReader
@@ -54,14 +54,15 @@ def read_image_of(mask_hw: tuple[int, int], pair: Pair, read: PixelReader = Pixe
     Raises:
         InputError: the picture cannot be read, or does not have the mask's size.
     """
-    upright_hw, stored_hw = read.sizes(pair.image)
-    if mask_hw not in (upright_hw, stored_hw):
+    try:
+        return read.pixels(pair.image, mask_hw)
+    except SizeError as error:
+        height, width = error.upright_hw
         msg = (
-            f"image '{pair.image}' is {upright_hw[1]}x{upright_hw[0]} (width x height) but its mask '{pair.mask}' "
+            f"image '{pair.image}' is {width}x{height} (width x height) but its mask '{pair.mask}' "
             f"is {mask_hw[1]}x{mask_hw[0]}. Give the mask of this image at its full size."
         )
-        raise InputError(msg)
-    return read.pixels(pair.image, mask_hw)
+        raise InputError(msg) from error
 
 
 def check_paired(missing: Sequence[str], images: int, remedy: str, *, leave_out: bool = False) -> None:

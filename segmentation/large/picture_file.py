@@ -6,7 +6,7 @@ from pathlib import Path
 from threading import Lock
 
 from engine.reading.gdal import driver_of
-from engine.reading.images import UInt8Array, is_turned, resize, sizes_of
+from engine.reading.images import UInt8Array, image_size, is_turned, resize
 from engine.reading.kinds import is_deep, is_raster
 from engine.reading.options import Reading
 from engine.reading.raster_file import Georeference, Pixels, PixelSource, RasterFile
@@ -31,7 +31,7 @@ class PictureFile:
 
     def __init__(self, path: Path, reading: Reading) -> None:
         self.path = path
-        self.size_hw: tuple[int, int] = sizes_of(path)[0]
+        self.size_hw: tuple[int, int] = image_size(path)
         self._read = PixelReader(reading)
         self._image: UInt8Array | None = None
         self._decoding = Lock()

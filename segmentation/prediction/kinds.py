@@ -27,7 +27,7 @@ def kind_of(path: Path) -> Kind:
     suffix = path.suffix.lower()
     if is_video(path):
         return "video"
-    if suffix in SLIDE_SUFFIXES or suffix in RASTER_SUFFIXES:
+    if suffix in SLIDE_SUFFIXES:
         return "raster"
     if not path.is_file():
         return "image"

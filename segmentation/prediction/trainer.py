@@ -49,7 +49,7 @@ class SegmentationTrainer(PredictionTrainer):
         flip: bool | None = None,
         submission: str | None = None,
         overwrite: bool = False,
-        bands: list[int] | None = None,
+        bands: tuple[PositiveInt, ...] | None = None,
         value_range: tuple[float, float] | None = None,
         nodata: float | None = None,
         mpp: float | None = None,
@@ -88,7 +88,7 @@ class SegmentationTrainer(PredictionTrainer):
             SubmissionZip(submission)  # checks the path
         sources = work.sources()
         task = asked(model, SegmentationTask, ckpt_path)
-        reading = Reading(None if bands is None else tuple(bands), value_range, nodata)
+        reading = Reading(bands, value_range, nodata)
         if mpp is not None:  # a slide in a TIFF looks like any picture
             sources = [replace(file, kind="raster") if file.kind == "image" else file for file in sources]
         predictor = (

@@ -117,10 +117,11 @@ def _without_overlay(name: str) -> str:
 
 
 def _members(path: Path) -> list[zipfile.ZipInfo]:
+    archive = _archive_of(path)
     try:
-        return members_of(_archive_of(path))
+        return members_of(archive)
     except InputError as error:
-        msg = f"'{path}' {error}. Give a zip of label maps alone." if "members" in str(error) else str(error)
+        msg = f"'{path}' {error}. Give a zip of label maps alone."
         raise InputError(msg) from error
 
 

@@ -8,9 +8,8 @@ from typing import Any
 import torch
 
 from backbones.contract import Freezing
-from engine.errors import InputError
 from engine.training.checkpoint_files import found_source
-from engine.training.checkpoints import misfits, read_checkpoint
+from engine.training.checkpoints import check_fit, read_checkpoint
 from segmentation.data.classes import MaskClasses
 from segmentation.network.family import SegmenterArchitecture
 from segmentation.network.model import Segmenter
@@ -43,12 +42,6 @@ def load_network(source: str | Path, *, freezing: Freezing | None = None, **over
         config = config.at_stride(overrides["output_stride"])  # with the rates that belong to it
     config = SegmenterArchitecture.from_dict({**config.to_dict(), **overrides})
     network = Segmenter(config, classes=MaskClasses.from_dict(settings["classes"]), **(freezing or {}))
-    wrong = misfits(network.state_dict(), state)
-    if wrong:
-        msg = (
-            f"'{source}' does not fit the architecture that was asked for: {len(wrong)} weights differ, such as "
-            f"'{wrong[0]}'. Leave out what changes them."
-        )
-        raise InputError(msg)
+    check_fit(source, network.state_dict(), state)
     network.load_state_dict(state)
     return network.eval().to(memory_format=torch.channels_last)

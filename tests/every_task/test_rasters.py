@@ -58,6 +58,13 @@ def write_raster(path):
         dataset.write(bands)
 
 
+def work_beside(data, folder, monkeypatch):
+    """Make a folder the working folder, with links to the data."""
+    monkeypatch.chdir(folder)
+    for path in data.iterdir():
+        Path(path.name).symlink_to(path)
+
+
 def run(task, line):
     said = command(f"{line} --trainer.accelerator cpu", find_task(task))
     assert "Traceback" not in said.err
@@ -74,9 +81,7 @@ def test_the_same_training_and_the_same_answers(task, sets, tmp_path, monkeypatc
     found, scores = {}, {}
     for kind in ("pictures", "rasters"):
         (tmp_path / kind).mkdir()
-        monkeypatch.chdir(tmp_path / kind)
-        for path in (sets / kind / task).iterdir():
-            Path(path.name).symlink_to(path)
+        work_beside(sets / kind / task, tmp_path / kind, monkeypatch)
         given = OPTIONS if kind == "rasters" else ""
         said = run(task, f"fit --config {CONFIGS[task]} {BRIEF} {given}")
         assert said.code == 0, said.err
@@ -128,9 +133,7 @@ def answers_are_equal(task, folder):
 
 @pytest.mark.parametrize("task", TASKS)
 def test_what_does_not_apply_is_refused(task, sets, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for path in (sets / "pictures" / task).iterdir():
-        Path(path.name).symlink_to(path)
+    work_beside(sets / "pictures" / task, tmp_path, monkeypatch)
     said = run(task, f"fit --config {CONFIGS[task]} {BRIEF} {OPTIONS}")
     assert said.code == 2
     assert "bands is for rasters, but 'scenes/" in said.err
@@ -147,10 +150,18 @@ def test_what_does_not_apply_is_refused(task, sets, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("task", TASKS)
 def test_rasters_without_a_range_are_refused(task, sets, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for path in (sets / "rasters" / task).iterdir():
-        Path(path.name).symlink_to(path)
+    work_beside(sets / "rasters" / task, tmp_path, monkeypatch)
     said = run(task, f"fit --config {CONFIGS[task]} {BRIEF}")
     assert said.code == 2
     assert "has uint16 values (a sample of it goes from" in said.err
     assert "--data.value_range in training" in said.err
+
+
+def test_a_folder_of_before_is_gone_on_with(sets, tmp_path, monkeypatch):
+    """How rasters are read is recorded as it was before the checkpoint kept it."""
+    work_beside(sets / "pictures" / "segmentation", tmp_path, monkeypatch)
+    checkpoint = Path(__file__).parents[1] / "before/data/segmentation.ckpt"
+    said = run("segmentation", f"predict --ckpt_path {checkpoint} --source scenes/leftImg8bit/val --output out")
+    assert said.code == 0
+    recorded = Path("out/settings.json").read_text()
+    assert '"reading": {"bands": null, "value_range": null, "nodata": null, "mpp": null}' in " ".join(recorded.split())
