@@ -79,7 +79,7 @@ def check_counts(settings: Namespace) -> None:
     for name, least in _LEAST.items():
         value = settings["trainer"].get(name)
         if value is not None and value < least:
-            msg = f"trainer.{name} is {value}; allowed: a number of at least {least}. Leave it out for the default."
+            msg = f"trainer.{name} is {value:g}; allowed: a number of at least {least}. Leave it out for the default."
             raise InputError(msg)
     seed = settings.get("seed_everything")
     if seed is not None and not 0 <= seed < 1 << 32:
