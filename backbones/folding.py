@@ -73,10 +73,10 @@ def fold(network: nn.Module, images: Tensor) -> None:
             # A norm of timm holds its activation; any other norm is followed by its activation.
             network.set_submodule(name, getattr(module, "act", None) or nn.Identity())
         elif type(module) is Conv2dSame and module.dilation == (1, 1):
-            network.set_submodule(name, _KernelPaddedConv2d(module))
+            network.set_submodule(name, KernelPaddedConv2d(module))
 
 
-class _KernelPaddedConv2d(nn.Module):
+class KernelPaddedConv2d(nn.Module):
     """A convolution with TensorFlow's padding; where it is uneven, zeros in front of the kernel make it even.
 
     The padded kernels are kept: exporters to ONNX know no convolution whose kernel is computed in the graph.

@@ -24,12 +24,14 @@ from detection.scores.metric import Backend, BoxScores, evaluate_boxes
 from detection.scores.records import DetectionRecords
 from detection.scores.truth import GroundTruth
 from detection.spec import SPEC
+from detection.weights.exported import load_exported
 from detection.weights.load import load_pretrained
 from engine.checked import checked
 from engine.data.contracts import SplitName
 from engine.data.one_canvas import agreed_size
 from engine.distributed import all_reduce_sum, run_on_main
 from engine.errors import InputError
+from engine.exported import check_overrides, check_untrained, is_exported
 from engine.numbers import AllOrCount, PositiveInt
 from engine.outputs import write_json
 from engine.reading.options import Reading, agreed_reading
@@ -152,6 +154,8 @@ class DetectionTask(DenseTask[DetectionData]):
             )  # fmt: skip
             overrides |= {} if agreed is None else {"image_size": agreed}
             overrides = agreed_reading(self.data.reading, overrides, before="model.architecture", way=self.way)
+        if self.pretrained is not None and is_exported(self.pretrained):
+            return self._exported(overrides, fitting=fitting)
         if self.pretrained is not None and not restoring:
             detector = load_pretrained(self.pretrained, freezing=self.freezing, **overrides)
             if self.member not in (None, detector.config.name):
@@ -165,6 +169,15 @@ class DetectionTask(DenseTask[DetectionData]):
             return detector
         start = self.backbone_weights if fitting and not restoring else None
         return EfficientDet(self.member or "d0", classes=wanted, backbone_weights=start, **self.freezing, **overrides)
+
+    def _exported(self, overrides: Mapping[str, object], *, fitting: bool) -> EfficientDet:
+        """The detector of an exported file, which has its settings from the checkpoint that it was made of."""
+        assert self.pretrained is not None
+        check_untrained(self.pretrained, fitting=fitting)
+        detector = load_exported(self.pretrained)
+        own = detector.config.to_dict()
+        check_overrides(self.pretrained, overrides, own)
+        return detector
 
     def _wanted_classes(self, fitting: bool) -> BoxClasses:
         wanted = self.given_classes
@@ -214,9 +227,12 @@ class DetectionTask(DenseTask[DetectionData]):
 
     def validation_step(self, batch: DetectionBatch, batch_idx: int) -> None:
         """Collect the detections and the losses of a batch, from one pass."""
-        predictions = self.detector.predictions(batch.images)
-        self.sums.add(batch.image_ids, image_losses(*predictions, batch.boxes_xyxy, batch.class_ids, self.loss))
-        found = self.detector.detections(predictions, batch, self.postprocess)
+        if self.detector.suppresses:  # an exported file without logits, and so without a loss
+            found = self.detector.detect(batch, self.postprocess)
+        else:
+            predictions = self.detector.predictions(batch.images)
+            self.sums.add(batch.image_ids, image_losses(*predictions, batch.boxes_xyxy, batch.class_ids, self.loss))
+            found = self.detector.detections(predictions, batch, self.postprocess)
         rows = found.class_ids.clamp(min=0).cpu()
         # Rows without a name, ten of COCO's ninety, stand for ids that no annotation file lists.
         named = torch.tensor([bool(name) for name in self.classes.names])

@@ -14,6 +14,7 @@ from engine.checked import checked
 from engine.data.contracts import SplitName
 from engine.distributed import all_reduce_sum
 from engine.errors import InputError
+from engine.exported import check_overrides, check_untrained, is_exported
 from engine.numbers import AllOrCount, PositiveFloat
 from engine.outputs import write_json
 from engine.reading.options import Reading, agreed_reading
@@ -33,6 +34,7 @@ from segmentation.network.model import Segmenter
 from segmentation.scores.metric import SegmentationScores
 from segmentation.scores.records import SegmentationRecords
 from segmentation.spec import SPEC
+from segmentation.weights.exported import load_exported
 from segmentation.weights.load import load_network
 from segmentation.weights.smp import load_smp
 
@@ -153,6 +155,13 @@ class SegmentationTask(DenseTask[SegmentationData]):
         overrides = self.architecture.given()
         if self.data is not None:
             overrides = agreed_reading(self.data.reading, overrides, before="model.architecture", way=self.way)
+        if self.pretrained is not None and is_exported(self.pretrained):
+            check_untrained(self.pretrained, fitting=self.fitting)
+            exported = load_exported(self.pretrained)
+            check_overrides(self.pretrained, overrides, asdict(exported.config))
+            if wanted is not None and wanted != exported.classes:
+                self._take_classes(exported, wanted)
+            return exported
         if self.pretrained is not None and not self.restoring:
             own = is_checkpoint(found_source(self.pretrained, "segmentation"))
             read = load_network if own else load_smp
@@ -222,8 +231,9 @@ class SegmentationTask(DenseTask[SegmentationData]):
         """Count the images of a batch, and collect their losses from the same pass."""
         assert self.records is not None
         found = answer(self.segmenter, batch.images, self.inference)
-        truth = torch.stack([torch.from_numpy(class_ids) for class_ids in batch.class_ids]).to(found.logits.device)
-        self.sums.add(batch.indices, image_losses(found.logits, truth, self.loss))
+        if found.logits is not None:
+            truth = torch.stack([torch.from_numpy(class_ids) for class_ids in batch.class_ids]).to(found.logits.device)
+            self.sums.add(batch.indices, image_losses(found.logits, truth, self.loss))
         rows = found.rows.cpu().numpy()
         for place, index in enumerate(batch.indices.tolist()):
             instance_ids = batch.instance_ids[place] if batch.instance_ids else None

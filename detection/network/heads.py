@@ -48,7 +48,7 @@ class Head(nn.Module):
 
     def flatten(self, maps: Sequence[Tensor]) -> Tensor:
         """Maps of all levels to (B, R, outputs), in the order of the anchors: level, row, column, anchor."""
-        return torch.cat([x.permute(0, 2, 3, 1).reshape(len(x), -1, self.outputs) for x in maps], dim=1)
+        return torch.cat([x.permute(0, 2, 3, 1).reshape(x.shape[0], -1, self.outputs) for x in maps], dim=1)
 
 
 def initialise_head(head: Head, *, last_bias: float = 0.0) -> None:

@@ -159,6 +159,11 @@ class EfficientDet(Foldable):
         anchors = self.anchors(canvas_hw, class_maps[0].device).view(-1, 4)
         return self.class_head.flatten(class_maps), self.box_head.flatten(box_maps), anchors
 
+    @property
+    def suppresses(self) -> bool:
+        """Whether the network itself gives boxes, and no logits, as one in an exported file may."""
+        return False
+
     def losses(self, batch: DetectionBatch, config: DetectionLoss) -> Losses:
         """Loss sums of a batch; divide by the positives of all devices."""
         class_logits, box_deltas, anchors = self.predictions(batch.images)

@@ -21,7 +21,9 @@ from detection.data.classes import BoxClasses
 from detection.network.model import EfficientDet
 from detection.network.postprocess import Postprocess
 from detection.prediction.found import Found
+from detection.weights.exported import load_exported
 from detection.weights.load import load_network
+from engine.exported import check_exported_use, is_exported
 from engine.prediction.canvas import Canvas, CanvasPolicy, OnCanvas, canvas_limit
 from engine.prediction.predictor import Predictor, check_numbers
 from engine.reading.images import Letterbox
@@ -109,9 +111,12 @@ class DetectionPredictor(Predictor[OnCanvas, Found]):
         """The objects of images on canvases of one size, in pixels of the originals."""
         letterboxes = [sample.letterbox for sample in samples]
         batch = batch_on_canvas(images, letterboxes)
-        predictions = self.network.predictions(images)
-        check_numbers(*predictions[:2])
-        detections = self.network.detections(predictions, batch, self.postprocess)
+        if self.network.suppresses:
+            detections = self.network.detect(batch, self.postprocess)
+        else:
+            predictions = self.network.predictions(images)
+            check_numbers(*predictions[:2])
+            detections = self.network.detections(predictions, batch, self.postprocess)
         return found_in(detections, self.classes, letterboxes, self.reader)
 
     def predict(self, image: Source, **settings: Unpack[DetectorSettings]) -> Found:
@@ -145,14 +150,18 @@ def load(source: str | Path, device: str | torch.device = "cpu", *, fold: bool =
 
     Args:
         source: a checkpoint written by `python -m detection fit`, the name of a published detector such as
-            `tf_efficientdet_d0`, or a file of a kind that `detection.weights.load` knows, such as one
-            written by `python -m detection convert`.
-        device: where it computes.
+            `tf_efficientdet_d0`, a file of a kind that `detection.weights.load` knows, such as one written by
+            `python -m detection convert`, or one that `python -m deployment export` wrote.
+        device: where it computes; exported files compute on the CPU.
         fold: fold its batch norms, which is faster; leave this out to train it further.
 
     Raises:
         InputError: the file is missing, damaged or of another kind, or the name is unknown.
     """
+    if is_exported(source):
+        check_exported_use(source, device, fold=fold)
+        exported = load_exported(source)
+        return DetectionPredictor(exported, answering(exported.own_postprocess))
     detector = load_network(source).to(device)
     postprocess = stored_postprocess(source, "detection")
     return DetectionPredictor(detector.fold() if fold else detector, postprocess)
@@ -165,7 +174,12 @@ def stored_postprocess(source: str | Path, task: str) -> Postprocess:
     """
     stored = stored_settings(found_source(source, task), "postprocess") or {}
     make: Callable[..., Postprocess] = Postprocess
-    return replace(make(**stored), score_threshold=DEFAULT_SCORE)
+    return answering(make(**stored))
+
+
+def answering(postprocess: Postprocess) -> Postprocess:
+    """The same suppression, with the score above which boxes are answers."""
+    return replace(postprocess, score_threshold=DEFAULT_SCORE)
 
 
 def asked_postprocess(own: Postprocess, given: Postprocess | None, score_threshold: float | None) -> Postprocess:

@@ -37,6 +37,7 @@ from engine.cli.runs import (
 from engine.data.module import SplitData
 from engine.distributed import is_first_process
 from engine.errors import InputError
+from engine.exported import is_exported, open_exported
 from engine.hardware.devices import check_devices
 from engine.hardware.precision import chosen_precision
 from engine.settings import refuse_conflicts, without
@@ -182,6 +183,9 @@ class EffDenseCLI(LightningCLI):
         if given in ("best", "last"):
             run = Run(**settings["run"].as_dict())
             given = checkpoint_of_run(run.root, self.spec.name, run.name, given, self.spec.monitor_mode)
+        if is_exported(given):
+            self._take_exported(parser, command, str(given))
+            return
         self.checkpoint = read_checkpoint(given, self.spec.name)
         settings["ckpt_path"] = str(given)
         asked = parser.parse_args(self.words, defaults=False)[command].get("model")
@@ -193,6 +197,24 @@ class EffDenseCLI(LightningCLI):
         stored = {**stored, **without(shaping, asked)}
         if stored:
             self.config = parser.parse_object({command: {"model": stored}}, self.config)
+
+    def _take_exported(self, parser: LightningArgumentParser, command: str, given: str) -> None:
+        """Take a file that was exported to another runtime as the pretrained network of a command.
+
+        Raises:
+            InputError: a training is asked for, or the file is none of this task.
+        """
+        if command == "fit":
+            msg = f"'{given}' is an exported file, which cannot be trained. Give the checkpoint that it was made of."
+            raise InputError(msg)
+        about = open_exported(given, self.spec.name).about
+        asked = parser.parse_args(self.words, defaults=False)[command].get("model")
+        asked = asked.as_dict() if isinstance(asked, Namespace) else asked
+        stored = {name: about.model[name] for name in self.spec.checkpoint_args if name in about.model}
+        refuse_conflicts(asked, stored, Path(given))
+        shaping = {name: about.model[name] for name in self.spec.answer_args if name in about.model}
+        taken = {**without(shaping, asked), "pretrained": given}
+        self.config = parser.parse_object({command: {"model": taken, "ckpt_path": None}}, self.config)
 
     def instantiate_classes(self) -> None:
         """Make the trainer, the task and the data; the task is told whether a checkpoint replaces its first weights."""

@@ -10,6 +10,7 @@ An image takes two steps. `Predictor.prepare` is done by a worker of the loader,
 from __future__ import annotations
 
 import copy
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -138,7 +139,8 @@ class Predictor(ABC, Generic[Prepared, Answer]):
     @property
     def device(self) -> torch.device:
         """The device that the network is on."""
-        return next(self.network.parameters()).device
+        # A network that another runtime computes has no parameters.
+        return next(itertools.chain(self.network.parameters(), self.network.buffers())).device
 
     def to(self, device: str | torch.device) -> Self:
         """Move the network to another device; returns this predictor."""

@@ -152,13 +152,20 @@ def is_checkpoint(path: str | Path) -> bool:
     return isinstance(content, dict) and isinstance(content.get(KEY), dict)
 
 
-def stored_settings(path: str | Path, name: str) -> dict[str, object] | None:
-    """One entry of the settings that a checkpoint of this project has; None in other files, or without the entry."""
+def checkpoint_content(path: str | Path) -> dict[str, Any] | None:
+    """What a checkpoint of this project says of itself: format, task, model and versions; None for other files."""
     if not is_checkpoint(path):
         return None
     content = _load(Path(path))
     assert isinstance(content, dict)
-    found = content[KEY].get("model", {}).get(name)
+    own: dict[str, Any] = content[KEY]
+    return own
+
+
+def stored_settings(path: str | Path, name: str) -> dict[str, object] | None:
+    """One entry of the settings that a checkpoint of this project has; None in other files, or without the entry."""
+    content = checkpoint_content(path)
+    found = None if content is None else content.get("model", {}).get(name)
     return found if isinstance(found, dict) else None
 
 

@@ -17,7 +17,9 @@ from backbones.features import EfficientNetFeatures
 from backbones.folding import Foldable
 from backbones.grid import Grid, is_traced, size_hw
 from backbones.two_strides import TwoStrideFeatures
+from detection.data.batch import DetectionBatch, Detections
 from detection.network.model import EfficientDet
+from detection.network.postprocess import Postprocess
 from engine.errors import InputError
 from engine.reading.options import Reading
 from segmentation.network.model import Outputs, Segmenter
@@ -33,10 +35,14 @@ class JointOutputs(NamedTuple):
     Attributes:
         predictions: class logits (B, R, K), box deltas (B, R, 4) and anchors (R, 4) xyxy in pixels of the images.
         segmentation: logits (B, C, H, W), and those of the auxiliary head.
+        detections: boxes in pixels of the original images, from `answer`.
+        rows: the class of each pixel, (B, H, W) uint8, in place of `segmentation`, of a file that gives no logits.
     """
 
     predictions: tuple[Tensor, Tensor, Tensor] | None
     segmentation: Outputs | None
+    detections: Detections | None = None
+    rows: Tensor | None = None
 
 
 class JointNetwork(Foldable):
@@ -110,6 +116,23 @@ class JointNetwork(Foldable):
         if is_traced(images):
             segmentation = segmentation._replace(aux_logits=segmentation.logits[:0])
         return JointOutputs(predictions, segmentation)
+
+    @torch.no_grad()
+    def answer(
+        self, batch: DetectionBatch, config: Postprocess, *, detect: bool = True, segment: bool = True
+    ) -> JointOutputs:
+        """As `forward`, with the boxes of a letter-boxed batch in pixels of the original images.
+
+        Args:
+            batch: the images, and where they lie on their canvases.
+            config: the settings of the suppression.
+            detect: see `forward`.
+            segment: see `forward`.
+        """
+        outputs: JointOutputs = self(batch.images, detect=detect, segment=segment)
+        if outputs.predictions is None:
+            return outputs
+        return outputs._replace(detections=self.detector.detections(outputs.predictions, batch, config))
 
     @property
     def stride(self) -> int:

@@ -7,8 +7,37 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from engine.reading.images import Letterbox
+from joint.network.model import JointOutputs
 
 _MOST_VALUES = 2**26  # logits at the original size that are in memory at a time: a quarter of a gigabyte
+
+
+def original_classes(outputs: JointOutputs, number: int, letterbox: Letterbox) -> Tensor:
+    """The class of each pixel of one original image: rows of the class list, uint8, at its own height and width.
+
+    Args:
+        outputs: those of a batch, with logits or with classes.
+        number: the place of the image in the batch.
+        letterbox: the place of the image on its canvas.
+    """
+    if outputs.rows is not None:
+        return enlarged_rows(outputs.rows[number], letterbox)
+    assert outputs.segmentation is not None
+    return original_rows(outputs.segmentation.logits[number], letterbox)
+
+
+def enlarged_rows(rows: Tensor, letterbox: Letterbox) -> Tensor:
+    """The class of each pixel of the original image, from the classes on the canvas: that of the nearest pixel there.
+
+    Args:
+        rows: (H, W) uint8 on the canvas.
+        letterbox: the place of the image on it.
+
+    Returns:
+        Rows of the class list, uint8, at the original height and width.
+    """
+    inside = rows[: letterbox.scaled_hw[0], : letterbox.scaled_hw[1]]
+    return F.interpolate(inside[None, None], letterbox.image_hw, mode="nearest-exact")[0, 0]
 
 
 def original_rows(logits: Tensor, letterbox: Letterbox) -> Tensor:

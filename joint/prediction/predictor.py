@@ -23,17 +23,20 @@ from detection.prediction.found import Found
 from detection.prediction.predictor import (
     DEFAULT_SCORE,
     DetectorSettings,
+    answering,
     asked_postprocess,
     batch_on_canvas,
     found_in,
     stored_postprocess,
 )
+from engine.exported import check_exported_use, is_exported
 from engine.prediction.canvas import Canvas, CanvasPolicy, OnCanvas, canvas_limit
 from engine.prediction.predictor import Predictor, check_numbers
 from engine.reading.pixels import Source
 from joint.network.model import JointNetwork
-from joint.network.original import original_rows
+from joint.network.original import original_classes
 from joint.prediction.found import JointFound
+from joint.weights.exported import load_exported
 from joint.weights.load import load_network
 from segmentation.data.classes import MaskClasses
 from segmentation.inference.segmented import Segmented
@@ -124,17 +127,16 @@ class JointPredictor(Predictor[OnCanvas, JointFound]):
     def compute(self, images: Tensor, samples: Sequence[OnCanvas]) -> list[JointFound]:
         """Both answers for images on canvases of one size, in pixels of the original images."""
         boxes = [sample.letterbox for sample in samples]
-        outputs = self.network(images, detect=self.detect, segment=self.segment)
+        batch = batch_on_canvas(images, boxes)
+        outputs = self.network.answer(batch, self.postprocess, detect=self.detect, segment=self.segment)
         predictions = () if outputs.predictions is None else outputs.predictions[:2]
         check_numbers(*predictions, *([] if outputs.segmentation is None else [outputs.segmentation.logits]))
         found: list[Found | None] = [None] * len(boxes)
-        if outputs.predictions is not None:
-            batch = batch_on_canvas(images, boxes)
-            detections = self.network.detector.detections(outputs.predictions, batch, self.postprocess)
-            found = [*found_in(detections, self.classes, boxes, self.reader)]
+        if outputs.detections is not None:
+            found = [*found_in(outputs.detections, self.classes, boxes, self.reader)]
         segmented: list[Segmented | None] = [None] * len(boxes)
-        if outputs.segmentation is not None:
-            rows = [original_rows(one, box) for one, box in zip(outputs.segmentation.logits, boxes, strict=True)]
+        if outputs.segmentation is not None or outputs.rows is not None:
+            rows = [original_classes(outputs, number, box) for number, box in enumerate(boxes)]
             segmented = [Segmented(one.cpu().numpy(), self.segmentation_classes, read=self.reader) for one in rows]
         return [JointFound(*both) for both in zip(found, segmented, strict=True)]
 
@@ -168,12 +170,16 @@ def load(source: str | Path, device: str | torch.device = "cpu", *, fold: bool =
     """Load a network for prediction.
 
     Args:
-        source: a checkpoint written by `python -m joint fit`.
-        device: the device that it computes on.
+        source: a checkpoint written by `python -m joint fit`, or a file that `python -m deployment export` wrote.
+        device: the device that it computes on; exported files compute on the CPU.
         fold: whether to fold its batch norms, which is faster; a folded network cannot be trained further.
 
     Raises:
         InputError: the file is missing, damaged or of another kind.
     """
+    if is_exported(source):
+        check_exported_use(source, device, fold=fold)
+        exported = load_exported(source)
+        return JointPredictor(exported, answering(exported.own_postprocess))
     network = load_network(source).to(device)
     return JointPredictor(network.fold() if fold else network, stored_postprocess(source, "joint"))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from detection.data.batch import Detections
 from detection.data.classes import BoxClasses
-from detection.network.postprocess import Postprocess
 from detection.scores.records import DetectionRecords
 from engine.reading.images import Letterbox
 from joint.data.batch import JointEvaluationBatch
-from joint.network.model import JointNetwork, JointOutputs
-from joint.network.original import original_rows
+from joint.network.model import JointOutputs
+from joint.network.original import original_classes
 from segmentation.data.classes import MaskClasses
 from segmentation.scores.records import SegmentationRecords
 
@@ -33,27 +33,23 @@ class JointRecords:
         self.boxes = DetectionRecords()
         self.masks = SegmentationRecords(segmentation_classes, cityscapes)
 
-    def add(
-        self, network: JointNetwork, outputs: JointOutputs, batch: JointEvaluationBatch, postprocess: Postprocess
-    ) -> None:
+    def add(self, outputs: JointOutputs, batch: JointEvaluationBatch) -> None:
         """Add a batch: for each image the answers that it has labels for.
 
         Args:
-            network: the network that gave the outputs.
-            outputs: the outputs for the images of the batch.
+            outputs: the answers of `JointNetwork.answer` for the images of the batch.
             batch: the images with their labels.
-            postprocess: the settings of the detector.
         """
-        if outputs.predictions is not None:
-            self._add_boxes(network, outputs, batch, postprocess)
-        if outputs.segmentation is None:
+        if outputs.detections is not None:
+            self._add_boxes(outputs.detections, batch)
+        if outputs.segmentation is None and outputs.rows is None:
             return
         canvas_hw = (batch.images.shape[-2], batch.images.shape[-1])
         indices, sizes_hw = batch.image_ids.tolist(), batch.sizes_hw.tolist()
         for row in np.flatnonzero(batch.masked.cpu().numpy()).tolist():
             height, width = sizes_hw[row]
             letterbox = Letterbox.fit((height, width), canvas_hw)
-            rows = original_rows(outputs.segmentation.logits[row], letterbox).cpu().numpy()
+            rows = original_classes(outputs, row, letterbox).cpu().numpy()
             self.masks.add(indices[row], rows, batch.truth[row], batch.instance_ids[row])
 
     def gather(self) -> JointRecords:
@@ -62,11 +58,7 @@ class JointRecords:
         merged.boxes, merged.masks = self.boxes.gather(), self.masks.gather()
         return merged
 
-    def _add_boxes(
-        self, network: JointNetwork, outputs: JointOutputs, batch: JointEvaluationBatch, postprocess: Postprocess
-    ) -> None:
-        assert outputs.predictions is not None
-        found = network.detector.detections(outputs.predictions, batch.detection(), postprocess)
+    def _add_boxes(self, found: Detections, batch: JointEvaluationBatch) -> None:
         boxed = batch.boxed.cpu()
         class_ids = found.class_ids.cpu()[boxed]
         rows = class_ids.clamp(min=0)

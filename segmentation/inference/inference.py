@@ -164,6 +164,9 @@ def class_rows(network: Network, images: UInt8Array | Tensor, config: Inference 
         InputError: as `probabilities`.
     """
     config, batch = config or Inference(), _as_batch(images)
+    if isinstance(network, Segmenter) and network.gives_rows and _is_whole(config, batch, network.stride):
+        rows = network.rows(batch)
+        return rows if images.ndim == 4 else rows[0]
     if tuple(config.scales) != (1.0,) or config.flip:
         return probabilities(network, images, config).argmax(-3).to(torch.uint8)
     batch = batch.to(next(network.parameters()).device)
@@ -180,11 +183,12 @@ class Answer(NamedTuple):
 
     Attributes:
         rows: (B, H, W) uint8 rows of the class list, the most probable class of each pixel.
-        logits: (B, K, H, W) of any floating type, on the network's device; their softmax are the probabilities.
+        logits: (B, K, H, W) of any floating type, on the network's device; their softmax are the probabilities. None
+            of a network that gives classes only.
     """
 
     rows: Tensor
-    logits: Tensor
+    logits: Tensor | None
 
 
 @torch.no_grad()
@@ -201,7 +205,10 @@ def answer(network: Network, images: Tensor, config: Inference | None = None) ->
     Raises:
         InputError: as `probabilities`.
     """
-    found, averaged = _best(network, images, config or Inference())
+    config = config or Inference()
+    if isinstance(network, Segmenter) and network.gives_rows and _is_whole(config, images, network.stride):
+        return Answer(network.rows(images), None)
+    found, averaged = _best(network, images, config)
     rows = found.argmax(1).to(torch.uint8)  # of the probabilities, as logarithms may tie where they do not
     return Answer(rows, found.clamp_(min=torch.finfo(found.dtype).tiny).log_() if averaged else found)
 
@@ -216,6 +223,12 @@ def _best(network: Network, images: UInt8Array | Tensor, config: Inference) -> t
     found = _logits(network, batch.to(next(network.parameters()).device))
     check_numbers(found)
     return found if images.ndim == 4 else found[0], False
+
+
+def _is_whole(config: Inference, batch: Tensor, stride: int) -> bool:
+    """Whether images are computed once, as they are."""
+    tiling = config.tiling((batch.shape[2], batch.shape[3]), stride)
+    return tuple(config.scales) == (1.0,) and not config.flip and (tiling is None or len(tiling) == 1)
 
 
 def _classes(scores: Tensor) -> Tensor:

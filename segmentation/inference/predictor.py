@@ -15,6 +15,7 @@ from typing import NamedTuple, TypedDict, TypeVar, Unpack
 import torch
 from torch import Tensor
 
+from engine.exported import check_exported_use, is_exported
 from engine.prediction.predictor import Predictor
 from engine.reading.images import UInt8Array
 from engine.reading.pixels import Source
@@ -24,6 +25,7 @@ from segmentation.data.classes import MaskClasses
 from segmentation.inference.inference import Inference, class_rows, probabilities
 from segmentation.inference.segmented import Segmented
 from segmentation.network.model import Segmenter
+from segmentation.weights.exported import load_exported
 from segmentation.weights.load import load_network
 
 Value = TypeVar("Value")
@@ -181,15 +183,25 @@ def load(source: str | Path, device: str | torch.device = "cpu", *, fold: bool =
     """A network ready to predict.
 
     Args:
-        source: a checkpoint written by `python -m segmentation fit`, or a folder with a network of
-            segmentation-models-pytorch.
-        device: where it computes.
+        source: a checkpoint written by `python -m segmentation fit`, a folder with a network of
+            segmentation-models-pytorch, or a file that `python -m deployment export` wrote.
+        device: where it computes; exported files compute on the CPU.
         fold: fold its batch norms, which is faster; leave this out to train it further.
 
     Raises:
         InputError: the file is missing, damaged or of another kind.
     """
+    if is_exported(source):
+        check_exported_use(source, device, fold=fold)
+        exported = load_exported(source)
+        stored: dict[str, object] | None = exported.runtime.about.model.get("inference")
+        return SegmentationPredictor(exported, restored_inference(stored))
     segmenter = load_network(source).to(device)
-    stored = stored_settings(found_source(source, "segmentation"), "inference") or {}
+    stored = stored_settings(found_source(source, "segmentation"), "inference")
+    return SegmentationPredictor(segmenter.fold() if fold else segmenter, restored_inference(stored))
+
+
+def restored_inference(stored: dict[str, object] | None) -> Inference:
+    """How images are computed, from what a checkpoint holds of it; the usual way for one without."""
     make: Callable[..., Inference] = Inference
-    return SegmentationPredictor(segmenter.fold() if fold else segmenter, make(**stored))
+    return make(**(stored or {}))

@@ -156,6 +156,16 @@ class Segmenter(Foldable):
         aux = self.aux_head(maps[1], grids[1], image_hw) if self.aux_head and self.training else None
         return Outputs(self.head(maps, grids, image_hw), aux)
 
+    @property
+    def gives_rows(self) -> bool:
+        """Whether the network itself gives classes, and no logits, as one in an exported file may."""
+        return False
+
+    def rows(self, images: Tensor) -> Tensor:
+        """The most likely class of each pixel, (B, H, W) uint8, of images as for `forward`."""
+        found: Tensor = self(images).argmax(1).to(torch.uint8)
+        return found
+
     def strips(self, images: Tensor, rows: int) -> Generator[Tensor, None, None]:
         """As `forward`, from top to bottom, for images whose logits are too many to be held at once.
 

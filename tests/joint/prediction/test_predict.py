@@ -191,7 +191,7 @@ def test_a_batch_on_whole_canvases(network):
     labelled = JointEvaluationBatch(*plain[:3], masks, all_of, all_of, ids, *plain[4:], truth, [None, None])
     records = JointRecords(OBJECTS, SURFACES)
     with torch.no_grad():
-        records.add(network, network(labelled.images), labelled, config)
+        records.add(network.answer(labelled.detection(), config), labelled)
     present = np.unique(np.concatenate([rows.ravel() for rows in truth]))
     ious = np.array(list(records.masks.scores().to_dict()["class_ious"].values()), dtype=float)
     np.testing.assert_array_equal(ious[present], 1.0)

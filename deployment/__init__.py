@@ -1,0 +1,1 @@
+"""Files that run elsewhere: exports, their runtimes, and what they cost."""

@@ -1,0 +1,35 @@
+"""python -m deployment export | …."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from engine.cli.commands import program, run_command, run_module, show_basics
+from engine.errors import check_choice
+
+USAGE = """\
+Files that run elsewhere, from a checkpoint of any task.
+
+  python -m deployment export --ckpt_path best --task detection --format onnx
+  python -m detection validate --config detection/demo --ckpt_path best.onnx
+
+  export   a file of ONNX, OpenVINO or torch.export, compared with the network
+
+`python -m deployment COMMAND --help` lists every option; --version shows the version.
+"""
+_COMMANDS = {"export": "deployment.export.command"}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code: 0, or 2 after a wrong input."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if show_basics(words, lambda: USAGE.replace("python -m deployment", program("deployment"))):
+        return 0
+    if status := run_command(lambda: check_choice("command", words[0], _COMMANDS)):
+        return status
+    return run_module(_COMMANDS[words[0]], words[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

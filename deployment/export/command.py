@@ -1,0 +1,76 @@
+"""`python -m deployment export`: a checkpoint as a file of another runtime."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from engine.cli.commands import parse_function, program, run_command
+from engine.numbers import AboveZeroToOne, PositiveInt, ZeroToBelowOne
+
+
+def export_file(
+    ckpt_path: str,
+    format: Literal["onnx", "openvino", "torch"] = "onnx",
+    output: Path | None = None,
+    task: Literal["detection", "segmentation", "joint"] | None = None,
+    image_size: PositiveInt | tuple[PositiveInt, PositiveInt] | None = None,
+    batch_size: PositiveInt | None = None,
+    nms: Literal["inside", "outside"] = "inside",
+    argmax: bool = True,
+    score_threshold: ZeroToBelowOne | None = None,
+    iou_threshold: AboveZeroToOne | None = None,
+    max_detections: PositiveInt | None = None,
+) -> None:
+    """Write a checkpoint as a file that another runtime computes, and compare the two.
+
+    Images go in as they are, uint8 RGB of 0..255; the normalisation is inside.
+
+    Args:
+        ckpt_path: checkpoint; `best` or `last` of the latest run of `task`; the name of a published detector; or a
+            weight file.
+        format: onnx, openvino (.xml with .bin), or torch (a .pt2 of torch.export).
+        output: the file; by default the checkpoint's name with the format's suffix.
+        task: the task, where the file does not say.
+        image_size: height and width in pixels, or the side of a square; null leaves both open, but for torch, whose
+            files are for one size: the network's own.
+        batch_size: images at a time; null takes any number.
+        nms: decoding and suppression inside the file, or outside, which gives class logits and box deltas.
+        argmax: give the class of each pixel rather than the logits of all classes.
+        score_threshold: boxes at or below it are not given; null is the checkpoint's.
+        iou_threshold: overlap above which a box is dropped; null is the checkpoint's.
+        max_detections: most boxes of an image; null is the checkpoint's.
+    """
+    from deployment.export.write import SUFFIXES, Options, export
+    from deployment.networks import load_any
+
+    options = Options(image_size, batch_size, nms, argmax, score_threshold, iou_threshold, max_detections)
+    started = time.perf_counter()
+    loaded = load_any(ckpt_path, task)
+    path = output or Path(loaded.name).with_suffix(SUFFIXES[format])
+    written = export(loaded, path, format, options)
+    about, size = written.about, path.stat().st_size
+    if format == "openvino":
+        size += path.with_suffix(".bin").stat().st_size
+    sizes = "any height and width" if about.image_hw is None else "{} x {} pixels".format(*about.image_hw)
+    if about.multiple > 1:
+        sizes += f" in multiples of {about.multiple}"
+    batch = "any number of images" if about.batch is None else f"{about.batch} image(s)"
+    sys.stdout.write(
+        f"{path}: {size / 1e6:.1f} MB, {batch} of {sizes}; largest difference from the network "
+        f"{written.difference:.1e}; {time.perf_counter() - started:.0f} s\n"
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the command line and export; returns 2 after one short line of error, else 0."""
+
+    def act() -> None:
+        command = f"{program('deployment')} export"
+        description = (export_file.__doc__ or "").partition("\n\n    Args:")[0]
+        export_file(**parse_function(export_file, command, argv, description))
+
+    return run_command(act)

@@ -1,0 +1,309 @@
+"""The networks as graphs for export: images in, answers out, with every size that is not named left open.
+
+The graphs hold copies of folded networks. Their outputs have the names of `OUTPUTS`.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from backbones.grid import Grid
+from deployment.export.operators import exportable, suppress
+from detection.network.anchors import decode_boxes, make_anchors
+from detection.network.family import DetectorArchitecture
+from detection.network.model import EfficientDet
+from detection.network.postprocess import Postprocess, clip_boxes
+from engine.errors import InputError
+from joint.network.model import JointNetwork
+from segmentation.network.deeplab import PIXELS, DeepLabHead
+from segmentation.network.model import Segmenter
+
+
+class Form(NamedTuple):
+    """What a graph holds besides the network.
+
+    Attributes:
+        postprocess: settings of the suppression; None leaves it out, and with it the decoding.
+        argmax: whether classes of pixels come out, rather than their logits.
+        image_hw: the one height and width that the graph is for; None leaves them open.
+    """
+
+    postprocess: Postprocess | None
+    argmax: bool
+    image_hw: tuple[int, int] | None
+
+
+class Graph(nn.Module):
+    """A network and its form.
+
+    Attributes:
+        inputs: names of the arguments of `forward`.
+        outputs: names of its results.
+        multiple: what open heights and widths are multiples of.
+    """
+
+    inputs: tuple[str, ...] = ("images",)
+    outputs: tuple[str, ...] = ()
+    multiple = 1
+
+
+class DetectionGraph(Graph):
+    """A detector.
+
+    Args:
+        network: the detector; it is copied and folded.
+        form: what the graph holds besides.
+    """
+
+    def __init__(self, network: EfficientDet, form: Form) -> None:
+        super().__init__()
+        self.network = _prepared(network)
+        self.boxes = BoxOutputs(network.config, len(network.classes), form)
+        self.inputs, self.outputs = self.boxes.inputs, self.boxes.outputs
+        if network.config.pads_canvas and form.image_hw is None:
+            self.multiple = network.config.stride
+
+    def forward(self, images: Tensor, sizes_hw: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Answers for (B, 3, H, W) uint8 RGB images; see `BoxOutputs`."""
+        normal = self.network.normalise(images) if self.boxes.fixed else _normal(self.network, images)
+        return _boxes(self.network, self.boxes, self.network.backbone(normal), images, sizes_hw)
+
+
+class BoxOutputs(nn.Module):
+    """From class logits and box deltas to boxes.
+
+    With a suppression the outputs are, for each image, at most `max_detections` boxes by falling score:
+    `boxes_xyxy` (B, N, 4) in pixels of the canvas, clipped to the image; `scores` (B, N); `class_ids` (B, N), -1 in
+    rows that are not used. Without, they are `class_logits` (B, R, K) and `box_deltas` (B, R, 4).
+    """
+
+    anchors: Tensor
+
+    def __init__(self, config: DetectorArchitecture, classes: int, form: Form) -> None:
+        super().__init__()
+        self.config = config
+        self.classes = classes
+        self.postprocess = form.postprocess
+        self.fixed = form.image_hw is not None
+        self.inputs: tuple[str, ...] = ("images",)
+        self.outputs: tuple[str, ...] = ("class_logits", "box_deltas")
+        if form.postprocess is not None:
+            if form.postprocess.nms != "hard":
+                msg = (
+                    "soft suppression is no operator of any format. Give --nms hard, or --nms outside, which leaves it "
+                    "to whoever reads the logits."
+                )
+                raise InputError(msg)
+            self.inputs = ("images", "sizes_hw")
+            self.outputs = ("boxes_xyxy", "scores", "class_ids")
+        if form.image_hw is not None:
+            step = config.stride if config.pads_canvas else 1
+            canvas_hw = [side + -side % step for side in form.image_hw]
+            self.register_buffer("anchors", make_anchors((canvas_hw[0], canvas_hw[1]), config), persistent=False)
+
+    def forward(
+        self, class_logits: Tensor, box_deltas: Tensor, image_hw: tuple[int, int], sizes_hw: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        """The outputs.
+
+        Args:
+            class_logits: (B, R, K).
+            box_deltas: (B, R, 4).
+            image_hw: height and width of the canvas.
+            sizes_hw: (B, 2) float32 height and width of each image on its canvas.
+        """
+        if self.postprocess is None or sizes_hw is None:
+            return class_logits, box_deltas
+        config = self.postprocess
+        anchors = self.anchors if self.fixed else open_anchors(image_hw, self.config)
+        logits, places, class_ids = _candidates(class_logits, config.max_candidates)
+        deltas = box_deltas.gather(1, places[..., None].expand(-1, -1, 4))
+        boxes = clip_boxes(decode_boxes(deltas, anchors[places]), sizes_hw)
+        scores = logits.sigmoid()
+        # A box without area, or one that is no number, is none.
+        scores = torch.where((boxes[..., 2:] > boxes[..., :2]).all(-1), scores, torch.zeros_like(scores))
+        groups = torch.zeros_like(class_ids) if config.class_agnostic else class_ids
+        kept: Tensor = suppress(
+            boxes, scores, groups, 1 if config.class_agnostic else self.classes,
+            config.iou_threshold, config.score_threshold, config.max_detections,
+        )  # fmt: skip
+        best, rows = kept.topk(torch.sym_min(config.max_detections, kept.shape[1]), dim=1)
+        used = best > 0
+        found = boxes.gather(1, rows[..., None].expand(-1, -1, 4))
+        return (
+            torch.where(used[..., None], found, torch.zeros_like(found)),
+            best,
+            torch.where(used, class_ids.gather(1, rows), torch.full_like(rows, -1)),
+        )
+
+
+class SegmentationGraph(Graph):
+    """A segmenter: `class_rows` (B, H, W) uint8, or `logits` (B, K, H, W).
+
+    Args:
+        network: the segmenter; it is copied and folded.
+        form: what the graph holds besides.
+    """
+
+    def __init__(self, network: Segmenter, form: Form) -> None:
+        super().__init__()
+        self.network = _prepared(network)
+        self.pixels = PixelOutputs(network, form)
+        self.outputs = self.pixels.outputs
+        self.multiple = 1 if form.image_hw is not None else network.stride
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Answers for (B, 3, H, W) uint8 RGB images."""
+        if not isinstance(self.network.head, DeepLabHead):
+            return self.pixels.answer(self.network(images))
+        return self.pixels(self.network, self.network.backbone(_normal(self.network, images)), images)
+
+
+class PixelOutputs(nn.Module):
+    """From the backbone's maps to the classes of pixels, where the cells of all maps lie at known places.
+
+    Args:
+        network: the segmenter.
+        form: what the graph holds besides.
+    """
+
+    def __init__(self, network: Segmenter, form: Form) -> None:
+        super().__init__()
+        self.argmax = form.argmax
+        self.outputs = ("class_rows",) if form.argmax else ("logits",)
+        self.alignment = network.config.alignment
+        # The places are the same for all sizes that are multiples of the stride.
+        self.image_hw = form.image_hw or (2 * network.stride, 2 * network.stride)
+        self.fixed = form.image_hw is not None
+        self.grids = network.backbone.grids(self.image_hw)
+
+    def forward(self, network: Segmenter, maps: list[Tensor], images: Tensor) -> tuple[Tensor, ...]:
+        """The outputs, from the maps of stride 4 and of the output stride."""
+        head = network.head
+        assert isinstance(head, DeepLabHead)
+        if self.fixed:
+            return self.answer(network.outputs_from(maps, self.grids, self.image_hw).logits)
+        (skip, *_, deep), (skip_grid, *_, deep_grid) = maps, self.grids
+        context = self.upsampled(head.aspp(deep), deep_grid, skip_grid, skip)
+        logits = head.classifier(head.fuse(torch.cat((context, head.skip(skip)), dim=1)))
+        return self.answer(self.upsampled(logits, skip_grid, PIXELS, images))
+
+    def upsampled(self, maps: Tensor, grid: Grid, onto: Grid, like: Tensor) -> Tensor:
+        """As `backbones.grid.resample`, for sides that are multiples of the network's stride."""
+        if self.alignment == "corners":
+            return F.interpolate(maps, size=like.shape[2:], mode="bilinear", align_corners=True)
+        factor = grid.stride // onto.stride
+        places = [
+            (offset - target) // onto.stride for offset, target in zip(grid.offset_yx, onto.offset_yx, strict=True)
+        ]
+        before = [max(0, math.ceil(first / factor)) for first in places]
+        after = [max(0, math.ceil((factor - 1 - first) / factor)) for first in places]
+        padded = F.pad(maps, (before[1], after[1], before[0], after[0]), mode="replicate")
+        fine_hw = [(side - 1) * factor + 1 for side in padded.shape[2:]]
+        fine = F.interpolate(padded, size=fine_hw, mode="bilinear", align_corners=True)
+        y, x = (count * factor - first for count, first in zip(before, places, strict=True))
+        return fine[..., y : y + factor * maps.shape[2], x : x + factor * maps.shape[3]]
+
+    def answer(self, logits: Tensor) -> tuple[Tensor, ...]:
+        """Classes or logits."""
+        return (logits.argmax(1).to(torch.uint8),) if self.argmax else (logits,)
+
+
+class JointGraph(Graph):
+    """Both answers of a joint network, from one pass.
+
+    Args:
+        network: the joint network; it is copied and folded.
+        form: what the graph holds besides.
+    """
+
+    def __init__(self, network: JointNetwork, form: Form) -> None:
+        super().__init__()
+        self.network = _prepared(network)
+        self.boxes = BoxOutputs(network.detector.config, len(network.detector.classes), form)
+        self.pixels = PixelOutputs(network.segmenter, form)
+        self.inputs, self.outputs = self.boxes.inputs, (*self.boxes.outputs, *self.pixels.outputs)
+        self.multiple = 1 if form.image_hw is not None else network.segmenter.stride
+
+    def forward(self, images: Tensor, sizes_hw: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Answers for (B, 3, H, W) uint8 RGB images; those of `BoxOutputs`, then those of `PixelOutputs`."""
+        network, hw = self.network, self.pixels.image_hw
+        maps = network.backbone(_normal(network.detector, images))
+        reader = network.segmenter.backbone
+        # The cells of the coarse network lie at the same places at all sizes that are multiples of the stride.
+        coarse = network.backbone.without_dilation(maps, hw)[1:]
+        boxes = _boxes(network.detector, self.boxes, coarse, images, sizes_hw)
+        return *boxes, *self.pixels(network.segmenter, reader.pick(maps), images)  # type: ignore[attr-defined]
+
+
+def graph_of(network: nn.Module, form: Form) -> Graph:
+    """The graph of a detector, a segmenter or a joint network.
+
+    Raises:
+        InputError: the suppression is one that no format has, or the network is of another kind.
+    """
+    if isinstance(network, EfficientDet):
+        return DetectionGraph(network, form)
+    if isinstance(network, Segmenter):
+        return SegmentationGraph(network, form)
+    if type(network) is JointNetwork:
+        return JointGraph(network, form)
+    msg = (
+        f"a {type(network).__name__} computes each answer in a pass of its own, which is no single graph. Export the "
+        "detector and the segmenter that it was made of."
+    )
+    raise InputError(msg)
+
+
+def open_anchors(image_hw: tuple[int, int], config: DetectorArchitecture) -> Tensor:
+    """As `make_anchors`, for sizes that are known only when the graph runs."""
+    octaves = torch.arange(config.anchor_octaves, dtype=torch.float64) / config.anchor_octaves
+    shapes = torch.tensor(config.anchor_ratios, dtype=torch.float64)
+    factors = (2.0 ** octaves[:, None, None] * shapes).reshape(-1, 2)
+    levels = []
+    for level in config.levels:
+        cells = [(side + 2**level - 1) // 2**level for side in image_hw]
+        strides = [torch.scalar_tensor(s, dtype=torch.float64) / c for s, c in zip(image_hw, cells, strict=True)]
+        ys, xs = ((torch.arange(c, dtype=torch.float64) + 0.5) * s for c, s in zip(cells, strides, strict=True))
+        shape = (cells[0], cells[1])
+        centres = torch.stack([xs[None, :].expand(shape), ys[:, None].expand(shape)], dim=-1).reshape(-1, 1, 2)
+        half_wh = config.anchor_scale * torch.stack(strides[::-1]) * factors / 2
+        levels.append(torch.cat([centres - half_wh, centres + half_wh], dim=-1).reshape(-1, 4))
+    return torch.cat(levels).float()
+
+
+def _candidates(class_logits: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """As `top_candidates`, where the number of anchors may be open."""
+    batch, anchors, classes = class_logits.shape
+    best = class_logits.amax(dim=2).topk(torch.sym_min(count, anchors), dim=1).indices.sort(dim=1).values
+    logits = class_logits.gather(1, best[..., None].expand(-1, -1, classes)).reshape(batch, -1)
+    logits, pairs = logits.topk(torch.sym_min(count, logits.shape[1]), dim=1)
+    return logits, best.gather(1, pairs // classes), pairs % classes
+
+
+def _prepared(network: nn.Module) -> nn.Module:
+    # The order of values in memory would tie a graph to sizes above one cell.
+    own = copy.deepcopy(network).eval().requires_grad_(False).to(memory_format=torch.contiguous_format)
+    own.fold()
+    exportable(own)
+    return own
+
+
+def _normal(network: nn.Module, images: Tensor) -> Tensor:
+    return (images.to(network.mean.dtype) - network.mean) / network.std
+
+
+def _boxes(
+    detector: EfficientDet, boxes: BoxOutputs, features: list[Tensor], images: Tensor, sizes_hw: Tensor | None
+) -> tuple[Tensor, ...]:
+    pyramid = detector.fpn(features)
+    class_logits = detector.class_head.flatten(detector.class_head(pyramid))
+    box_deltas = detector.box_head.flatten(detector.box_head(pyramid))
+    found: tuple[Tensor, ...] = boxes(class_logits, box_deltas, (images.shape[2], images.shape[3]), sizes_hw)
+    return found

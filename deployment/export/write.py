@@ -1,0 +1,225 @@
+"""From a network to a file that another runtime computes, compared with the network before it takes its place."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from deployment.export.graphs import Form, Graph, graph_of
+from deployment.export.onnx_file import write_onnx
+from deployment.export.openvino_file import write_openvino
+from deployment.export.torch_file import write_torch
+from deployment.export.trace import LEAST, program_of
+from deployment.networks import Loaded, Network
+from detection.data.classes import BoxClasses
+from detection.network.model import EfficientDet
+from detection.network.postprocess import Postprocess
+from engine.checked import Checked
+from engine.errors import InputError, OutputError
+from engine.exported import About, open_exported
+from engine.numbers import AboveZeroToOne, PositiveInt, ZeroToBelowOne
+from engine.outputs import make_folder
+from engine.training.checkpoints import versions
+from joint.network.model import JointNetwork
+from segmentation.network.model import Segmenter
+
+Format = Literal["onnx", "openvino", "torch"]
+SUFFIXES: Mapping[Format, str] = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}
+LARGEST_DIFFERENCE = 1e-3  # of scores and logits; boxes are compared where they are decoded
+
+
+@dataclass(frozen=True)
+class Options(Checked):
+    """What a file holds.
+
+    Attributes:
+        image_size: height and width in pixels, or the side of a square, that the file is for; None leaves both open.
+        batch_size: images at a time; None takes any number.
+        nms: whether decoding and suppression are inside the file, or are left to whoever reads its logits.
+        argmax: whether the file gives the class of each pixel, or the logits of all classes.
+        score_threshold: boxes at or below it are not given; None is the checkpoint's.
+        iou_threshold: overlap above which a box is dropped; None is the checkpoint's.
+        max_detections: most boxes of an image; None is the checkpoint's.
+    """
+
+    image_size: PositiveInt | tuple[PositiveInt, PositiveInt] | None = None
+    batch_size: PositiveInt | None = None
+    nms: Literal["inside", "outside"] = "inside"
+    argmax: bool = True
+    score_threshold: ZeroToBelowOne | None = None
+    iou_threshold: AboveZeroToOne | None = None
+    max_detections: PositiveInt | None = None
+
+    @property
+    def image_hw(self) -> tuple[int, int] | None:
+        """Height and width."""
+        return (self.image_size, self.image_size) if isinstance(self.image_size, int) else self.image_size
+
+
+class Written(NamedTuple):
+    """An exported file.
+
+    Attributes:
+        path: the file.
+        about: what it says of itself.
+        difference: the largest difference of scores, logits or shares of pixels from the network's own.
+    """
+
+    path: Path
+    about: About
+    difference: float
+
+
+def export(loaded: Loaded, path: str | Path, file_format: Format, options: Options = Options()) -> Written:
+    """Write a network as a file of another runtime.
+
+    The file is computed and compared with the network before it replaces another of its name.
+
+    Args:
+        loaded: the network.
+        path: the file.
+        file_format: its format.
+        options: what it holds.
+
+    Raises:
+        InputError: the options do not fit the network or the format, a package is missing, or the path cannot be
+            written.
+    """
+    path = Path(path)
+    if path.suffix != SUFFIXES[file_format]:
+        msg = f"a file of {file_format} ends in {SUFFIXES[file_format]}; '{path}' does not. Rename it."
+        raise InputError(msg)
+    folder = make_folder(path.parent)
+    network = loaded.network
+    postprocess = _postprocess(loaded, options)
+    if file_format == "torch" and options.image_size is None:
+        options = replace(options, image_size=_usual_hw(network))
+    form = Form(postprocess, options.argmax, options.image_hw)
+    graph = graph_of(network, form)
+    program = program_of(graph, form.image_hw, options.batch_size)
+    least = LEAST if file_format == "torch" else 1
+    about = about_of(loaded, options, graph, postprocess, -(-least // graph.multiple) * graph.multiple)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=f".{path.stem}.") as beside:
+        made = Path(beside, path.name)
+        if file_format == "torch":
+            write_torch(program, made, about)
+        else:
+            onnx_file = made.with_suffix(".onnx")
+            write_onnx(program, onnx_file, about, graph.inputs, graph.outputs)
+            if file_format == "openvino":
+                write_openvino(onnx_file, made, about)
+                onnx_file.unlink()
+        difference = compared(made, graph, about)
+        try:
+            # A second file, of weights, first: a reader of both may then fail, but never reads half a file.
+            for file in sorted(Path(beside).iterdir(), key=lambda file: file.suffix == path.suffix):
+                os.replace(file, path.with_suffix(file.suffix))
+        except OSError as error:
+            msg = f"cannot write '{path}': {error.strerror or error}. Give a path that can be written."
+            raise OutputError(msg) from error
+    return Written(path, about, difference)
+
+
+def about_of(loaded: Loaded, options: Options, graph: Graph, postprocess: Postprocess | None, least: int) -> About:
+    """What a file says of itself."""
+    network = loaded.network
+    detector = _detector(network)
+    segmenter = (
+        network if isinstance(network, Segmenter) else network.segmenter if isinstance(network, JointNetwork) else None
+    )
+    classes: BoxClasses | None = None if detector is None else detector.classes
+    source = detector or segmenter
+    assert source is not None
+    return About(
+        task=loaded.task,
+        model=loaded.model,
+        batch=options.batch_size,
+        image_hw=options.image_hw,
+        multiple=graph.multiple,
+        least=least,
+        canvas_hw=None if detector is None else detector.config.image_size,
+        postprocess=None if postprocess is None else asdict(postprocess),
+        argmax=segmenter is not None and options.argmax,
+        mean=tuple(float(value) / 255 for value in source.mean.flatten()),
+        std=tuple(float(value) / 255 for value in source.std.flatten()),
+        fill_color=source.fill_color,
+        names=() if classes is None else tuple(classes.names),
+        category_ids=() if classes is None else tuple(classes.category_ids),
+        pixel_names=() if segmenter is None else tuple(segmenter.classes.names),
+        licence=loaded.licence,
+        checkpoint=loaded.name,
+        sha256=loaded.sha256,
+        versions=versions(),
+    )
+
+
+def compared(path: Path, graph: Graph, about: About) -> float:
+    """The largest difference between a file's outputs and those of the graph, for images of random colours.
+
+    Raises:
+        InputError: it is larger than rounding explains, or the network gives no numbers.
+    """
+    height, width = about.image_hw or [-(-256 // graph.multiple) * graph.multiple] * 2
+    count = about.batch or 2
+    random = torch.Generator().manual_seed(0)
+    # Patches rather than noise, which networks see nothing in.
+    small = torch.rand((count, 3, -(-height // 32), -(-width // 32)), generator=random)
+    images = torch.nn.functional.interpolate(255 * small, (height, width), mode="bilinear").to(torch.uint8)
+    sizes_hw = torch.tensor([(height, width)] * count, dtype=torch.float32)
+    given: dict[str, Tensor] = {"images": images, "sizes_hw": sizes_hw}
+    with torch.no_grad():
+        expected = dict(zip(graph.outputs, graph(**{name: given[name] for name in graph.inputs}), strict=True))
+    found = open_exported(path, about.task).run(images, sizes_hw)
+    largest = max(_difference(name, found[name], expected[name]) for name in graph.outputs if name in _COMPARED)
+    if not largest <= LARGEST_DIFFERENCE:
+        msg = (
+            f"the file's answers differ from the network's by {largest:.3g}, which is more than rounding. It is not "
+            "written. Report this with the command and the checkpoint."
+        )
+        raise InputError(msg)
+    return largest
+
+
+# The order of boxes with equal scores, and with it their rows, may differ.
+_COMPARED = ("scores", "class_logits", "box_deltas", "logits", "class_rows")
+
+
+def _difference(name: str, found: Tensor, expected: Tensor) -> float:
+    if name == "class_rows":
+        return float((found != expected).float().mean())
+    scale = 1.0 if name == "scores" else max(1.0, float(expected.abs().max()))
+    return float((found.double() - expected.double()).abs().max()) / scale
+
+
+def _postprocess(loaded: Loaded, options: Options) -> Postprocess | None:
+    asked = {
+        name: value
+        for name in ("score_threshold", "iou_threshold", "max_detections")
+        if (value := getattr(options, name)) is not None
+    }
+    if _detector(loaded.network) is None or options.nms == "outside":
+        if asked:
+            where = "a network of pixels only" if options.nms == "inside" else "--nms outside"
+            msg = f"{next(iter(asked))} is a setting of the suppression, which {where} does not have. Leave it out."
+            raise InputError(msg)
+        return None
+    stored: dict[str, Any] = dict(loaded.model.get("postprocess", {}))
+    return Postprocess(**{**stored, **asked})
+
+
+def _detector(network: Network) -> EfficientDet | None:
+    if isinstance(network, JointNetwork):
+        return network.detector
+    return network if isinstance(network, EfficientDet) else None
+
+
+def _usual_hw(network: Network) -> tuple[int, int]:
+    detector = _detector(network)
+    return (512, 512) if detector is None else detector.config.image_size

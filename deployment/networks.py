@@ -1,0 +1,92 @@
+"""The networks that `deployment` works on: a checkpoint, a published name or a file, of any task."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+from detection.network.model import EfficientDet
+from engine.errors import InputError, check_choice
+from engine.exported import is_exported
+from engine.tasks import find_task
+from engine.training.checkpoint_files import checkpoint_of_run
+from engine.training.checkpoints import checkpoint_content
+from joint.network.model import JointNetwork
+from segmentation.network.model import Segmenter
+
+Network: TypeAlias = EfficientDet | Segmenter | JointNetwork
+TASKS = ("detection", "segmentation", "joint")
+
+
+class Loaded(NamedTuple):
+    """A network with where it comes from.
+
+    Attributes:
+        network: in evaluation mode, not folded.
+        task: its task.
+        model: the settings that its checkpoint holds, or else its own.
+        name: of its file, or the published name.
+        sha256: of its file; empty without one.
+        licence: of its weights, as far as it is known.
+    """
+
+    network: Network
+    task: str
+    model: Mapping[str, Any]
+    name: str
+    sha256: str
+    licence: str
+
+
+def load_any(source: str | Path, task: str | None = None) -> Loaded:
+    """Load a network of any task.
+
+    Args:
+        source: a checkpoint; `best` or `last` of the latest run of `task`; the name of a published detector; a weight
+            file; or a folder of segmentation-models-pytorch.
+        task: the task; None takes the one that a checkpoint names, `segmentation` for a folder, and else `detection`.
+
+    Raises:
+        InputError: the file is missing, damaged, of another task, or exported already.
+    """
+    if task is not None:
+        check_choice("task", task, TASKS)
+    if is_exported(source):
+        msg = f"'{source}' is an exported file. Give the checkpoint that it was made of."
+        raise InputError(msg)
+    if source in ("best", "last"):
+        if task is None:
+            msg = f"--ckpt_path {source} is that of a task's latest run. Give --task, one of {', '.join(TASKS)}."
+            raise InputError(msg)
+        spec = find_task(task)
+        source = checkpoint_of_run("runs", task, None, "best" if source == "best" else "last", spec.monitor_mode)
+    content = checkpoint_content(source)
+    if task is None:
+        task = "segmentation" if Path(source).is_dir() else "detection" if content is None else str(content["task"])
+        check_choice("task", task, TASKS)
+    network, licence = _load(source, task)
+    model = network.settings() if content is None else {**content["model"], **network.settings()}
+    path = Path(source)
+    return Loaded(network, task, model, path.name, _sha256(path) if path.is_file() else "", licence)
+
+
+def _load(source: str | Path, task: str) -> tuple[Network, str]:
+    if task == "detection":
+        from detection.weights.load import read_pretrained
+
+        detector, about = read_pretrained(source)
+        return detector.eval(), about.get("licence", "")
+    if task == "joint":
+        from joint.weights.load import load_network as load_joint
+
+        return load_joint(source), ""
+    from segmentation.weights.load import load_network as load_segmenter
+
+    return load_segmenter(source), ""
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

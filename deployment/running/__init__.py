@@ -1,0 +1,1 @@
+"""The runtimes that compute exported files."""

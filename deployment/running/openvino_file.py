@@ -1,0 +1,70 @@
+"""OpenVINO's files (.xml with .bin), computed on the CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from engine.errors import InputError
+from engine.exported import KEY, About
+from engine.extras import needed
+
+
+class OpenvinoFile:
+    """An opened OpenVINO model. Several threads may use it: each call has a request of its own.
+
+    Args:
+        path: the .xml file; its weights lie beside it, in the .bin file of the same name.
+
+    Raises:
+        InputError: openvino is missing, or a file is missing, damaged or of another program.
+    """
+
+    def __init__(self, path: Path) -> None:
+        needed("openvino", extra="openvino")
+        import openvino
+
+        self.path = path
+        weights = path.with_suffix(".bin")
+        if not weights.is_file():
+            msg = f"there is no '{weights}', which holds the weights of '{path}'. Copy both files."
+            raise InputError(msg)
+        try:
+            core = openvino.Core()
+            model = core.read_model(path)
+            text = model.get_rt_info([KEY]).astype(str) if model.has_rt_info([KEY]) else None
+            self.about = About.from_json(text, path)
+            hint = "bf16" if self.about.precision == "bfloat16" else "f32"
+            self._compiled = core.compile_model(
+                model,
+                "CPU",
+                {
+                    "PERFORMANCE_HINT": "LATENCY",
+                    "INFERENCE_PRECISION_HINT": hint,
+                    "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+                },
+            )
+        except RuntimeError as error:
+            msg = f"OpenVINO refuses '{path}': {_first_line(error)} Export it again."
+            raise InputError(msg) from error
+        self._inputs = [entry.any_name for entry in self._compiled.inputs]
+        self._outputs = [entry.any_name for entry in self._compiled.outputs]
+
+    def run(self, images: Tensor, sizes_hw: Tensor) -> dict[str, Tensor]:
+        """The outputs by name, see `engine.exported.Runtime`."""
+        given = {"images": np.ascontiguousarray(images.numpy()), "sizes_hw": sizes_hw.numpy()}
+        request = self._compiled.create_infer_request()
+        try:
+            found = request.infer({name: given[name] for name in self._inputs}, share_inputs=True)
+        except RuntimeError as error:
+            msg = f"OpenVINO could not compute '{self.path}': {_first_line(error)}"
+            raise InputError(msg) from error
+        return {name: torch.from_numpy(np.array(found[name])) for name in self._outputs}
+
+
+def _first_line(error: Exception) -> str:
+    text = (str(error).strip().splitlines() or ["no reason is given."])[-1].strip()
+    return text if text.endswith(".") else f"{text}."

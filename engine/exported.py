@@ -1,0 +1,238 @@
+"""Networks in files of other runtimes, such as ONNX: what such a file says of itself, and how it is opened.
+
+A file is opened by the runtime that is registered for its suffix in the entry-point group `effdense.runtimes`. The
+packages of the tasks know only this contract, so that they can take such a file where they take a checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import pkgutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from engine.errors import InputError
+from engine.tasks import registered
+
+RUNTIMES = "effdense.runtimes"
+KEY = "effdense"  # the entry of a file's metadata that holds `About` as JSON
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class About:
+    """What an exported file says of itself, as plain values.
+
+    Attributes:
+        task: the task whose network it holds.
+        model: the network's settings, as in a checkpoint.
+        batch: images at a time; None takes any number.
+        image_hw: height and width of the images in pixels; None takes any that `multiple` and `least` allow.
+        multiple: height and width are multiples of this.
+        least: the smallest height and width.
+        canvas_hw: height and width of the canvas that boxes were trained on; None for a network of pixels only.
+        postprocess: settings of the suppression inside the file; None for a file that gives logits and deltas.
+        argmax: whether the file gives the classes of pixels rather than their logits.
+        precision: number type of the weights and of the computation.
+        mean: mean of each channel in 0..1, subtracted inside the file.
+        std: deviation of each channel in 0..1, divided by inside the file.
+        fill_color: RGB in 0..255 of a canvas beside the image.
+        names: names of the rows of box classes, empty where a row has none.
+        category_ids: COCO ids of the rows.
+        pixel_names: names of the rows of pixel classes.
+        licence: of the weights, as far as it is known.
+        checkpoint: name of the file that the weights come from.
+        sha256: of that file.
+        versions: of the packages that wrote it.
+    """
+
+    task: str
+    model: Mapping[str, Any]
+    batch: int | None = None
+    image_hw: tuple[int, int] | None = None
+    multiple: int = 1
+    least: int = 1
+    canvas_hw: tuple[int, int] | None = None
+    postprocess: Mapping[str, Any] | None = None
+    argmax: bool = False
+    precision: str = "float32"
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    fill_color: tuple[int, ...] = (0, 0, 0)
+    names: tuple[str, ...] = ()
+    category_ids: tuple[int, ...] = ()
+    pixel_names: tuple[str, ...] = ()
+    licence: str = ""
+    checkpoint: str = ""
+    sha256: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """As text, for the metadata of a file."""
+        return json.dumps({"format": FORMAT, **asdict(self)})
+
+    def plain(self) -> dict[str, str]:
+        """Single values as texts, for clients that read no JSON of ours."""
+        values = {
+            "task": self.task,
+            "names": json.dumps(self.names),
+            "category_ids": json.dumps(self.category_ids),
+            "pixel_names": json.dumps(self.pixel_names),
+            "fill_color": json.dumps(self.fill_color),
+            "image_hw": json.dumps(self.image_hw or self.canvas_hw),
+            "licence": self.licence,
+        }
+        return {name: value for name, value in values.items() if value not in ("", "[]", "null")}
+
+    @classmethod
+    def from_json(cls, text: str | None, path: Path) -> About:
+        """Read what `to_json` wrote.
+
+        Args:
+            text: the entry of the file's metadata; None if there is none.
+            path: the file.
+
+        Raises:
+            InputError: the file is of another program, or of a later version of this one.
+        """
+        try:
+            content = json.loads(text or "")
+        except ValueError:
+            content = None
+        if not isinstance(content, dict) or not {"format", "task", "model"} <= content.keys():
+            msg = (
+                f"'{path}' was not exported by this program: it does not say what network it holds. Give a file that "
+                "`python -m deployment export` wrote."
+            )
+            raise InputError(msg)
+        if not isinstance(content["format"], int) or content["format"] > FORMAT:
+            msg = f"'{path}' has format {content['format']}; this version reads up to {FORMAT}. Upgrade effdense."
+            raise InputError(msg)
+        known = {entry.name for entry in fields(cls)}
+        values = {name: _tupled(value) for name, value in content.items() if name in known}
+        return cls(**values)
+
+    def check_images(self, images: Tensor, path: Path) -> None:
+        """Do nothing if the file takes images of this shape.
+
+        Args:
+            images: (B, 3, H, W).
+            path: the file.
+
+        Raises:
+            InputError: it takes other numbers or sizes of images.
+        """
+        count, (height, width) = images.shape[0], (images.shape[2], images.shape[3])
+        if self.batch is not None and count != self.batch:
+            msg = f"'{path}' takes {self.batch} image(s) at a time, not {count}. Export it with --batch_size null."
+            raise InputError(msg)
+        if self.image_hw is not None and self.image_hw != (height, width):
+            msg = (
+                f"'{path}' takes images of {self.image_hw[0]} x {self.image_hw[1]} pixels (height x width), not "
+                f"{height} x {width}. Export it for that size, or with --image_size null for any."
+            )
+            raise InputError(msg)
+        if min(height, width) < self.least or height % self.multiple or width % self.multiple:
+            msg = (
+                f"'{path}' takes heights and widths from {self.least} pixels that are multiples of {self.multiple}, "
+                f"not {height} x {width}. Export it with --image_size [{height},{width}]."
+            )
+            raise InputError(msg)
+
+
+class Runtime(Protocol):
+    """An opened file."""
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+
+    @property
+    def about(self) -> About:
+        """What it says of itself."""
+
+    def run(self, images: Tensor, sizes_hw: Tensor) -> dict[str, Tensor]:
+        """The outputs by name.
+
+        Args:
+            images: (B, 3, H, W) uint8 RGB on the CPU.
+            sizes_hw: (B, 2) float32 height and width of each image on its canvas, in pixels.
+        """
+
+
+def is_exported(source: str | Path) -> bool:
+    """Whether a path ends as the files of a registered runtime do."""
+    return Path(source).suffix.removeprefix(".").lower() in registered(RUNTIMES)
+
+
+def check_exported_use(source: str | Path, device: object, *, fold: bool) -> None:
+    """Do nothing if what is asked for can be done with an exported file.
+
+    Raises:
+        InputError: another device is asked for, or a network that can be trained.
+    """
+    if str(device) != "cpu":
+        msg = f"'{source}' computes on the CPU; device is {device}. Leave device out, or load the checkpoint."
+        raise InputError(msg)
+    if not fold:
+        msg = f"'{source}' is an exported file, which cannot be trained. Leave fold out, or load the checkpoint."
+        raise InputError(msg)
+
+
+def check_untrained(source: str, *, fitting: bool) -> None:
+    """Do nothing if no training is asked for, which an exported file cannot start.
+
+    Raises:
+        InputError: one is.
+    """
+    if fitting:
+        msg = f"'{source}' is an exported file, which cannot be trained. Give the checkpoint that it was made of."
+        raise InputError(msg)
+
+
+def check_overrides(source: str, asked: Mapping[str, object], own: Mapping[str, object]) -> None:
+    """Do nothing if the settings that are asked for are those of an exported file.
+
+    Args:
+        source: the file.
+        asked: fields of the architecture.
+        own: those of the network in the file.
+
+    Raises:
+        InputError: one of them differs.
+    """
+    for name, value in asked.items():
+        if name in own and _tupled(value) != _tupled(own[name]):
+            msg = (
+                f"{name} is {value}, but '{source}' was exported with {own[name]}. Leave it out, or export the "
+                "checkpoint with it."
+            )
+            raise InputError(msg)
+
+
+def open_exported(path: str | Path, task: str) -> Runtime:
+    """Open a file that holds a network of a task.
+
+    Raises:
+        InputError: the file is missing, damaged, of another program or of another task, or its runtime is not
+            installed.
+    """
+    path = Path(path)
+    if not path.is_file():
+        msg = f"there is no file '{path}'. Give one that `python -m deployment export` wrote."
+        raise InputError(msg)
+    known = registered(RUNTIMES)
+    runtime: Runtime = pkgutil.resolve_name(known[path.suffix.removeprefix(".").lower()])(path)
+    if runtime.about.task != task:
+        given = runtime.about.task
+        msg = f"'{path}' holds a network of {given}; {task} is asked for. Use `python -m {given}`."
+        raise InputError(msg)
+    return runtime
+
+
+def _tupled(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value

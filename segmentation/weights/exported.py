@@ -1,0 +1,113 @@
+"""A segmenter in a file of another runtime, with the interface of the network that it was exported from."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from pathlib import Path
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from backbones.grid import size_hw
+from engine.errors import InputError
+from engine.exported import Runtime, open_exported
+from segmentation.data.classes import MaskClasses
+from segmentation.network.family import SegmenterArchitecture
+from segmentation.network.model import Outputs, Segmenter
+
+
+class ExportedSegmenter(Segmenter):
+    """A segmenter that a runtime computes. It has no weights and cannot be trained.
+
+    Args:
+        runtime: the opened file.
+
+    Raises:
+        InputError: the file does not describe a segmenter.
+    """
+
+    folded = True
+
+    def __init__(self, runtime: Runtime) -> None:
+        nn.Module.__init__(self)  # no layers
+        about = runtime.about
+        try:
+            self.config = SegmenterArchitecture.from_settings(about.model)
+            self.classes = MaskClasses.from_dict(about.model["classes"])
+        except (KeyError, TypeError, ValueError) as error:
+            msg = f"'{runtime.path}' does not describe a segmenter: {error}. Export it again."
+            raise InputError(msg) from error
+        self.runtime = runtime
+        self.aux_head = None
+        self.register_buffer("mean", 255 * torch.tensor(about.mean)[:, None, None], persistent=False)
+        self.register_buffer("std", 255 * torch.tensor(about.std)[:, None, None], persistent=False)
+
+    @property
+    def gives_rows(self) -> bool:
+        """Whether classes of pixels come out of the file, and no logits."""
+        return self.runtime.about.argmax
+
+    def outputs(self, images: Tensor) -> Outputs:
+        """As those of the network.
+
+        Raises:
+            InputError: the file gives classes only, or takes no images of this number or size.
+        """
+        if self.gives_rows:
+            msg = (
+                f"'{self.runtime.path}' gives the class of each pixel, not the scores that tiles, scales, flip and "
+                "probabilities need. Export it with --argmax false."
+            )
+            raise InputError(msg)
+        return Outputs(computed(self.runtime, images, self.fill_color)["logits"], None)
+
+    def rows(self, images: Tensor) -> Tensor:
+        """The class of each pixel, (B, H, W) uint8, of (B, 3, H, W) images."""
+        if not self.gives_rows:
+            return super().rows(images)
+        return computed(self.runtime, images, self.fill_color)["class_rows"]
+
+    def strips(self, images: Tensor, rows: int) -> Generator[Tensor, None, None]:
+        """All rows at once."""
+        yield self(images)
+
+    def train(self, mode: bool = True) -> Self:
+        """Nothing changes: there are no layers with a mode."""
+        return self
+
+
+def computed(runtime: Runtime, images: Tensor, fill_color: tuple[int, int, int]) -> dict[str, Tensor]:
+    """The maps of a file for images of any size.
+
+    Where the file takes multiples of some number of pixels only, images are laid on the mean colour, which the network
+    sees as its own padding.
+
+    Args:
+        runtime: the opened file.
+        images: (B, 3, H, W) uint8 RGB.
+        fill_color: the mean colour.
+    """
+    about, (height, width) = runtime.about, size_hw(images)
+    taken = [max(about.least, side + -side % about.multiple) for side in (height, width)]
+    if about.image_hw is None and taken != [height, width]:
+        canvas = images.new_empty(len(images), 3, *taken)
+        canvas[:] = torch.tensor(fill_color, dtype=images.dtype, device=images.device)[:, None, None]
+        canvas[:, :, :height, :width] = images
+        images = canvas
+    about.check_images(images, runtime.path)
+    whole = torch.tensor([size_hw(images)] * len(images), dtype=torch.float32)
+    found = runtime.run(images.cpu(), whole)
+    return {
+        name: value.to(images.device)[..., :height, :width] if name in ("logits", "class_rows") else value
+        for name, value in found.items()
+    }
+
+
+def load_exported(source: str | Path) -> ExportedSegmenter:
+    """The segmenter of an exported file.
+
+    Raises:
+        InputError: the file is missing, damaged, of another program or of another task.
+    """
+    return ExportedSegmenter(open_exported(source, "segmentation"))
