@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from detection.network.model import EfficientDet
 from engine.errors import InputError, check_choice
-from engine.exported import is_exported
+from engine.exports.files import is_exported
 from engine.tasks import find_task
 from engine.training.checkpoint_files import checkpoint_of_run
 from engine.training.checkpoints import checkpoint_content
@@ -34,7 +34,7 @@ class Loaded(NamedTuple):
 
     network: Network
     task: str
-    model: Mapping[str, Any]
+    model: Mapping[str, object]
     name: str
     sha256: str
     licence: str
@@ -67,7 +67,8 @@ def load_any(source: str | Path, task: str | None = None) -> Loaded:
         task = "segmentation" if Path(source).is_dir() else "detection" if content is None else str(content["task"])
         check_choice("task", task, TASKS)
     network, licence = _load(source, task)
-    model = network.settings() if content is None else {**content["model"], **network.settings()}
+    stored = {} if content is None else content["model"]
+    model = {**(stored if isinstance(stored, dict) else {}), **network.settings()}
     path = Path(source)
     return Loaded(network, task, model, path.name, _sha256(path) if path.is_file() else "", licence)
 

@@ -31,7 +31,7 @@ from engine.data.contracts import SplitName
 from engine.data.one_canvas import agreed_size
 from engine.distributed import all_reduce_sum, run_on_main
 from engine.errors import InputError
-from engine.exported import check_overrides, check_untrained, is_exported
+from engine.exports.files import check_overrides, check_untrained, is_exported
 from engine.numbers import AllOrCount, PositiveInt
 from engine.outputs import write_json
 from engine.reading.options import Reading, agreed_reading

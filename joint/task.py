@@ -26,7 +26,7 @@ from engine.data.module import canvas_of
 from engine.data.one_canvas import agreed_size
 from engine.distributed import run_on_main
 from engine.errors import InputError
-from engine.exported import check_overrides, check_untrained, is_exported
+from engine.exports.files import is_exported
 from engine.numbers import AllOrCount, ClosedUnitInterval
 from engine.outputs import write_json
 from engine.reading.options import Reading, agreed_reading
@@ -45,7 +45,7 @@ from joint.spec import SPEC
 from joint.training.balance import Balance, Uncertainty, agreement, gradient_vector, pcgrad_backward
 from joint.training.evaluation import EvaluationLoss
 from joint.training.losses import joint_losses
-from joint.weights.exported import load_exported
+from joint.weights.exported import exported_network
 from joint.weights.load import check_beginning, pretrained_network
 from segmentation.data.classes import MaskClasses
 from segmentation.network.losses import SegmentationLoss
@@ -235,7 +235,7 @@ class JointTask(DenseTask[JointData]):
             detector = replace(detector, architecture=DetectorOverrides(**given))
         network = None
         if self.pretrained is not None and is_exported(self.pretrained):
-            return self._exported(self.pretrained, detector.architecture.given())
+            return exported_network(self.pretrained, detector, fitting=self.fitting)
         if self.pretrained is not None and not self.restoring:
             network = pretrained_network(self.pretrained, self.member, detector, segmenter, self.norms, self.freezing)
             made = network.detector, network.segmenter
@@ -253,13 +253,6 @@ class JointTask(DenseTask[JointData]):
         )
         kept = "segmenter" if segmenters else "detector"
         return network_type(self.norms)(*made, backbone_of=kept, freezing=self.freezing)
-
-    def _exported(self, source: str, overrides: Mapping[str, object]) -> JointNetwork:
-        """The network of an exported file, which has its settings from the checkpoint that it was made of."""
-        check_untrained(source, fitting=self.fitting)
-        exported = load_exported(source)
-        check_overrides(source, overrides, exported.detector.config.to_dict())
-        return exported
 
     def description(self) -> str:
         """Both networks, their classes and the canvas."""

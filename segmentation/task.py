@@ -14,7 +14,7 @@ from engine.checked import checked
 from engine.data.contracts import SplitName
 from engine.distributed import all_reduce_sum
 from engine.errors import InputError
-from engine.exported import check_overrides, check_untrained, is_exported
+from engine.exports.files import check_overrides, check_untrained, is_exported
 from engine.numbers import AllOrCount, PositiveFloat
 from engine.outputs import write_json
 from engine.reading.options import Reading, agreed_reading

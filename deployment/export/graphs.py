@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -20,9 +20,11 @@ from detection.network.family import DetectorArchitecture
 from detection.network.model import EfficientDet
 from detection.network.postprocess import Postprocess, clip_boxes
 from engine.errors import InputError
-from joint.network.model import JointNetwork
+from joint.network.model import JointNetwork, SharedMaps
 from segmentation.network.deeplab import PIXELS, DeepLabHead
 from segmentation.network.model import Segmenter
+
+Network = TypeVar("Network", EfficientDet, Segmenter, JointNetwork)
 
 
 class Form(NamedTuple):
@@ -54,12 +56,14 @@ class Graph(nn.Module):
 
 
 class DetectionGraph(Graph):
-    """A detector.
+    """A detector: see `BoxOutputs`.
 
     Args:
         network: the detector; it is copied and folded.
         form: what the graph holds besides.
     """
+
+    network: EfficientDet
 
     def __init__(self, network: EfficientDet, form: Form) -> None:
         super().__init__()
@@ -91,6 +95,11 @@ class BoxOutputs(nn.Module):
         self.classes = classes
         self.postprocess = form.postprocess
         self.fixed = form.image_hw is not None
+        # The smallest image has one cell at each level; a graph for one size has all its anchors.
+        cells = len(config.levels) if form.image_hw is None else sum(
+            math.ceil(form.image_hw[0] / 2**level) * math.ceil(form.image_hw[1] / 2**level) for level in config.levels
+        )  # fmt: skip
+        self.pairs = cells * config.anchors_per_cell * classes
         self.inputs: tuple[str, ...] = ("images",)
         self.outputs: tuple[str, ...] = ("class_logits", "box_deltas")
         if form.postprocess is not None:
@@ -133,7 +142,7 @@ class BoxOutputs(nn.Module):
             boxes, scores, groups, 1 if config.class_agnostic else self.classes,
             config.iou_threshold, config.score_threshold, config.max_detections,
         )  # fmt: skip
-        best, rows = kept.topk(torch.sym_min(config.max_detections, kept.shape[1]), dim=1)
+        best, rows = kept.topk(min(config.max_detections, config.max_candidates, self.pairs), dim=1)
         used = best > 0
         found = boxes.gather(1, rows[..., None].expand(-1, -1, 4))
         return (
@@ -151,6 +160,8 @@ class SegmentationGraph(Graph):
         form: what the graph holds besides.
     """
 
+    network: Segmenter
+
     def __init__(self, network: Segmenter, form: Form) -> None:
         super().__init__()
         self.network = _prepared(network)
@@ -162,7 +173,10 @@ class SegmentationGraph(Graph):
         """Answers for (B, 3, H, W) uint8 RGB images."""
         if not isinstance(self.network.head, DeepLabHead):
             return self.pixels.answer(self.network(images))
-        return self.pixels(self.network, self.network.backbone(_normal(self.network, images)), images)
+        found: tuple[Tensor, ...] = self.pixels(
+            self.network, self.network.backbone(_normal(self.network, images)), images
+        )
+        return found
 
 
 class PixelOutputs(nn.Module):
@@ -223,6 +237,8 @@ class JointGraph(Graph):
         form: what the graph holds besides.
     """
 
+    network: JointNetwork
+
     def __init__(self, network: JointNetwork, form: Form) -> None:
         super().__init__()
         self.network = _prepared(network)
@@ -236,10 +252,11 @@ class JointGraph(Graph):
         network, hw = self.network, self.pixels.image_hw
         maps = network.backbone(_normal(network.detector, images))
         reader = network.segmenter.backbone
+        assert isinstance(reader, SharedMaps)
         # The cells of the coarse network lie at the same places at all sizes that are multiples of the stride.
         coarse = network.backbone.without_dilation(maps, hw)[1:]
         boxes = _boxes(network.detector, self.boxes, coarse, images, sizes_hw)
-        return *boxes, *self.pixels(network.segmenter, reader.pick(maps), images)  # type: ignore[attr-defined]
+        return *boxes, *self.pixels(network.segmenter, reader.pick(maps), images)
 
 
 def graph_of(network: nn.Module, form: Form) -> Graph:
@@ -287,15 +304,16 @@ def _candidates(class_logits: Tensor, count: int) -> tuple[Tensor, Tensor, Tenso
     return logits, best.gather(1, pairs // classes), pairs % classes
 
 
-def _prepared(network: nn.Module) -> nn.Module:
+def _prepared(network: Network) -> Network:
     # The order of values in memory would tie a graph to sizes above one cell.
-    own = copy.deepcopy(network).eval().requires_grad_(False).to(memory_format=torch.contiguous_format)
+    own = copy.deepcopy(network).eval().to(memory_format=torch.contiguous_format)
+    own.requires_grad_(False)
     own.fold()
     exportable(own)
     return own
 
 
-def _normal(network: nn.Module, images: Tensor) -> Tensor:
+def _normal(network: EfficientDet | Segmenter, images: Tensor) -> Tensor:
     return (images.to(network.mean.dtype) - network.mean) / network.std
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from deployment.export import operators
-from engine.exported import KEY, About
-from engine.extras import needed
+from engine.exports.extras import needed
+from engine.exports.files import KEY, About
 from engine.outputs import atomic_path
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ def write_onnx(
         InputError: a package is missing, or the file cannot be written.
     """
     needed("onnx", "onnxscript", extra="onnx")
+    import onnx_ir
+
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of each operator that is not of its own list
     converted = torch.onnx.export(
         program,
@@ -49,6 +51,10 @@ def write_onnx(
     )
     assert converted is not None
     model = converted.model
+    for value in (*model.graph.inputs, *model.graph.outputs):
+        assert value.name is not None
+        assert value.shape is not None
+        value.shape = onnx_ir.Shape(_named(value.name, list(value.shape)))
     model.producer_name, model.producer_version = "effdense", about.versions.get("effdense", "")
     model.metadata_props[KEY] = about.to_json()
     for name, text in about.plain().items():
@@ -58,26 +64,45 @@ def write_onnx(
     return path
 
 
-def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
+# The names of sizes that are open, for those who read the file.
+_AXES: dict[str, tuple[str, ...]] = {
+    "images": ("batch", "channels", "height", "width"),
+    "sizes_hw": ("batch", "height and width"),
+    "boxes_xyxy": ("batch", "detections", "xyxy"),
+    "scores": ("batch", "detections"),
+    "class_ids": ("batch", "detections"),
+    "class_logits": ("batch", "anchors", "classes"),
+    "box_deltas": ("batch", "anchors", "deltas"),
+    "logits": ("batch", "classes", "height", "width"),
+    "class_rows": ("batch", "height", "width"),
+}
+
+
+def _named(name: str, shape: Sequence[object]) -> list[int | str]:
+    """The shape of an input or output, with names in place of formulas."""
+    return [size if isinstance(size, int) else axis for size, axis in zip(shape, _AXES[name], strict=True)]
+
+
+def translations() -> dict[Callable[..., object], Callable[..., object]]:
     """The ONNX operators of our own (`deployment.export.operators`)."""
     from onnxscript import opset18 as op
 
-    def conv_same(features: Any, weight: Any, bias: Any, stride: int, groups: int) -> Any:
+    def conv_same(features: object, weight: object, bias: object, stride: int, groups: int) -> object:
         return op.Conv(features, weight, bias, auto_pad="SAME_UPPER", strides=[stride, stride], group=groups)
 
-    def pool_same(features: Any) -> Any:
+    def pool_same(features: object) -> object:
         pooled, _ = op.MaxPool(features, kernel_shape=[3, 3], strides=[2, 2], auto_pad="SAME_UPPER")
         return pooled
 
     def suppress(
-        boxes_xyxy: Any,
-        scores: Any,
-        class_ids: Any,
+        boxes_xyxy: object,
+        scores: object,
+        class_ids: object,
         classes: int,
         iou_threshold: float,
         score_threshold: float,
         max_detections: int,
-    ) -> Any:
+    ) -> object:
         one = op.Constant(value_ints=[1])
         rows = op.Reshape(op.Constant(value_ints=list(range(classes))), op.Constant(value_ints=[1, classes, 1]))
         of_class = op.Equal(op.Unsqueeze(class_ids, one), rows)

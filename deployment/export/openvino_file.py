@@ -7,8 +7,8 @@ import tempfile
 from pathlib import Path
 
 from engine.errors import OutputError
-from engine.exported import KEY, About
-from engine.extras import needed
+from engine.exports.extras import needed
+from engine.exports.files import KEY, About
 from engine.outputs import make_folder
 
 

@@ -1,8 +1,8 @@
 """Operators that exporters translate as one: padded convolution, pooling, and suppression.
 
-TensorFlow's SAME padding depends on whether a side is odd. Written out in numbers it would tie a graph to one size; ONNX
-and OpenVINO have it as an attribute (`auto_pad=SAME_UPPER`), for any size. PyTorch has none, so the graph holds these
-operators, whose shapes the exporter knows, and each format says what becomes of them.
+TensorFlow's SAME padding depends on whether a side is odd. Written out in numbers it would tie a graph to one size;
+ONNX and OpenVINO have it as an attribute (`auto_pad=SAME_UPPER`), for any size. PyTorch has none, so the graph holds
+these operators, whose shapes the exporter knows, and each format says what becomes of them.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ class SamePool2d(nn.Module):
 
 
 class FixedGates(nn.Module):
-    """`CoarseSqueezeExcite` for maps whose sides are multiples of its step: the cells it averages start at one place."""
+    """`CoarseSqueezeExcite` for maps whose sides are multiples of its step, where its cells start at one place."""
 
     def __init__(self, gates: CoarseSqueezeExcite) -> None:
         super().__init__()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from engine.exported import KEY, About
+from engine.exports.files import KEY, About
 from engine.outputs import atomic_path
 
 if TYPE_CHECKING:

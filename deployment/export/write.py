@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,7 +23,7 @@ from detection.network.model import EfficientDet
 from detection.network.postprocess import Postprocess
 from engine.checked import Checked
 from engine.errors import InputError, OutputError
-from engine.exported import About, open_exported
+from engine.exports.files import About, open_exported
 from engine.numbers import AboveZeroToOne, PositiveInt, ZeroToBelowOne
 from engine.outputs import make_folder
 from engine.training.checkpoints import versions
@@ -32,6 +32,8 @@ from segmentation.network.model import Segmenter
 
 Format = Literal["onnx", "openvino", "torch"]
 SUFFIXES: Mapping[Format, str] = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}
+# All files of a format; those of weights come first.
+_FILES: Mapping[Format, tuple[str, ...]] = {"onnx": (".onnx",), "openvino": (".bin", ".xml"), "torch": (".pt2",)}
 LARGEST_DIFFERENCE = 1e-3  # of scores and logits; boxes are compared where they are decoded
 
 
@@ -118,9 +120,9 @@ def export(loaded: Loaded, path: str | Path, file_format: Format, options: Optio
                 onnx_file.unlink()
         difference = compared(made, graph, about)
         try:
-            # A second file, of weights, first: a reader of both may then fail, but never reads half a file.
-            for file in sorted(Path(beside).iterdir(), key=lambda file: file.suffix == path.suffix):
-                os.replace(file, path.with_suffix(file.suffix))
+            # Weights first: a reader of the older .xml may then fail, but never reads half a file.
+            for suffix in _FILES[file_format]:
+                os.replace(made.with_suffix(suffix), path.with_suffix(suffix))
         except OSError as error:
             msg = f"cannot write '{path}': {error.strerror or error}. Give a path that can be written."
             raise OutputError(msg) from error
@@ -181,7 +183,7 @@ def compared(path: Path, graph: Graph, about: About) -> float:
     if not largest <= LARGEST_DIFFERENCE:
         msg = (
             f"the file's answers differ from the network's by {largest:.3g}, which is more than rounding. It is not "
-            "written. Report this with the command and the checkpoint."
+            "written. Use another format, and report this with the command."
         )
         raise InputError(msg)
     return largest
@@ -210,8 +212,10 @@ def _postprocess(loaded: Loaded, options: Options) -> Postprocess | None:
             msg = f"{next(iter(asked))} is a setting of the suppression, which {where} does not have. Leave it out."
             raise InputError(msg)
         return None
-    stored: dict[str, Any] = dict(loaded.model.get("postprocess", {}))
-    return Postprocess(**{**stored, **asked})
+    stored = loaded.model.get("postprocess", {})
+    assert isinstance(stored, Mapping)
+    make: Callable[..., Postprocess] = Postprocess
+    return make(**{**stored, **asked})
 
 
 def _detector(network: Network) -> EfficientDet | None:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from engine.errors import InputError
-from engine.exported import KEY, About
-from engine.extras import needed
+from engine.exports.extras import needed
+from engine.exports.files import KEY, About
 
 
 class OnnxFile:
@@ -45,12 +45,12 @@ class OnnxFile:
         self._outputs = [entry.name for entry in self._session.get_outputs()]
 
     def run(self, images: Tensor, sizes_hw: Tensor) -> dict[str, Tensor]:
-        """The outputs by name, see `engine.exported.Runtime`."""
+        """The outputs by name, see `engine.exports.files.Runtime`."""
         given = {"images": np.ascontiguousarray(images.numpy()), "sizes_hw": sizes_hw.numpy()}
         try:
             found = self._session.run(self._outputs, {name: given[name] for name in self._inputs})
         except Exception as error:
-            msg = f"ONNX Runtime could not compute '{self.path}': {_first_line(error)}"
+            msg = f"ONNX Runtime could not compute '{self.path}': {_first_line(error)} Export it again."
             raise InputError(msg) from error
         return {name: torch.from_numpy(value) for name, value in zip(self._outputs, found, strict=True)}
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from engine.errors import InputError
-from engine.exported import KEY, About
-from engine.extras import needed
+from engine.exports.extras import needed
+from engine.exports.files import KEY, About
 
 
 class OpenvinoFile:
@@ -54,13 +54,13 @@ class OpenvinoFile:
         self._outputs = [entry.any_name for entry in self._compiled.outputs]
 
     def run(self, images: Tensor, sizes_hw: Tensor) -> dict[str, Tensor]:
-        """The outputs by name, see `engine.exported.Runtime`."""
+        """The outputs by name, see `engine.exports.files.Runtime`."""
         given = {"images": np.ascontiguousarray(images.numpy()), "sizes_hw": sizes_hw.numpy()}
         request = self._compiled.create_infer_request()
         try:
             found = request.infer({name: given[name] for name in self._inputs}, share_inputs=True)
         except RuntimeError as error:
-            msg = f"OpenVINO could not compute '{self.path}': {_first_line(error)}"
+            msg = f"OpenVINO could not compute '{self.path}': {_first_line(error)} Export it again."
             raise InputError(msg) from error
         return {name: torch.from_numpy(np.array(found[name])) for name in self._outputs}
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from deployment.export import operators
 from engine.errors import InputError
-from engine.exported import KEY, About
+from engine.exports.files import KEY, About
 
 _ = operators  # its import registers the operators that a program may hold
 
@@ -34,7 +34,8 @@ class TorchFile:
         try:
             program = torch.export.load(path, extra_files=extra)
         except Exception as error:  # of many kinds, for a damaged file
-            msg = f"PyTorch refuses '{path}': {str(error).strip().splitlines()[0] if str(error) else error}."
+            reason = (str(error).strip().splitlines() or ["no reason is given"])[0].rstrip(".")
+            msg = f"PyTorch refuses '{path}': {reason}. Export it again."
             raise InputError(msg) from error
         text = extra[f"{KEY}.json"]
         self.about = About.from_json(text if isinstance(text, str) else bytes(text).decode(), path)
@@ -46,7 +47,7 @@ class TorchFile:
 
     @torch.no_grad()
     def run(self, images: Tensor, sizes_hw: Tensor) -> dict[str, Tensor]:
-        """The outputs by name, see `engine.exported.Runtime`."""
+        """The outputs by name, see `engine.exports.files.Runtime`."""
         given = {"images": images, "sizes_hw": sizes_hw}
         found = self._module(**{name: given[name] for name in self._inputs})
         return dict(zip(self._outputs, found, strict=True))

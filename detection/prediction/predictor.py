@@ -23,7 +23,7 @@ from detection.network.postprocess import Postprocess
 from detection.prediction.found import Found
 from detection.weights.exported import load_exported
 from detection.weights.load import load_network
-from engine.exported import check_exported_use, is_exported
+from engine.exports.files import check_exported_use, is_exported
 from engine.prediction.canvas import Canvas, CanvasPolicy, OnCanvas, canvas_limit
 from engine.prediction.predictor import Predictor, check_numbers
 from engine.reading.images import Letterbox

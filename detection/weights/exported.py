@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import NoReturn, Self
+from typing import NoReturn, Self, cast
 
 import torch
 from torch import Tensor, nn
 
 from backbones.grid import size_hw
 from detection.data.batch import DetectionBatch, Detections
-from detection.data.classes import BoxClasses
+from detection.data.classes import BoxClasses, StoredClasses
 from detection.network.anchors import AnchorCache
 from detection.network.family import DetectorArchitecture
 from detection.network.model import EfficientDet
 from detection.network.postprocess import Postprocess, to_original_pixels
 from engine.errors import InputError
-from engine.exported import Runtime, open_exported
+from engine.exports.files import Runtime, open_exported
 
 _FREE = ("score_threshold", "max_detections", "max_candidates", "soft_sigma")
 
@@ -39,8 +40,8 @@ class ExportedDetector(EfficientDet):
         about = runtime.about
         try:
             self.config = DetectorArchitecture.from_settings(about.model)
-            self.classes = BoxClasses.from_dict(about.model["classes"])
-            self.inside = None if about.postprocess is None else Postprocess(**about.postprocess)
+            self.classes = BoxClasses.from_dict(cast("StoredClasses", about.group("classes")))
+            self.inside = None if about.postprocess is None else _postprocess(about.postprocess)
         except (KeyError, TypeError, ValueError) as error:
             msg = f"'{runtime.path}' does not describe a detector: {error}. Export it again."
             raise InputError(msg) from error
@@ -54,7 +55,7 @@ class ExportedDetector(EfficientDet):
         """The suppression inside the file, or else that of the checkpoint that it was exported from."""
         if self.inside is not None:
             return self.inside
-        return Postprocess(**self.runtime.about.model.get("postprocess", {}))
+        return _postprocess(self.runtime.about.group("postprocess"))
 
     @property
     def suppresses(self) -> bool:
@@ -147,6 +148,11 @@ def load_exported(source: str | Path) -> ExportedDetector:
         InputError: the file is missing, damaged, of another program or of another task.
     """
     return ExportedDetector(open_exported(source, "detection"))
+
+
+def _postprocess(stored: Mapping[str, object]) -> Postprocess:
+    make: Callable[..., Postprocess] = Postprocess
+    return make(**stored)
 
 
 def _whole(images: Tensor) -> Tensor:

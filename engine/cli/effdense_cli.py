@@ -37,7 +37,7 @@ from engine.cli.runs import (
 from engine.data.module import SplitData
 from engine.distributed import is_first_process
 from engine.errors import InputError
-from engine.exported import is_exported, open_exported
+from engine.exports.files import is_exported, open_exported
 from engine.hardware.devices import check_devices
 from engine.hardware.precision import chosen_precision
 from engine.settings import refuse_conflicts, without

@@ -152,20 +152,21 @@ def is_checkpoint(path: str | Path) -> bool:
     return isinstance(content, dict) and isinstance(content.get(KEY), dict)
 
 
-def checkpoint_content(path: str | Path) -> dict[str, Any] | None:
+def checkpoint_content(path: str | Path) -> dict[str, object] | None:
     """What a checkpoint of this project says of itself: format, task, model and versions; None for other files."""
     if not is_checkpoint(path):
         return None
     content = _load(Path(path))
     assert isinstance(content, dict)
-    own: dict[str, Any] = content[KEY]
+    own: dict[str, object] = content[KEY]
     return own
 
 
 def stored_settings(path: str | Path, name: str) -> dict[str, object] | None:
     """One entry of the settings that a checkpoint of this project has; None in other files, or without the entry."""
     content = checkpoint_content(path)
-    found = None if content is None else content.get("model", {}).get(name)
+    model = None if content is None else content.get("model")
+    found = model.get(name) if isinstance(model, dict) else None
     return found if isinstance(found, dict) else None
 
 

@@ -29,7 +29,7 @@ from detection.prediction.predictor import (
     found_in,
     stored_postprocess,
 )
-from engine.exported import check_exported_use, is_exported
+from engine.exports.files import check_exported_use, is_exported
 from engine.prediction.canvas import Canvas, CanvasPolicy, OnCanvas, canvas_limit
 from engine.prediction.predictor import Predictor, check_numbers
 from engine.reading.pixels import Source

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn, Self
@@ -14,8 +15,9 @@ from detection.data.batch import DetectionBatch, Detections
 from detection.network.postprocess import Postprocess
 from detection.weights.exported import ExportedDetector
 from engine.errors import InputError
-from engine.exported import About, Runtime, open_exported
+from engine.exports.files import About, Runtime, check_overrides, check_untrained, open_exported
 from joint.network.model import JointNetwork, JointOutputs
+from joint.network.parts import DetectorPart
 from segmentation.network.model import Outputs
 from segmentation.weights.exported import ExportedSegmenter
 
@@ -46,8 +48,9 @@ class ExportedJoint(JointNetwork):
     @property
     def own_postprocess(self) -> Postprocess:
         """The suppression inside the file, or else that of the checkpoint that it was exported from."""
-        stored = self.runtime.about.postprocess or self.runtime.about.model.get("postprocess", {})
-        return Postprocess(**stored)
+        about = self.runtime.about
+        make: Callable[..., Postprocess] = Postprocess
+        return make(**(about.postprocess or about.group("postprocess")))
 
     @torch.no_grad()
     def answer(
@@ -83,7 +86,7 @@ class ExportedJoint(JointNetwork):
         Raises:
             InputError: always.
         """
-        msg = f"'{self.runtime.path}' gives answers for images of a known size. Call answer, or load the checkpoint."
+        msg = f"'{self.runtime.path}' gives answers for images of a known size. Use `answer`, or load the checkpoint."
         raise InputError(msg)
 
     def train(self, mode: bool = True) -> Self:
@@ -96,7 +99,7 @@ class _Part:
 
     def __init__(self, runtime: Runtime, part: str) -> None:
         self.path = runtime.path
-        self.about: About = replace(runtime.about, model=runtime.about.model[part])
+        self.about: About = replace(runtime.about, model=runtime.about.group(part))
         self.run = runtime.run
 
 
@@ -107,3 +110,20 @@ def load_exported(source: str | Path) -> ExportedJoint:
         InputError: the file is missing, damaged, of another program or of another task.
     """
     return ExportedJoint(open_exported(source, "joint"))
+
+
+def exported_network(source: str, detector: DetectorPart, *, fitting: bool) -> ExportedJoint:
+    """The network of an exported file, for a command; its settings are those of the checkpoint that it was made of.
+
+    Args:
+        source: the file.
+        detector: the settings of the detecting part that the command asks for.
+        fitting: whether the command is a training, which is refused.
+
+    Raises:
+        InputError: as `load_exported`, or what is asked for is not in the file.
+    """
+    check_untrained(source, fitting=fitting)
+    exported = load_exported(source)
+    check_overrides(source, detector.architecture.given(), exported.detector.config.to_dict())
+    return exported

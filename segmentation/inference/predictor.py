@@ -7,7 +7,7 @@ found.draw("street.jpg").save("overlay.jpg")
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, TypedDict, TypeVar, Unpack
@@ -15,7 +15,7 @@ from typing import NamedTuple, TypedDict, TypeVar, Unpack
 import torch
 from torch import Tensor
 
-from engine.exported import check_exported_use, is_exported
+from engine.exports.files import check_exported_use, is_exported
 from engine.prediction.predictor import Predictor
 from engine.reading.images import UInt8Array
 from engine.reading.pixels import Source
@@ -194,14 +194,13 @@ def load(source: str | Path, device: str | torch.device = "cpu", *, fold: bool =
     if is_exported(source):
         check_exported_use(source, device, fold=fold)
         exported = load_exported(source)
-        stored: dict[str, object] | None = exported.runtime.about.model.get("inference")
-        return SegmentationPredictor(exported, restored_inference(stored))
+        return SegmentationPredictor(exported, restored_inference(exported.runtime.about.group("inference")))
     segmenter = load_network(source).to(device)
-    stored = stored_settings(found_source(source, "segmentation"), "inference")
+    stored = stored_settings(found_source(source, "segmentation"), "inference") or {}
     return SegmentationPredictor(segmenter.fold() if fold else segmenter, restored_inference(stored))
 
 
-def restored_inference(stored: dict[str, object] | None) -> Inference:
+def restored_inference(stored: Mapping[str, object]) -> Inference:
     """How images are computed, from what a checkpoint holds of it; the usual way for one without."""
     make: Callable[..., Inference] = Inference
-    return make(**(stored or {}))
+    return make(**stored)

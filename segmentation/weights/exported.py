@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from pathlib import Path
-from typing import Self
+from typing import Self, cast
 
 import torch
 from torch import Tensor, nn
 
 from backbones.grid import size_hw
 from engine.errors import InputError
-from engine.exported import Runtime, open_exported
-from segmentation.data.classes import MaskClasses
+from engine.exports.files import Runtime, open_exported
+from segmentation.data.classes import MaskClasses, StoredMaskClasses
 from segmentation.network.family import SegmenterArchitecture
 from segmentation.network.model import Outputs, Segmenter
 
@@ -34,7 +34,7 @@ class ExportedSegmenter(Segmenter):
         about = runtime.about
         try:
             self.config = SegmenterArchitecture.from_settings(about.model)
-            self.classes = MaskClasses.from_dict(about.model["classes"])
+            self.classes = MaskClasses.from_dict(cast("StoredMaskClasses", about.group("classes")))
         except (KeyError, TypeError, ValueError) as error:
             msg = f"'{runtime.path}' does not describe a segmenter: {error}. Export it again."
             raise InputError(msg) from error

@@ -14,7 +14,7 @@ PARTS = (
     "engine/archives.py", "engine/cli/messages.py", "engine/cli/early.py", "segmentation/scores/label_files.py",
 )  # fmt: skip
 VERBS = (
-    "Add|Bring|Change|Check|Choose|Convert|Correct|Delete|Free|Install|Keep|Leave|Let|Load|Look|Lower|Make|Merge|Name|Pass|"
+    "Add|Bring|Change|Check|Choose|Convert|Copy|Correct|Delete|Export|Free|Install|Keep|Leave|Let|Load|Look|Lower|Make|Merge|Name|Pass|"
     "Predict|Put|Raise|Remove|Rename|Repair|Replace|Resume|Retrain|Run|Save|Say|Scale|See|Set|Shorten|Start|Take|Train|Tell|"
     "Unfreeze|Upgrade|Use|Write|upgrade|install|keeps|leave|save|name|use|write"
 )

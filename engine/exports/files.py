@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from torch import Tensor
 
@@ -42,7 +42,7 @@ class About:
         std: deviation of each channel in 0..1, divided by inside the file.
         fill_color: RGB in 0..255 of a canvas beside the image.
         names: names of the rows of box classes, empty where a row has none.
-        category_ids: COCO ids of the rows.
+        category_ids: ids of the rows in annotation files.
         pixel_names: names of the rows of pixel classes.
         licence: of the weights, as far as it is known.
         checkpoint: name of the file that the weights come from.
@@ -51,13 +51,13 @@ class About:
     """
 
     task: str
-    model: Mapping[str, Any]
+    model: Mapping[str, object]
     batch: int | None = None
     image_hw: tuple[int, int] | None = None
     multiple: int = 1
     least: int = 1
     canvas_hw: tuple[int, int] | None = None
-    postprocess: Mapping[str, Any] | None = None
+    postprocess: Mapping[str, object] | None = None
     argmax: bool = False
     precision: str = "float32"
     mean: tuple[float, ...] = ()
@@ -74,6 +74,11 @@ class About:
     def to_json(self) -> str:
         """As text, for the metadata of a file."""
         return json.dumps({"format": FORMAT, **asdict(self)})
+
+    def group(self, name: str) -> Mapping[str, object]:
+        """A group of the network's settings, empty where there is none of that name."""
+        found = self.model.get(name)
+        return found if isinstance(found, Mapping) else {}
 
     def plain(self) -> dict[str, str]:
         """Single values as texts, for clients that read no JSON of ours."""
@@ -113,8 +118,8 @@ class About:
             msg = f"'{path}' has format {content['format']}; this version reads up to {FORMAT}. Upgrade effdense."
             raise InputError(msg)
         known = {entry.name for entry in fields(cls)}
-        values = {name: _tupled(value) for name, value in content.items() if name in known}
-        return cls(**values)
+        make: Callable[..., About] = cls
+        return make(**{name: _tupled(value) for name, value in content.items() if name in known})
 
     def check_images(self, images: Tensor, path: Path) -> None:
         """Do nothing if the file takes images of this shape.
