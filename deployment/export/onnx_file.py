@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import torch
 
 from deployment.export import operators
-from engine.exports.extras import needed
 from engine.exports.files import KEY, About
 from engine.outputs import atomic_path
 
@@ -33,9 +32,8 @@ def write_onnx(
         outputs: names of its outputs.
 
     Raises:
-        InputError: a package is missing, or the file cannot be written.
+        InputError: the file cannot be written.
     """
-    needed("onnx", "onnxscript", extra="onnx")
     import onnx_ir
 
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of each operator that is not of its own list

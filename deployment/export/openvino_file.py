@@ -7,7 +7,6 @@ import tempfile
 from pathlib import Path
 
 from engine.errors import OutputError
-from engine.exports.extras import needed
 from engine.exports.files import KEY, About
 from engine.outputs import make_folder
 
@@ -21,9 +20,8 @@ def write_openvino(onnx_file: Path, path: Path, about: About) -> Path:
         about: what it says of itself.
 
     Raises:
-        InputError: openvino is missing, or the files cannot be written.
+        InputError: the files cannot be written.
     """
-    needed("openvino", extra="openvino")
     import openvino
 
     model = openvino.Core().read_model(onnx_file)

@@ -23,6 +23,7 @@ from detection.network.model import EfficientDet
 from detection.network.postprocess import Postprocess
 from engine.checked import Checked
 from engine.errors import InputError, OutputError
+from engine.exports.extras import needed
 from engine.exports.files import About, open_exported
 from engine.numbers import AboveZeroToOne, PositiveInt, ZeroToBelowOne
 from engine.outputs import make_folder
@@ -34,6 +35,11 @@ Format = Literal["onnx", "openvino", "torch"]
 SUFFIXES: Mapping[Format, str] = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}
 # All files of a format; those of weights come first.
 _FILES: Mapping[Format, tuple[str, ...]] = {"onnx": (".onnx",), "openvino": (".bin", ".xml"), "torch": (".pt2",)}
+_PACKAGES: Mapping[Format, tuple[str, ...]] = {
+    "onnx": ("onnx", "onnxscript", "onnxruntime"),
+    "openvino": ("onnx", "onnxscript", "openvino"),
+    "torch": (),
+}
 LARGEST_DIFFERENCE = 1e-3  # of scores and logits; boxes are compared where they are decoded
 
 
@@ -98,6 +104,7 @@ def export(loaded: Loaded, path: str | Path, file_format: Format, options: Optio
     if path.suffix != SUFFIXES[file_format]:
         msg = f"a file of {file_format} ends in {SUFFIXES[file_format]}; '{path}' does not. Rename it."
         raise InputError(msg)
+    needed(*_PACKAGES[file_format], extra=file_format)  # before the minutes that the rest may take
     folder = make_folder(path.parent)
     network = loaded.network
     postprocess = _postprocess(loaded, options)
@@ -106,7 +113,7 @@ def export(loaded: Loaded, path: str | Path, file_format: Format, options: Optio
     form = Form(postprocess, options.argmax, options.image_hw)
     graph = graph_of(network, form)
     program = program_of(graph, form.image_hw, options.batch_size)
-    least = LEAST if file_format == "torch" else 1
+    least = LEAST if file_format == "torch" and form.image_hw is None else 1
     about = about_of(loaded, options, graph, postprocess, -(-least // graph.multiple) * graph.multiple)
     with tempfile.TemporaryDirectory(dir=folder, prefix=f".{path.stem}.") as beside:
         made = Path(beside, path.name)

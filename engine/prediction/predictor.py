@@ -78,7 +78,7 @@ def check_numbers(*outputs: Tensor) -> None:
         InputError: some are NaN, of which every answer would be made up.
     """
     # A sum is NaN if any value is, and takes no second tensor of the outputs' size.
-    if bool(torch.stack([output.sum(dtype=torch.float32).isnan() for output in outputs]).any()):
+    if outputs and bool(torch.stack([output.sum(dtype=torch.float32).isnan() for output in outputs]).any()):
         msg = (
             "the network's answers are not numbers (NaN): its training diverged, or its file is damaged. Give an "
             "earlier checkpoint."

@@ -1,0 +1,49 @@
+"""Exported files, made once for all tests of a process: each takes seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from deployment.export.openvino_file import write_openvino
+from deployment.export.write import SUFFIXES, Format, Options, export
+from deployment.networks import load_any
+from engine.exports.files import open_exported
+from tests.deployment.networks import checkpoint
+
+FILES: dict[tuple[str, Format, Options], Path] = {}
+CHECKPOINTS: dict[str, Path] = {}
+
+
+@pytest.fixture(scope="session")
+def ckpt(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The checkpoint of a task."""
+
+    def made(task: str) -> Path:
+        if task not in CHECKPOINTS:
+            CHECKPOINTS[task] = checkpoint(task, tmp_path_factory.mktemp(task) / f"{task}.ckpt")
+        return CHECKPOINTS[task]
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def exported(ckpt: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """The file of a task in a format."""
+
+    def made(task: str, file_format: Format, **options: object) -> Path:
+        wanted = Options(**options)
+        key = task, file_format, wanted
+        if key not in FILES and file_format == "openvino" and (task, "onnx", wanted) in FILES:
+            # As `export` does it, from the file that is there: most of the time goes into the one of ONNX.
+            source = FILES[task, "onnx", wanted]
+            about = open_exported(source, task).about
+            FILES[key] = write_openvino(source, source.with_suffix(".xml"), about)
+        if key not in FILES:
+            path = tmp_path_factory.mktemp("exported") / f"{task}{SUFFIXES[file_format]}"
+            FILES[key] = export(load_any(ckpt(task)), path, file_format, wanted).path
+        return FILES[key]
+
+    return made

@@ -1,0 +1,127 @@
+"""A file gives what its checkpoint gives, through the same predictor: at several sizes and numbers of images."""
+
+from __future__ import annotations
+
+import importlib
+import json
+
+import numpy as np
+import pytest
+
+from engine.errors import InputError
+from tests.deployment.networks import TASKS, picture
+
+# Of pictures: one that fills no canvas, one larger than it, one of the canvas's own shape, one that is small and odd.
+PICTURES = [picture(140, 300, 1), picture(400, 350, 2), picture(160, 224, 3), picture(61, 83, 4)]
+FORMATS = ("onnx", "openvino", "torch")
+
+
+def load(task: str, path: object) -> object:
+    return importlib.import_module(task).load(path)
+
+
+def same_boxes(ours, expected):
+    """Boxes within half a pixel and scores within a thousandth, in any order of equal scores."""
+    assert len(expected.scores) > 5
+    assert len(ours.scores) == len(expected.scores)
+    np.testing.assert_allclose(ours.scores, expected.scores, atol=1e-3)
+    np.testing.assert_allclose(ours.boxes_xyxy, expected.boxes_xyxy, atol=0.5)
+    assert ours.labels == expected.labels
+
+
+OUTSIDE = pytest.param("outside", marks=pytest.mark.slow)
+LOGITS = pytest.param(False, id="logits", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("file_format", ["onnx", "openvino"])
+@pytest.mark.parametrize("nms", ["inside", OUTSIDE])
+def test_a_detector_of_any_size(ckpt, exported, file_format, nms):
+    network, file = load("detection", ckpt("detection")), load("detection", exported("detection", file_format, nms=nms))
+    for settings in ({}, {"image_size": (192, 131)}, {"canvas": "tight", "image_size": 384}):
+        for count in (1, 3):
+            found = file.predict_many(PICTURES[:count], score_threshold=0.05, **settings)
+            expected = network.predict_many(PICTURES[:count], score_threshold=0.05, **settings)
+            for one in zip(found, expected, strict=True):
+                same_boxes(*one)
+
+
+@pytest.mark.parametrize("file_format", [*(pytest.param(x, marks=pytest.mark.slow) for x in FORMATS[:2]), "torch"])
+def test_a_detector_of_one_size(ckpt, exported, file_format):
+    path = exported("detection", file_format, image_size=(160, 224), batch_size=2)
+    network, file = load("detection", ckpt("detection")), load("detection", path)
+    found = file.predict_many(PICTURES[:2], score_threshold=0.05)
+    for one in zip(found, network.predict_many(PICTURES[:2], score_threshold=0.05), strict=True):
+        same_boxes(*one)
+    with pytest.raises(InputError, match=r"takes 2 image\(s\) at a time, not 1"):
+        file.predict(PICTURES[0])
+    with pytest.raises(InputError, match=r"of 160 x 224 pixels \(height x width\), not 128 x 128"):
+        file.predict_many(PICTURES[:2], image_size=128)
+
+
+@pytest.mark.parametrize("file_format", ["onnx", "openvino"])
+@pytest.mark.parametrize("argmax", [pytest.param(True, id="classes"), LOGITS])
+def test_a_segmenter_of_any_size(ckpt, exported, file_format, argmax):
+    network = load("segmentation", ckpt("segmentation"))
+    file = load("segmentation", exported("segmentation", file_format, argmax=argmax))
+    for height, width in [(160, 224), (192, 64), (96, 96)]:
+        pictures = [picture(height, width, seed) for seed in range(2)]
+        for count in (1, 2):
+            pairs = zip(file.predict_many(pictures[:count]), network.predict_many(pictures[:count]), strict=True)
+            for ours, expected in pairs:
+                assert len(np.unique(expected.class_ids)) == 3
+                assert (ours.class_ids == expected.class_ids).mean() > 0.999
+
+
+def test_a_segmenter_at_sizes_between_its_multiples(ckpt, exported):
+    """Such a picture lies on a border of the mean colour."""
+    network, file = load("segmentation", ckpt("segmentation")), load("segmentation", exported("segmentation", "onnx"))
+    laid = np.empty((416, 352, 3), np.uint8)
+    laid[:] = network.fill_color
+    laid[:400, :350] = PICTURES[1]
+    ours, expected = file.predict(PICTURES[1]), network.predict(laid)
+    assert ours.size_hw == (400, 350)
+    assert (ours.class_ids == expected.class_ids[:400, :350]).mean() > 0.999
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_a_joint_network(ckpt, exported, file_format):
+    size = {"image_size": (128, 256)} if file_format == "torch" else {}
+    network, file = load("joint", ckpt("joint")), load("joint", exported("joint", file_format, argmax=False, **size))
+    for settings in ({},) if size else ({}, {"image_size": (160, 224)}):
+        for count in (1, 2):
+            ours = file.predict_many(PICTURES[:count], score_threshold=0.05, **settings)
+            expected = network.predict_many(PICTURES[:count], score_threshold=0.05, **settings)
+            for found, wanted in zip(ours, expected, strict=True):
+                same_boxes(found.found, wanted.found)
+                assert (found.segmented.class_ids == wanted.segmented.class_ids).mean() > 0.999
+
+
+@pytest.mark.slow
+def test_a_joint_file_of_classes_enlarges_them(ckpt, exported):
+    network, file = load("joint", ckpt("joint")), load("joint", exported("joint", "onnx"))
+    ours, expected = file.predict(PICTURES[0]), network.predict(PICTURES[0])
+    assert ours.segmented.class_ids.shape == expected.segmented.class_ids.shape
+    assert (ours.segmented.class_ids == expected.segmented.class_ids).mean() > 0.9
+
+
+@pytest.mark.parametrize("task", [*TASKS[:2], pytest.param("joint", marks=pytest.mark.slow)])
+def test_a_file_says_what_it_is(ckpt, exported, task):
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(exported(task, "onnx"))
+    said = session.get_modelmeta().custom_metadata_map
+    about = json.loads(said["effdense"])
+    assert about["task"] == said["task"] == task
+    assert len(about["sha256"]) == 64
+    assert about["checkpoint"] == ckpt(task).name
+    assert {"effdense", "torch"} <= about["versions"].keys()
+    if task != "segmentation":
+        assert json.loads(said["names"]) == ["car", "", "person"]
+        assert json.loads(said["category_ids"]) == [7, 8, 30]
+        assert about["postprocess"]["iou_threshold"] == 0.4
+    if task != "detection":
+        assert json.loads(said["pixel_names"]) == ["road", "car", "tree"]
+    shape = session.get_inputs()[0].shape
+    assert shape == ["batch", 3, "height", "width"]
+    assert session.get_inputs()[0].type == "tensor(uint8)"
