@@ -11,8 +11,8 @@ from engine.errors import check_choice
 USAGE = """\
 Files that run elsewhere, from a checkpoint of any task.
 
-  python -m deployment export --ckpt_path best --task detection --format onnx
-  python -m detection validate --config detection/demo --ckpt_path best.onnx
+  python -m deployment export --ckpt_path best --task detection --output detector.onnx
+  python -m detection validate --config detection/demo --ckpt_path detector.onnx
 
   export   a file of ONNX, OpenVINO or torch.export, compared with the network
 

@@ -97,7 +97,7 @@ def test_a_training_by_the_name_of_its_config(run, elsewhere):
 
 def test_the_wheel_says_that_it_is_typed_and_has_the_configs(installed):
     (home,) = installed.parent.glob("lib/python*/site-packages")
-    for package in ("backbones", "engine", "detection", "segmentation", "joint"):
+    for package in ("backbones", "engine", "detection", "segmentation", "joint", "deployment"):
         assert (home / package / "py.typed").is_file()
     shipped = {path.relative_to(home / "engine/configs") for path in (home / "engine/configs").rglob("*.yaml")}
     assert shipped == {path.relative_to(ROOT / "configs") for path in (ROOT / "configs").rglob("*.yaml")}

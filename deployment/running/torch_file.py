@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import json
+import pickle
+import re
 import zipfile
 from pathlib import Path
 
@@ -9,6 +13,7 @@ import torch
 from torch import Tensor
 
 from deployment.export import operators
+from engine.archives import members_of, read_member
 from engine.errors import InputError
 from engine.exports.files import KEY, About
 
@@ -28,9 +33,7 @@ class TorchFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         extra = {f"{KEY}.json": ""}
-        if not zipfile.is_zipfile(path):
-            msg = f"'{path}' is no .pt2 file of PyTorch, or is damaged. Export it again."
-            raise InputError(msg)
+        check_plain(path)
         try:
             program = torch.export.load(path, extra_files=extra)
         except Exception as error:  # of many kinds, for a damaged file
@@ -51,6 +54,48 @@ class TorchFile:
         given = {"images": images, "sizes_hw": sizes_hw}
         found = self._module(**{name: given[name] for name in self._inputs})
         return dict(zip(self._outputs, found, strict=True))
+
+
+# What an export writes. Other entries hold compiled libraries or pickled objects, which run code when they are read.
+_ENTRY = re.compile(
+    r"data/weights/(model_weights_config\.json|weight_\d+)|data/constants/(model_constants_config\.json|tensor_\d+)"
+    r"|data/sample_inputs/model\.pt|models/model\.json|extra/\w+\.json|archive_(format|version)|(\.data/)?version"
+    r"|byteorder|\.data/serialization_id"
+)
+
+
+def check_plain(path: Path) -> None:
+    """Do nothing if a .pt2 file holds nothing but tensors, plain values and a graph.
+
+    PyTorch itself unpickles whatever such a file calls pickled, and loads libraries that it holds.
+
+    Raises:
+        InputError: the file is damaged, or holds something else.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [entry.filename.partition("/")[2] for entry in members_of(archive)]
+            strange = next((name for name in names if not _ENTRY.fullmatch(name)), None)
+            root = archive.namelist()[0].partition("/")[0]
+            for part in ("weights", "constants"):
+                config = json.loads(read_member(archive, f"{root}/data/{part}/model_{part}_config.json"))["config"]
+                if any(entry["use_pickle"] or "/" in entry["path_name"] for entry in config.values()):
+                    strange = f"pickled {part}"
+            torch.load(io.BytesIO(read_member(archive, f"{root}/data/sample_inputs/model.pt")), weights_only=True)
+    except OSError as error:
+        msg = f"cannot read '{path}': {error.strerror or error}. Check its rights, or give another file."
+        raise InputError(msg) from error
+    except pickle.UnpicklingError:
+        strange = "pickled sample inputs"
+    except Exception as error:  # of many kinds, for a damaged file
+        msg = f"'{path}' is no .pt2 file of `python -m deployment export`, or is damaged. Export it again."
+        raise InputError(msg) from error
+    if strange is not None:
+        msg = (
+            f"'{path}' holds {strange}, which could run code when it is read, so it is refused. Give a .pt2 file that "
+            "`python -m deployment export` wrote."
+        )
+        raise InputError(msg)
 
 
 def _names(about: About) -> list[str]:

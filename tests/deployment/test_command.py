@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from deployment.__main__ import main
@@ -149,6 +152,40 @@ def test_weights_in_another_file_are_not_read(program, tmp_path):
     )
     with pytest.raises(InputError, match="ONNX Runtime refuses"):
         open_exported(tmp_path / "spy.onnx", "detection")
+
+
+class Evil:
+    """Pickled, it writes a file when it is read."""
+
+    def __reduce__(self):
+        return os.system, ("touch ran",)
+
+
+@pytest.mark.parametrize("place", ["sample_inputs", "weights", "constants", "library"])
+def test_a_pt2_file_runs_no_code(program, tmp_path, monkeypatch, place):
+    monkeypatch.chdir(tmp_path)
+    with zipfile.ZipFile(program) as archive, zipfile.ZipFile("evil.pt2", "w") as copy:
+        for entry in archive.infolist():
+            content = archive.read(entry)
+            if place == "sample_inputs" and entry.filename.endswith("sample_inputs/model.pt"):
+                saved = io.BytesIO()
+                torch.save(Evil(), saved)
+                content = saved.getvalue()
+            elif entry.filename.endswith(f"model_{place}_config.json"):
+                config = json.loads(content)
+                next(iter(config["config"].values()))["use_pickle"] = True
+                content = json.dumps(config).encode()
+            elif place != "library" and entry.filename.endswith(("weights/weight_0", "constants/tensor_0")):
+                saved = io.BytesIO()
+                torch.save(Evil(), saved)
+                content = saved.getvalue()
+            copy.writestr(entry.filename, content)
+        if place == "library":
+            root = archive.namelist()[0].partition("/")[0]
+            copy.writestr(f"{root}/data/aotinductor/model/x.so", b"\x7fELF")
+    with pytest.raises(InputError, match=r"could run code|PyTorch refuses|is damaged"):
+        open_exported("evil.pt2", "detection")
+    assert not Path("ran").exists()
 
 
 def test_what_a_file_cannot_do(program, ckpt, capsys, tmp_path, monkeypatch):
