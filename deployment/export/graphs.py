@@ -13,15 +13,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from backbones.grid import Grid
 from deployment.export.operators import exportable, suppress
+from deployment.export.places import coarse_cells, resample_onto
 from detection.network.anchors import decode_boxes, make_anchors
 from detection.network.family import DetectorArchitecture
 from detection.network.model import EfficientDet
 from detection.network.postprocess import Postprocess, clip_boxes
 from engine.errors import InputError
 from joint.network.model import JointNetwork, SharedMaps
-from segmentation.network.deeplab import PIXELS, DeepLabHead
+from segmentation.network.deeplab import DeepLabHead
 from segmentation.network.model import Segmenter
 
 Network = TypeVar("Network", EfficientDet, Segmenter, JointNetwork)
@@ -167,7 +167,8 @@ class SegmentationGraph(Graph):
         self.network = _prepared(network)
         self.pixels = PixelOutputs(network, form)
         self.outputs = self.pixels.outputs
-        self.multiple = 1 if form.image_hw is not None else network.stride
+        if form.image_hw is None and not isinstance(network.head, DeepLabHead):
+            self.multiple = network.stride  # the size that such a decoder pads to
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Answers for (B, 3, H, W) uint8 RGB images."""
@@ -180,7 +181,7 @@ class SegmentationGraph(Graph):
 
 
 class PixelOutputs(nn.Module):
-    """From the backbone's maps to the classes of pixels, where the cells of all maps lie at known places.
+    """From the backbone's maps to the classes of pixels.
 
     Args:
         network: the segmenter.
@@ -192,37 +193,25 @@ class PixelOutputs(nn.Module):
         self.argmax = form.argmax
         self.outputs = ("class_rows",) if form.argmax else ("logits",)
         self.alignment = network.config.alignment
-        # The places are the same for all sizes that are multiples of the stride.
-        self.image_hw = form.image_hw or (2 * network.stride, 2 * network.stride)
-        self.fixed = form.image_hw is not None
-        self.grids = network.backbone.grids(self.image_hw)
+        grids = network.backbone.grids((64, 64))  # an even size, where the two paddings differ
+        self.strides = (grids[0].stride, grids[-1].stride)
+        self.same_padding = grids[0].offset_yx != (0, 0)
 
     def forward(self, network: Segmenter, maps: list[Tensor], images: Tensor) -> tuple[Tensor, ...]:
         """The outputs, from the maps of stride 4 and of the output stride."""
         head = network.head
         assert isinstance(head, DeepLabHead)
-        if self.fixed:
-            return self.answer(network.outputs_from(maps, self.grids, self.image_hw).logits)
-        (skip, *_, deep), (skip_grid, *_, deep_grid) = maps, self.grids
-        context = self.upsampled(head.aspp(deep), deep_grid, skip_grid, skip)
+        (skip, *_, deep), (fine, coarse) = maps, self.strides
+        context = self.upsampled(head.aspp(deep), skip, images, coarse, fine)
         logits = head.classifier(head.fuse(torch.cat((context, head.skip(skip)), dim=1)))
-        return self.answer(self.upsampled(logits, skip_grid, PIXELS, images))
+        return self.answer(self.upsampled(logits, images, images, fine, 1))
 
-    def upsampled(self, maps: Tensor, grid: Grid, onto: Grid, like: Tensor) -> Tensor:
-        """As `backbones.grid.resample`, for sides that are multiples of the network's stride."""
+    def upsampled(self, maps: Tensor, like: Tensor, images: Tensor, stride: int, onto: int) -> Tensor:
+        """A map of one stride at the cells of another."""
         if self.alignment == "corners":
             return F.interpolate(maps, size=like.shape[2:], mode="bilinear", align_corners=True)
-        factor = grid.stride // onto.stride
-        places = [
-            (offset - target) // onto.stride for offset, target in zip(grid.offset_yx, onto.offset_yx, strict=True)
-        ]
-        before = [max(0, math.ceil(first / factor)) for first in places]
-        after = [max(0, math.ceil((factor - 1 - first) / factor)) for first in places]
-        padded = F.pad(maps, (before[1], after[1], before[0], after[0]), mode="replicate")
-        fine_hw = [(side - 1) * factor + 1 for side in padded.shape[2:]]
-        fine = F.interpolate(padded, size=fine_hw, mode="bilinear", align_corners=True)
-        y, x = (count * factor - first for count, first in zip(before, places, strict=True))
-        return fine[..., y : y + factor * maps.shape[2], x : x + factor * maps.shape[3]]
+        fine: Tensor = resample_onto(maps, like, images, stride, onto, self.same_padding)
+        return fine
 
     def answer(self, logits: Tensor) -> tuple[Tensor, ...]:
         """Classes or logits."""
@@ -245,16 +234,17 @@ class JointGraph(Graph):
         self.boxes = BoxOutputs(network.detector.config, len(network.detector.classes), form)
         self.pixels = PixelOutputs(network.segmenter, form)
         self.inputs, self.outputs = self.boxes.inputs, (*self.boxes.outputs, *self.pixels.outputs)
-        self.multiple = 1 if form.image_hw is not None else network.segmenter.stride
 
     def forward(self, images: Tensor, sizes_hw: Tensor | None = None) -> tuple[Tensor, ...]:
         """Answers for (B, 3, H, W) uint8 RGB images; those of `BoxOutputs`, then those of `PixelOutputs`."""
-        network, hw = self.network, self.pixels.image_hw
-        maps = network.backbone(_normal(network.detector, images))
+        network, backbone = self.network, self.network.backbone
+        maps = backbone(_normal(network.detector, images))
         reader = network.segmenter.backbone
         assert isinstance(reader, SharedMaps)
-        # The cells of the coarse network lie at the same places at all sizes that are multiples of the stride.
-        coarse = network.backbone.without_dilation(maps, hw)[1:]
+        coarse = [
+            each if stride == 2**level else coarse_cells(each, images, stride, 2**level, backbone.same_padding)
+            for each, stride, level in zip(maps[1:], backbone.strides[1:], backbone.levels[1:], strict=True)
+        ]
         boxes = _boxes(network.detector, self.boxes, coarse, images, sizes_hw)
         return *boxes, *self.pixels(network.segmenter, reader.pick(maps), images)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
-from deployment.export import operators
+from deployment.export.onnx_operators import translations
 from engine.exports.files import KEY, About
 from engine.outputs import atomic_path
 
@@ -79,49 +79,3 @@ _AXES: dict[str, tuple[str, ...]] = {
 def _named(name: str, shape: Sequence[object]) -> list[int | str]:
     """The shape of an input or output, with names in place of formulas."""
     return [size if isinstance(size, int) else axis for size, axis in zip(shape, _AXES[name], strict=True)]
-
-
-def translations() -> dict[Callable[..., object], Callable[..., object]]:
-    """The ONNX operators of our own (`deployment.export.operators`)."""
-    from onnxscript import opset18 as op
-
-    def conv_same(features: object, weight: object, bias: object, stride: int, groups: int) -> object:
-        return op.Conv(features, weight, bias, auto_pad="SAME_UPPER", strides=[stride, stride], group=groups)
-
-    def pool_same(features: object) -> object:
-        pooled, _ = op.MaxPool(features, kernel_shape=[3, 3], strides=[2, 2], auto_pad="SAME_UPPER")
-        return pooled
-
-    def suppress(
-        boxes_xyxy: object,
-        scores: object,
-        class_ids: object,
-        classes: int,
-        iou_threshold: float,
-        score_threshold: float,
-        max_detections: int,
-    ) -> object:
-        one = op.Constant(value_ints=[1])
-        rows = op.Reshape(op.Constant(value_ints=list(range(classes))), op.Constant(value_ints=[1, classes, 1]))
-        of_class = op.Equal(op.Unsqueeze(class_ids, one), rows)
-        # (B, K, M): in each class the scores of its own boxes.
-        by_class = op.Where(of_class, op.Unsqueeze(scores, one), op.Constant(value_float=0.0))
-        chosen = op.NonMaxSuppression(
-            boxes_xyxy,
-            by_class,
-            op.Constant(value_ints=[max_detections]),
-            op.Constant(value_floats=[iou_threshold]),
-            op.Constant(value_floats=[score_threshold]),
-        )
-        places = op.Gather(chosen, op.Constant(value_ints=[0, 2]), axis=1)
-        nothing = op.Mul(scores, op.Constant(value_float=0.0))
-        return op.ScatterND(nothing, places, op.GatherND(scores, places))
-
-    return {
-        torch.ops.effdense.conv_same.default: conv_same,
-        torch.ops.effdense.pool_same.default: pool_same,
-        torch.ops.effdense.suppress.default: suppress,
-    }
-
-
-_ = operators  # its import registers the operators

@@ -17,6 +17,7 @@ from torchvision.ops import nms
 from backbones.folding import KernelPaddedConv2d
 from backbones.gates import CoarseSqueezeExcite
 from backbones.grid import size_hw
+from deployment.export.places import OpenGates
 from detection.network.bifpn import Downsample
 
 
@@ -126,22 +127,6 @@ class SamePool2d(nn.Module):
         return pooled
 
 
-class FixedGates(nn.Module):
-    """`CoarseSqueezeExcite` for maps whose sides are multiples of its step, where its cells start at one place."""
-
-    def __init__(self, gates: CoarseSqueezeExcite) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(gates.conv_reduce, gates.act1, gates.conv_expand, gates.gate)
-        self.step = gates.step
-        self.first = gates.step - 1 if gates.same_padding else 0
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Scale the channels of (B, C, h, w), each by a factor in 0..1."""
-        mean = features[..., self.first :: self.step, self.first :: self.step].mean((2, 3), keepdim=True)
-        scale: Tensor = self.layers(mean)
-        return features * scale
-
-
 def exportable(network: nn.Module) -> None:
     """Replace, in place, the layers whose paddings depend on the size of the map by layers of one operator."""
     for name, module in list(network.named_modules()):
@@ -150,7 +135,7 @@ def exportable(network: nn.Module) -> None:
         elif isinstance(module, Downsample) and module.same and module.resampling == "pool":
             network.set_submodule(name, SamePool2d())
         elif isinstance(module, CoarseSqueezeExcite):
-            network.set_submodule(name, FixedGates(module))
+            network.set_submodule(name, OpenGates(module))
 
 
 def _of_one_operator(conv: Conv2dSame | KernelPaddedConv2d) -> nn.Module:

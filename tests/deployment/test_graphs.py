@@ -54,7 +54,8 @@ SEGMENTERS = ({}, {"decoder": "unet"}, {"alignment": "corners"}, {"output_stride
 def test_a_segmenter(overrides):
     network = segmenter(**overrides).double()  # folding rounds
     graph = graph_of(network, OPEN)
-    for hw in [(160, 224), (96, 32)]:
+    sizes = [(160, 224), (96, 32)] if "decoder" in overrides else [(160, 224), (131, 75), (98, 33)]
+    for hw in sizes:
         batch = images(2, *hw)
         with torch.no_grad():
             torch.testing.assert_close(graph(batch)[0], network(batch), atol=1e-9, rtol=1e-9)
@@ -67,8 +68,9 @@ def test_a_segmenter_for_one_odd_size():
         assert torch.equal(graph(batch)[0].long(), network(batch).argmax(1))
 
 
-def test_a_joint_network():
-    network, hw = joint(), (160, 288)
+@pytest.mark.parametrize("hw", [(160, 288), (131, 203)], ids=str)
+def test_a_joint_network(hw):
+    network = joint()
     batch, sizes_hw = images(2, *hw), torch.tensor([hw, hw])
     with torch.no_grad():
         boxes, scores, class_ids, logits = graph_of(network, OPEN)(batch, sizes_hw.float())
