@@ -14,11 +14,12 @@ Files that run elsewhere, from a checkpoint of any task.
   python -m deployment export --ckpt_path best --task detection --output detector.onnx
   python -m detection validate --config detection/demo --ckpt_path detector.onnx
 
-  export   a file of ONNX, OpenVINO or torch.export, compared with the network
+  export   a file of ONNX, OpenVINO, LiteRT or torch.export, compared with the network
+  setup    the environment of the converter to LiteRT, which `export` makes by itself
 
 `python -m deployment COMMAND --help` lists every option; --version shows the version.
 """
-_COMMANDS = {"export": "deployment.export.command"}
+_COMMANDS = {"export": "deployment.export.command", "setup": "deployment.litert.command"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

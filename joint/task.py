@@ -339,12 +339,12 @@ class JointTask(DenseTask[JointData]):
         """Collect both answers of a batch and their losses, from one pass."""
         assert self.records is not None
         has_boxes, has_masks = torch.stack([batch.boxed, batch.masked]).tolist()
-        outputs = self.network.answer(
+        answers = self.network.answer(
             batch.detection(), self.postprocess, detect=any(has_boxes), segment=any(has_masks)
         )
         rows = ([row for row, has in enumerate(which) if has] for which in (has_boxes, has_masks))
-        self.sums.add(outputs, batch, *rows)
-        self.records.add(outputs, batch)
+        self.sums.add(answers.outputs, batch, *rows)
+        self.records.add(answers, batch)
 
     def logged(self) -> Mapping[str, Mode | None]:
         """Both losses with their parts, and in validation their sum and the scores of both kinds of labels.

@@ -14,7 +14,7 @@ from engine.numbers import AboveZeroToOne, PositiveInt, ZeroToBelowOne
 
 def export_file(
     ckpt_path: str,
-    format: Literal["onnx", "openvino", "torch"] = "onnx",
+    format: Literal["onnx", "openvino", "litert", "torch"] = "onnx",
     output: Path | None = None,
     task: Literal["detection", "segmentation", "joint"] | None = None,
     image_size: PositiveInt | tuple[PositiveInt, PositiveInt] | None = None,
@@ -32,11 +32,11 @@ def export_file(
     Args:
         ckpt_path: checkpoint; `best` or `last` of the latest run of `task`; the name of a published detector; or a
             weight file.
-        format: onnx, openvino (.xml with .bin), or torch (a .pt2 of torch.export).
+        format: onnx, openvino (.xml with .bin), litert (.tflite, for MediaPipe too), or torch (a .pt2 of torch.export).
         output: the file; by default the checkpoint's name with the format's suffix.
         task: the task, where the file does not say.
-        image_size: height and width in pixels, or the side of a square; null leaves both open, but for torch, whose
-            files are for one size: the network's own.
+        image_size: height and width in pixels, or the side of a square; null leaves both open, but for litert and
+            torch, whose files are for one size: the network's own.
         batch_size: images at a time; null takes any number.
         nms: decoding and suppression inside the file, or outside, which gives class logits and box deltas.
         argmax: give the class of each pixel rather than the logits of all classes.

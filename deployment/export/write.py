@@ -12,11 +12,13 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from deployment.export.compare import LARGEST, difference, patches
 from deployment.export.graphs import Form, Graph, graph_of
 from deployment.export.onnx_file import write_onnx
 from deployment.export.openvino_file import write_openvino
 from deployment.export.torch_file import write_torch
 from deployment.export.trace import LEAST, program_of
+from deployment.litert.write import write_litert
 from deployment.networks import Loaded, Network
 from detection.data.classes import BoxClasses
 from detection.network.model import EfficientDet
@@ -24,23 +26,28 @@ from detection.network.postprocess import Postprocess
 from engine.checked import Checked
 from engine.errors import InputError, OutputError
 from engine.exports.extras import needed
-from engine.exports.files import About, open_exported
+from engine.exports.files import About, computed, open_exported
 from engine.numbers import AboveZeroToOne, PositiveInt, ZeroToBelowOne
 from engine.outputs import make_folder
 from engine.training.checkpoints import versions
 from joint.network.model import JointNetwork
 from segmentation.network.model import Segmenter
 
-Format = Literal["onnx", "openvino", "torch"]
-SUFFIXES: Mapping[Format, str] = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}
+Format = Literal["onnx", "openvino", "litert", "torch"]
+SUFFIXES: Mapping[Format, str] = {"onnx": ".onnx", "openvino": ".xml", "litert": ".tflite", "torch": ".pt2"}
 # All files of a format; those of weights come first.
-_FILES: Mapping[Format, tuple[str, ...]] = {"onnx": (".onnx",), "openvino": (".bin", ".xml"), "torch": (".pt2",)}
+_FILES: Mapping[Format, tuple[str, ...]] = {
+    "onnx": (".onnx",),
+    "openvino": (".bin", ".xml"),
+    "litert": (".tflite",),
+    "torch": (".pt2",),
+}
 _PACKAGES: Mapping[Format, tuple[str, ...]] = {
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
     "openvino": ("onnx", "onnxscript", "openvino"),
+    "litert": ("ai_edge_litert",),
     "torch": (),
 }
-LARGEST_DIFFERENCE = 1e-3  # of scores and logits; boxes are compared where they are decoded
 
 
 @dataclass(frozen=True)
@@ -108,24 +115,34 @@ def export(loaded: Loaded, path: str | Path, file_format: Format, options: Optio
     folder = make_folder(path.parent)
     network = loaded.network
     postprocess = _postprocess(loaded, options)
-    if file_format == "torch" and options.image_size is None:
+    if file_format in ("torch", "litert") and options.image_size is None:
         options = replace(options, image_size=_usual_hw(network))
+    if file_format == "litert":
+        if options.batch_size not in (None, 1):
+            msg = f"batch_size is {options.batch_size}; a file of litert takes one image at a time. Leave it out."
+            raise InputError(msg)
+        options = replace(options, batch_size=1)
     form = Form(postprocess, options.argmax, options.image_hw)
     graph = graph_of(network, form)
-    program = program_of(graph, form.image_hw, options.batch_size)
     least = LEAST if file_format == "torch" and form.image_hw is None else 1
     about = about_of(loaded, options, graph, postprocess, -(-least // graph.multiple) * graph.multiple)
     with tempfile.TemporaryDirectory(dir=folder, prefix=f".{path.stem}.") as beside:
         made = Path(beside, path.name)
-        if file_format == "torch":
-            write_torch(program, made, about)
+        if file_format == "litert":
+            largest = write_litert(network, made, about, postprocess)
+            open_exported(made, loaded.task)  # in any case it can be read
+        elif file_format == "torch":
+            write_torch(program_of(graph, form.image_hw, options.batch_size), made, about)
         else:
+            program = program_of(graph, form.image_hw, options.batch_size)
             onnx_file = made.with_suffix(".onnx")
             write_onnx(program, onnx_file, about, graph.inputs, graph.outputs)
             if file_format == "openvino":
                 write_openvino(onnx_file, made, about)
                 onnx_file.unlink()
-        difference = compared(made, graph, about)
+        if file_format != "litert":
+            largest = compared(made, graph, about)
+        _check(largest)
         try:
             # Weights first: a reader of the older .xml may then fail, but never reads half a file.
             for suffix in _FILES[file_format]:
@@ -133,7 +150,7 @@ def export(loaded: Loaded, path: str | Path, file_format: Format, options: Optio
         except OSError as error:
             msg = f"cannot write '{path}': {error.strerror or error}. Give a path that can be written."
             raise OutputError(msg) from error
-    return Written(path, about, difference)
+    return Written(path, about, largest)
 
 
 def about_of(loaded: Loaded, options: Options, graph: Graph, postprocess: Postprocess | None, least: int) -> About:
@@ -170,41 +187,30 @@ def about_of(loaded: Loaded, options: Options, graph: Graph, postprocess: Postpr
 
 
 def compared(path: Path, graph: Graph, about: About) -> float:
-    """The largest difference between a file's outputs and those of the graph, for images of random colours.
-
-    Raises:
-        InputError: it is larger than rounding explains, or the network gives no numbers.
-    """
-    height, width = about.image_hw or [-(-256 // graph.multiple) * graph.multiple] * 2
+    """The largest difference between a file's outputs and those of the graph, for images of random colours."""
+    step = graph.multiple
+    height, width = about.image_hw or (-(-256 // step) * step, -(-288 // step) * step)
     count = about.batch or 2
-    random = torch.Generator().manual_seed(0)
-    # Patches rather than noise, which networks see nothing in.
-    small = torch.rand((count, 3, -(-height // 32), -(-width // 32)), generator=random)
-    images = torch.nn.functional.interpolate(255 * small, (height, width), mode="bilinear").to(torch.uint8)
+    images = patches(count, (height, width))
     sizes_hw = torch.tensor([(height, width)] * count, dtype=torch.float32)
     given: dict[str, Tensor] = {"images": images, "sizes_hw": sizes_hw}
     with torch.no_grad():
         expected = dict(zip(graph.outputs, graph(**{name: given[name] for name in graph.inputs}), strict=True))
-    found = open_exported(path, about.task).run(images, sizes_hw)
-    largest = max(_difference(name, found[name], expected[name]) for name in graph.outputs if name in _COMPARED)
-    if not largest <= LARGEST_DIFFERENCE:
+    found = computed(open_exported(path, about.task), images, sizes_hw)
+    return max(difference(found[name], expected[name]) for name in graph.outputs if name in _COMPARED)
+
+
+def _check(largest: float) -> None:
+    if not largest <= LARGEST:  # nor if it is no number
         msg = (
             f"the file's answers differ from the network's by {largest:.3g}, which is more than rounding. It is not "
             "written. Use another format, and report this with the command."
         )
         raise InputError(msg)
-    return largest
 
 
 # The order of boxes with equal scores, and with it their rows, may differ.
 _COMPARED = ("scores", "class_logits", "box_deltas", "logits", "class_rows")
-
-
-def _difference(name: str, found: Tensor, expected: Tensor) -> float:
-    if name == "class_rows":
-        return float((found != expected).float().mean())
-    scale = 1.0 if name == "scores" else max(1.0, float(expected.abs().max()))
-    return float((found.double() - expected.double()).abs().max()) / scale
 
 
 def _postprocess(loaded: Loaded, options: Options) -> Postprocess | None:

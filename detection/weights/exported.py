@@ -18,7 +18,7 @@ from detection.network.family import DetectorArchitecture
 from detection.network.model import EfficientDet
 from detection.network.postprocess import Postprocess, to_original_pixels
 from engine.errors import InputError
-from engine.exports.files import Runtime, open_exported
+from engine.exports.files import Runtime, computed, open_exported
 
 _FREE = ("score_threshold", "max_detections", "max_candidates", "soft_sigma")
 
@@ -71,12 +71,11 @@ class ExportedDetector(EfficientDet):
         if self.suppresses:
             msg = f"'{self.runtime.path}' gives boxes, not logits. Export it with --nms outside."
             raise InputError(msg)
-        self.runtime.about.check_images(images, self.runtime.path)
         step = self.config.stride if self.config.pads_canvas else 1
         height, width = (side + -side % step for side in size_hw(images))
-        found = self.runtime.run(images.cpu(), _whole(images))
+        found = computed(self.runtime, images, _whole(images))
         anchors = self.anchors((height, width), images.device)
-        return found["class_logits"].to(images.device), found["box_deltas"].to(images.device), anchors
+        return found["class_logits"], found["box_deltas"], anchors
 
     @torch.no_grad()
     def detect(self, batch: DetectionBatch, config: Postprocess) -> Detections:
@@ -88,11 +87,8 @@ class ExportedDetector(EfficientDet):
         """
         if self.inside is None:
             return super().detect(batch, config)
-        self.runtime.about.check_images(batch.images, self.runtime.path)
-        limits = (batch.sizes_hw * batch.scales[:, None]).float().cpu()
-        found = self.runtime.run(batch.images.cpu(), limits)
-        boxes = Detections(found["boxes_xyxy"], found["scores"], found["class_ids"])
-        return self.finished(Detections(*(part.to(batch.images.device) for part in boxes)), batch, config)
+        found = computed(self.runtime, batch.images, batch.sizes_hw * batch.scales[:, None])
+        return self.finished(Detections(found["boxes_xyxy"], found["scores"], found["class_ids"]), batch, config)
 
     def finished(self, found: Detections, batch: DetectionBatch, config: Postprocess) -> Detections:
         """The boxes of a file in pixels of the original images, as far as their scores are asked for.

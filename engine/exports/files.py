@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from engine.errors import InputError
@@ -122,19 +123,16 @@ class About:
         return make(**{name: _tupled(value) for name, value in content.items() if name in known})
 
     def check_images(self, images: Tensor, path: Path) -> None:
-        """Do nothing if the file takes images of this shape.
+        """Do nothing if the file takes images of this size.
 
         Args:
             images: (B, 3, H, W).
             path: the file.
 
         Raises:
-            InputError: it takes other numbers or sizes of images.
+            InputError: it takes images of other sizes.
         """
-        count, (height, width) = images.shape[0], (images.shape[2], images.shape[3])
-        if self.batch is not None and count != self.batch:
-            msg = f"'{path}' takes {self.batch} image(s) at a time, not {count}. Export it with --batch_size null."
-            raise InputError(msg)
+        height, width = images.shape[2], images.shape[3]
         if self.image_hw is not None and self.image_hw != (height, width):
             msg = (
                 f"'{path}' takes images of {self.image_hw[0]} x {self.image_hw[1]} pixels (height x width), not "
@@ -167,6 +165,33 @@ class Runtime(Protocol):
             images: (B, 3, H, W) uint8 RGB on the CPU.
             sizes_hw: (B, 2) float32 height and width of each image on its canvas, in pixels.
         """
+
+
+def computed(runtime: Runtime, images: Tensor, sizes_hw: Tensor) -> dict[str, Tensor]:
+    """The outputs of a file by name, for any number of images; a file for a fixed number computes some at a time.
+
+    Args:
+        runtime: the opened file.
+        images: (B, 3, H, W) uint8 RGB.
+        sizes_hw: (B, 2) height and width of each image on its canvas, in pixels.
+
+    Returns:
+        The outputs, on the device of the images.
+
+    Raises:
+        InputError: the file takes images of other sizes.
+    """
+    runtime.about.check_images(images, runtime.path)
+    count = runtime.about.batch or len(images)
+    parts: list[dict[str, Tensor]] = []
+    for start in range(0, len(images), count):
+        some, sizes = images[start : start + count].cpu(), sizes_hw[start : start + count].float().cpu()
+        lacking = count - len(some)
+        if lacking:  # the last is computed again, and left out
+            some = torch.cat([some, some[-1:].repeat(lacking, 1, 1, 1)])
+            sizes = torch.cat([sizes, sizes[-1:].repeat(lacking, 1)])
+        parts.append({name: value[: count - lacking] for name, value in runtime.run(some, sizes).items()})
+    return {name: torch.cat([part[name] for part in parts]).to(images.device) for name in parts[0]}
 
 
 def is_exported(source: str | Path) -> bool:

@@ -35,13 +35,23 @@ class JointOutputs(NamedTuple):
     Attributes:
         predictions: class logits (B, R, K), box deltas (B, R, 4) and anchors (R, 4) xyxy in pixels of the images.
         segmentation: logits (B, C, H, W), and those of the auxiliary head.
-        detections: boxes in pixels of the original images, from `answer`.
-        rows: the class of each pixel, (B, H, W) uint8, in place of `segmentation`, of a file that gives no logits.
     """
 
     predictions: tuple[Tensor, Tensor, Tensor] | None
     segmentation: Outputs | None
-    detections: Detections | None = None
+
+
+class JointAnswers(NamedTuple):
+    """The outputs of the network for a letter-boxed batch, with its boxes; None for what is not there.
+
+    Attributes:
+        outputs: of the network; a file of another runtime may give final answers only.
+        detections: boxes in pixels of the original images.
+        rows: the class of each pixel of the canvases, (B, H, W) uint8, where there are no logits.
+    """
+
+    outputs: JointOutputs
+    detections: Detections | None
     rows: Tensor | None = None
 
 
@@ -120,7 +130,7 @@ class JointNetwork(Foldable):
     @torch.no_grad()
     def answer(
         self, batch: DetectionBatch, config: Postprocess, *, detect: bool = True, segment: bool = True
-    ) -> JointOutputs:
+    ) -> JointAnswers:
         """As `forward`, with the boxes of a letter-boxed batch in pixels of the original images.
 
         Args:
@@ -130,9 +140,10 @@ class JointNetwork(Foldable):
             segment: see `forward`.
         """
         outputs: JointOutputs = self(batch.images, detect=detect, segment=segment)
-        if outputs.predictions is None:
-            return outputs
-        return outputs._replace(detections=self.detector.detections(outputs.predictions, batch, config))
+        found = None
+        if outputs.predictions is not None:
+            found = self.detector.detections(outputs.predictions, batch, config)
+        return JointAnswers(outputs, found)
 
     @property
     def stride(self) -> int:

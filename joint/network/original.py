@@ -7,23 +7,23 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from engine.reading.images import Letterbox
-from joint.network.model import JointOutputs
+from joint.network.model import JointAnswers
 
 _MOST_VALUES = 2**26  # logits at the original size that are in memory at a time: a quarter of a gigabyte
 
 
-def original_classes(outputs: JointOutputs, number: int, letterbox: Letterbox) -> Tensor:
+def original_classes(answers: JointAnswers, number: int, letterbox: Letterbox) -> Tensor:
     """The class of each pixel of one original image: rows of the class list, uint8, at its own height and width.
 
     Args:
-        outputs: those of a batch, with logits or with classes.
+        answers: those of a batch, with logits or with classes.
         number: the place of the image in the batch.
         letterbox: the place of the image on its canvas.
     """
-    if outputs.rows is not None:
-        return enlarged_rows(outputs.rows[number], letterbox)
-    assert outputs.segmentation is not None
-    return original_rows(outputs.segmentation.logits[number], letterbox)
+    if answers.rows is not None:
+        return enlarged_rows(answers.rows[number], letterbox)
+    assert answers.outputs.segmentation is not None
+    return original_rows(answers.outputs.segmentation.logits[number], letterbox)
 
 
 def enlarged_rows(rows: Tensor, letterbox: Letterbox) -> Tensor:

@@ -128,15 +128,16 @@ class JointPredictor(Predictor[OnCanvas, JointFound]):
         """Both answers for images on canvases of one size, in pixels of the original images."""
         boxes = [sample.letterbox for sample in samples]
         batch = batch_on_canvas(images, boxes)
-        outputs = self.network.answer(batch, self.postprocess, detect=self.detect, segment=self.segment)
+        answers = self.network.answer(batch, self.postprocess, detect=self.detect, segment=self.segment)
+        outputs = answers.outputs
         predictions = () if outputs.predictions is None else outputs.predictions[:2]
         check_numbers(*predictions, *([] if outputs.segmentation is None else [outputs.segmentation.logits]))
         found: list[Found | None] = [None] * len(boxes)
-        if outputs.detections is not None:
-            found = [*found_in(outputs.detections, self.classes, boxes, self.reader)]
+        if answers.detections is not None:
+            found = [*found_in(answers.detections, self.classes, boxes, self.reader)]
         segmented: list[Segmented | None] = [None] * len(boxes)
-        if outputs.segmentation is not None or outputs.rows is not None:
-            rows = [original_classes(outputs, number, box) for number, box in enumerate(boxes)]
+        if outputs.segmentation is not None or answers.rows is not None:
+            rows = [original_classes(answers, number, box) for number, box in enumerate(boxes)]
             segmented = [Segmented(one.cpu().numpy(), self.segmentation_classes, read=self.reader) for one in rows]
         return [JointFound(*both) for both in zip(found, segmented, strict=True)]
 

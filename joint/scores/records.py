@@ -10,7 +10,7 @@ from detection.data.classes import BoxClasses
 from detection.scores.records import DetectionRecords
 from engine.reading.images import Letterbox
 from joint.data.batch import JointEvaluationBatch
-from joint.network.model import JointOutputs
+from joint.network.model import JointAnswers
 from joint.network.original import original_classes
 from segmentation.data.classes import MaskClasses
 from segmentation.scores.records import SegmentationRecords
@@ -33,23 +33,23 @@ class JointRecords:
         self.boxes = DetectionRecords()
         self.masks = SegmentationRecords(segmentation_classes, cityscapes)
 
-    def add(self, outputs: JointOutputs, batch: JointEvaluationBatch) -> None:
+    def add(self, answers: JointAnswers, batch: JointEvaluationBatch) -> None:
         """Add a batch: for each image the answers that it has labels for.
 
         Args:
-            outputs: the answers of `JointNetwork.answer` for the images of the batch.
+            answers: those of `JointNetwork.answer` for the images of the batch.
             batch: the images with their labels.
         """
-        if outputs.detections is not None:
-            self._add_boxes(outputs.detections, batch)
-        if outputs.segmentation is None and outputs.rows is None:
+        if answers.detections is not None:
+            self._add_boxes(answers.detections, batch)
+        if answers.outputs.segmentation is None and answers.rows is None:
             return
         canvas_hw = (batch.images.shape[-2], batch.images.shape[-1])
         indices, sizes_hw = batch.image_ids.tolist(), batch.sizes_hw.tolist()
         for row in np.flatnonzero(batch.masked.cpu().numpy()).tolist():
             height, width = sizes_hw[row]
             letterbox = Letterbox.fit((height, width), canvas_hw)
-            rows = original_classes(outputs, row, letterbox).cpu().numpy()
+            rows = original_classes(answers, row, letterbox).cpu().numpy()
             self.masks.add(indices[row], rows, batch.truth[row], batch.instance_ids[row])
 
     def gather(self) -> JointRecords:

@@ -15,8 +15,8 @@ from detection.data.batch import DetectionBatch, Detections
 from detection.network.postprocess import Postprocess
 from detection.weights.exported import ExportedDetector
 from engine.errors import InputError
-from engine.exports.files import About, Runtime, check_overrides, check_untrained, open_exported
-from joint.network.model import JointNetwork, JointOutputs
+from engine.exports.files import About, Runtime, check_overrides, check_untrained, computed, open_exported
+from joint.network.model import JointAnswers, JointNetwork, JointOutputs
 from joint.network.parts import DetectorPart
 from segmentation.network.model import Outputs
 from segmentation.weights.exported import ExportedSegmenter
@@ -55,7 +55,7 @@ class ExportedJoint(JointNetwork):
     @torch.no_grad()
     def answer(
         self, batch: DetectionBatch, config: Postprocess, *, detect: bool = True, segment: bool = True
-    ) -> JointOutputs:
+    ) -> JointAnswers:
         """As that of the network.
 
         Raises:
@@ -63,9 +63,7 @@ class ExportedJoint(JointNetwork):
                 images of this number or size.
         """
         images, about = batch.images, self.runtime.about
-        about.check_images(images, self.runtime.path)
-        found = self.runtime.run(images.cpu(), (batch.sizes_hw * batch.scales[:, None]).float().cpu())
-        found = {name: value.to(images.device) for name, value in found.items()}
+        found = computed(self.runtime, images, batch.sizes_hw * batch.scales[:, None])
         predictions, detections, segmentation, rows = None, None, None, None
         if detect and self.detector.suppresses:
             boxes = Detections(found["boxes_xyxy"], found["scores"], found["class_ids"])
@@ -78,7 +76,7 @@ class ExportedJoint(JointNetwork):
             rows = found["class_rows"]
         elif segment:
             segmentation = Outputs(found["logits"], None)
-        return JointOutputs(predictions, segmentation, detections, rows)
+        return JointAnswers(JointOutputs(predictions, segmentation), detections, rows)
 
     def forward(self, images: Tensor, detect: bool = True, segment: bool = True) -> NoReturn:
         """Not available, as a suppression inside a file must know the sizes of the images: see `answer`.

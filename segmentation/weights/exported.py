@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from backbones.grid import size_hw
 from engine.errors import InputError
-from engine.exports.files import Runtime, open_exported
+from engine.exports.files import Runtime, computed, open_exported
 from segmentation.data.classes import MaskClasses, StoredMaskClasses
 from segmentation.network.family import SegmenterArchitecture
 from segmentation.network.model import Outputs, Segmenter
@@ -60,13 +60,13 @@ class ExportedSegmenter(Segmenter):
                 "probabilities need. Export it with --argmax false."
             )
             raise InputError(msg)
-        return Outputs(computed(self.runtime, images, self.fill_color)["logits"], None)
+        return Outputs(padded(self.runtime, images, self.fill_color)["logits"], None)
 
     def rows(self, images: Tensor) -> Tensor:
         """The class of each pixel, (B, H, W) uint8, of (B, 3, H, W) images."""
         if not self.gives_rows:
             return super().rows(images)
-        return computed(self.runtime, images, self.fill_color)["class_rows"]
+        return padded(self.runtime, images, self.fill_color)["class_rows"]
 
     def strips(self, images: Tensor, rows: int) -> Generator[Tensor, None, None]:
         """All rows at once."""
@@ -77,7 +77,7 @@ class ExportedSegmenter(Segmenter):
         return self
 
 
-def computed(runtime: Runtime, images: Tensor, fill_color: tuple[int, int, int]) -> dict[str, Tensor]:
+def padded(runtime: Runtime, images: Tensor, fill_color: tuple[int, int, int]) -> dict[str, Tensor]:
     """The maps of a file for images of any size.
 
     Where the file takes multiples of some number of pixels only, images are laid on the mean colour, which the network
@@ -95,13 +95,8 @@ def computed(runtime: Runtime, images: Tensor, fill_color: tuple[int, int, int])
         canvas[:] = torch.tensor(fill_color, dtype=images.dtype, device=images.device)[:, None, None]
         canvas[:, :, :height, :width] = images
         images = canvas
-    about.check_images(images, runtime.path)
-    whole = torch.tensor([size_hw(images)] * len(images), dtype=torch.float32)
-    found = runtime.run(images.cpu(), whole)
-    return {
-        name: value.to(images.device)[..., :height, :width] if name in ("logits", "class_rows") else value
-        for name, value in found.items()
-    }
+    found = computed(runtime, images, torch.tensor([size_hw(images)] * len(images)))
+    return {name: value[..., :height, :width] for name, value in found.items()}
 
 
 def load_exported(source: str | Path) -> ExportedSegmenter:

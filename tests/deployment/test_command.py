@@ -86,7 +86,7 @@ def test_a_missing_package_is_named_with_its_command(ckpt, tmp_path, monkeypatch
 def test_a_former_file_stays_when_the_new_one_differs(ckpt, tmp_path, monkeypatch):
     path = tmp_path / "d.pt2"
     path.write_bytes(b"former")
-    monkeypatch.setattr(write, "LARGEST_DIFFERENCE", -1.0)
+    monkeypatch.setattr(write, "LARGEST", -1.0)
     with pytest.raises(InputError, match="more than rounding"):
         write.export(load_any(ckpt("detection")), path, "torch", write.Options(image_size=128))
     assert path.read_bytes() == b"former"

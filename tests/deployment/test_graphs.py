@@ -78,7 +78,7 @@ def test_a_joint_network(hw):
     torch.testing.assert_close(boxes, expected.detections.boxes_xyxy, atol=1e-2, rtol=0)
     torch.testing.assert_close(scores, expected.detections.scores, atol=1e-5, rtol=0)
     assert torch.equal(class_ids, expected.detections.class_ids)
-    torch.testing.assert_close(logits, expected.segmentation.logits, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(logits, expected.outputs.segmentation.logits, atol=1e-4, rtol=1e-4)
 
 
 def test_the_network_itself_stays_as_it_is():

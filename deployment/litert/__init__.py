@@ -1,0 +1,1 @@
+"""LiteRT files (.tflite): for MediaPipe, for Coral's Edge TPU and for Frigate."""
