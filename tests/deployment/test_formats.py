@@ -12,7 +12,7 @@ from deployment.export.write import export
 from deployment.networks import Loaded
 from engine.errors import InputError
 from segmentation.inference.predictor import SegmentationPredictor
-from tests.deployment.networks import TASKS, picture, segmenter
+from tests.deployment.networks import picture, segmenter
 
 # Of pictures: one that fills no canvas, one larger than it, one of the canvas's own shape, one that is small and odd.
 PICTURES = [picture(140, 300, 1), picture(400, 350, 2), picture(160, 224, 3), picture(61, 83, 4)]
@@ -32,12 +32,12 @@ def same_boxes(ours, expected):
     assert ours.labels == expected.labels
 
 
-OUTSIDE = pytest.param("outside", marks=pytest.mark.slow)
 LOGITS = pytest.param(False, id="logits", marks=pytest.mark.slow)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file_format", ["onnx", "openvino"])
-@pytest.mark.parametrize("nms", ["inside", OUTSIDE])
+@pytest.mark.parametrize("nms", ["inside", "outside"])
 def test_a_detector_of_any_size(ckpt, exported, file_format, nms):
     network, file = load("detection", ckpt("detection")), load("detection", exported("detection", file_format, nms=nms))
     for settings in ({}, {"image_size": (192, 131)}, {"canvas": "tight", "image_size": 384}):
@@ -114,7 +114,10 @@ def test_a_joint_file_of_classes_enlarges_them(ckpt, exported):
     assert (ours.segmented.class_ids == expected.segmented.class_ids).mean() > 0.9
 
 
-@pytest.mark.parametrize("task", [*TASKS[:2], pytest.param("joint", marks=pytest.mark.slow)])
+SLOW = [pytest.param(task, marks=pytest.mark.slow) for task in ("detection", "joint")]
+
+
+@pytest.mark.parametrize("task", ["segmentation", *SLOW])
 def test_a_file_says_what_it_is(ckpt, exported, task):
     import onnxruntime
 
