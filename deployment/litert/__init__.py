@@ -1,0 +1,1 @@
+"""Files of LiteRT (.tflite): for MediaPipe, Coral's Edge TPU, Frigate and phones."""
