@@ -24,6 +24,8 @@ def export_file(
     score_threshold: ZeroToBelowOne | None = None,
     iou_threshold: AboveZeroToOne | None = None,
     max_detections: PositiveInt | None = None,
+    precision: Literal["float32", "float16", "int8"] = "float32",
+    calibration: str | None = None,
 ) -> None:
     """Write a checkpoint as a file that another runtime computes, and compare the two.
 
@@ -43,11 +45,17 @@ def export_file(
         score_threshold: boxes at or below it are not given; null is the checkpoint's.
         iou_threshold: overlap above which a box is dropped; null is the checkpoint's.
         max_detections: most boxes of an image; null is the checkpoint's.
+        precision: number type of a .tflite file; int8 is needed by the Edge TPU.
+        calibration: for int8, a folder or glob of images like those that the file will see; 100 or more are best.
     """
     from deployment.export.write import SUFFIXES, Options, export
     from deployment.networks import load_any
+    from engine.prediction.sources import IMAGES, find_sources
 
-    options = Options(image_size, batch_size, nms, argmax, score_threshold, iou_threshold, max_detections)
+    images = () if calibration is None else tuple(file.path for file in find_sources(calibration, IMAGES))
+    options = Options(
+        image_size, batch_size, nms, argmax, score_threshold, iou_threshold, max_detections, precision, images
+    )
     started = time.perf_counter()
     loaded = load_any(ckpt_path, task)
     path = output or Path(loaded.name).with_suffix(SUFFIXES[format])
@@ -59,10 +67,9 @@ def export_file(
     if about.multiple > 1:
         sizes += f" in multiples of {about.multiple}"
     batch = "any number of images" if about.batch is None else f"{about.batch} image(s)"
-    sys.stdout.write(
-        f"{path}: {size / 1e6:.1f} MB, {batch} of {sizes}; largest difference from the network "
-        f"{written.difference:.1e}; {time.perf_counter() - started:.0f} s\n"
-    )
+    compared = "" if written.difference is None else f"; largest difference from the network {written.difference:.1e}"
+    seconds = time.perf_counter() - started
+    sys.stdout.write(f"{path}: {size / 1e6:.1f} MB, {batch} of {sizes}{compared}; {seconds:.0f} s\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Callable, Mapping
@@ -18,7 +19,8 @@ from deployment.export.onnx_file import write_onnx
 from deployment.export.openvino_file import write_openvino
 from deployment.export.torch_file import write_torch
 from deployment.export.trace import LEAST, program_of
-from deployment.litert.write import write_litert
+from deployment.litert.convert import LABELS_SUFFIX, write_tflite
+from deployment.litert.options import LitertOptions
 from deployment.networks import Loaded, Network
 from detection.data.classes import BoxClasses
 from detection.network.model import EfficientDet
@@ -39,7 +41,7 @@ SUFFIXES: Mapping[Format, str] = {"onnx": ".onnx", "openvino": ".xml", "litert":
 _FILES: Mapping[Format, tuple[str, ...]] = {
     "onnx": (".onnx",),
     "openvino": (".bin", ".xml"),
-    "litert": (".tflite",),
+    "litert": (LABELS_SUFFIX, ".tflite"),
     "torch": (".pt2",),
 }
 _PACKAGES: Mapping[Format, tuple[str, ...]] = {
@@ -62,6 +64,8 @@ class Options(Checked):
         score_threshold: boxes at or below it are not given; None is the checkpoint's.
         iou_threshold: overlap above which a box is dropped; None is the checkpoint's.
         max_detections: most boxes of an image; None is the checkpoint's.
+        precision: number type of the weights and the computation; only files of LiteRT have another than float32.
+        calibration: images like those that the file will see, for int8.
     """
 
     image_size: PositiveInt | tuple[PositiveInt, PositiveInt] | None = None
@@ -71,6 +75,8 @@ class Options(Checked):
     score_threshold: ZeroToBelowOne | None = None
     iou_threshold: AboveZeroToOne | None = None
     max_detections: PositiveInt | None = None
+    precision: Literal["float32", "float16", "int8"] = "float32"
+    calibration: tuple[Path, ...] = ()
 
     @property
     def image_hw(self) -> tuple[int, int] | None:
@@ -84,12 +90,13 @@ class Written(NamedTuple):
     Attributes:
         path: the file.
         about: what it says of itself.
-        difference: the largest difference of scores, logits or shares of pixels from the network's own.
+        difference: the largest difference of scores, logits or shares of pixels from the network's own; None for
+            LiteRT, whose writer compares by itself.
     """
 
     path: Path
     about: About
-    difference: float
+    difference: float | None
 
 
 def export(loaded: Loaded, path: str | Path, file_format: Format, options: Options = Options()) -> Written:
@@ -114,6 +121,12 @@ def export(loaded: Loaded, path: str | Path, file_format: Format, options: Optio
     needed(*_PACKAGES[file_format], extra=file_format)  # before the minutes that the rest may take
     folder = make_folder(path.parent)
     network = loaded.network
+    if options.precision != "float32" and file_format != "litert":
+        msg = f"precision is {options.precision}, which export gives to litert only. Leave it out."
+        raise InputError(msg)
+    if (options.precision == "int8") != bool(options.calibration):
+        msg = "int8 needs images like those that the file will see, and nothing else does. Give --calibration with int8."
+        raise InputError(msg)
     postprocess = _postprocess(loaded, options)
     if file_format in ("torch", "litert") and options.image_size is None:
         options = replace(options, image_size=_usual_hw(network))
@@ -129,8 +142,8 @@ def export(loaded: Loaded, path: str | Path, file_format: Format, options: Optio
     with tempfile.TemporaryDirectory(dir=folder, prefix=f".{path.stem}.") as beside:
         made = Path(beside, path.name)
         if file_format == "litert":
-            largest = write_litert(network, made, about, postprocess)
-            open_exported(made, loaded.task)  # in any case it can be read
+            write_tflite(network, made, metadata=json.loads(about.to_json()), options=_litert(options, about, postprocess))
+            open_exported(made, loaded.task)  # which it compared with the network; int8 is another matter
         elif file_format == "torch":
             write_torch(program_of(graph, form.image_hw, options.batch_size), made, about)
         else:
@@ -140,13 +153,12 @@ def export(loaded: Loaded, path: str | Path, file_format: Format, options: Optio
             if file_format == "openvino":
                 write_openvino(onnx_file, made, about)
                 onnx_file.unlink()
-        if file_format != "litert":
-            largest = compared(made, graph, about)
-        _check(largest)
+        largest = None if file_format == "litert" else compared(made, graph, about)
         try:
             # Weights first: a reader of the older .xml may then fail, but never reads half a file.
             for suffix in _FILES[file_format]:
-                os.replace(made.with_suffix(suffix), path.with_suffix(suffix))
+                if made.with_suffix(suffix).exists():
+                    os.replace(made.with_suffix(suffix), path.with_suffix(suffix))
         except OSError as error:
             msg = f"cannot write '{path}': {error.strerror or error}. Give a path that can be written."
             raise OutputError(msg) from error
@@ -173,6 +185,7 @@ def about_of(loaded: Loaded, options: Options, graph: Graph, postprocess: Postpr
         canvas_hw=None if detector is None else detector.config.image_size,
         postprocess=None if postprocess is None else asdict(postprocess),
         argmax=segmenter is not None and options.argmax,
+        precision=options.precision,
         mean=tuple(float(value) / 255 for value in source.mean.flatten()),
         std=tuple(float(value) / 255 for value in source.std.flatten()),
         fill_color=source.fill_color,
@@ -187,7 +200,11 @@ def about_of(loaded: Loaded, options: Options, graph: Graph, postprocess: Postpr
 
 
 def compared(path: Path, graph: Graph, about: About) -> float:
-    """The largest difference between a file's outputs and those of the graph, for images of random colours."""
+    """The largest difference between a file's outputs and those of the graph, for images of random colours.
+
+    Raises:
+        InputError: it is larger than rounding explains, or the network gives no numbers.
+    """
     step = graph.multiple
     height, width = about.image_hw or (-(-256 // step) * step, -(-288 // step) * step)
     count = about.batch or 2
@@ -197,20 +214,37 @@ def compared(path: Path, graph: Graph, about: About) -> float:
     with torch.no_grad():
         expected = dict(zip(graph.outputs, graph(**{name: given[name] for name in graph.inputs}), strict=True))
     found = computed(open_exported(path, about.task), images, sizes_hw)
-    return max(difference(found[name], expected[name]) for name in graph.outputs if name in _COMPARED)
-
-
-def _check(largest: float) -> None:
+    largest = max(difference(found[name], expected[name]) for name in graph.outputs if name in _COMPARED)
     if not largest <= LARGEST:  # nor if it is no number
         msg = (
             f"the file's answers differ from the network's by {largest:.3g}, which is more than rounding. It is not "
             "written. Use another format, and report this with the command."
         )
         raise InputError(msg)
+    return largest
 
 
 # The order of boxes with equal scores, and with it their rows, may differ.
 _COMPARED = ("scores", "class_logits", "box_deltas", "logits", "class_rows")
+
+
+def _litert(options: Options, about: About, postprocess: Postprocess | None) -> LitertOptions:
+    own = LitertOptions(
+        about.image_hw,
+        "none" if postprocess is None else "op",
+        options.argmax,
+        options.precision,
+        options.calibration,
+    )
+    if postprocess is None:
+        return own
+    return replace(
+        own,
+        score_threshold=postprocess.score_threshold,
+        iou_threshold=postprocess.iou_threshold,
+        max_detections=postprocess.max_detections,
+        class_agnostic=postprocess.class_agnostic,
+    )
 
 
 def _postprocess(loaded: Loaded, options: Options) -> Postprocess | None:

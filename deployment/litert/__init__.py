@@ -1,1 +1,1 @@
-"""LiteRT files (.tflite): for MediaPipe, for Coral's Edge TPU and for Frigate."""
+"""Files of LiteRT (.tflite): for MediaPipe, Coral's Edge TPU, Frigate and phones."""

@@ -1,19 +1,45 @@
-"""`python -m deployment setup`: the environment that a format needs, before it is needed."""
+"""`python -m deployment setup`: environments that exports need beside the project's own."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from typing import Literal
 
-from deployment.litert.environment import setup
 from engine.cli.commands import parse_function, program, run_command
+
+
+def setup(format: Literal["litert"]) -> None:
+    """Make the environment of a format's converter, if it is missing; `export` does so too.
+
+    The converter to .tflite needs an older PyTorch than this project. Its environment (6 GB) is made by uv in the
+    user's cache, or in the folder of the environment variable EFFDENSE_LITERT.
+
+    Args:
+        format: litert.
+    """
+    assert format == "litert"
+    setup_litert()
+
+
+def setup_litert() -> None:
+    """Make the environment of LiteRT's converter if it is missing, and say where it is.
+
+    Raises:
+        InputError: uv is missing or fails, or the folder cannot be written.
+    """
+    from deployment.litert.environment import folder, make, tell_user
+
+    make(tell_user)
+    sys.stdout.write(f"{folder()}: ready\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and make the environment; returns 2 after one short line of error, else 0."""
 
     def act() -> None:
-        words = list(argv or ())
-        given = ["--what", *words] if words and not words[0].startswith("-") else words
-        setup(**parse_function(setup, f"{program('deployment')} setup", given, __doc__))
+        command = f"{program('deployment')} setup"
+        description = (setup.__doc__ or "").partition("\n\n    Args:")[0]
+        setup(**parse_function(setup, command, argv, description, positional=True))
 
     return run_command(act)
