@@ -125,7 +125,7 @@ def export(loaded: Loaded, path: str | Path, file_format: Format, options: Optio
         msg = f"precision is {options.precision}, which export gives to litert only. Leave it out."
         raise InputError(msg)
     if (options.precision == "int8") != bool(options.calibration):
-        msg = "int8 needs images like those that the file will see, and nothing else does. Give --calibration with int8."
+        msg = "calibration is for int8, which needs images like those that the file will see. Give both, or neither."
         raise InputError(msg)
     postprocess = _postprocess(loaded, options)
     if file_format in ("torch", "litert") and options.image_size is None:
@@ -142,7 +142,8 @@ def export(loaded: Loaded, path: str | Path, file_format: Format, options: Optio
     with tempfile.TemporaryDirectory(dir=folder, prefix=f".{path.stem}.") as beside:
         made = Path(beside, path.name)
         if file_format == "litert":
-            write_tflite(network, made, metadata=json.loads(about.to_json()), options=_litert(options, about, postprocess))
+            said: dict[str, object] = json.loads(about.to_json())
+            write_tflite(network, made, metadata=said, options=_litert(options, about, postprocess))
             open_exported(made, loaded.task)  # which it compared with the network; int8 is another matter
         elif file_format == "torch":
             write_torch(program_of(graph, form.image_hw, options.batch_size), made, about)

@@ -26,7 +26,9 @@ def write_canvases(target: Path, images: Sequence[Path], network: Network, image
         InputError: there is no image, or one cannot be read.
     """
     if not images:
-        msg = "int8 needs images that set the ranges of its values. Give calibration some hundred of those for training."
+        msg = (
+            "int8 needs images that set the ranges of its values. Give calibration some hundred of those for training."
+        )
         raise InputError(msg)
     read = PixelReader(network.reading, network.fill_color)
     canvas = Canvas(image_hw, network.fill_color, network.stride)

@@ -166,9 +166,7 @@ def _check_same(converted: Path, graph: LitertNetwork, image_hw: tuple[int, int]
     interpreter.allocate_tensors()
     interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image.numpy())
     interpreter.invoke()
-    for name, detail, expected in zip(
-        graph.outputs.names, interpreter.get_output_details(), graph(image), strict=True
-    ):
+    for name, detail, expected in zip(graph.outputs.names, interpreter.get_output_details(), graph(image), strict=True):
         found = torch.from_numpy(interpreter.get_tensor(detail["index"]))
         if name == "class_rows":
             difference = float((found != expected).float().mean())

@@ -11,7 +11,7 @@ from deployment.export.onnx_operators import translations
 from deployment.export.operators import conv_same, pool_same, suppress
 from deployment.export.places import coarse_cells, coarse_mean, resample_onto
 
-SIZES = [(64, 96), (61, 97), (130, 33), (32, 35)]
+SIZES = [(64, 96), (61, 97), (130, 33), (34, 35)]
 
 
 class One(nn.Module):
@@ -25,11 +25,11 @@ class One(nn.Module):
         return self.function(images)
 
 
-def in_onnx(function, images: Tensor) -> object:
+def in_onnx(function, images: Tensor, least: int = 33) -> object:
     """A function of images (1, 3, H, W) of any height and width, computed by ONNX Runtime."""
     import onnxruntime
 
-    sizes = {2: Dim("height", min=9, max=999), 3: Dim("width", min=9, max=999)}
+    sizes = {2: Dim("height", min=least, max=999), 3: Dim("width", min=least, max=999)}
     program = torch.export.export(One(function), (images,), dynamic_shapes={"images": sizes})
     found = torch.onnx.export(
         program, (images,), opset_version=18, custom_translation_table=translations(), verbose=False
@@ -84,12 +84,12 @@ def test_suppression(agnostic):
         return suppress(boxes, values[:, 2], class_ids.long(), 1 if agnostic else 4, 0.4, 0.3, 30)
 
     random = torch.Generator().manual_seed(0)
-    computed = in_onnx(function, torch.randn(1, 3, 12, 15, generator=random))
+    computed = in_onnx(function, torch.randn(1, 3, 12, 15, generator=random), least=9)
     for hw in [(12, 15), (20, 11)]:
         images = torch.randn(1, 3, *hw, generator=random)
         found, expected = computed(images), function(images)
         # The operator of ONNX stops at 30 boxes of a class; more could not be among the best 30.
         best = expected.topk(30).values
-        assert torch.equal(found.topk(30).values, best)
+        torch.testing.assert_close(found.topk(30).values, best, atol=1e-6, rtol=0)  # the sigmoid is another
         assert (best > 0).sum() > 10
         assert (expected > 0).sum() < expected.numel() / 2
