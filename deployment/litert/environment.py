@@ -138,6 +138,6 @@ def _run(command: list[str]) -> None:
         lines = [line.strip() for line in done.stderr.splitlines() if line.strip()] or [f"code {done.returncode}"]
         msg = (
             f"uv could not make the environment of LiteRT's converter: {'; '.join(lines[-3:]).rstrip('.')}. Check the "
-            "network and the free space (6 GB), and run: python -m deployment setup litert"
+            "network and the free space (6 GB), and run `python -m deployment setup litert` again."
         )
         raise InputError(msg)

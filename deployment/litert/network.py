@@ -46,8 +46,8 @@ class LitertNetwork(nn.Module):
         network: the network; a copy of it is taken.
         image_hw: height and width of the image in pixels.
         argmax: classes of pixels rather than logits.
-        integers: whether the image comes in the range of `CENTRE`, to be quantised, and not as 0..255. The normalisation
-            is then a convolution, which has a form in integers, or nothing.
+        integers: whether the image comes in the range of `CENTRE`, to be quantised, and not as 0..255; normalisation is
+            then a convolution, which has a form in integers, or nothing.
 
     Raises:
         InputError: the network pads an image of this size with black.
@@ -62,7 +62,7 @@ class LitertNetwork(nn.Module):
         self.scaling = Scaling(own, integers=integers)
         if not _pads(own, image_hw):
             for part in parts_of(own):
-                part.normalise = _as_it_is  # type: ignore[method-assign]  # even 0 and 1 would be in the converter's way
+                setattr(part, "normalise", _as_it_is)  # noqa: B010 - even 0 and 1 would be in the converter's way
         elif own.fill_color == (0, 0, 0):
             msg = (
                 "this network pads its canvas with black, which no .tflite file does. Give image_size in multiples of "
