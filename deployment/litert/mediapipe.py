@@ -66,7 +66,7 @@ def object_detector(
         group = tables.table(2, [(0, tables.text("detection_result")), (1, grouped)])
         graph.append((8, tables.vector([group])))
     else:
-        data = tables.bytes(_anchors(anchors_yxhw, len(labels_of)))
+        data = tables.raw(_anchors(anchors_yxhw, len(labels_of)))
         graph.append((9, tables.vector([tables.table(2, [(0, tables.text(ANCHORS_NAME)), (1, data)])])))
     fields = [
         (0, tables.text("ObjectDetector")),
@@ -145,7 +145,7 @@ class _Tables:
     def text(self, text: str) -> _Offset:
         return _Offset(self._builder.CreateString(text))
 
-    def bytes(self, content: bytes) -> _Offset:
+    def raw(self, content: bytes) -> _Offset:
         return _Offset(self._builder.CreateByteVector(content))
 
     def numbers(self, values: Sequence[int]) -> _Offset:
@@ -178,14 +178,14 @@ class _Tables:
                 builder.PrependUOffsetTRelativeSlot(slot, value, 0)
             elif isinstance(value, bool):
                 builder.PrependBoolSlot(slot, value, False)
-            elif isinstance(value, float):
-                builder.PrependFloat32Slot(slot, value, 0.0)
             elif isinstance(value, np.int8):
                 builder.PrependInt8Slot(slot, int(value), 0)
             elif isinstance(value, np.uint8):
                 builder.PrependUint8Slot(slot, int(value), 0)
+            elif isinstance(value, int):
+                builder.PrependInt32Slot(slot, value, 0)
             else:
-                builder.PrependInt32Slot(slot, int(value), 0)
+                builder.PrependFloat32Slot(slot, value, 0.0)
         return _Offset(builder.EndObject())
 
     def finish(self, root: _Offset, identifier: bytes) -> bytes:
