@@ -1,4 +1,4 @@
-"""python -m deployment export | …."""
+"""python -m deployment export | quantize | …."""
 
 from __future__ import annotations
 
@@ -14,12 +14,17 @@ Files that run elsewhere, from a checkpoint of any task.
   python -m deployment export --ckpt_path best --task detection --output detector.onnx
   python -m detection validate --config detection/demo --ckpt_path detector.onnx
 
-  export   a file of ONNX, OpenVINO, LiteRT or torch.export, compared with the network
-  setup    the environment of the converter to LiteRT, which `export` makes by itself
+  export    a file of ONNX, OpenVINO, LiteRT or torch.export, compared with the network
+  quantize  a file in int8 or bfloat16 that loses no more accuracy than allowed
+  setup     the environment of the converter to LiteRT, which `export` makes by itself
 
 `python -m deployment COMMAND --help` lists every option; --version shows the version.
 """
-_COMMANDS = {"export": "deployment.export.command", "setup": "deployment.litert.command"}
+_COMMANDS = {
+    "export": "deployment.export.command",
+    "quantize": "deployment.precision.command",
+    "setup": "deployment.litert.command",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

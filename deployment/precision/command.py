@@ -1,0 +1,107 @@
+"""`python -m deployment quantize`: a checkpoint as a file in int8 or bfloat16, with a bound on the loss of accuracy."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from engine.cli.commands import parse_function, program, run_command, with_underscores
+from engine.numbers import AboveZeroToOne, PositiveInt, ZeroToBelowOne
+
+
+def quantize(
+    ckpt_path: str,
+    format: Literal["onnx", "openvino"] = "onnx",
+    output: Path | None = None,
+    precision: Literal["int8", "bfloat16"] = "int8",
+    calibration: str | None = None,
+    calibration_list: Path | None = None,
+    calibration_count: PositiveInt = 100,
+    bound: ZeroToBelowOne = 0.01,
+    task: Literal["detection", "segmentation", "joint"] | None = None,
+    image_size: PositiveInt | tuple[PositiveInt, PositiveInt] | None = None,
+    batch_size: PositiveInt | None = None,
+    nms: Literal["inside", "outside"] = "inside",
+    argmax: bool = True,
+    score_threshold: ZeroToBelowOne | None = None,
+    iou_threshold: AboveZeroToOne | None = None,
+    max_detections: PositiveInt | None = None,
+    data: tuple[str, ...] = (),
+) -> None:
+    """Write a checkpoint in a smaller number type that loses no more accuracy than allowed.
+
+    Accuracy is measured by `validate`, of the file in float32 and of the new one: give its --config or --data options
+    as well. Where all of int8 loses too much, the layers that hurt stay in float, and a report beside the file says
+    which and why.
+
+    Args:
+        ckpt_path: checkpoint; `best` or `last` of the latest run of `task`; the name of a published detector; or a
+            weight file.
+        format: onnx, in int8 by ONNX Runtime's quantiser; or openvino, by NNCF.
+        output: the file; by default the checkpoint's name with the number type and the format's suffix.
+        precision: int8; or bfloat16, by openvino on processors that compute in it.
+        calibration: for int8, a folder or glob of pictures like those that the file will see, best those of training.
+        calibration_list: the pictures to take of that folder: a text file with a name in each line, or a COCO JSON.
+        calibration_count: how many of them are read; 100 or more are best.
+        bound: the largest loss of AP or mIoU.
+        task: the task, where the file does not say.
+        image_size: height and width in pixels, or the side of a square; null leaves both open.
+        batch_size: images at a time; null takes any number.
+        nms: decoding and suppression inside the file, or outside, which gives class logits and box deltas.
+        argmax: give the class of each pixel rather than the logits of all classes.
+        score_threshold: boxes at or below it are not given; null is the checkpoint's.
+        iou_threshold: overlap above which a box is dropped; null is the checkpoint's.
+        max_detections: most boxes of an image; null is the checkpoint's.
+        data: options of `validate` that say which data it is; --config and those that begin with --data. are taken for
+            them by themselves.
+    """
+    from deployment.export.write import SUFFIXES, Options
+    from deployment.networks import load_any
+    from deployment.precision.pictures import find_pictures
+    from deployment.precision.quantise import Wanted, quantise
+    from deployment.precision.report import SUFFIX, table
+
+    pictures = () if calibration is None else find_pictures(calibration, calibration_list, calibration_count)
+    wanted = Wanted(precision, bound, data, pictures)
+    options = Options(image_size, batch_size, nms, argmax, score_threshold, iou_threshold, max_detections)
+    started = time.perf_counter()
+    loaded = load_any(ckpt_path, task)
+    path = output or Path(f"{Path(loaded.name).stem}_{precision}{SUFFIXES[format]}")
+    report = quantise(loaded, path, format, options, wanted)
+    megabytes = sum(file.stat().st_size for file in (path, path.with_suffix(".bin")) if file.is_file()) / 1e6
+    seconds = time.perf_counter() - started
+    sys.stdout.write(
+        f"{table(report)}\n\n{path}: {megabytes:.1f} MB; report in {path.with_suffix(SUFFIX)}; {seconds:.0f} s\n"
+    )
+
+
+def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The options of this command, and those of `validate` among them that name the data.
+
+    >>> split_words(["--bound", "0.01", "--config", "a.yaml", "--data.root=b", "--output", "c.onnx"])
+    (['--bound', '0.01', '--output', 'c.onnx'], ['--config', 'a.yaml', '--data.root=b'])
+    """
+    own: list[str] = []
+    data: list[str] = []
+    place = own
+    for word in words:
+        if word.startswith("--"):
+            place = data if word.partition("=")[0] == "--config" or word.startswith("--data.") else own
+        place.append(word)
+    return own, data
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the command line and write the file; returns 2 after one short line of error, else 0."""
+
+    def act() -> None:
+        own, data = split_words(with_underscores(argv))
+        command = f"{program('deployment')} quantize"
+        description = (quantize.__doc__ or "").partition("\n\n    Args:")[0]
+        given = parse_function(quantize, command, own, description)
+        quantize(**{**given, "data": (*given["data"], *data)})
+
+    return run_command(act)

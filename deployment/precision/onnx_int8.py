@@ -1,0 +1,169 @@
+"""Int8 by ONNX Runtime's static quantiser, in its form of pairs of QuantizeLinear and DequantizeLinear."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from deployment.precision.deviations import deviation, some
+from deployment.precision.isolation import isolated
+from deployment.precision.layers import Group, Operation, groups_of, last_layers
+from deployment.precision.pictures import Pictures
+from engine.exports.files import KEY, About
+
+if TYPE_CHECKING:
+    import onnxruntime
+    from onnx import ModelProto
+    from onnxruntime.quantization import CalibrationDataReader
+
+# What stands between convolutions. In float each of them would need its values converted there and back.
+KINDS = ("Conv", "Clip", "Relu", "Sigmoid", "Mul", "Add", "MaxPool", "Resize")
+
+
+class OnnxInt8:
+    """An ONNX file that can be written in int8, whole or in parts.
+
+    Args:
+        source: the float file.
+        about: what it says of itself.
+        pictures: pictures that set the ranges of values.
+        beside: a folder for files in between.
+    """
+
+    def __init__(self, source: Path, about: About, pictures: Pictures, beside: Path) -> None:
+        import onnx
+
+        self._about, self._pictures, self._beside = about, pictures, beside
+        self._plain = beside / "plain.onnx"
+        with isolated():
+            _fold(source, self._plain)
+        self._model: ModelProto = onnx.load(self._plain)
+        self._inputs = [entry.name for entry in self._model.graph.input]
+        self._operations = _operations(self._model)
+        self._groups = groups_of(self._operations)
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """Its groups of layers, from the image on."""
+        return self._groups
+
+    def write(self, path: Path, floats: Collection[str]) -> None:
+        """Write the file in int8; see `deployment.precision.guard.Int8`."""
+        import onnx
+
+        model = self._quantised(floats)
+        entries = {entry.key: entry.value for entry in model.metadata_props}
+        onnx.helper.set_model_props(model, {**entries, KEY: self._about.to_json(), **self._about.plain()})
+        model.producer_name, model.producer_version = "effdense", self._about.versions.get("effdense", "")
+        onnx.save(model, path)
+
+    def deviation(self, floats: Collection[str]) -> float:
+        """How far int8 moves the results of the last layers; see `deployment.precision.guard.Int8`."""
+        found = self._results(self._quantised(floats))
+        return deviation(found, self._expected)
+
+    @cached_property
+    def _expected(self) -> list[npt.NDArray[np.float32]]:
+        return self._results(self._model)
+
+    def _quantised(self, floats: Collection[str]) -> ModelProto:
+        import onnx
+
+        nodes = [name for group in self._groups for name in sorted(group.operations) if name not in floats]
+        path = self._beside / "quantised.onnx"
+        with isolated():
+            from onnxruntime.quantization import QuantType, quantize_static
+
+            quantize_static(
+                self._plain,
+                path,
+                _reader(self._pictures, self._inputs),
+                op_types_to_quantize=list(KINDS),
+                per_channel=True,
+                reduce_range=saturates(),
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                nodes_to_quantize=nodes,
+                # The ranges of all values are found once.
+                calibration_cache_path=self._beside / "ranges.json",
+            )
+        return onnx.load(path)
+
+    def _results(self, model: ModelProto) -> list[npt.NDArray[np.float32]]:
+        """What the last layers give for some pictures, one after the other."""
+        import onnx
+        import onnxruntime
+
+        kinds = {node.name: node for node in model.graph.node}
+        names = [kinds[name].output[0] for name in last_layers(self._operations)]
+        shown = onnx.ModelProto()
+        shown.CopyFrom(model)
+        del shown.graph.output[:]
+        shown.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
+        session = onnxruntime.InferenceSession(
+            shown.SerializeToString(), _session_options(), providers=["CPUExecutionProvider"]
+        )
+        pictures = (self._pictures[place].given(self._inputs) for place in some(len(self._pictures)))
+        return [value for given in pictures for value in session.run(names, given)]
+
+
+def saturates(flags: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether this processor adds products of int8 in 16 bits, so that weights must have seven.
+
+    Those of x86 without VNNI do.
+    """
+    try:
+        lines = [line for line in flags.read_text().splitlines() if line.startswith("flags")]
+    except OSError:
+        return False
+    return bool(lines) and "vnni" not in lines[0]
+
+
+def _fold(source: Path, target: Path) -> None:
+    """Write a file with constants folded, and norms taken up by the convolutions before them."""
+    import onnxruntime
+
+    options = _session_options()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(target)
+    onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+
+
+def _session_options() -> onnxruntime.SessionOptions:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    return options
+
+
+def _operations(model: ModelProto) -> list[Operation]:
+    makers = {name: node.name for node in model.graph.node for name in node.output}
+    found = []
+    for node in model.graph.node:
+        weight = node.input[1] if node.op_type == "Conv" else None
+        found.append(Operation(node.name, weight, tuple(makers[name] for name in node.input if name in makers)))
+    return found
+
+
+def _reader(pictures: Pictures, inputs: list[str]) -> CalibrationDataReader:
+    from onnxruntime.quantization import CalibrationDataReader
+
+    class Reader(CalibrationDataReader):
+        """Gives one picture after the other."""
+
+        def __init__(self) -> None:
+            self._places = iter(range(len(pictures)))
+
+        def get_next(self) -> dict[str, npt.NDArray[np.generic]] | None:
+            place = next(self._places, None)
+            return None if place is None else pictures[place].given(inputs)
+
+    return Reader()

@@ -1,0 +1,128 @@
+"""Int8 by NNCF, for OpenVINO's files."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from deployment.precision.deviations import deviation, some
+from deployment.precision.isolation import isolated
+from deployment.precision.layers import Group, Operation, groups_of, last_layers
+from deployment.precision.pictures import Pictures
+from engine.exports.files import KEY, About
+
+if TYPE_CHECKING:
+    from openvino import Model, Node
+
+
+class OpenvinoInt8:
+    """A file of OpenVINO that can be written in int8, whole or in parts.
+
+    Args:
+        source: the float .xml file.
+        about: what the new file says of itself.
+        pictures: pictures that set the ranges of values.
+    """
+
+    def __init__(self, source: Path, about: About, pictures: Pictures) -> None:
+        self._source, self._about, self._pictures = source, about, pictures
+        self._inputs = [entry.any_name for entry in self._read().inputs]
+        self._operations = _operations(self._read())
+        self._groups = groups_of(self._operations)
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """Its groups of layers, from the image on."""
+        return self._groups
+
+    def write(self, path: Path, floats: Collection[str]) -> None:
+        """Write the file in int8; see `deployment.precision.guard.Int8`."""
+        import openvino
+
+        model = self._quantised(floats, len(self._pictures), corrected=True)
+        for place in (KEY, "effdense_plain"):
+            if place in model.rt_info:
+                del model.rt_info[place]
+        model.set_rt_info(self._about.to_json(), [KEY])
+        for name, text in self._about.plain().items():
+            model.set_rt_info(text, ["effdense_plain", name])
+        openvino.save_model(model, path, compress_to_fp16=False)
+
+    def deviation(self, floats: Collection[str]) -> float:
+        """How far int8 moves the results of the last layers; see `deployment.precision.guard.Int8`."""
+        few = len(some(len(self._pictures)))
+        return deviation(self._results(self._quantised(floats, few, corrected=False)), self._expected)
+
+    @cached_property
+    def _expected(self) -> list[npt.NDArray[np.float32]]:
+        return self._results(self._read())
+
+    def _read(self) -> Model:
+        import openvino
+
+        return openvino.Core().read_model(self._source)
+
+    def _quantised(self, floats: Collection[str], count: int, *, corrected: bool) -> Model:
+        wanted = frozenset(name for group in self._groups for name in group.operations) - frozenset(floats)
+        model = self._read()
+        present = {node.get_friendly_name() for node in model.get_ops()}
+        with isolated():
+            import nncf
+
+            places = some(len(self._pictures), count)
+            return nncf.quantize(
+                model,
+                nncf.Dataset([self._pictures[place] for place in places], lambda picture: picture.given(self._inputs)),
+                preset=nncf.QuantizationPreset.MIXED,  # SiLU gives few values below zero and many above
+                subset_size=count,
+                ignored_scope=nncf.IgnoredScope(names=sorted(present - wanted - _constants(model)), validate=False),
+                advanced_parameters=nncf.AdvancedQuantizationParameters(disable_bias_correction=not corrected),
+            )
+
+    def _results(self, model: Model) -> list[npt.NDArray[np.float32]]:
+        """What the last layers give for some pictures, one after the other."""
+        import openvino
+
+        nodes = {node.get_friendly_name(): node for node in model.get_ops()}
+        ends = [nodes[name].output(0) for name in last_layers(self._operations)]
+        shown = openvino.Model(ends, model.get_parameters(), "shown")
+        compiled = openvino.Core().compile_model(
+            shown,
+            "CPU",
+            {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()},
+        )
+        found = []
+        for place in some(len(self._pictures)):
+            given = self._pictures[place].given([entry.any_name for entry in compiled.inputs])
+            answers = compiled(given)
+            found += [np.array(answers[end]) for end in compiled.outputs]
+        return found
+
+
+def _constants(model: Model) -> set[str]:
+    kinds = ("Constant", "Parameter", "Result")
+    return {node.get_friendly_name() for node in model.get_ops() if node.get_type_name() in kinds}
+
+
+def _operations(model: Model) -> list[Operation]:
+    found = []
+    for node in model.get_ordered_ops():
+        sources = tuple(value.get_source_output().get_node().get_friendly_name() for value in node.inputs())
+        convolves = node.get_type_name() in ("Convolution", "GroupConvolution")
+        found.append(Operation(node.get_friendly_name(), _weight(node) if convolves else None, sources))
+    return found
+
+
+def _weight(convolution: Node) -> str:
+    """The name of the constant that a convolution's weight is, by way of shapes and norms."""
+    node = convolution.input(1).get_source_output().get_node()
+    while node.get_type_name() != "Constant":
+        node = node.input(0).get_source_output().get_node()
+    name: str = node.get_friendly_name()
+    return name

@@ -1,0 +1,143 @@
+"""From a network to a file in a smaller number type that loses no more accuracy than it may."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from deployment.export.openvino_file import write_openvino
+from deployment.export.write import SUFFIXES, Options, export
+from deployment.networks import Loaded
+from deployment.precision.bfloat16 import check_bfloat16, write_bfloat16
+from deployment.precision.guard import Int8, Report, Scores, guarded, in_words, loss_of
+from deployment.precision.measure import measured
+from deployment.precision.onnx_int8 import OnnxInt8
+from deployment.precision.openvino_int8 import OpenvinoInt8
+from deployment.precision.pictures import Pictures, pictures_for
+from deployment.precision.report import write_report
+from engine.checked import Checked
+from engine.errors import InputError, OutputError
+from engine.exports.extras import needed
+from engine.exports.files import About
+from engine.numbers import ZeroToBelowOne
+from engine.outputs import make_folder
+
+Format = Literal["onnx", "openvino"]
+Precision = Literal["int8", "bfloat16"]
+_PACKAGES = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("onnx", "onnxscript", "openvino", "nncf")}
+_FILES = {"onnx": (".onnx",), "openvino": (".bin", ".xml")}  # weights first
+
+
+@dataclass(frozen=True)
+class Wanted(Checked):
+    """What is to be written, and how accurate it has to be.
+
+    Attributes:
+        precision: the number type. bfloat16 is OpenVINO's only, and is left to the processor when the file is loaded.
+        bound: the largest loss of AP or mIoU.
+        data: options of `validate` that name the data by which accuracy is measured.
+        pictures: for int8, pictures like those that the file will see, whose values set the ranges.
+    """
+
+    precision: Precision = "int8"
+    bound: ZeroToBelowOne = 0.01
+    data: tuple[str, ...] = ()
+    pictures: tuple[Path, ...] = ()
+
+
+def tell_user(line: str) -> None:
+    """Show a line about what happens."""
+    sys.stderr.write(f"{line}\n")
+
+
+def quantise(
+    loaded: Loaded,
+    path: Path,
+    file_format: Format,
+    options: Options,
+    wanted: Wanted,
+    tell: Callable[[str], None] = tell_user,
+) -> Report:
+    """Write a network in a smaller number type, and beside it a report of what that costs in accuracy.
+
+    Args:
+        loaded: the network.
+        path: the file.
+        file_format: its format.
+        options: what the file holds.
+        wanted: the number type, and how accurate the file has to be.
+        tell: takes a line about what happens.
+
+    Raises:
+        InputError: the options do not fit each other, a package is missing, the accuracy cannot be measured, or it is
+            lower than allowed; then no file is written.
+    """
+    if path.suffix != SUFFIXES[file_format]:
+        msg = f"a file of {file_format} ends in {SUFFIXES[file_format]}; '{path}' does not. Rename it."
+        raise InputError(msg)
+    if wanted.precision == "bfloat16" and file_format != "openvino":
+        msg = f"bfloat16 is computed by openvino only, not by {file_format}. Give --format openvino."
+        raise InputError(msg)
+    if (wanted.precision == "int8") != bool(wanted.pictures):
+        msg = "calibration is for int8, which needs pictures like those that the file will see. Give both, or neither."
+        raise InputError(msg)
+    if not wanted.data:
+        msg = (
+            "the loss of accuracy is measured on validation data, and none is given. Give its options, as `validate` "
+            "takes them: --config, or those that begin with --data."
+        )
+        raise InputError(msg)
+    needed(*_PACKAGES[file_format], extra=file_format)
+    if wanted.precision == "bfloat16":
+        check_bfloat16()
+    folder = make_folder(path.parent)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=f".{path.stem}.") as beside:
+        tell("writing the file in float32")
+        written = export(loaded, Path(beside, "float.onnx"), "onnx", options)
+        source, about = written.path, written.about
+        if file_format == "openvino":
+            source = write_openvino(source, Path(beside, "float.xml"), about)
+        made = Path(beside, path.name)
+        if source == made:  # the user's own name may be that of the float file
+            made = Path(beside, f"quantised{path.suffix}")
+        report = _guarded(loaded, source, made, replace(about, precision=wanted.precision), wanted, tell)
+        write_report(report, path)
+        try:
+            for suffix in _FILES[file_format]:
+                os.replace(made.with_suffix(suffix), path.with_suffix(suffix))
+        except OSError as error:
+            msg = f"cannot write '{path}': {error.strerror or error}. Give a path that can be written."
+            raise OutputError(msg) from error
+    return report
+
+
+def _guarded(
+    loaded: Loaded, source: Path, made: Path, about: About, wanted: Wanted, tell: Callable[[str], None]
+) -> Report:
+    def measure(path: Path) -> Scores:
+        return measured(path, loaded.task, wanted.data)
+
+    float32 = measure(source)
+    tell(f"float32: {in_words(float32)}")
+    if wanted.precision == "bfloat16":
+        write_bfloat16(source, made, about)
+        scores = measure(made)
+        loss = loss_of(float32, scores)
+        tell(f"bfloat16: {in_words(scores)}; loss {loss:.4f}, {wanted.bound:g} is allowed")
+        if loss > wanted.bound:
+            msg = f"bfloat16 loses {loss:.4f}; {wanted.bound:g} is allowed. Nothing is written. Give a larger --bound."
+            raise InputError(msg)
+        return Report("bfloat16", wanted.bound, float32, scores, scores)
+    pictures = pictures_for(loaded.network, about, wanted.pictures)
+    return guarded(_int8(source, about, pictures), float32, measure, made, wanted.bound, tell)
+
+
+def _int8(source: Path, about: About, pictures: Pictures) -> Int8:
+    if source.suffix == ".xml":
+        return OpenvinoInt8(source, about, pictures)
+    return OnnxInt8(source, about, pictures, source.parent)
