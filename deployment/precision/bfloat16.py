@@ -4,24 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from engine.errors import InputError
 from engine.exports.files import KEY, About
-
-
-def check_bfloat16() -> None:
-    """Do nothing if this processor computes in bfloat16.
-
-    Raises:
-        InputError: it does not.
-    """
-    import openvino
-
-    if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        msg = (
-            "this processor does not compute in bfloat16, which needs AVX-512 BF16 or AMX. Give --precision int8, or "
-            "export in float32."
-        )
-        raise InputError(msg)
 
 
 def write_bfloat16(source: Path, path: Path, about: About) -> None:

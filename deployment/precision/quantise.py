@@ -13,13 +13,14 @@ from typing import Literal
 from deployment.export.openvino_file import write_openvino
 from deployment.export.write import SUFFIXES, Options, export
 from deployment.networks import Loaded
-from deployment.precision.bfloat16 import check_bfloat16, write_bfloat16
+from deployment.precision.bfloat16 import write_bfloat16
+from deployment.precision.formats.onnx_int8 import OnnxInt8
+from deployment.precision.formats.openvino_int8 import OpenvinoInt8
 from deployment.precision.guard import Int8, Report, Scores, guarded, in_words, loss_of
 from deployment.precision.measure import measured
-from deployment.precision.onnx_int8 import OnnxInt8
-from deployment.precision.openvino_int8 import OpenvinoInt8
 from deployment.precision.pictures import Pictures, pictures_for
 from deployment.precision.report import write_report
+from deployment.running.openvino_file import check_bfloat16
 from engine.checked import Checked
 from engine.errors import InputError, OutputError
 from engine.exports.extras import needed
@@ -94,7 +95,9 @@ def quantise(
         raise InputError(msg)
     needed(*_PACKAGES[file_format], extra=file_format)
     if wanted.precision == "bfloat16":
-        check_bfloat16()
+        import openvino
+
+        check_bfloat16(path, openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
     folder = make_folder(path.parent)
     with tempfile.TemporaryDirectory(dir=folder, prefix=f".{path.stem}.") as beside:
         tell("writing the file in float32")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,8 @@ class OpenvinoFile:
         path: the .xml file; its weights lie beside it, in the .bin file of the same name.
 
     Raises:
-        InputError: openvino is missing, or a file is missing, damaged or of another program.
+        InputError: openvino is missing; a file is missing, damaged or of another program; or it computes in bfloat16,
+            and this processor does not.
     """
 
     def __init__(self, path: Path) -> None:
@@ -38,6 +40,8 @@ class OpenvinoFile:
             text = model.get_rt_info([KEY]).astype(str) if model.has_rt_info([KEY]) else None
             self.about = About.from_json(text, path)
             hint = "bf16" if self.about.precision == "bfloat16" else "f32"
+            if hint == "bf16":
+                check_bfloat16(path, core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
             self._compiled = core.compile_model(
                 model,
                 "CPU",
@@ -63,6 +67,24 @@ class OpenvinoFile:
             msg = f"OpenVINO could not compute '{self.path}': {_first_line(error)} Export it again."
             raise InputError(msg) from error
         return {name: torch.from_numpy(np.array(found[name])) for name in self._outputs}
+
+
+def check_bfloat16(path: Path, abilities: Collection[str]) -> None:
+    """Do nothing if a processor computes in bfloat16.
+
+    Args:
+        path: the file that would be computed.
+        abilities: what OpenVINO says of the processor.
+
+    Raises:
+        InputError: it does not.
+    """
+    if "BF16" not in abilities:
+        msg = (
+            f"'{path}' computes in bfloat16, which this processor does not (it needs AVX-512 BF16 or AMX). Export it "
+            "in float32, or quantize it to int8."
+        )
+        raise InputError(msg)
 
 
 def _first_line(error: Exception) -> str:

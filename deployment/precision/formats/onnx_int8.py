@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from deployment.precision.deviations import deviation, some
-from deployment.precision.isolation import isolated
+from deployment.precision.formats.deviations import deviation, some
+from deployment.precision.formats.isolation import isolated
 from deployment.precision.layers import Group, Operation, groups_of, last_layers
 from deployment.precision.pictures import Pictures
 from engine.exports.files import KEY, About

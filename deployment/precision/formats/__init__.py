@@ -1,0 +1,1 @@
+"""Int8 by the quantiser of each runtime."""
