@@ -56,6 +56,10 @@ SMALL: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = {
     ("backbones", "table"): ("b0 lite0 --no-latency", ()),
     ("backbones", "scale"): ("", ()),
     ("deployment", "export"): ("--format torch --image_size 128 --output detector.pt2", ("detector.pt2",)),
+    ("deployment", "benchmark"): (
+        "--members lite0 --image_sizes 128 --runtimes torch --threads 1 --rounds 1",
+        ("costs/benchmark.md", "costs/benchmark.png"),
+    ),
     ("backbones", "convert"): ("--name tf_efficientnet_lite0", ("backbone.safetensors",)),
 }
 # Sub-commands and words of make that the text shows and that are not run here, with the reason. Test_documents has the
