@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import groupby, product
 from pathlib import Path
 
 from deployment.benchmark.candidates import Candidate
@@ -173,6 +174,9 @@ def run_rounds(
 ) -> None:
     """Measure what is missing. Each round visits every candidate once, in an order of its own.
 
+    Where there are more candidates than processes that may wait, they are measured in groups, one after the other; a
+    network stays together with itself in all its runtimes.
+
     Args:
         orders: the candidates.
         journal: where each turn is kept as it ends.
@@ -188,13 +192,25 @@ def run_rounds(
     done = {order.candidate.key: known.get(order.candidate.key, Measured()).rounds for order in orders}
     missing = sum(len(set(range(rounds)) - numbers) for numbers in done.values())
     with tqdm(total=missing, desc="rounds", unit="turn", leave=False, disable=None if progress else True) as bar:
-        for number in range(rounds):
-            turn = [order for order in orders if number not in done[order.candidate.key]]
+        for group, number in product(grouped(orders), range(rounds)):
+            turn = [order for order in group if number not in done[order.candidate.key]]
             random.Random(number).shuffle(turn)
             for order in turn:
                 if order.candidate.key not in failures:
                     _visit(order, number, journal, pool, repeats, failures)
                 bar.update()
+
+
+def grouped(orders: Sequence[Order], most: int = MOST_ALIVE) -> list[list[Order]]:
+    """The orders in their sequence, in groups of at most `most`, or all of one network if it has more."""
+    groups: list[list[Order]] = []
+    for _, each in groupby(orders, key=lambda order: order.candidate.subject):
+        same = list(each)
+        if groups and len(groups[-1]) + len(same) <= most:
+            groups[-1] += same
+        else:
+            groups.append(same)
+    return groups
 
 
 def _visit(order: Order, number: int, journal: Journal, pool: Workers, repeats: int, failures: dict[str, str]) -> None:

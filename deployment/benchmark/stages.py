@@ -12,6 +12,7 @@ from typing import NamedTuple, ParamSpec, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
+from backbones.folding import fold
 from deployment.benchmark.candidates import Candidate
 from deployment.benchmark.members import CLASSIFICATION, Classifier, build, open_any
 from deployment.networks import Network
@@ -214,6 +215,7 @@ def _classifying(candidate: Candidate, file: Path | None, watch: Watch) -> _Clas
         return _Classifying(runtime)
     network, _ = build(candidate.subject.source)
     assert isinstance(network, Classifier)
+    fold(network, torch.zeros(1, 3, 2 * network.stride, 2 * network.stride))
     watch.over(network, "forward")
     return _Classifying(network.to(memory_format=torch.channels_last))
 

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext, SpawnContext
 from pathlib import Path
 from typing import NamedTuple, TypedDict, cast
 
@@ -73,7 +74,7 @@ class Worker:
 
     def __init__(self, order: Order) -> None:
         self.label = order.candidate.label
-        context = multiprocessing.get_context("spawn")
+        context = _context()
         self._connection, other = context.Pipe()
         self._process = context.Process(target=_serve, args=(other, order), daemon=True)
         self._process.start()
@@ -122,6 +123,15 @@ class Worker:
             self.stop()
             raise InputError(answer)
         return answer
+
+
+def _context() -> ForkServerContext | SpawnContext:
+    """How processes begin: forked from one that has imported all of this, and computed nothing, where that is known."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
 
 
 def _serve(connection: Connection, order: Order) -> None:

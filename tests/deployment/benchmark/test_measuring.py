@@ -16,6 +16,7 @@ from deployment.benchmark.accuracy import Data, scores_of
 from deployment.benchmark.candidates import all_candidates
 from deployment.benchmark.files import Wishes, file_of
 from deployment.benchmark.members import build, cost_of, member_names, subjects_of
+from deployment.benchmark.rounds import grouped
 from deployment.benchmark.stages import Opened
 from engine.cli.commands import run_task
 from engine.tasks import find_task
@@ -227,6 +228,15 @@ def test_each_memory_is_its_own(words, tmp_path):
     images_mib = 15 * 512 * 512 * 3 * 4 / 2**20  # as floats
     assert large["peak_mib"] - small["peak_mib"] > images_mib
     assert large["own_mib"] - small["own_mib"] > images_mib
+
+
+def test_networks_stay_together_where_not_all_fit():
+    subjects = subjects_of([], ["b0", "b1", "b2", "b3"])
+    found = all_candidates(subjects, ["torch", "onnx", "openvino"], ["float32"], [], [1], [1])
+    orders = [worker.Order(each, None, 0.3, Path("p.jpg"), Data()) for each in found]
+    assert grouped(orders, 7) == [orders[:6], orders[6:]]
+    assert grouped(orders, 2) == [orders[:3], orders[3:6], orders[6:9], orders[9:]]
+    assert grouped(orders, 100) == [orders]
 
 
 def test_a_process_that_ends_is_one_failure(ckpt, tmp_path):
