@@ -132,8 +132,11 @@ def front(rows: Sequence[Row]) -> list[Row]:
 
 
 def advice(rows: Sequence[Row]) -> str:
-    """Which one to take, and why: a sentence for each task."""
-    return "\n".join(_advice(group) for group in by_task(rows).values())
+    """Which one to take, and why: a sentence for each task, which begins with its name where there are several."""
+    groups = by_task(rows)
+    return "\n".join(
+        f"{task}: {_advice(group)}" if len(groups) > 1 else _advice(group) for task, group in groups.items()
+    )
 
 
 def _advice(rows: Sequence[Row]) -> str:
