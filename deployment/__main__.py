@@ -1,4 +1,4 @@
-"""python -m deployment export | quantize | …."""
+"""python -m deployment export | quantize | benchmark | …."""
 
 from __future__ import annotations
 
@@ -13,16 +13,19 @@ Files that run elsewhere, from a checkpoint of any task.
 
   python -m deployment export --ckpt_path best --task detection --output detector.onnx
   python -m detection validate --config detection/demo --ckpt_path detector.onnx
+  python -m deployment benchmark --members d0 lite0 --runtimes torch onnx openvino --output costs
 
-  export    a file of ONNX, OpenVINO, LiteRT or torch.export, compared with the network
-  quantize  a file in int8 or bfloat16 that loses no more accuracy than allowed
-  setup     the environment of the converter to LiteRT, which `export` makes by itself
+  export     a file of ONNX, OpenVINO, LiteRT or torch.export, compared with the network
+  quantize   a file in int8 or bfloat16 that loses no more accuracy than allowed
+  benchmark  what checkpoints, members and files cost on this machine, and which one to take
+  setup      the environment of the converter to LiteRT, which `export` makes by itself
 
 `python -m deployment COMMAND --help` lists every option; --version shows the version.
 """
 _COMMANDS = {
     "export": "deployment.export.command",
     "quantize": "deployment.precision.command",
+    "benchmark": "deployment.benchmark.command",
     "setup": "deployment.litert.command",
 }
 

@@ -60,6 +60,10 @@ SMALL: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = {
         "--image_size 128 --bound 0.99 --output small_int8.onnx --data.num_workers 0",
         ("small_int8.onnx", "small_int8.accuracy.json"),
     ),
+    ("deployment", "benchmark"): (
+        "--members lite0 --image_sizes 128 --runtimes torch --threads 1 --rounds 1",
+        ("costs/benchmark.md", "costs/benchmark.png"),
+    ),
     ("backbones", "convert"): ("--name tf_efficientnet_lite0", ("backbone.safetensors",)),
 }
 # Sub-commands and words of make that the text shows and that are not run here, with the reason. Test_documents has the
