@@ -54,7 +54,7 @@ def commands(line: str) -> list[Command]:
     A launcher such as `torchrun … -m joint fit` may stand before it.
     """
     found = re.search(r"(?:(?<!\S)-m |^effdense )(\w[\w.]*)(.*)", line)
-    if not found or found[1] in ("pip", "pytest", "venv"):
+    if not found or found[1] in ("pip", "pytest", "venv", "http.server"):
         return []
     words = shlex.split(found[2])
     firsts = words[0].split("|") if words else [""]

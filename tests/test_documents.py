@@ -12,7 +12,7 @@ from tests.commands import Command, code_blocks, commands, exists, inline_code, 
 from tests.house.source import PACKAGES, ROOT, name_of
 from tests.test_configs import parser
 
-DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")]
+DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "examples/README.md")]
 # The page of messages is written from the source, with a test of its own.
 DOCUMENTS += sorted(path for path in (ROOT / "docs").glob("*.md") if path.name != "messages.md")
 RECORDS = ("CHANGELOG.md", "benchmarks/RESULTS.md")  # they name files and folders, and commands of their time
@@ -80,9 +80,9 @@ def test_the_options_that_the_documents_name_exist(capsys):
 
 
 def test_files_that_the_documents_name_exist():
-    for text in TEXTS.values():
+    for name, text in TEXTS.items():
         for target in re.findall(r"\]\((?!http)([^)#]+)\)", text):
-            assert (ROOT / target).exists(), target
+            assert ((ROOT / name).parent / target).exists(), target
         for folder in re.findall(r"^\| `(\w+/)` \|", text, re.MULTILINE):
             assert (ROOT / folder).is_dir(), folder
     records = [code for name in RECORDS for code in inline_code((ROOT / name).read_text())]

@@ -1,0 +1,59 @@
+"""What a network in an ONNX file finds in a picture, by NumPy, Pillow and ONNX Runtime alone.
+
+python onnx_client.py detector.onnx photograph.jpg [drawn.png]
+"""
+
+import json
+import sys
+
+import numpy as np
+import onnxruntime
+from PIL import Image, ImageDraw, ImageOps
+
+
+def find(session: onnxruntime.InferenceSession, picture: Image.Image, least_score: float = 0.3) -> dict:
+    """`objects`, with boxes in pixels of the RGB picture; `pixels`, (H, W) rows of `pixel_names`; what the file has."""
+    about = json.loads(session.get_modelmeta().custom_metadata_map["effdense"])
+    width, height = picture.size
+    canvas_hw, scale = about["image_hw"] or about["canvas_hw"], 1.0
+    if canvas_hw:  # letter-boxed: scaled to fit, at the top left
+        scale = min(canvas_hw[0] / height, canvas_hw[1] / width)
+    scaled_hw = [max(1, int(side * scale)) for side in (height, width)]
+    canvas_hw = [max(about["least"], side + -side % about["multiple"]) for side in canvas_hw or scaled_hw]
+    canvas = Image.new("RGB", canvas_hw[::-1], tuple(about["fill_color"]))
+    canvas.paste(picture.resize(scaled_hw[::-1], Image.Resampling.BILINEAR))
+    images = np.stack([np.asarray(canvas).transpose(2, 0, 1)] * (about["batch"] or 1))
+    sizes_hw = np.array([[height * scale, width * scale]] * len(images), np.float32)
+    given = {"images": images, "sizes_hw": sizes_hw}
+    found = session.run(None, {entry.name: given[entry.name] for entry in session.get_inputs()})
+    values = {entry.name: value[0] for entry, value in zip(session.get_outputs(), found, strict=True)}
+    if "box_deltas" in values:
+        sys.exit("This file leaves the suppression of boxes to its reader. Export it without --nms outside.")
+    answer = {}
+    if "boxes_xyxy" in values:
+        boxes = np.clip(values["boxes_xyxy"] / np.float32(scale), 0, [width, height, width, height])
+        answer["objects"] = [
+            {"name": about["names"][row] or f"id {about['category_ids'][row]}", "score": score, "box_xyxy": box}
+            for row, score, box in zip(values["class_ids"], values["scores"].tolist(), boxes.tolist(), strict=True)
+            if row >= 0 and score > least_score
+        ]
+    if "logits" in values:
+        values["class_rows"] = values["logits"].argmax(0)
+    if "class_rows" in values:  # each pixel has the class of the nearest one on the canvas
+        ys, xs = (((np.arange(n) + 0.5) * m / n).astype(int) for n, m in zip((height, width), scaled_hw, strict=True))
+        answer["pixels"], answer["pixel_names"] = values["class_rows"][ys[:, None], xs], about["pixel_names"]
+    return answer
+
+
+if __name__ == "__main__":
+    picture = ImageOps.exif_transpose(Image.open(sys.argv[2])).convert("RGB")
+    answer = find(onnxruntime.InferenceSession(sys.argv[1]), picture)
+    if "pixels" in answer:
+        names, pixels = answer.pop("pixel_names"), answer.pop("pixels").astype(np.uint8)
+        answer["shares"] = {name: float((pixels == row).mean()) for row, name in enumerate(names)}
+        picture = Image.blend(picture, Image.fromarray(pixels * 67).convert("RGB"), 0.5)
+    for one in answer.get("objects", []):
+        ImageDraw.Draw(picture).rectangle(one["box_xyxy"], outline="red", width=2)
+    if len(sys.argv) > 3:
+        picture.save(sys.argv[3])
+    print(json.dumps(answer, indent=1))
