@@ -159,7 +159,8 @@ def detection_losses(
         config: weights and thresholds.
     """
     matches = match_anchors(boxes_xyxy, class_ids, anchors_xyxy, iou_threshold=config.match_iou)
-    positives = class_logits.new_tensor(len(matches.anchor), dtype=torch.float32)
+    # Filled on the device: a number that is copied there makes the step wait.
+    positives = class_logits.new_full((), len(matches.anchor), dtype=torch.float32)
     # Float before the positives are picked: their two gradients nearly cancel, and would do so in half precision.
     class_logits = class_logits.float()
     found, deltas = _at(matches, class_logits, box_deltas, class_ids)
