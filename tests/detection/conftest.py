@@ -35,7 +35,7 @@ def trained(small_set) -> Path:
     before = Path.cwd()
     os.chdir(small_set)
     try:
-        longer = "--trainer.max_epochs 8 --trainer.check_val_every_n_epoch 4"
+        longer = "--trainer.max_epochs 12 --trainer.check_val_every_n_epoch 6"
         said = command(f"fit --config small.yaml --run.name learnt {longer} --data.augmentation.scale_min 0.8")
     finally:
         os.chdir(before)

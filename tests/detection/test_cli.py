@@ -56,7 +56,7 @@ def test_a_training_leaves_everything_in_its_folder(trained):
     assert "detection fit --config small.yaml" in versions["command"]
     rows = list(csv.DictReader((trained / "metrics.csv").open()))
     losses = [float(row["train_loss"]) for row in rows if row["train_loss"]]
-    assert len(losses) == 24
+    assert len(losses) == 36
     assert sum(losses[-3:]) < 0.7 * sum(losses[:3])
     # The checkpoint describes itself with plain values: architecture, classes, recipe.
     content = torch.load(trained / "checkpoints/last.ckpt", weights_only=True)
