@@ -21,8 +21,6 @@ from engine.numbers import AboveZeroToOne, PositiveFloat, PositiveInt, ZeroToBel
 
 # Devices on which PyTorch has no float64: Apple's GPUs, which Lightning takes by itself.
 WITHOUT_FLOAT64 = frozenset({"mps"})
-# Boxes that one suppression on a GPU compares, all with all: a gigabit of comparisons, as torchvision keeps them.
-_BOXES_AT_ONCE = 32_768
 
 
 @dataclass(frozen=True)
@@ -123,7 +121,7 @@ def hard_nms(boxes_xyxy: Tensor, scores: Tensor, class_ids: Tensor, config: Post
     out = _empty(boxes_xyxy, config.max_detections)
     if not len(image):
         return out
-    keep = _kept(boxes, values, image, torch.zeros_like(ids) if config.class_agnostic else ids, scores.shape, config)
+    keep = _kept(boxes, values, image, torch.zeros_like(ids) if config.class_agnostic else ids, len(scores), config)
     owner = image[keep]
     first = torch.searchsorted(owner, torch.arange(len(scores), device=owner.device))
     place = torch.arange(len(keep), device=owner.device) - first[owner]
@@ -137,46 +135,35 @@ def hard_nms(boxes_xyxy: Tensor, scores: Tensor, class_ids: Tensor, config: Post
 
 
 def _kept(
-    boxes_xyxy: Tensor, scores: Tensor, image: Tensor, class_ids: Tensor, shape: torch.Size, config: Postprocess
+    boxes_xyxy: Tensor, scores: Tensor, image: Tensor, class_ids: Tensor, batch: int, config: Postprocess
 ) -> Tensor:
     """The boxes (P, 4) that are kept, as indices by image and then by falling score.
 
-    Groups are kept apart as in torchvision's `batched_nms`, by shifting each beyond the last, for several images in
-    one call: `batched_nms` itself calls `nms` for each of thousands of groups above 1,000 boxes on a CPU, or 25,000 on
-    a GPU.
+    One call for each image: the time of `nms` rises faster than its boxes, on a GPU too (`benchmarks/on_gpu.py`).
+    Classes are kept apart as in torchvision's `batched_nms`, by shifting each beyond the last; `batched_nms` itself
+    calls `nms` for each class above 1,000 boxes on a CPU, or 25,000 on a GPU.
 
     Args:
         boxes_xyxy: (P, 4).
         scores: (P,).
         image: (P,) the image of each, ascending.
         class_ids: (P,).
-        shape: B and M of the batch.
+        batch: number of images.
         config: thresholds.
     """
-    device, (batch, candidates) = boxes_xyxy.device, shape
+    device = boxes_xyxy.device
     if device.type in WITHOUT_FLOAT64:
         boxes_xyxy, scores, image, class_ids = (each.cpu() for each in (boxes_xyxy, scores, image, class_ids))
-    # In float32 the far groups would lose tenths of a pixel, and below 0 they would overlap.
-    shifted = boxes_xyxy.double() - boxes_xyxy.min()
-    width, classes, precise = shifted.max() + 1, class_ids.max() + 1, scores.double()
-    together = _images_at_once(boxes_xyxy.device, candidates)
-    firsts = torch.arange(0, batch + together, together, device=image.device)
-    bounds = torch.searchsorted(image, firsts).tolist()
-    kept = []
-    for start, stop in itertools.pairwise(bounds):
-        if start == stop:
-            continue
-        part = slice(start, stop)
-        groups = (image[part] - image[start : start + 1]) * classes + class_ids[part]
-        found = nms(shifted[part] + (groups * width)[:, None], precise[part], config.iou_threshold) + start
-        # By score over these images; a stable sort by image keeps that order inside each image.
-        kept.append(found[image[found].sort(stable=True).indices])
+    # In float32 the far classes would lose tenths of a pixel, and below 0 they would overlap.
+    shifted, precise = boxes_xyxy.double() - boxes_xyxy.min(), scores.double()
+    shifted = shifted + (class_ids * (shifted.max() + 1))[:, None]
+    bounds = torch.searchsorted(image, torch.arange(batch + 1, device=image.device)).tolist()
+    kept = [
+        nms(shifted[start:stop], precise[start:stop], config.iou_threshold) + start
+        for start, stop in itertools.pairwise(bounds)
+        if start < stop
+    ]
     return torch.cat(kept).to(device)
-
-
-def _images_at_once(device: torch.device, candidates: int) -> int:
-    # On a CPU the time of `nms` is the square of its boxes, so that each image has a call of its own.
-    return 1 if device.type == "cpu" else max(1, _BOXES_AT_ONCE // candidates)
 
 
 def soft_nms(boxes_xyxy: Tensor, scores: Tensor, class_ids: Tensor, config: Postprocess) -> Detections:

@@ -96,8 +96,8 @@ def in_order(found: Detections) -> Detections:
 @pytest.mark.parametrize("count", [40, 900])  # torchvision takes another way from 1,000 boxes of the batch on
 @pytest.mark.parametrize("class_agnostic", [False, True])
 @pytest.mark.parametrize("steps", [5, 2**20])  # of scores: few, so that many are equal, or many
-@pytest.mark.parametrize("device", ["cpu", "without float64", "one call"])
-def test_suppression_is_one_batched_call(count, class_agnostic, steps, device, monkeypatch):
+@pytest.mark.parametrize("device", ["cpu", "without float64"])
+def test_suppression_is_one_call_for_each_image(count, class_agnostic, steps, device, monkeypatch):
     generator = torch.Generator().manual_seed(count + steps)
     boxes, _ = crowd(3, count, seed=steps)
     boxes += torch.rand(boxes.shape, generator=generator).round(decimals=1)
@@ -109,16 +109,9 @@ def test_suppression_is_one_batched_call(count, class_agnostic, steps, device, m
         monkeypatch.setattr(suppression, "WITHOUT_FLOAT64", {"cpu"})
     calls = []
     monkeypatch.setattr(suppression, "nms", lambda *args: calls.append(args) or nms(*args))
-    if device == "one call":
-        expected = hard_nms(boxes, scores, class_ids, config)
-        monkeypatch.setattr(suppression, "_images_at_once", lambda device, candidates: 3)
-        calls.clear()
-        found = hard_nms(boxes, scores, class_ids, config)
-        assert len(calls) == 1
-    else:
-        expected = former_hard_nms(boxes, scores, class_ids, config)
-        found = hard_nms(boxes, scores, class_ids, config)
-        assert len(calls) == 2  # one for each image with boxes, not for each class
+    expected = former_hard_nms(boxes, scores, class_ids, config)
+    found = hard_nms(boxes, scores, class_ids, config)
+    assert len(calls) == 2  # one for each image with boxes, not for each class
     assert int((found.class_ids >= 0).sum()) > 10
     if steps == 5 and count == 900:  # the order of equal scores is not defined in torchvision's other way
         found, expected = in_order(found), in_order(expected)
