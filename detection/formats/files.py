@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -25,6 +25,7 @@ from engine.reading.listing import walk
 
 Parsed = TypeVar("Parsed")
 _ADDRESS = re.compile(r"[A-Za-z][\w+.-]+://")
+_MASKS = frozenset(("masks", "mask", "labels", "segmentationclass", "segmentationobject", "annotations", "gtfine"))
 _MOST_BYTES = 4 << 30  # a label file of more is none that a tool writes
 
 
@@ -94,7 +95,7 @@ class SetFiles:
         """Count something that a user should know; the number is written before it."""
         self.notes[what] += count
 
-    def image(self, given: str, folder: str = "") -> str | None:
+    def image(self, given: str, folder: str = "", near: Callable[[str], bool] | None = None) -> str | None:
         r"""The image that a label file means, or None if the set lacks it.
 
         Looked for are, in this order, the name from the label file's folder, from the root, from a folder `images`
@@ -103,6 +104,7 @@ class SetFiles:
         Args:
             given: a file name, with or without folders and suffix, with `/` or `\`, or an address.
             folder: the name of the label file's folder.
+            near: whether an image lies where the label file's images do, which decides between several of a name.
 
         Raises:
             InputError: several images have that name.
@@ -116,13 +118,15 @@ class SetFiles:
                 return found
         tail = [_plain(part) for part in parts if part != ".."]
         alike = self._by_last.get(tail[-1]) or self._by_stem.get(tail[-1]) or self._by_stem.get(stem_of(tail[-1])) or []
-        return self._nearest(given, tail, alike)
+        return self._nearest(given, tail, alike, near)
 
-    def _nearest(self, given: str, tail: list[str], names: list[str]) -> str | None:
+    def _nearest(self, given: str, tail: list[str], names: list[str], near: Callable[[str], bool] | None) -> str | None:
         if len(names) < 2:
             return names[0] if names else None
         common = {name: _shared(tail[:-1], _plain(name).split("/")[:-1]) for name in names}
         best = [name for name, count in common.items() if count == max(common.values())]
+        for likely in (_no_mask, near):
+            best = [name for name in best if likely is None or likely(name)] or best
         if len(best) > 1:
             msg = (
                 f"'{given}' may be any of {len(best)} images in '{self.root}', such as '{best[0]}' and '{best[1]}'. "
@@ -131,9 +135,9 @@ class SetFiles:
             raise InputError(msg)
         return best[0]
 
-    def image_or_missing(self, given: str, folder: str = "") -> str:
+    def image_or_missing(self, given: str, folder: str = "", near: Callable[[str], bool] | None = None) -> str:
         """As `image`; the last part of the name for an image that is not there, which is then counted as missing."""
-        return self.image(given, folder) or (_parts(given) or ["unnamed"])[-1]
+        return self.image(given, folder, near) or (_parts(given) or ["unnamed"])[-1]
 
     def size_hw(self, name: str) -> tuple[int, int]:
         """Height and width of an upright image, from its header.
@@ -286,6 +290,10 @@ def _parts(given: str) -> list[str]:
             name = unquote(split.netloc)
     name = re.sub(r"^[A-Za-z]:(?=[\\/])", "", name.replace("\\", "/"))
     return [part for part in name.split("/") if part not in ("", ".")]
+
+
+def _no_mask(name: str) -> bool:
+    return not _MASKS & set(name.lower().split("/")[:-1])
 
 
 def _shared(first: list[str], second: list[str]) -> int:

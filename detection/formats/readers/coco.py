@@ -15,7 +15,7 @@ from detection.data.coco import CocoAnnotations
 from detection.formats.collected import ALL, ReadOptions
 from detection.formats.files import SetFiles, folder_of, stem_of
 from detection.formats.json_kinds import json_files
-from detection.formats.splits import split_of
+from detection.formats.splits import folder_split, split_of
 from engine.errors import InputError
 
 NAME = "COCO"
@@ -42,7 +42,7 @@ def read(files: SetFiles, labels: Sequence[str], options: ReadOptions) -> Mappin
     Raises:
         InputError: a file cannot be used, or two files are of the same split.
     """
-    found = {split: _table(files, name) for split, name in _by_split(files, labels).items()}
+    found = {split: _table(files, name, split) for split, name in _by_split(files, labels).items()}
     return {split: _ordered(table, options.classes) for split, table in found.items()}
 
 
@@ -65,7 +65,7 @@ def _by_split(files: SetFiles, labels: Sequence[str]) -> dict[str, str]:
     return {split: found[split] for split in ("train", "val", "test", ALL) if split in found}
 
 
-def _table(files: SetFiles, name: str) -> BoxTable:
+def _table(files: SetFiles, name: str, split: str) -> BoxTable:
     path = files.path(name)
     try:
         table: BoxTable = CocoAnnotations.read(path)
@@ -78,7 +78,7 @@ def _table(files: SetFiles, name: str) -> BoxTable:
         files.note("annotations without a box got the box around their mask", shapes)
     table = _without_root(files, name, table)
     _check_boxes(path_text=str(path), table=table)
-    return _located(files, name, table)
+    return _located(files, name, table, split)
 
 
 @dataclasses.dataclass
@@ -151,13 +151,15 @@ def _check_boxes(path_text: str, table: BoxTable) -> None:
         raise InputError(msg)
 
 
-def _located(files: SetFiles, name: str, table: BoxTable) -> BoxTable:
+def _located(files: SetFiles, name: str, table: BoxTable, split: str) -> BoxTable:
     """The table with the names of the files that lie there."""
     folder = folder_of(name)
     names = []
     for place in range(len(table)):
         given = table.file_name(place)
-        names.append(str(files.path(files.image_or_missing(given, folder))).encode())
+        names.append(
+            str(files.path(files.image_or_missing(given, folder, lambda image: folder_split(image) == split))).encode()
+        )
     return dataclasses.replace(
         table,
         image_folder=Path(),

@@ -92,6 +92,18 @@ def test_coco_names_that_two_images_have(tmp_path: Path) -> None:
     refused(root, "may be any of 2 images")
 
 
+def test_one_name_in_each_split_and_a_mask_of_the_name(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        coco_set(tmp_path / "x", file=f"{split}.json")
+        write_images(tmp_path / "x/images" / split, TRAIN)
+        write_images(tmp_path / "x/masks" / split, TRAIN)
+    for name in TRAIN:
+        (tmp_path / "x" / name).unlink()
+    found = read_set(tmp_path / "x")
+    for split in ("train", "val"):
+        assert found.splits[split].image_path(1) == tmp_path / "x/images" / split / "a2.png"
+
+
 def test_roboflow_coco(tmp_path: Path) -> None:
     def roboflow(content: dict[str, Any]) -> None:
         for category in content["categories"]:
