@@ -5,7 +5,14 @@ from __future__ import annotations
 from detection.former import FORMER_CONFIGS
 from engine.tasks import TaskSpec
 
-_DATA = ("data.train_images", "data.train_annotations", "data.val_images", "data.val_annotations")
+_DATA = (
+    "data.root",
+    "data.split",
+    "data.train_images",
+    "data.train_annotations",
+    "data.val_images",
+    "data.val_annotations",
+)
 _SCORED = ("model.postprocess.nms", "model.evaluator", "model.detections", "model.scores")
 
 SPEC = TaskSpec(
@@ -27,7 +34,7 @@ SPEC = TaskSpec(
         "convert": "weights of effdet or zylo117 to a file that describes its own network",
     },
     module="detection.task:DetectionTask",
-    data="detection.data.module:CocoDataModule",
+    data="detection.formats.module:BoxSetModule",
     trainer="detection.prediction.trainer:DetectionTrainer",
     predictor="detection.prediction.predictor:load",
     commands={"score": "detection.scores.score", "convert": "detection.weights.convert"},

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from detection.data.augment import DetectionAugmentation
-from detection.data.boxes import BoxSource
+from detection.data.boxes import BoxSource, BoxTable
 from detection.data.classes import BoxClasses
 from detection.data.coco import CocoAnnotations
 from detection.data.contracts import DetectorTask
@@ -179,7 +179,7 @@ class CocoDataModule(BoxDataModule):
         """
         return self._path(split, 1)
 
-    def box_source(self, split: SplitName) -> CocoAnnotations:
+    def box_source(self, split: SplitName) -> BoxTable:
         """The annotations of a split, read once.
 
         Raises:

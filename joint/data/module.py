@@ -10,7 +10,10 @@ from typing import Literal
 from detection.data.boxes import BoxSource
 from detection.data.classes import BoxClasses
 from detection.data.dataset import BoxImages
-from detection.data.module import ClassRows, CocoDataModule
+from detection.data.module import ClassRows
+from detection.formats.collected import VocOrigin
+from detection.formats.found import FormatWord
+from detection.formats.module import BoxSetModule
 from engine.checked import checked
 from engine.data.augment import ImageAugmenter
 from engine.data.bad_images import OnBadImage
@@ -33,6 +36,8 @@ class BoxFiles:
     In format `both` the images are those of the masks, and the annotations of Cityscapes are by default
     `annotations/instances_SPLIT.json`, which `python -m joint boxes` writes.
 
+    In format `two` a root without any path is the folder of a set in any format, which is recognised, as in detection.
+
     Attributes:
         root: folder that the paths start from; by default data.root.
         train_images: folder of the training images.
@@ -42,6 +47,11 @@ class BoxFiles:
         test_images: folder of the test images.
         test_annotations: COCO JSON file of the test images.
         class_rows: how a model made for the data numbers its classes: "contiguous" or "by_id", as in detection.
+        format: the format of the set in root, where it holds several; null recognises it.
+        split: shares of train, val and test of a set without splits, such as 0.8/0.1/0.1.
+        group: a regular expression for names of images; those that it matches alike stay in one split.
+        classes: names of the classes in their order, where the set has none or another one.
+        voc_origin: number of the first pixel in Pascal VOC's XML: "1", "0", or "auto".
     """
 
     root: str | None = None
@@ -52,6 +62,11 @@ class BoxFiles:
     test_images: str | None = None
     test_annotations: str | None = None
     class_rows: ClassRows = "contiguous"
+    format: FormatWord | None = None
+    split: str | None = None
+    group: str | None = None
+    classes: tuple[str, ...] = ()
+    voc_origin: VocOrigin = "auto"
 
     def of(self, split: SplitName) -> tuple[str | None, str | None]:
         """The images and the annotations of a split."""
@@ -141,7 +156,16 @@ class JointDataModule(SplitData[JointNetworkTask, JointSample, JointSample]):
         self.canvas_size = canvas_size
         self.augmentation = augmentation
         train, val, test = (self._box_paths(split) for split in SPLITS)
-        self._coco = CocoDataModule(None, *train, *val, *test, class_rows=boxes.class_rows)
+        whole = boxes.root if format == "two" and not any((*train, *val, *test)) else None
+        self._coco = BoxSetModule(
+            *(whole, *train, *val, *test),
+            class_rows=boxes.class_rows,
+            format=boxes.format,
+            split=boxes.split,
+            group=boxes.group,
+            classes=boxes.classes,
+            voc_origin=boxes.voc_origin,
+        )
         self._labelled = SegmentationDataModule(
             masks.format, str(self.mask_root), masks.cityscapes, masks.folder, on_bad_image=on_bad_image
         )
@@ -158,7 +182,8 @@ class JointDataModule(SplitData[JointNetworkTask, JointSample, JointSample]):
         Raises:
             InputError: no annotations were given, or they cannot be used.
         """
-        self.annotation_file(next((split for split in SPLITS if self.has_boxes(split)), "train"))
+        if not self._coco.whole:
+            self.annotation_file(next((split for split in SPLITS if self.has_boxes(split)), "train"))
         return self._coco.train_classes()
 
     @cached_property
@@ -209,6 +234,8 @@ class JointDataModule(SplitData[JointNetworkTask, JointSample, JointSample]):
         Raises:
             InputError: they were not given or cannot be used.
         """
+        if self._coco.whole:
+            return self._coco.box_source(split)
         self.annotation_file(split)
         if self._coco.paths[split][0] is None:
             msg = f"the data have no '{split}_images'. Give --data.boxes.{split}_images."
@@ -277,7 +304,7 @@ class JointDataModule(SplitData[JointNetworkTask, JointSample, JointSample]):
         return Masks.of(files, classes, self.reader)
 
     def _box_paths(self, split: SplitName) -> tuple[str | None, str | None]:
-        """The images and the annotations of a split, as `CocoDataModule` takes them."""
+        """The images and the annotations of a split, as `BoxSetModule` takes them."""
         beside = self._paths_of_masks(split) if self.format == "both" else (None, None)
         images, annotations = (
             own if given is None else self.box_root / given

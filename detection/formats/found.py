@@ -1,0 +1,133 @@
+"""A set as it lies there: its format, recognised, and its splits, read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple, get_args
+
+from detection.data.boxes import BoxTable
+from detection.formats.collected import ALL, ReadOptions
+from detection.formats.files import SetFiles
+from detection.formats.json_kinds import UNREAD, json_files
+from detection.formats.readers import coco, csv_boxes, voc, yolo
+from detection.formats.splits import shares_of, with_splits
+from engine.data.contracts import SPLITS, SplitName
+from engine.errors import InputError
+
+FormatWord = Literal["coco", "voc", "yolo", "csv"]
+
+
+class _Reader(NamedTuple):
+    name: str
+    claims: Callable[[SetFiles], list[str]]
+    read: Callable[[SetFiles, Sequence[str], ReadOptions], Mapping[str, BoxTable]]
+
+
+READERS: Mapping[FormatWord, _Reader] = {
+    "coco": _Reader(coco.NAME, coco.claims, coco.read),
+    "voc": _Reader(voc.NAME, voc.claims, voc.read),
+    "yolo": _Reader(yolo.NAME, yolo.claims, yolo.read),
+    "csv": _Reader(csv_boxes.NAME, csv_boxes.claims, csv_boxes.read),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class FoundSet:
+    """A set that was recognised and read.
+
+    Attributes:
+        root: its folder.
+        format_name: the name of its format.
+        splits: the images of each split; those of a set without splits stand under `all`.
+        notes: what a user should know of the reading.
+    """
+
+    root: Path
+    format_name: str
+    splits: Mapping[str, BoxTable]
+    notes: tuple[str, ...] = ()
+
+    def line(self) -> str:
+        """The set in one line: format, images, classes, boxes, splits."""
+        images = sum(len(table) for table in self.splits.values())
+        boxes = sum(len(table.boxes_xywh) for table in self.splits.values())
+        names = {name for table in self.splits.values() for name in table.classes.names}
+        counts = ", ".join(f"{split} {len(table):,}" for split, table in self.splits.items() if split != ALL)
+        return (
+            f"{self.format_name}, {_counted(images, 'image')}, {_counted(len(names), 'class')}, "
+            f"{_counted(boxes, 'box')}{f' ({counts})' if counts else ''}"
+        )
+
+    def parts(self, split: str | None, group: str | None) -> Mapping[SplitName, BoxTable]:
+        """The set by train, val and test; made by `split` where the set has at most one part.
+
+        Raises:
+            InputError: the set has no splits and none are asked for, or it has some and others are asked for.
+        """
+        if split is None:
+            if group is not None:
+                msg = "group keeps images together that split would part. Give --data.split too, such as 0.8/0.1/0.1."
+                raise InputError(msg)
+            if ALL in self.splits:
+                msg = f"'{self.root}' ({self.format_name}) has no splits. Give --data.split, such as 0.8/0.1/0.1."
+                raise InputError(msg)
+            return {name: self.splits[name] for name in SPLITS if name in self.splits}
+        shares = shares_of(split)
+        if len(self.splits) > 1:
+            msg = f"'{self.root}' has the splits {', '.join(self.splits)} already. Leave --data.split out."
+            raise InputError(msg)
+        return with_splits(next(iter(self.splits.values())), self.root, shares, group)
+
+
+def read_set(root: str | Path, format_word: FormatWord | None = None, options: ReadOptions = ReadOptions()) -> FoundSet:
+    """Recognise what lies in a folder, and read it.
+
+    Args:
+        root: the folder of a set, or one label file of it.
+        format_word: the format, where a folder holds several; None recognises it.
+        options: what the files leave open.
+
+    Raises:
+        InputError: there is no such folder, no format or several formats are recognised, or a label file cannot be
+            used.
+    """
+    files = SetFiles.below(root)
+    word, labels = _recognised(files, format_word)
+    reader = READERS[word]
+    tables = reader.read(files, labels, options)
+    ordered = {split: tables[split] for split in (*SPLITS, ALL) if split in tables}
+    notes = [f"{count:,} {what}" if count else what for what, count in files.notes.items()]
+    return FoundSet(files.root, reader.name, ordered, tuple(notes))
+
+
+def _recognised(files: SetFiles, word: FormatWord | None) -> tuple[FormatWord, list[str]]:
+    """The format of a set with the label files of it."""
+    wanted = READERS if word is None else {word: READERS[word]}
+    found = {one: labels for one, reader in wanted.items() if (labels := reader.claims(files))}
+    if len(found) == 1:
+        return next(iter(found.items()))
+    where = f"'{files.path(files.only)}'" if files.only else f"'{files.root}'"
+    if found:
+        names = " and ".join(READERS[one].name for one in found)
+        msg = f"{where} holds labels as {names}. Say which: --data.format {' or '.join(found)}."
+        raise InputError(msg)
+    for kind in json_files(files):
+        if kind in UNREAD:
+            why, remedy = UNREAD[kind]
+            msg = f"{where} is {kind}: {why}. {remedy}"
+            raise InputError(msg)
+    what = "labels" if word is None else f"labels as {READERS[word].name}"
+    known = ", ".join(reader.name for reader in READERS.values())
+    images = f"{_counted(len(files.images), 'image')} and no {what}" if files.images else f"no images and no {what}"
+    msg = f"{where} holds {images} that are known ({known}). Give the folder that holds both."
+    raise InputError(msg)
+
+
+def _counted(count: int, what: str) -> str:
+    many = {"class": "classes", "box": "boxes"}.get(what, f"{what}s")
+    return f"{count:,} {what if count == 1 else many}"
+
+
+assert set(get_args(FormatWord)) == set(READERS)
