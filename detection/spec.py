@@ -38,7 +38,11 @@ SPEC = TaskSpec(
     data="detection.formats.module:BoxSetModule",
     trainer="detection.prediction.trainer:DetectionTrainer",
     predictor="detection.prediction.predictor:load",
-    commands={"check": "detection.checking.check", "score": "detection.scores.score", "convert": "detection.weights.convert"},
+    commands={
+        "check": "detection.checking.check",
+        "score": "detection.scores.score",
+        "convert": "detection.weights.convert",
+    },
     monitor="val_ap",
     in_progress_bar=("val_ap", "val_ap50"),
     checkpoint_args=("member", "architecture", "classes"),

@@ -9,14 +9,13 @@ from pathlib import Path
 from detection.checking.boxes import box_findings, class_findings
 from detection.data.boxes import BoxSource
 from detection.formats.found import FormatWord, read_set
-from detection.spec import SPEC
 from engine.checking.findings import CheckReport, Finding
 from engine.checking.image_files import read_all
 from engine.checking.twins import twins
 from engine.cli.commands import parse_function, program, run_command
 from engine.errors import InputError
 from engine.outputs import make_folder, write_json
-from engine.reading.listing import find_images
+from engine.reading.listing import IMAGE_SUFFIXES, walk
 
 
 def check(
@@ -69,8 +68,8 @@ def check_splits(splits: Mapping[str, BoxSource], image_size: int, root: Path | 
         known = {path.resolve() for path in paths}
         findings += [
             Finding("image.without_labels", "warning", str(path), "is in no label file")
-            for path in find_images(root)
-            if path.resolve() not in known
+            for path in walk(root)
+            if path.suffix.lower() in IMAGE_SUFFIXES and path.resolve() not in known
         ]
     return findings
 
@@ -80,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     codes = [0]
 
     def act() -> None:
-        report = check(**parse_function(check, f"{program('detection')} check", argv, __doc__, renamed=SPEC.renamed))
+        report = check(**parse_function(check, f"{program('detection')} check", argv, __doc__, positional=True))
         sys.stdout.write(report.table() + "\n")
         codes.append(report.exit_code())
 

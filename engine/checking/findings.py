@@ -69,5 +69,3 @@ class CheckReport:
             for found in group
         ]
         return {"title": self.title, "findings": rows}
-
-

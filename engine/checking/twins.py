@@ -9,7 +9,13 @@ from engine.checking.findings import Finding
 from engine.checking.image_files import ImageFacts
 
 NEAR_BITS = 4  # of 64; looks that differ in no more are of the same picture
-_BANDS = ((0, 13), (13, 13), (26, 13), (39, 13), (52, 12))  # (first bit, bits): four differing bits leave one band equal
+_BANDS = (
+    (0, 13),
+    (13, 13),
+    (26, 13),
+    (39, 13),
+    (52, 12),
+)  # (first bit, bits): four differing bits leave one band equal
 
 
 def twins(names: Sequence[str], splits: Sequence[str], facts: Sequence[ImageFacts]) -> Iterator[Finding]:
@@ -46,5 +52,7 @@ def _twin(kind: str, names: Sequence[str], splits: Sequence[str], place: int, ea
     across = [other for other in earlier if splits[other] != splits[place]]
     twin = (across or earlier)[0]
     if across:
-        return Finding(f"leak.{kind}", "error", names[place], f"{splits[place]} has it from {splits[twin]}: {names[twin]}")
+        return Finding(
+            f"leak.{kind}", "error", names[place], f"{splits[place]} has it from {splits[twin]}: {names[twin]}"
+        )
     return Finding(f"image.{kind}", "warning", names[place], f"is like {names[twin]}")
