@@ -23,6 +23,7 @@ SPEC = TaskSpec(
         "validate --config detection/demo --ckpt_path best",
         "predict --ckpt_path best --source IMAGE|FOLDER|GLOB --output predictions",
         "score --ground_truth gt.json --predictions detections.json",
+        "check FOLDER",
         "convert tf_efficientdet_d0.pth d0.safetensors",
     ),
     about={

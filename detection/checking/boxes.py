@@ -69,11 +69,9 @@ def _fault(box: tuple[float, ...], size_hw: tuple[int, int] | None, canvas: int)
 def class_findings(splits: Mapping[str, BoxSource]) -> Iterator[Finding]:
     """Classes that differ between splits, that have no object, or that are rare."""
     first = next(iter(splits))
+    names, category_ids = splits[first].classes.names, splits[first].classes.category_ids
     for split, source in splits.items():
-        if (source.classes.names, source.classes.category_ids) != (
-            splits[first].classes.names,
-            splits[first].classes.category_ids,
-        ):
+        if (source.classes.names, source.classes.category_ids) != (names, category_ids):
             yield Finding("class.differs", "error", split, f"its class list is not that of {first}")
         counts = np.bincount(source.class_ids[~source.crowd], minlength=len(source.classes.names))
         for name, count in zip(source.classes.names, counts, strict=True):

@@ -15,7 +15,7 @@ _BANDS = (
     (26, 13),
     (39, 13),
     (52, 12),
-)  # (first bit, bits): four differing bits leave one band equal
+)  # first bit, bits; four differing bits spare one
 
 
 def twins(names: Sequence[str], splits: Sequence[str], facts: Sequence[ImageFacts]) -> Iterator[Finding]:
