@@ -1,13 +1,12 @@
 """Seconds that the doctor's reading of images takes, beside a plain loop that decodes them, in turns.
 
-    python -m benchmarks.check_data FOLDER
+    python benchmarks/check_data.py FOLDER
 
 Both use the same number of threads; the doctor hashes and compares besides.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from PIL import Image
 from engine.checking.image_files import read_all
 from engine.checking.twins import twins
 from engine.reading.listing import find_images
+from engine.threads import free_cores
 
 ROUNDS = 3
 
@@ -29,7 +29,8 @@ def _decode(path: Path) -> None:
 
 
 def _plain(paths: list[Path]) -> None:
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    Image.init()
+    with ThreadPoolExecutor(free_cores()) as pool:
         list(pool.map(_decode, paths))
 
 

@@ -24,46 +24,66 @@ def box_findings(source: BoxSource, facts: Sequence[ImageFacts], canvas: int) ->
         facts: facts of its images, in their order.
         canvas: longer side of an image in training, in pixels.
     """
+    names = [str(source.image_path(place)) for place in range(len(facts))]
+    counts = np.diff(source.box_ends)
+    sizes_hw = np.array(source.sizes_hw, np.int64).reshape(-1, 2)
     for place, fact in enumerate(facts):
-        start, end = source.box_ends[place], source.box_ends[place + 1]
-        name = str(source.image_path(place))
-        if start == end:
-            yield Finding("image.without_boxes", "note", name, "has no box")
-        stated = int(source.sizes_hw[place][0]), int(source.sizes_hw[place][1])
-        if fact.size_hw and all(stated) and stated != fact.size_hw:
-            detail = f"is {fact.size_hw[1]} x {fact.size_hw[0]}, annotated as {stated[1]} x {stated[0]}"
-            yield Finding("image.size", "error", name, detail)
-        size_hw = fact.size_hw or (stated if all(stated) else None)
-        seen: set[tuple[float, ...]] = set()
-        for row in range(start, end):
-            box = tuple(float(value) for value in source.boxes_xywh[row])
-            key = (*box, float(source.class_ids[row]))
-            fault = _fault(box, size_hw, canvas)
-            if fault:
-                yield Finding(fault[0], fault[1], name, f"x, y, width, height {', '.join(f'{v:g}' for v in box)}")
-            if key in seen and not source.crowd[row]:
-                yield Finding("box.duplicate", "warning", name, f"twice: {', '.join(f'{v:g}' for v in box)}")
-            seen.add(key)
+        if not counts[place]:
+            yield Finding("image.without_boxes", "note", names[place], "has no box")
+        if fact.size_hw is not None:
+            stated = int(sizes_hw[place, 0]), int(sizes_hw[place, 1])
+            if all(stated) and stated != fact.size_hw:
+                detail = f"is {fact.size_hw[1]} x {fact.size_hw[0]}, annotated as {stated[1]} x {stated[0]}"
+                yield Finding("image.size", "error", names[place], detail)
+            sizes_hw[place] = fact.size_hw
+    owners = np.repeat(np.arange(len(facts)), counts)
+    faults = _faults(source.boxes_xywh, sizes_hw[owners], canvas)
+    for row in np.flatnonzero(faults >= 0):
+        name, severity = _FAULTS[faults[row]]
+        yield Finding(name, severity, names[owners[row]], _numbers(source, row))
+    for row in _twice(source, owners):
+        yield Finding("box.duplicate", "warning", names[owners[row]], f"twice: {_numbers(source, row)}")
 
 
-def _fault(box: tuple[float, ...], size_hw: tuple[int, int] | None, canvas: int) -> tuple[str, Severity] | None:
-    left, top, width, height = box
-    if not np.isfinite(box).all():
-        return "box.nan", "error"
-    if width <= 0 or height <= 0:
-        return "box.no_area", "error"
-    if size_hw is None:
-        return None
-    high, wide = size_hw
-    if left >= wide or top >= high or left + width <= 0 or top + height <= 0:
-        return "box.outside", "error"
-    if min(left, top) < -_SLACK or left + width > wide + _SLACK or top + height > high + _SLACK:
-        return "box.over_edge", "warning"
-    if min(width, height) * canvas / max(size_hw) < TINY:
-        return "box.tiny", "warning"
-    if width * height > HUGE * wide * high:
-        return "box.huge", "note"
-    return None
+# In the order in which they are looked for; a box has one of them at most.
+_FAULTS: tuple[tuple[str, Severity], ...] = (
+    ("box.nan", "error"),
+    ("box.no_area", "error"),
+    ("box.outside", "error"),
+    ("box.over_edge", "warning"),
+    ("box.tiny", "warning"),
+    ("box.huge", "note"),
+)
+
+
+def _faults(boxes_xywh: np.ndarray, sizes_hw: np.ndarray, canvas: int) -> np.ndarray:
+    """(N,) the fault of each box, a row of `_FAULTS`, or -1; an image of unknown size has zeros."""
+    left, top, width, height = boxes_xywh.T
+    high, wide = sizes_hw.T
+    known = (sizes_hw > 0).all(1)
+    right, bottom = left + width, top + height
+    with np.errstate(invalid="ignore", divide="ignore"):
+        conditions = (
+            ~np.isfinite(boxes_xywh).all(1),
+            (width <= 0) | (height <= 0),
+            known & ((left >= wide) | (top >= high) | (right <= 0) | (bottom <= 0)),
+            known & ((np.minimum(left, top) < -_SLACK) | (right > wide + _SLACK) | (bottom > high + _SLACK)),
+            known & (np.minimum(width, height) * canvas / np.maximum(high, wide) < TINY),
+            known & (width * height > HUGE * wide * high),
+        )
+    return np.select(conditions, np.arange(len(conditions)), -1)
+
+
+def _twice(source: BoxSource, owners: np.ndarray) -> np.ndarray:
+    """Rows of boxes that stand earlier in their image, with the same class; crowds may."""
+    rows = np.flatnonzero(~source.crowd)
+    keys = np.column_stack([owners[rows], source.class_ids[rows], source.boxes_xywh[rows]])
+    firsts = np.unique(keys, axis=0, return_index=True)[1]
+    return np.delete(rows, firsts)
+
+
+def _numbers(source: BoxSource, row: int) -> str:
+    return f"x, y, width, height {', '.join(f'{value:g}' for value in source.boxes_xywh[row])}"
 
 
 def class_findings(splits: Mapping[str, BoxSource]) -> Iterator[Finding]:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from tqdm import tqdm
 
 from engine.checking.findings import Finding
+from engine.errors import UnreadableError
+from engine.reading.images import check_pixels, open_picture
+from engine.threads import free_cores
 
 _TURNED = 0x0112  # EXIF tag 274, orientation
 _USUAL_MODES = {"RGB", "L"}
@@ -50,9 +52,14 @@ def read_facts(path: Path) -> ImageFacts:
         return ImageFacts((Finding("image.empty", "error", name, "has no bytes"),))
     digest = hashlib.blake2b(content, digest_size=16).digest()
     try:
-        image = Image.open(io.BytesIO(content))
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        image = open_picture(io.BytesIO(content))
+    except (OSError, ValueError, SyntaxError):  # Pillow's decoders raise all of them
         return ImageFacts((Finding("image.unreadable", "error", name, "is no image that can be read"),), digest=digest)
+    try:
+        check_pixels(path, (image.height, image.width))
+    except UnreadableError:
+        detail = f"has {image.width} x {image.height} pixels, more than are read"
+        return ImageFacts((Finding("image.large", "error", name, detail),), digest=digest)
     try:
         turned = image.getexif().get(_TURNED, 1)
         image.load()
@@ -85,5 +92,6 @@ def look_of(image: Image.Image) -> int | None:
 
 def read_all(paths: Sequence[Path]) -> list[ImageFacts]:
     """The facts of all files, in their order, with a progress bar on a terminal."""
-    with ThreadPoolExecutor(os.process_cpu_count() if hasattr(os, "process_cpu_count") else os.cpu_count()) as pool:
+    Image.init()  # all of Pillow's formats, which threads would otherwise wait to import
+    with ThreadPoolExecutor(free_cores()) as pool:
         return list(tqdm(pool.map(read_facts, paths), "reading images", len(paths), leave=False, disable=None))

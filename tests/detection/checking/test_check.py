@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -97,7 +98,12 @@ def _resized(path: Path) -> None:
     Image.open(io.BytesIO(path.read_bytes())).resize((100, 70)).save(path)
 
 
-def _cmyk(path: Path) -> None:
+def _postscript(path: Path) -> None:
+    """A picture for another program, which would have to be started."""
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 96 64\n%%EndComments\nshowpage\n%%EOF\n")
+
+
+def _transparent(path: Path) -> None:
     Image.open(io.BytesIO(path.read_bytes())).convert("RGBA").save(path)
 
 
@@ -108,9 +114,22 @@ FILE_FAULTS: dict[str, Callable[[Path], object]] = {
     "image.truncated": _cut,
     "image.suffix": _as_jpeg,
     "image.exif_rotated": _turned,
-    "image.mode": _cmyk,
+    "image.mode": _transparent,
     "image.size": _resized,
 }
+
+
+def test_a_picture_of_another_program_is_not_opened(tmp_path: Path) -> None:
+    table = _table(tmp_path, (1, 2))
+    _postscript(tmp_path / "2.png")
+    assert _found({"train": table}) == {("image.unreadable", "2.png")}
+
+
+def test_a_picture_of_too_many_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = _table(tmp_path, (1, 2))
+    Image.fromarray(np.zeros((200, 200), np.uint8)).save(tmp_path / "2.png")
+    monkeypatch.setenv("EFFDENSE_MAX_PIXELS", "10000")
+    assert _found({"train": table}) == {("image.large", "2.png")}
 
 
 @pytest.mark.parametrize("name", FILE_FAULTS)
@@ -160,6 +179,6 @@ def test_the_command_writes_json_and_tells_by_its_exit_code(tmp_path: Path, caps
 
 
 @pytest.mark.real
-def test_the_two_boxes_without_area_of_bccd(real_data: Path) -> None:
-    report: CheckReport = check(real_data / "bccd", "voc")
+def test_the_two_boxes_without_area_of_bccd() -> None:
+    report: CheckReport = check(Path(os.environ["EFFDENSE_REAL"], "bccd"), "voc")
     assert len(report.by_name()["box.no_area"]) == 2
