@@ -69,7 +69,7 @@ def convert_data(
     found = read_set(source, format, ReadOptions(tuple(classes), voc_origin))
     parts: Mapping[str, BoxTable] = found.splits
     if split is not None or group is not None:
-        parts = {name: table for name, table in found.parts(split, group).items()}
+        parts = {**found.parts(split, group)}
     tables, missing = _present(parts, on_missing_image)
     given = SetToWrite.of(tables, found.root)
     make_folder(target.parent)
