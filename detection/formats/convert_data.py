@@ -18,6 +18,7 @@ from detection.formats.splits import part_of
 from detection.formats.writers import coco, voc, yolo
 from detection.formats.writers.parts import SetToWrite
 from engine.cli.commands import parse_function, program, run_command
+from engine.data.contracts import SplitName
 from engine.errors import InputError, OutputError
 from engine.names import shown_names
 from engine.outputs import make_folder
@@ -67,10 +68,8 @@ def convert_data(
     """
     target = _free(Path(destination), Path(source))
     found = read_set(source, format, ReadOptions(tuple(classes), voc_origin))
-    parts: Mapping[str, BoxTable] = found.splits
-    if split is not None or group is not None:
-        parts = {**found.parts(split, group)}
-    tables, missing = _present(parts, on_missing_image)
+    whole = split is None and group is None
+    tables, missing = _present(found.splits if whole else found.parts(split, group), on_missing_image)
     given = SetToWrite.of(tables, found.root)
     make_folder(target.parent)
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
@@ -103,7 +102,9 @@ def _free(target: Path, source: Path) -> Path:
     return target
 
 
-def _present(tables: Mapping[str, BoxTable], on_missing: str) -> tuple[Mapping[str, BoxTable], int]:
+def _present(
+    tables: Mapping[str, BoxTable] | Mapping[SplitName, BoxTable], on_missing: str
+) -> tuple[Mapping[str, BoxTable], int]:
     """The tables without images that are not there, and how many those are."""
     kept: dict[str, BoxTable] = {}
     missing: list[str] = []
