@@ -16,7 +16,7 @@ def quantize(
     ckpt_path: str,
     format: Literal["onnx", "openvino"] = "onnx",
     output: Path | None = None,
-    precision: Literal["int8", "bfloat16"] = "int8",
+    precision: Literal["int8", "bfloat16", "int8_bfloat16"] = "int8",
     calibration: str | None = None,
     calibration_list: Path | None = None,
     calibration_count: PositiveInt = 100,
@@ -42,7 +42,7 @@ def quantize(
             weight file.
         format: onnx, in int8 by ONNX Runtime's quantiser; or openvino, by NNCF.
         output: the file; by default the checkpoint's name with the number type and the format's suffix.
-        precision: int8; or bfloat16, by openvino on processors that compute in it.
+        precision: int8; or, by openvino on processors that compute in it, bfloat16, or int8 with bfloat16 for the rest.
         calibration: for int8, a folder or glob of pictures like those that the file will see, best those of training.
         calibration_list: the pictures to take of that folder: a text file with a name in each line, or a COCO JSON.
         calibration_count: how many of them are read; 100 or more are best.
