@@ -49,6 +49,7 @@ def export_file(
         calibration: for int8, a folder or glob of images like those that the file will see; 100 or more are best.
     """
     from deployment.export.write import SUFFIXES, Options, export
+    from deployment.litert import edge_tpu
     from deployment.networks import load_any
     from engine.prediction.sources import IMAGES, find_sources
 
@@ -70,6 +71,8 @@ def export_file(
     compared = "" if written.difference is None else f"; largest difference from the network {written.difference:.1e}"
     seconds = time.perf_counter() - started
     sys.stdout.write(f"{path}: {size / 1e6:.1f} MB, {batch} of {sizes}{compared}; {seconds:.0f} s\n")
+    if precision == "int8":
+        sys.stdout.write(f"{path}: {edge_tpu.check(path).line()}\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

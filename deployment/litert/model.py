@@ -144,17 +144,21 @@ class Model:
         *,
         version: int = 1,
         options: bytes | None = None,
+        table: str | None = None,
         first: bool = False,
+        **fields: object,
     ) -> None:
         """Add an operator at the end, or as the first.
 
         Args:
-            name: of a built-in operator without options, or of a custom one with `options`.
+            name: of a built-in operator, or of a custom one with `options`.
             inputs: indices of tensors.
             outputs: indices of tensors.
             version: of the operator.
             options: a flexbuffer, of a custom operator.
+            table: the schema's table of options of a built-in operator that has one, such as `AddOptions`.
             first: put it in front of all.
+            fields: of the table, where they are not zero.
         """
         operator = self.schema.OperatorT()
         operator.inputs, operator.outputs = np.array(inputs, dtype=np.int32), np.array(outputs, dtype=np.int32)
@@ -167,6 +171,11 @@ class Model:
             code.customCode = name
             operator.customOptions = np.frombuffer(options, dtype=np.uint8)
             operator.customOptionsFormat = self.schema.CustomOptionsFormat.FLEXBUFFERS
+        if table is not None:
+            operator.builtinOptionsType = vars(self.schema.BuiltinOptions)[table]
+            operator.builtinOptions = vars(self.schema)[f"{table}T"]()
+            for field, value in fields.items():
+                setattr(operator.builtinOptions, field, value)
         self.tree.operatorCodes.append(code)
         operator.opcodeIndex = len(self.tree.operatorCodes) - 1
         self.graph.operators.insert(0 if first else len(self.graph.operators), operator)
