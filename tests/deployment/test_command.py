@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import io
 import json
+import logging
 import os
+import shutil
+import weakref
 import zipfile
 from pathlib import Path
 
@@ -226,3 +230,31 @@ def test_predict_writes_the_same_from_a_file(program, ckpt, tmp_path, monkeypatc
     assert len(ours) == len(expected) > 5
     np.testing.assert_allclose([one["score"] for one in ours], [one["score"] for one in expected], atol=1e-3)
     np.testing.assert_allclose([one["bbox"] for one in ours], [one["bbox"] for one in expected], atol=0.5)
+
+
+def test_logging_is_as_before_after_an_export(exported, capfd, caplog):
+    root = logging.getLogger()
+    before = root.level, list(root.handlers), logging.root.manager.disable, logging.getLogger("torch.onnx").level
+    exported("segmentation", "onnx")
+    assert before == (
+        root.level, list(root.handlers), logging.root.manager.disable, logging.getLogger("torch.onnx").level
+    )  # fmt: skip
+    assert not capfd.readouterr().err
+    caplog.clear()
+    logging.getLogger("torch.onnx").warning("heard")
+    assert caplog.messages == ["heard"]
+
+
+def test_an_open_file_is_not_opened_again(program, tmp_path):
+    path = tmp_path / "d.pt2"
+    shutil.copy(program, path)
+    first = open_exported(path, "detection")
+    assert open_exported(path, "detection") is first
+    path.unlink()
+    shutil.copy(program, path)
+    os.utime(path, (1, 1))
+    assert open_exported(path, "detection") is not first
+    kept = weakref.ref(first)
+    del first
+    gc.collect()
+    assert kept() is None
