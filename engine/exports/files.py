@@ -81,7 +81,8 @@ class About(Checked):
         super().__post_init__()
         for name, (kind, words) in _KINDS.items():
             value = getattr(self, name)
-            if not isinstance(value, kind) or (name in _ITEMS and not all(type(one) in _ITEMS[name] for one in value)):
+            items = value if isinstance(value, tuple) else ()
+            if not isinstance(value, kind) or any(type(one) not in _ITEMS.get(name, ()) for one in items):
                 msg = f"{name} is {value}; allowed: {words}."
                 raise InputError(msg)
 

@@ -87,14 +87,19 @@ def test_a_missing_package_is_named_with_its_command(ckpt, tmp_path, monkeypatch
     assert line(capsys).endswith(f"{package}, which is not installed. Run: pip install 'effdense[{file_format}]'")
 
 
-def test_a_former_file_stays_when_the_new_one_differs(ckpt, tmp_path, monkeypatch):
-    path = tmp_path / "d.pt2"
-    path.write_bytes(b"former")
+@pytest.mark.parametrize(
+    "file_format", ["torch", *(pytest.param(each, marks=pytest.mark.slow) for each in ("onnx", "openvino"))]
+)
+def test_a_former_file_stays_when_the_new_one_differs(ckpt, tmp_path, monkeypatch, file_format):
+    path = tmp_path / f"d{write.SUFFIXES[file_format]}"
+    weights = [path.with_suffix(".bin")] if file_format == "openvino" else []
+    for file in (path, *weights):
+        file.write_bytes(b"former")
     monkeypatch.setattr(write, "LARGEST", -1.0)
     with pytest.raises(InputError, match="more than rounding"):
-        write.export(load_any(ckpt("detection")), path, "torch", write.Options(image_size=128))
-    assert path.read_bytes() == b"former"
-    assert os.listdir(tmp_path) == ["d.pt2"]
+        write.export(load_any(ckpt("segmentation")), path, file_format, write.Options(image_size=128))
+    assert {file.read_bytes() for file in (path, *weights)} == {b"former"}
+    assert sorted(tmp_path.iterdir()) == sorted((path, *weights))
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".xml", ".pt2"])
