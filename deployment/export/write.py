@@ -18,7 +18,7 @@ from deployment.export.graphs import Form, Graph, graph_of
 from deployment.export.onnx_file import write_onnx
 from deployment.export.openvino_file import write_openvino
 from deployment.export.torch_file import write_torch
-from deployment.export.trace import LEAST, program_of
+from deployment.export.trace import program_of
 from deployment.litert.convert import LABELS_SUFFIX, write_tflite
 from deployment.litert.options import LitertOptions
 from deployment.networks import Loaded, Network
@@ -137,8 +137,7 @@ def export(loaded: Loaded, path: str | Path, file_format: Format, options: Optio
         options = replace(options, batch_size=1)
     form = Form(postprocess, options.argmax, options.image_hw)
     graph = graph_of(network, form)
-    least = LEAST if file_format == "torch" and form.image_hw is None else 1
-    about = about_of(loaded, options, graph, postprocess, -(-least // graph.multiple) * graph.multiple)
+    about = about_of(loaded, options, graph, postprocess)
     with tempfile.TemporaryDirectory(dir=folder, prefix=f".{path.stem}.") as beside:
         made = Path(beside, path.name)
         if file_format == "litert":
@@ -166,7 +165,7 @@ def export(loaded: Loaded, path: str | Path, file_format: Format, options: Optio
     return Written(path, about, largest)
 
 
-def about_of(loaded: Loaded, options: Options, graph: Graph, postprocess: Postprocess | None, least: int) -> About:
+def about_of(loaded: Loaded, options: Options, graph: Graph, postprocess: Postprocess | None) -> About:
     """What a file says of itself."""
     network = loaded.network
     detector = _detector(network)
@@ -182,7 +181,6 @@ def about_of(loaded: Loaded, options: Options, graph: Graph, postprocess: Postpr
         batch=options.batch_size,
         image_hw=options.image_hw,
         multiple=graph.multiple,
-        least=least,
         canvas_hw=None if detector is None else detector.config.image_size,
         postprocess=None if postprocess is None else asdict(postprocess),
         argmax=segmenter is not None and options.argmax,

@@ -11,12 +11,16 @@ import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from types import UnionType
 from typing import Protocol
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
 
+from engine.checked import Checked
 from engine.errors import InputError
+from engine.numbers import PositiveInt
 from engine.tasks import registered
 
 RUNTIMES = "effdense.runtimes"
@@ -25,16 +29,15 @@ FORMAT = 1
 
 
 @dataclass(frozen=True)
-class About:
+class About(Checked):
     """What an exported file says of itself, as plain values.
 
     Attributes:
         task: the task whose network it holds.
         model: the network's settings, as in a checkpoint.
         batch: images at a time; None takes any number.
-        image_hw: height and width of the images in pixels; None takes any that `multiple` and `least` allow.
+        image_hw: height and width of the images in pixels; None takes any that `multiple` allows.
         multiple: height and width are multiples of this.
-        least: the smallest height and width.
         canvas_hw: height and width of the canvas that boxes were trained on; None for a network of pixels only.
         postprocess: settings of the suppression inside the file; None for a file that gives logits and deltas.
         argmax: whether the file gives the classes of pixels rather than their logits.
@@ -49,15 +52,17 @@ class About:
         checkpoint: name of the file that the weights come from.
         sha256: of that file.
         versions: of the packages that wrote it.
+
+    Raises:
+        InputError: a field is of another kind.
     """
 
     task: str
     model: Mapping[str, object]
-    batch: int | None = None
-    image_hw: tuple[int, int] | None = None
-    multiple: int = 1
-    least: int = 1
-    canvas_hw: tuple[int, int] | None = None
+    batch: PositiveInt | None = None
+    image_hw: tuple[PositiveInt, PositiveInt] | None = None
+    multiple: PositiveInt = 1
+    canvas_hw: tuple[PositiveInt, PositiveInt] | None = None
     postprocess: Mapping[str, object] | None = None
     argmax: bool = False
     precision: str = "float32"
@@ -72,11 +77,20 @@ class About:
     sha256: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, (kind, words) in _KINDS.items():
+            value = getattr(self, name)
+            items = value if isinstance(value, tuple) else ()
+            if not isinstance(value, kind) or any(type(one) not in _ITEMS.get(name, ()) for one in items):
+                msg = f"{name} is {value}; allowed: {words}."
+                raise InputError(msg)
+
     def to_json(self) -> str:
         """As text, for the metadata of a file."""
         return json.dumps({"format": FORMAT, **asdict(self)})
 
-    def group(self, name: str) -> Mapping[str, object]:
+    def settings(self, name: str) -> Mapping[str, object]:
         """A group of the network's settings, empty where there is none of that name."""
         found = self.model.get(name)
         return found if isinstance(found, Mapping) else {}
@@ -120,7 +134,11 @@ class About:
             raise InputError(msg)
         known = {entry.name for entry in fields(cls)}
         make: Callable[..., About] = cls
-        return make(**{name: _tupled(value) for name, value in content.items() if name in known})
+        try:
+            return make(**{name: _tupled(value) for name, value in content.items() if name in known})
+        except InputError as error:
+            msg = f"'{path}' is damaged in what it says of itself: {error} Export it again."
+            raise InputError(msg) from error
 
     def check_images(self, images: Tensor, path: Path) -> None:
         """Do nothing if the file takes images of this size.
@@ -139,12 +157,30 @@ class About:
                 f"{height} x {width}. Export it for that size, or with --image_size null for any."
             )
             raise InputError(msg)
-        if min(height, width) < self.least or height % self.multiple or width % self.multiple:
+        if self.image_hw is None and (height % self.multiple or width % self.multiple):
             msg = (
-                f"'{path}' takes heights and widths from {self.least} pixels that are multiples of {self.multiple}, "
-                f"not {height} x {width}. Export it with --image_size [{height},{width}]."
+                f"'{path}' takes heights and widths that are multiples of {self.multiple}, not {height} x "
+                f"{width}. Export it with --image_size [{height},{width}]."
             )
             raise InputError(msg)
+
+
+# What the fields are that are no restricted numbers, and what those hold that are lists.
+_KINDS: Mapping[str, tuple[type | UnionType, str]] = {
+    "model": (Mapping, "settings by name"),
+    "postprocess": (Mapping | None, "settings by name, or null"),
+    "argmax": (bool, "true or false"),
+    "versions": (Mapping, "versions by name"),
+    **dict.fromkeys(("task", "precision", "licence", "checkpoint", "sha256"), (str, "a text")),
+    **dict.fromkeys(("names", "pixel_names"), (tuple, "texts")),
+    **dict.fromkeys(("mean", "std"), (tuple, "numbers")),
+    **dict.fromkeys(("category_ids", "fill_color"), (tuple, "whole numbers")),
+}
+_ITEMS: Mapping[str, tuple[type, ...]] = {
+    **dict.fromkeys(("names", "pixel_names"), (str,)),
+    **dict.fromkeys(("mean", "std"), (int, float)),
+    **dict.fromkeys(("category_ids", "fill_color"), (int,)),
+}
 
 
 class Runtime(Protocol):
@@ -244,8 +280,12 @@ def check_overrides(source: str, asked: Mapping[str, object], own: Mapping[str, 
             raise InputError(msg)
 
 
+# A command asks for a file's settings and then for its network; a large one takes seconds to compile.
+_OPENED: WeakValueDictionary[tuple[object, ...], Runtime] = WeakValueDictionary()
+
+
 def open_exported(path: str | Path, task: str) -> Runtime:
-    """Open a file that holds a network of a task.
+    """Open a file that holds a network of a task; one that is open, unchanged and for as many threads is given again.
 
     Raises:
         InputError: the file is missing, damaged, of another program or of another task, or its runtime is not
@@ -256,7 +296,13 @@ def open_exported(path: str | Path, task: str) -> Runtime:
         msg = f"there is no file '{path}'. Give one that `python -m deployment export` wrote."
         raise InputError(msg)
     known = registered(RUNTIMES)
-    runtime: Runtime = pkgutil.resolve_name(known[path.suffix.removeprefix(".").lower()])(path)
+    files = [each for each in (path, path.with_suffix(".bin")) if each.is_file()]
+    stats = [each.stat() for each in files]
+    key = (path.resolve(), torch.get_num_threads(), *((stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in stats))
+    runtime = _OPENED.get(key)
+    if runtime is None:
+        opened: Runtime = pkgutil.resolve_name(known[path.suffix.removeprefix(".").lower()])(path)
+        runtime = _OPENED[key] = opened
     if runtime.about.task != task:
         given = runtime.about.task
         msg = f"'{path}' holds a network of {given}; {task} is asked for. Use `python -m {given}`."
