@@ -154,7 +154,9 @@ class EfficientNetFeatures(nn.Module):
 
     def count_channels(self) -> None:
         """Set `channels` anew, after layers were cut (`backbones.slimming`): those of each stage's last convolution."""
-        last = [[m for part in parts for m in part.modules() if isinstance(m, nn.Conv2d)][-1] for parts in self._stages()]
+        last = [
+            [m for part in parts for m in part.modules() if isinstance(m, nn.Conv2d)][-1] for parts in self._stages()
+        ]
         self.channels = tuple(last[stage].out_channels for stage in self._map_stages)
 
     def train(self, mode: bool = True) -> EfficientNetFeatures:

@@ -128,7 +128,9 @@ def refuse_whole_weights(widths: Widths, weights: object) -> None:
 def _is_width(entry: object) -> bool:
     if not isinstance(entry, list | tuple) or len(entry) != 3 or not isinstance(entry[0], str):
         return False
-    return all(side is None or (isinstance(side, int) and not isinstance(side, bool) and side > 0) for side in entry[1:])
+    return all(
+        side is None or (isinstance(side, int) and not isinstance(side, bool) and side > 0) for side in entry[1:]
+    )
 
 
 def _found(network: nn.Module, name: str) -> nn.Module | None:

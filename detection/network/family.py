@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from backbones.slimming import Widths, check_widths
 from backbones.scaling import member_phi, round_channels, scaled_name
+from backbones.slimming import Widths, check_widths
 from engine.errors import InputError, check_choice
 from engine.numbers import AboveZeroToOne, CanvasSide, PositiveFloat, PositiveInt, ZeroToBelowOne
 from engine.reading.options import Reading

@@ -38,7 +38,9 @@ class Waits:
     def __exit__(self, *error: object) -> None:
         torch.cuda.set_sync_debug_mode("default")
         self._recorded.__exit__(None, None, None)
-        self.places = [f"{m.filename}:{m.lineno}" for m in self._messages or () if "called a synchronizing" in str(m.message)]
+        self.places = [
+            f"{m.filename}:{m.lineno}" for m in self._messages or () if "called a synchronizing" in str(m.message)
+        ]
         self.places = [place for place in self.places if "torch/cuda/__init__.py" not in place]  # the setting itself
 
 
