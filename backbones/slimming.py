@@ -31,14 +31,15 @@ def check_widths(widths: object) -> None:
     """
     names: set[str] = set()
     for entry in widths if isinstance(widths, list | tuple) else [widths]:
-        if not _is_width(entry):
+        name = _name_of(entry)
+        if name is None:
             shown = repr(entry)[:60]
             msg = f"architecture.widths has {shown}; each is a layer's name, its inputs and its outputs. {_REMEDY}"
             raise InputError(msg)
-        if entry[0] in names:
-            msg = f"architecture.widths names the layer '{entry[0]}' twice. {_REMEDY}"
+        if name in names:
+            msg = f"architecture.widths names the layer '{name}' twice. {_REMEDY}"
             raise InputError(msg)
-        names.add(entry[0])
+        names.add(name)
 
 
 def inside(widths: Widths, part: str) -> Widths:
@@ -47,7 +48,8 @@ def inside(widths: Widths, part: str) -> Widths:
     >>> inside((("backbone.bn1", 24, 24), ("head.skip.1", 32, 32)), "backbone")
     (('bn1', 24, 24),)
     """
-    return tuple((name.removeprefix(f"{part}."), *sides) for name, *sides in widths if name.startswith(f"{part}."))
+    before = f"{part}."
+    return tuple((name.removeprefix(before), a, b) for name, a, b in widths if name.startswith(before))
 
 
 def cut(network: nn.Module, widths: Widths) -> None:
@@ -89,7 +91,7 @@ def slim(network: nn.Module, widths: Widths, side: int) -> None:
             network(torch.zeros((1, 3, side, side), dtype=torch.uint8, device=next(network.parameters()).device))
     except RuntimeError as error:
         said = str(error).partition("\n")[0]
-        msg = f"architecture.widths are of layers that do not fit each other: {said[:120]}. {_REMEDY}"
+        msg = f"architecture.widths are of layers that do not fit each other: {said[:120]}. Leave them out."
         raise InputError(msg) from error
     finally:
         for module, mode in modes.items():
@@ -125,12 +127,18 @@ def refuse_whole_weights(widths: Widths, weights: object) -> None:
         raise InputError(msg)
 
 
-def _is_width(entry: object) -> bool:
+def same_backbone(one: Iterable[Width], other: Iterable[Width]) -> bool:
+    """Whether two lists of widths leave the same backbone."""
+    return set(inside(tuple(one), "backbone")) == set(inside(tuple(other), "backbone"))
+
+
+def _name_of(entry: object) -> str | None:
+    """The name of the layer whose width this is; None if it is no width."""
     if not isinstance(entry, list | tuple) or len(entry) != 3 or not isinstance(entry[0], str):
-        return False
-    return all(
-        side is None or (isinstance(side, int) and not isinstance(side, bool) and side > 0) for side in entry[1:]
-    )
+        return None
+    numbers = [side for side in entry[1:] if side is not None]
+    right = all(isinstance(side, int) and not isinstance(side, bool) and side > 0 for side in numbers)
+    return entry[0] if right else None
 
 
 def _found(network: nn.Module, name: str) -> nn.Module | None:
@@ -178,8 +186,3 @@ def _first(values: Tensor, *counts: int) -> nn.Parameter:
     for axis, count in enumerate(counts):
         kept = kept.narrow(axis, 0, count)
     return nn.Parameter(kept.clone(), requires_grad=values.requires_grad)
-
-
-def same_backbone(one: Iterable[Width], other: Iterable[Width]) -> bool:
-    """Whether two lists of widths leave the same backbone."""
-    return set(inside(tuple(one), "backbone")) == set(inside(tuple(other), "backbone"))

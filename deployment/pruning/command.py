@@ -33,8 +33,7 @@ def prune(
     """
     needed("torch_pruning", extra="prune")
     from deployment.networks import load_any
-    from deployment.pruning.prune import checkpoint_of, pruned
-    from engine.training.whole_files import write_checkpoint
+    from deployment.pruning.prune import checkpoint_of, pruned, write_pruned
 
     started = time.perf_counter()
     if output is not None and output.suffix != ".ckpt":
@@ -43,7 +42,7 @@ def prune(
     loaded = load_any(ckpt_path, task)
     path = output or Path(f"{Path(loaded.name).stem}_pruned.ckpt")
     done = pruned(loaded.network, share)
-    write_checkpoint(checkpoint_of(loaded, done.network), path)
+    write_pruned(checkpoint_of(loaded, done.network), path)
     before, after = done.before, done.after
     sys.stdout.write(
         f"parameters     {before.parameters / 1e6:8.3f} M -> {after.parameters / 1e6:8.3f} M "

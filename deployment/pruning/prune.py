@@ -6,6 +6,8 @@ import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
+
 from backbones.contract import GIVEN
 from backbones.slimming import Widths, inside, widths_between
 from backbones.study.cost import Cost, count
@@ -13,6 +15,7 @@ from deployment.networks import Loaded, Network
 from deployment.pruning.groups import remove_channels
 from detection.network.model import EfficientDet
 from engine.errors import InputError
+from engine.outputs import durable_path
 from engine.tasks import find_task
 from engine.training.checkpoints import save_metadata
 from joint.network.model import JointNetwork
@@ -51,11 +54,11 @@ def pruned(network: Network, share: float) -> Pruned:
     """
     for part in network.modules():
         if isinstance(part, Segmenter) and part.config.decoder != "deeplabv3plus":
-            msg = f"the segmenter's decoder is {part.config.decoder}; only networks with deeplabv3plus can be pruned."
-            raise InputError(f"{msg} Train one of these.")
+            msg = f"the segmenter's decoder is {part.config.decoder}; allowed to be pruned is deeplabv3plus. Give such a one."
+            raise InputError(msg)
         if isinstance(part, EfficientDet | Segmenter) and part.config.backbone.startswith(GIVEN):
-            msg = f"the backbone {part.config.backbone.removeprefix(GIVEN)} was given as an object; only EfficientNets"
-            raise InputError(f"{msg} that are known by name can be pruned. Give such a network.")
+            msg = "the backbone was given as an object. Give a network whose EfficientNet is known by name."
+            raise InputError(msg)
     canvas_hw = SEGMENTER_CANVAS
     if not isinstance(network, Segmenter):
         canvas_hw = (network.detector if isinstance(network, JointNetwork) else network).config.image_size
@@ -82,6 +85,16 @@ def checkpoint_of(loaded: Loaded, network: Network) -> dict[str, object]:
     return {**content, "pytorch-lightning_version": "2.0.0", "epoch": 0, "global_step": 0}
 
 
+def write_pruned(content: Mapping[str, object], path: Path) -> None:
+    """Write the content of a checkpoint; the file appears only when it is complete.
+
+    Raises:
+        OutputError: the file cannot be written, as on a full disk; a former file is left.
+    """
+    with durable_path(path) as beside, beside.open("wb") as file:
+        torch.save(dict(content), file)
+
+
 def _whole(network: Network) -> Network:
     """A network of the same kind as it is built without widths."""
     settings = network.settings()
@@ -97,8 +110,8 @@ def _rebuilt(network: Network, widths: Widths) -> Network:
     if isinstance(network, JointNetwork):
         # Norms of each task stand for one norm in either part.
         shared = tuple(
-            (f"backbone.{name.removesuffix('.detection')}", *sides)
-            for name, *sides in inside(widths, "backbone")
+            (f"backbone.{name.removesuffix('.detection')}", inputs, outputs)
+            for name, inputs, outputs in inside(widths, "backbone")
             if not name.endswith(".segmentation")
         )
         for name in ("detector", "segmenter"):
