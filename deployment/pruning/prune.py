@@ -5,6 +5,7 @@ from __future__ import annotations
 import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -54,7 +55,7 @@ def pruned(network: Network, share: float) -> Pruned:
     """
     for part in network.modules():
         if isinstance(part, Segmenter) and part.config.decoder != "deeplabv3plus":
-            msg = f"the segmenter's decoder is {part.config.decoder}; allowed to be pruned is deeplabv3plus. Give such a one."
+            msg = f"the segmenter's decoder is {part.config.decoder}; only deeplabv3plus is allowed here."
             raise InputError(msg)
         if isinstance(part, EfficientDet | Segmenter) and part.config.backbone.startswith(GIVEN):
             msg = "the backbone was given as an object. Give a network whose EfficientNet is known by name."
