@@ -68,8 +68,8 @@ class Report(NamedTuple):
             return f"Edge TPU: takes all {self.accelerated} operators of the network{after}"
         first = self.refused[0]
         return (
-            f"Edge TPU: refuses {len(self.refused)} of {self.accelerated + len(self.refused)} operators of the network, "
-            f"first number {first.place}, {first.name}: {first.reason}"
+            f"Edge TPU: refuses {len(self.refused)} of {self.accelerated + len(self.refused)} operators of the "
+            f"network, first number {first.place}, {first.name}: {first.reason}"
         )
 
 
@@ -127,7 +127,7 @@ def _reason(model: Model, operator: schema.OperatorT, name: str, inputs: Sequenc
 
 def _reason_of_options(model: Model, operator: schema.OperatorT, name: str, inputs: Sequence[int]) -> str:
     options = operator.builtinOptions
-    if name in _NEVER_FUSED and getattr(options, "fusedActivationFunction", 0):
+    if name in _NEVER_FUSED and getattr(options, "fusedActivationFunction", False):
         return "a fused activation"
     if name in ("CONV_2D", "DEPTHWISE_CONV_2D") and options.dilationHFactor != options.dilationWFactor:
         return "different dilations in x and y"

@@ -85,10 +85,10 @@ def _cut_boxes(model: Model, deltas: int, anchors_yxhw: npt.NDArray[np.float32])
     """
     floats = _Floats(model)
     centres_sides = (1, len(anchors_yxhw), 2)
-    places, halves = anchors_yxhw[None, :, :2], anchors_yxhw[None, :, 2:] / 2
+    places, lengths = anchors_yxhw[None, :, :2], anchors_yxhw[None, :, 2:]
     shifts, growths = (floats.part(deltas, start, centres_sides) for start in (0, 2))
-    centre = floats.of("ADD", floats.of("MUL", shifts, anchors_yxhw[None, :, 2:]), places)
-    half = floats.of("MUL", floats.of("EXP", growths), halves)
+    centre = floats.of("ADD", floats.of("MUL", shifts, lengths), places)
+    half = floats.of("MUL", floats.of("MUL", floats.of("EXP", growths), lengths), 0.5)
     low = floats.of("MAXIMUM", floats.of("SUB", centre, half), 0.0)
     high = floats.of("MINIMUM", floats.of("ADD", centre, half), 1.0)
     sides = floats.of("SUB", high, low)

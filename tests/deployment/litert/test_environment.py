@@ -86,7 +86,7 @@ def test_two_at_once_make_one(place):
 def test_a_folder_of_the_users_is_left_alone(place):
     place.mkdir(parents=True)
     (place / "thesis.txt").write_text("years of work")
-    with pytest.raises(InputError, match="is no environment of this program. Set EFFDENSE_LITERT"):
+    with pytest.raises(InputError, match=r"is no environment of this program\. Set EFFDENSE_LITERT"):
         environment.make(lambda line: None, install)
     assert (place / "thesis.txt").read_text() == "years of work"
 
@@ -96,7 +96,7 @@ def test_what_uv_says_is_passed_on(place, monkeypatch):
         return subprocess.CompletedProcess(command, 2, "", "warning: old\n\nerror: no route to host\n")
 
     monkeypatch.setattr(subprocess, "run", fails)
-    with pytest.raises(InputError, match="could not make the environment of LiteRT's converter: .*no route to host"):
+    with pytest.raises(InputError, match=r"could not make the environment of LiteRT's converter: .*no route to host"):
         environment.make(lambda line: None)
     assert not place.exists()
 
@@ -118,5 +118,5 @@ def test_the_command_says_where_it_is(place, capsys):
 
 def test_what_the_converter_says_is_passed_on(tmp_path):
     """Here another Python, without the converter's packages."""
-    with pytest.raises(InputError, match="LiteRT's converter fails: ModuleNotFoundError: .*Use another format"):
+    with pytest.raises(InputError, match=r"LiteRT's converter fails: ModuleNotFoundError: .*Use another format"):
         _convert(Path(sys.executable), [tmp_path / "a.pt2", tmp_path / "b.tflite", "float32"])

@@ -100,7 +100,7 @@ def test_files_of_other_programs_are_refused(tmp_path):
         LitertFile(other)
     whole = written(model, tmp_path / "whole.tflite").read_bytes()
     early.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(InputError, match="is damaged|LiteRT refuses"):
+    with pytest.raises(InputError, match=r"is damaged|LiteRT refuses"):
         LitertFile(early)
     with pytest.raises(InputError, match="cannot read"):
         LitertFile(tmp_path / "missing.tflite")
