@@ -34,7 +34,7 @@ class ExportedSegmenter(Segmenter):
         about = runtime.about
         try:
             self.config = SegmenterArchitecture.from_settings(about.model)
-            self.classes = MaskClasses.from_dict(cast("StoredMaskClasses", about.group("classes")))
+            self.classes = MaskClasses.from_dict(cast("StoredMaskClasses", about.settings("classes")))
         except (KeyError, TypeError, ValueError) as error:
             msg = f"'{runtime.path}' does not describe a segmenter: {error}. Export it again."
             raise InputError(msg) from error
