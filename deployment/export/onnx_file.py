@@ -69,6 +69,7 @@ _AXES: dict[str, tuple[str, ...]] = {
     "boxes_xyxy": ("batch", "detections", "xyxy"),
     "scores": ("batch", "detections"),
     "class_ids": ("batch", "detections"),
+    "detections": ("detections", "fields"),
     "class_logits": ("batch", "anchors", "classes"),
     "box_deltas": ("batch", "anchors", "deltas"),
     "logits": ("batch", "classes", "height", "width"),

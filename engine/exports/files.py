@@ -11,8 +11,7 @@ import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from types import UnionType
-from typing import Protocol
+from typing import Literal, Protocol
 from weakref import WeakValueDictionary
 
 import torch
@@ -20,17 +19,21 @@ from torch import Tensor
 
 from engine.checked import Checked
 from engine.errors import InputError
-from engine.numbers import PositiveInt
+from engine.numbers import NonNegativeInt, PositiveFloat, PositiveInt
 from engine.tasks import registered
 
 RUNTIMES = "effdense.runtimes"
 KEY = "effdense"  # the entry of a file's metadata that holds `About` as JSON
 FORMAT = 1
+PRECISIONS = ("float32", "float16", "bfloat16", "int8")
 
 
 @dataclass(frozen=True)
 class About(Checked):
     """What an exported file says of itself, as plain values.
+
+    Raises:
+        InputError: a value is not of its kind.
 
     Attributes:
         task: the task whose network it holds.
@@ -42,6 +45,7 @@ class About(Checked):
         postprocess: settings of the suppression inside the file; None for a file that gives logits and deltas.
         argmax: whether the file gives the classes of pixels rather than their logits.
         precision: number type of the weights and of the computation.
+        layout: `frigate` for boxes in rows of one table, see `boxes_of_rows`.
         mean: mean of each channel in 0..1, subtracted inside the file.
         std: deviation of each channel in 0..1, divided by inside the file.
         fill_color: RGB in 0..255 of a canvas beside the image.
@@ -66,9 +70,10 @@ class About(Checked):
     postprocess: Mapping[str, object] | None = None
     argmax: bool = False
     precision: str = "float32"
+    layout: Literal["own", "frigate"] = "own"
     mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
-    fill_color: tuple[int, ...] = (0, 0, 0)
+    std: tuple[PositiveFloat, ...] = ()
+    fill_color: tuple[NonNegativeInt, ...] = (0, 0, 0)
     names: tuple[str, ...] = ()
     category_ids: tuple[int, ...] = ()
     pixel_names: tuple[str, ...] = ()
@@ -79,11 +84,9 @@ class About(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, (kind, words) in _KINDS.items():
-            value = getattr(self, name)
-            items = value if isinstance(value, tuple) else ()
-            if not isinstance(value, kind) or any(type(one) not in _ITEMS.get(name, ()) for one in items):
-                msg = f"{name} is {value}; allowed: {words}."
+        for name, (fits, words) in _KINDS.items():
+            if not fits(getattr(self, name)):
+                msg = f"{name} is {str(getattr(self, name))[:40]!r}; allowed: {words}."
                 raise InputError(msg)
 
     def to_json(self) -> str:
@@ -117,7 +120,7 @@ class About(Checked):
             path: the file.
 
         Raises:
-            InputError: the file is of another program, or of a later version of this one.
+            InputError: the file is of another program or of a later version of this one, or says what cannot be.
         """
         try:
             content = json.loads(text or "")
@@ -129,7 +132,7 @@ class About(Checked):
                 "`python -m deployment export` wrote."
             )
             raise InputError(msg)
-        if not isinstance(content["format"], int) or content["format"] > FORMAT:
+        if content["format"] not in range(1, FORMAT + 1):
             msg = f"'{path}' has format {content['format']}; this version reads up to {FORMAT}. Upgrade effdense."
             raise InputError(msg)
         known = {entry.name for entry in fields(cls)}
@@ -165,21 +168,20 @@ class About(Checked):
             raise InputError(msg)
 
 
-# What the fields are that are no restricted numbers, and what those hold that are lists.
-_KINDS: Mapping[str, tuple[type | UnionType, str]] = {
-    "model": (Mapping, "settings by name"),
-    "postprocess": (Mapping | None, "settings by name, or null"),
-    "argmax": (bool, "true or false"),
-    "versions": (Mapping, "versions by name"),
-    **dict.fromkeys(("task", "precision", "licence", "checkpoint", "sha256"), (str, "a text")),
-    **dict.fromkeys(("names", "pixel_names"), (tuple, "texts")),
-    **dict.fromkeys(("mean", "std"), (tuple, "numbers")),
-    **dict.fromkeys(("category_ids", "fill_color"), (tuple, "whole numbers")),
-}
-_ITEMS: Mapping[str, tuple[type, ...]] = {
-    **dict.fromkeys(("names", "pixel_names"), (str,)),
-    **dict.fromkeys(("mean", "std"), (int, float)),
-    **dict.fromkeys(("category_ids", "fill_color"), (int,)),
+def _is_list(value: object, *kinds: type) -> bool:
+    return isinstance(value, tuple) and all(type(entry) in kinds for entry in value)
+
+
+# What `Checked` leaves open, as it checks ranges only.
+_KINDS: Mapping[str, tuple[Callable[[object], bool], str]] = {
+    **dict.fromkeys(("task", "licence", "checkpoint", "sha256"), (lambda value: isinstance(value, str), "a text")),
+    **dict.fromkeys(("model", "versions"), (lambda value: isinstance(value, Mapping), "settings by name")),
+    "postprocess": (lambda value: value is None or isinstance(value, Mapping), "settings by name, or null"),
+    "precision": (lambda value: value in PRECISIONS, ", ".join(PRECISIONS)),
+    "argmax": (lambda value: isinstance(value, bool), "true, false"),
+    **dict.fromkeys(("names", "pixel_names"), (lambda value: _is_list(value, str), "a list of texts")),
+    "mean": (lambda value: _is_list(value, int, float), "a list of numbers"),
+    "category_ids": (lambda value: _is_list(value, int), "a list of whole numbers"),
 }
 
 
@@ -226,8 +228,31 @@ def computed(runtime: Runtime, images: Tensor, sizes_hw: Tensor) -> dict[str, Te
         if lacking:  # the last is computed again, and left out
             some = torch.cat([some, some[-1:].repeat(lacking, 1, 1, 1)])
             sizes = torch.cat([sizes, sizes[-1:].repeat(lacking, 1)])
-        parts.append({name: value[: count - lacking] for name, value in runtime.run(some, sizes).items()})
+        found = runtime.run(some, sizes)
+        if "detections" in found:
+            found = boxes_of_rows(found["detections"], sizes)
+        parts.append({name: value[: count - lacking] for name, value in found.items()})
     return {name: torch.cat([part[name] for part in parts]).to(images.device) for name in parts[0]}
+
+
+def boxes_of_rows(rows: Tensor, sizes_hw: Tensor) -> dict[str, Tensor]:
+    """The table of Frigate's layout as other files give boxes.
+
+    Args:
+        rows: (B * N, 7) number of the image; left, top, right, bottom in pixels of the canvas; score; class, -1 in rows
+            that are not used.
+        sizes_hw: (B, 2) height and width of each image on its canvas, where boxes are cut.
+
+    Returns:
+        `boxes_xyxy` (B, N, 4), `scores` (B, N) and `class_ids` (B, N).
+    """
+    table = rows.reshape(len(sizes_hw), -1, 7)
+    edges = sizes_hw.to(table).flip(-1).repeat(1, 2)[:, None]
+    return {
+        "boxes_xyxy": torch.minimum(table[..., 1:5], edges),
+        "scores": table[..., 5],
+        "class_ids": table[..., 6].long(),
+    }
 
 
 def is_exported(source: str | Path) -> bool:
