@@ -25,6 +25,9 @@ def rewrite(model: ModelProto) -> None:
     """
     _pool(model)
     _join_silu(model)
+    read = {name for node in model.graph.node for name in node.input}
+    for entry in [entry for entry in model.graph.initializer if entry.name not in read]:
+        model.graph.initializer.remove(entry)  # ONNX Runtime would warn of it
 
 
 def _pool(model: ModelProto) -> None:

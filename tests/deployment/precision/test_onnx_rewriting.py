@@ -67,4 +67,7 @@ def test_the_values_stay(axes, read_twice, kinds):
     rewrite(model)
     onnx.checker.check_model(model)
     assert Counter(node.op_type for node in model.graph.node) == kinds
+    assert {entry.name for entry in model.graph.initializer} <= {
+        name for node in model.graph.node for name in node.input
+    }
     np.testing.assert_allclose(values(model), expected, rtol=1e-5, atol=1e-6)
