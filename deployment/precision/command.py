@@ -71,7 +71,8 @@ def quantize(
     loaded = load_any(ckpt_path, task)
     path = output or Path(f"{Path(loaded.name).stem}_{precision}{SUFFIXES[format]}")
     report = quantise(loaded, path, format, options, wanted)
-    megabytes = sum(file.stat().st_size for file in (path, path.with_suffix(".bin")) if file.is_file()) / 1e6
+    files = [path, path.with_suffix(".bin")] if format == "openvino" else [path]
+    megabytes = sum(file.stat().st_size for file in files) / 1e6
     seconds = time.perf_counter() - started
     sys.stdout.write(
         f"{table(report)}\n\n{path}: {megabytes:.1f} MB; report in {path.with_suffix(SUFFIX)}; {seconds:.0f} s\n"
