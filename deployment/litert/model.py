@@ -49,6 +49,7 @@ class Model:
         try:
             self.tree = self.schema.ModelT.InitFromPackedBuf(content, 0)
             self.graph = self.tree.subgraphs[0]
+            self._take_in(content)
         except Exception as error:  # of many kinds, for a damaged file
             msg = f"'{path}' is damaged: it ends early or holds no graph. Export it again."
             raise UnreadableError(msg) from error
@@ -56,6 +57,13 @@ class Model:
             value: name for name, value in vars(self.schema.BuiltinOperator).items() if isinstance(value, int)
         }
         self._types = {value: name for name, value in vars(self.schema.TensorType).items() if isinstance(value, int)}
+
+    def _take_in(self, content: bytes) -> None:
+        """Make constants that lie behind the tree, as the quantiser writes large ones, a part of it."""
+        for buffer in self.tree.buffers:
+            if buffer.offset > 1:  # 1 is a place that is still to be filled
+                buffer.data = np.frombuffer(content, dtype=np.uint8, count=buffer.size, offset=buffer.offset)
+                buffer.offset = buffer.size = 0
 
     @classmethod
     def read(cls, path: Path) -> Model:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -81,3 +83,24 @@ def test_int8_operators_get_the_versions_of_tensorflow():
     model.add_operator("MUL", quantised[:2], quantised[2:], version=7, table="MulOptions")
     model.set_int8_versions()
     assert [model.version(operator) for operator in model.graph.operators] == [2, 1, 3]
+
+
+def test_constants_behind_the_tree_are_taken_into_it():
+    """As the quantiser writes files with large ones; the places in the tree are those in the file."""
+    model = of_boxes()
+    behind = {}
+    for place, buffer in enumerate(model.tree.buffers):
+        if buffer.data is not None:
+            behind[place] = bytes(buffer.data)
+            buffer.data, buffer.offset, buffer.size = None, 100_000, len(behind[place])  # as long as what it then is
+    length = len(model.to_bytes()) + -len(model.to_bytes()) % 16
+    content, end = b"", length
+    for place, data in behind.items():
+        model.tree.buffers[place].offset = end + len(content)
+        content += data + bytes(-len(data) % 16)
+    tree = model.to_bytes()
+    assert len(tree) <= length
+    again = Model(tree.ljust(length, b"\0") + content, Path("toy.tflite"))
+    again.add_metadata("more", bytes(1000))  # which moves all that lies behind
+    _, scores = computed(again.to_bytes(), image())
+    np.testing.assert_allclose(scores[0], pixels_as(image()[0])[1], atol=1e-6)
