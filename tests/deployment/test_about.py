@@ -13,8 +13,9 @@ from engine.exports.files import About
 
 PATH = Path("d.onnx")
 WHOLE = About(
-    "joint", {"member": "lite0"}, 2, (96, 128), 32, 64, (512, 512), {"nms": "hard"}, True, "int8", "frigate",
-    (0.5, 0.4, 0.3), (0.2, 0.2, 0.1), (1, 2, 3), ("car", ""), (7, 8), ("road",), "CC0", "last.ckpt", "ab", {"torch": "2"},
+    "joint", {"member": "lite0"}, 2, (96, 128), 32, (512, 512), {"nms": "hard"}, True, "int8", "frigate",
+    (0.5, 0.4, 0.3), (0.2, 0.2, 0.1), (1, 2, 3), ("car", ""), (7, 8), ("road",), "CC0",
+    "last.ckpt", "ab", {"torch": "2"},
 )  # fmt: skip
 
 
@@ -35,12 +36,12 @@ def test_a_file_of_another_program(text):
 
 @pytest.mark.parametrize("number", [2, 99, "1", None, 0])
 def test_another_format(number):
-    with pytest.raises(InputError, match=f"'d.onnx' has format {number}; this version reads up to 1. Upgrade effdense."):
+    with pytest.raises(InputError, match=f"'d.onnx' has format {number}; this version reads up to 1. Upgrade"):
         About.from_json(json.dumps({**json.loads(WHOLE.to_json()), "format": number}), PATH)
 
 
 WRONG = {
-    "task": 3, "model": "lite0", "batch": 0, "image_hw": [96], "multiple": 0, "least": -1, "canvas_hw": [0, 5],
+    "task": 3, "model": "lite0", "batch": 0, "image_hw": [96], "multiple": 0, "canvas_hw": [0, 5],
     "postprocess": [1], "argmax": 1, "precision": "int4", "layout": "coral", "mean": [None], "std": [0.0, 1.0, 1.0],
     "fill_color": ["red"], "names": [1], "category_ids": "7", "pixel_names": None, "licence": None, "checkpoint": 1,
     "sha256": [], "versions": "2.15",
@@ -49,5 +50,7 @@ WRONG = {
 
 @pytest.mark.parametrize("name", [entry.name for entry in fields(About)])
 def test_a_value_of_another_kind(name):
-    with pytest.raises(InputError, match=rf"'d\.onnx' says what cannot be: {name} .*; allowed: .* Export it again"):
+    with pytest.raises(
+        InputError, match=rf"'d\.onnx' is damaged in what it says of itself: {name} .*; allowed: .* Export it again"
+    ):
         About.from_json(json.dumps({**json.loads(WHOLE.to_json()), name: WRONG[name]}), PATH)
