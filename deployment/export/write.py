@@ -211,7 +211,8 @@ def compared(path: Path, graph: Graph, about: About) -> float:
     """The largest difference between a file's outputs and those of the graph, for images of random colours.
 
     Raises:
-        InputError: for a file in float32 with our suppression or none, it is larger than rounding explains, or the network gives no numbers.
+        InputError: for a file in float32 with our suppression or none, it is larger than rounding explains, or the
+            network gives no numbers.
     """
     step = graph.multiple
     height, width = about.image_hw or (-(-256 // step) * step, -(-288 // step) * step)
