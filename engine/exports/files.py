@@ -32,9 +32,6 @@ PRECISIONS = ("float32", "float16", "bfloat16", "int8")
 class About(Checked):
     """What an exported file says of itself, as plain values.
 
-    Raises:
-        InputError: a value is not of its kind.
-
     Attributes:
         task: the task whose network it holds.
         model: the network's settings, as in a checkpoint.
