@@ -34,9 +34,7 @@ def one(name: str, table: str | None, *, others=(), kind="INT8", shape=SHAPE, ve
 
 def two(name: str, table: str, **fields: object) -> Model:
     model = empty()
-    model.add_operator(
-        name, [quantised(model), quantised(model)], [quantised(model)], version=2, table=table, **fields
-    )
+    model.add_operator(name, [quantised(model), quantised(model)], [quantised(model)], version=2, table=table, **fields)
     return model
 
 
