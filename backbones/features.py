@@ -152,6 +152,13 @@ class EfficientNetFeatures(nn.Module):
         coarse = [feature_grid(image_hw, 2**level, same_padding=self.same_padding) for level in self.levels]
         return [subsample(*group) for group in zip(maps, self.grids(image_hw), coarse, strict=True)]
 
+    def count_channels(self) -> None:
+        """Set `channels` anew, after layers were cut (`backbones.slimming`): those of each stage's last convolution."""
+        last = [
+            [m for part in parts for m in part.modules() if isinstance(m, nn.Conv2d)][-1] for parts in self._stages()
+        ]
+        self.channels = tuple(last[stage].out_channels for stage in self._map_stages)
+
     def train(self, mode: bool = True) -> EfficientNetFeatures:
         """Set the training mode; frozen stages and frozen normalisation stay in evaluation mode."""
         super().train(mode)

@@ -1,4 +1,4 @@
-"""python -m deployment export | quantize | benchmark | …."""
+"""python -m deployment export | quantize | prune | benchmark | …."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ Files that run elsewhere, from a checkpoint of any task.
 
   export     a file of ONNX, OpenVINO, LiteRT or torch.export, compared with the network
   quantize   a file in int8 or bfloat16 that loses no more accuracy than allowed
+  prune      a checkpoint with fewer channels, to be trained further
   benchmark  what checkpoints, members and files cost on this machine, and which one to take
   setup      the environment of the converter to LiteRT, which `export` makes by itself
 
@@ -25,6 +26,7 @@ Files that run elsewhere, from a checkpoint of any task.
 _COMMANDS = {
     "export": "deployment.export.command",
     "quantize": "deployment.precision.command",
+    "prune": "deployment.pruning.command",
     "benchmark": "deployment.benchmark.command",
     "setup": "deployment.litert.command",
 }

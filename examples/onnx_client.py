@@ -19,7 +19,7 @@ def find(session: onnxruntime.InferenceSession, picture: Image.Image, least_scor
     if canvas_hw:  # letter-boxed: scaled to fit, at the top left
         scale = min(canvas_hw[0] / height, canvas_hw[1] / width)
     scaled_hw = [max(1, int(side * scale)) for side in (height, width)]
-    canvas_hw = [max(about["least"], side + -side % about["multiple"]) for side in canvas_hw or scaled_hw]
+    canvas_hw = [side + -side % about["multiple"] for side in canvas_hw or scaled_hw]
     canvas = Image.new("RGB", canvas_hw[::-1], tuple(about["fill_color"]))
     canvas.paste(picture.resize(scaled_hw[::-1], Image.Resampling.BILINEAR))
     images = np.stack([np.asarray(canvas).transpose(2, 0, 1)] * (about["batch"] or 1))

@@ -47,6 +47,7 @@ SMALL: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = {
         (),
     ),
     ("detection", "score"): ("", ()),
+    ("detection", "convert-data"): ("", ("MYSET-YOLO/data.yaml",)),
     ("segmentation", "predict"): ("", ("predictions/areas.csv",)),
     ("segmentation", "fit"): (_SEGMENTER, ()),
     ("segmentation", "validate"): (f"{_EVALUATION} --model.member lite0", ()),
@@ -56,6 +57,7 @@ SMALL: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = {
     ("backbones", "table"): ("b0 lite0 --no-latency", ()),
     ("backbones", "scale"): ("", ()),
     ("deployment", "export"): ("--format torch --image_size 128 --output detector.pt2", ("detector.pt2",)),
+    ("deployment", "prune"): ("", ("pruned.ckpt",)),
     ("deployment", "quantize"): (
         "--image_size 128 --bound 0.99 --output small_int8.onnx --data.num_workers 0",
         ("small_int8.onnx", "small_int8.accuracy.json"),

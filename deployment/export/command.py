@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from deployment.litert.convert import LABELS_SUFFIX
 from engine.cli.commands import parse_function, program, run_command
+from engine.exports.files import About
 from engine.numbers import AboveZeroToOne, PositiveInt, ZeroToBelowOne
 
 
@@ -26,6 +28,7 @@ def export_file(
     max_detections: PositiveInt | None = None,
     precision: Literal["float32", "float16", "int8"] = "float32",
     calibration: str | None = None,
+    layout: Literal["own", "frigate"] = "own",
 ) -> None:
     """Write a checkpoint as a file that another runtime computes, and compare the two.
 
@@ -44,17 +47,19 @@ def export_file(
         argmax: give the class of each pixel rather than the logits of all classes.
         score_threshold: boxes at or below it are not given; null is the checkpoint's.
         iou_threshold: overlap above which a box is dropped; null is the checkpoint's.
-        max_detections: most boxes of an image; null is the checkpoint's.
+        max_detections: most boxes of an image; null is the checkpoint's, or 20 for Frigate, which reads no more.
         precision: number type of a .tflite file; int8 is needed by the Edge TPU.
         calibration: for int8, a folder or glob of images like those that the file will see; 100 or more are best.
+        layout: frigate gives boxes of an onnx or openvino file as one table, which Frigate reads, and writes labels.
     """
     from deployment.export.write import SUFFIXES, Options, export
+    from deployment.litert import edge_tpu
     from deployment.networks import load_any
     from engine.prediction.sources import IMAGES, find_sources
 
     images = () if calibration is None else tuple(file.path for file in find_sources(calibration, IMAGES))
     options = Options(
-        image_size, batch_size, nms, argmax, score_threshold, iou_threshold, max_detections, precision, images
+        image_size, batch_size, nms, argmax, score_threshold, iou_threshold, max_detections, precision, images, layout
     )
     started = time.perf_counter()
     loaded = load_any(ckpt_path, task)
@@ -67,9 +72,30 @@ def export_file(
     if about.multiple > 1:
         sizes += f" in multiples of {about.multiple}"
     batch = "any number of images" if about.batch is None else f"{about.batch} image(s)"
-    compared = "" if written.difference is None else f"; largest difference from the network {written.difference:.1e}"
+    compared = f"largest difference from the network {written.difference:.1e}"
     seconds = time.perf_counter() - started
-    sys.stdout.write(f"{path}: {size / 1e6:.1f} MB, {batch} of {sizes}{compared}; {seconds:.0f} s\n")
+    sys.stdout.write(f"{path}: {size / 1e6:.1f} MB, {batch} of {sizes}; {compared}; {seconds:.0f} s\n")
+    if precision == "int8":
+        sys.stdout.write(f"{path}: {edge_tpu.check(path).line()}\n")
+    if layout == "frigate":
+        sys.stdout.write(f"Frigate's configuration:\n{frigate_settings(path, about)}")
+
+
+def frigate_settings(path: Path, about: About) -> str:
+    """The part `model` of Frigate's configuration for a file, as YAML."""
+    assert about.image_hw is not None
+    height, width = about.image_hw
+    values = {
+        "path": f"/config/{path.name}",
+        "labelmap_path": f"/config/{path.with_suffix(LABELS_SUFFIX).name}",
+        "model_type": "yolonas",
+        "width": width,
+        "height": height,
+        "input_tensor": "nchw",
+        "input_pixel_format": "rgb",
+        "input_dtype": "int",
+    }
+    return "model:\n" + "".join(f"  {name}: {value}\n" for name, value in values.items())
 
 
 def main(argv: Sequence[str] | None = None) -> int:

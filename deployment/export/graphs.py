@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -34,11 +34,13 @@ class Form(NamedTuple):
         postprocess: settings of the suppression; None leaves it out, and with it the decoding.
         argmax: whether classes of pixels come out, rather than their logits.
         image_hw: the one height and width that the graph is for; None leaves them open.
+        layout: `frigate` gives boxes as one table of one image, see `BoxOutputs`.
     """
 
     postprocess: Postprocess | None
     argmax: bool
     image_hw: tuple[int, int] | None
+    layout: Literal["own", "frigate"] = "own"
 
 
 class Graph(nn.Module):
@@ -82,9 +84,12 @@ class DetectionGraph(Graph):
 class BoxOutputs(nn.Module):
     """From class logits and box deltas to boxes.
 
-    With a suppression the outputs are, for each image, at most `max_detections` boxes by falling score:
+    With a suppression the outputs are, for each image, `max_detections` rows of boxes by falling score:
     `boxes_xyxy` (B, N, 4) in pixels of the canvas, clipped to the image; `scores` (B, N); `class_ids` (B, N), -1 in
     rows that are not used. Without, they are `class_logits` (B, R, K) and `box_deltas` (B, R, 4).
+
+    In Frigate's layout the images fill their canvas, and the output is `detections` (B * N, 7) float32: in each row the
+    number of the image, left, top, right and bottom in pixels of the canvas, score, and class.
     """
 
     anchors: Tensor
@@ -111,6 +116,9 @@ class BoxOutputs(nn.Module):
                 raise InputError(msg)
             self.inputs = ("images", "sizes_hw")
             self.outputs = ("boxes_xyxy", "scores", "class_ids")
+        self.flat = form.layout == "frigate"
+        if self.flat:
+            self.inputs, self.outputs = ("images",), ("detections",)
         if form.image_hw is not None:
             step = config.stride if config.pads_canvas else 1
             canvas_hw = [side + -side % step for side in form.image_hw]
@@ -127,6 +135,8 @@ class BoxOutputs(nn.Module):
             image_hw: height and width of the canvas.
             sizes_hw: (B, 2) float32 height and width of each image on its canvas.
         """
+        if self.flat:
+            sizes_hw = torch.tensor([image_hw], dtype=torch.float32).expand(len(class_logits), 2)
         if self.postprocess is None or sizes_hw is None:
             return class_logits, box_deltas
         config = self.postprocess
@@ -142,14 +152,21 @@ class BoxOutputs(nn.Module):
             boxes, scores, groups, 1 if config.class_agnostic else self.classes,
             config.iou_threshold, config.score_threshold, config.max_detections,
         )  # fmt: skip
-        best, rows = kept.topk(min(config.max_detections, config.max_candidates, self.pairs), dim=1)
+        count = min(config.max_detections, config.max_candidates)
+        lacking = max(0, count - self.pairs)
+        if lacking:  # so that there are as many rows, however small the images and however few the classes
+            kept, class_ids = F.pad(kept, (0, lacking)), F.pad(class_ids, (0, lacking))
+            boxes = F.pad(boxes, (0, 0, 0, lacking))
+        best, rows = kept.topk(count, dim=1)
         used = best > 0
         found = boxes.gather(1, rows[..., None].expand(-1, -1, 4))
-        return (
-            torch.where(used[..., None], found, torch.zeros_like(found)),
-            best,
-            torch.where(used, class_ids.gather(1, rows), torch.full_like(rows, -1)),
-        )
+        found = torch.where(used[..., None], found, torch.zeros_like(found))
+        found_ids = torch.where(used, class_ids.gather(1, rows), torch.full_like(rows, -1))
+        if not self.flat:
+            return found, best, found_ids
+        images = torch.arange(len(best), dtype=best.dtype)[:, None].expand_as(best)
+        columns = (images[..., None], found, best[..., None], found_ids[..., None].to(best.dtype))
+        return (torch.cat(columns, dim=2).flatten(0, 1),)
 
 
 class SegmentationGraph(Graph):

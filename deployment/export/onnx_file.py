@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ import torch
 
 from deployment.export.onnx_operators import translations
 from engine.exports.files import KEY, About
+from engine.exports.quiet import quiet
 from engine.outputs import atomic_path
 
 if TYPE_CHECKING:
@@ -34,19 +34,19 @@ def write_onnx(
     Raises:
         InputError: the file cannot be written.
     """
-    import onnx_ir
+    with quiet():  # the exporter warns of each operator that is not of its own list
+        import onnx_ir
 
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of each operator that is not of its own list
-    converted = torch.onnx.export(
-        program,
-        kwargs=dict(program.example_inputs[1]) if program.example_inputs else None,
-        input_names=list(inputs),
-        output_names=list(outputs),
-        opset_version=OPSET,
-        custom_translation_table=translations(),
-        optimize=True,
-        verbose=False,
-    )
+        converted = torch.onnx.export(
+            program,
+            kwargs=dict(program.example_inputs[1]) if program.example_inputs else None,
+            input_names=list(inputs),
+            output_names=list(outputs),
+            opset_version=OPSET,
+            custom_translation_table=translations(),
+            optimize=True,
+            verbose=False,
+        )
     assert converted is not None
     model = converted.model
     for value in (*model.graph.inputs, *model.graph.outputs):
@@ -69,6 +69,7 @@ _AXES: dict[str, tuple[str, ...]] = {
     "boxes_xyxy": ("batch", "detections", "xyxy"),
     "scores": ("batch", "detections"),
     "class_ids": ("batch", "detections"),
+    "detections": ("detections", "fields"),
     "class_logits": ("batch", "anchors", "classes"),
     "box_deltas": ("batch", "anchors", "deltas"),
     "logits": ("batch", "classes", "height", "width"),

@@ -18,8 +18,8 @@ from deployment.export.graphs import Form, Graph, graph_of
 from deployment.export.onnx_file import write_onnx
 from deployment.export.openvino_file import write_openvino
 from deployment.export.torch_file import write_torch
-from deployment.export.trace import LEAST, program_of
-from deployment.litert.convert import LABELS_SUFFIX, write_tflite
+from deployment.export.trace import program_of
+from deployment.litert.convert import LABELS_SUFFIX, labels_of, write_tflite
 from deployment.litert.options import LitertOptions
 from deployment.networks import Loaded, Network
 from detection.data.classes import BoxClasses
@@ -28,9 +28,9 @@ from detection.network.postprocess import Postprocess
 from engine.checked import Checked
 from engine.errors import InputError, OutputError
 from engine.exports.extras import needed
-from engine.exports.files import About, computed, open_exported
+from engine.exports.files import About, boxes_of_rows, computed, open_exported
 from engine.numbers import AboveZeroToOne, PositiveInt, ZeroToBelowOne
-from engine.outputs import make_folder
+from engine.outputs import make_folder, write_text
 from engine.training.checkpoints import versions
 from joint.network.model import JointNetwork
 from segmentation.network.model import Segmenter
@@ -39,8 +39,8 @@ Format = Literal["onnx", "openvino", "litert", "torch"]
 SUFFIXES: Mapping[Format, str] = {"onnx": ".onnx", "openvino": ".xml", "litert": ".tflite", "torch": ".pt2"}
 # All files of a format; those of weights come first.
 _FILES: Mapping[Format, tuple[str, ...]] = {
-    "onnx": (".onnx",),
-    "openvino": (".bin", ".xml"),
+    "onnx": (LABELS_SUFFIX, ".onnx"),
+    "openvino": (LABELS_SUFFIX, ".bin", ".xml"),
     "litert": (LABELS_SUFFIX, ".tflite"),
     "torch": (".pt2",),
 }
@@ -50,6 +50,9 @@ _PACKAGES: Mapping[Format, tuple[str, ...]] = {
     "litert": ("ai_edge_litert",),
     "torch": (),
 }
+
+
+FRIGATE_READS = 20  # boxes of an image (frigate/detectors/plugins/onnx.py and openvino.py)
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,8 @@ class Options(Checked):
         argmax: whether the file gives the class of each pixel, or the logits of all classes.
         score_threshold: boxes at or below it are not given; None is the checkpoint's.
         iou_threshold: overlap above which a box is dropped; None is the checkpoint's.
-        max_detections: most boxes of an image; None is the checkpoint's.
+        max_detections: most boxes of an image; None is the checkpoint's, or 20, which is what Frigate reads.
+        layout: `frigate` gives boxes as Frigate's detectors `onnx` and `openvino` read them (`model_type: yolonas`).
         precision: number type of the weights and the computation; only files of LiteRT have another than float32.
         calibration: images like those that the file will see, for int8.
     """
@@ -77,6 +81,7 @@ class Options(Checked):
     max_detections: PositiveInt | None = None
     precision: Literal["float32", "float16", "int8"] = "float32"
     calibration: tuple[Path, ...] = ()
+    layout: Literal["own", "frigate"] = "own"
 
     @property
     def image_hw(self) -> tuple[int, int] | None:
@@ -90,13 +95,12 @@ class Written(NamedTuple):
     Attributes:
         path: the file.
         about: what it says of itself.
-        difference: the largest difference of scores, logits or shares of pixels from the network's own; None for
-            LiteRT, whose writer compares by itself.
+        difference: the largest difference of scores, logits or shares of pixels from the network's own.
     """
 
     path: Path
     about: About
-    difference: float | None
+    difference: float
 
 
 def export(loaded: Loaded, path: str | Path, file_format: Format, options: Options = Options()) -> Written:
@@ -127,6 +131,8 @@ def export(loaded: Loaded, path: str | Path, file_format: Format, options: Optio
     if (options.precision == "int8") != bool(options.calibration):
         msg = "calibration is for int8, which needs images like those that the file will see. Give both, or neither."
         raise InputError(msg)
+    if options.layout == "frigate":
+        options = _for_frigate(loaded, file_format, options)
     postprocess = _postprocess(loaded, options)
     if file_format in ("torch", "litert") and options.image_size is None:
         options = replace(options, image_size=_usual_hw(network))
@@ -135,16 +141,14 @@ def export(loaded: Loaded, path: str | Path, file_format: Format, options: Optio
             msg = f"batch_size is {options.batch_size}; a file of litert takes one image at a time. Leave it out."
             raise InputError(msg)
         options = replace(options, batch_size=1)
-    form = Form(postprocess, options.argmax, options.image_hw)
+    form = Form(postprocess, options.argmax, options.image_hw, options.layout)
     graph = graph_of(network, form)
-    least = LEAST if file_format == "torch" and form.image_hw is None else 1
-    about = about_of(loaded, options, graph, postprocess, -(-least // graph.multiple) * graph.multiple)
+    about = about_of(loaded, options, graph, postprocess)
     with tempfile.TemporaryDirectory(dir=folder, prefix=f".{path.stem}.") as beside:
         made = Path(beside, path.name)
         if file_format == "litert":
             said: dict[str, object] = json.loads(about.to_json())
             write_tflite(network, made, metadata=said, options=_litert(options, about, postprocess))
-            open_exported(made, loaded.task)  # which it compared with the network; int8 is another matter
         elif file_format == "torch":
             write_torch(program_of(graph, form.image_hw, options.batch_size), made, about)
         else:
@@ -154,7 +158,10 @@ def export(loaded: Loaded, path: str | Path, file_format: Format, options: Optio
             if file_format == "openvino":
                 write_openvino(onnx_file, made, about)
                 onnx_file.unlink()
-        largest = None if file_format == "litert" else compared(made, graph, about)
+        if options.layout == "frigate":
+            assert isinstance(network, EfficientDet)
+            write_text(made.with_suffix(LABELS_SUFFIX), labels_of(network))
+        largest = compared(made, graph, about)
         try:
             # Weights first: a reader of the older .xml may then fail, but never reads half a file.
             for suffix in _FILES[file_format]:
@@ -166,7 +173,7 @@ def export(loaded: Loaded, path: str | Path, file_format: Format, options: Optio
     return Written(path, about, largest)
 
 
-def about_of(loaded: Loaded, options: Options, graph: Graph, postprocess: Postprocess | None, least: int) -> About:
+def about_of(loaded: Loaded, options: Options, graph: Graph, postprocess: Postprocess | None) -> About:
     """What a file says of itself."""
     network = loaded.network
     detector = _detector(network)
@@ -182,11 +189,11 @@ def about_of(loaded: Loaded, options: Options, graph: Graph, postprocess: Postpr
         batch=options.batch_size,
         image_hw=options.image_hw,
         multiple=graph.multiple,
-        least=least,
         canvas_hw=None if detector is None else detector.config.image_size,
         postprocess=None if postprocess is None else asdict(postprocess),
         argmax=segmenter is not None and options.argmax,
         precision=options.precision,
+        layout=options.layout,
         mean=tuple(float(value) / 255 for value in source.mean.flatten()),
         std=tuple(float(value) / 255 for value in source.std.flatten()),
         fill_color=source.fill_color,
@@ -204,7 +211,8 @@ def compared(path: Path, graph: Graph, about: About) -> float:
     """The largest difference between a file's outputs and those of the graph, for images of random colours.
 
     Raises:
-        InputError: it is larger than rounding explains, or the network gives no numbers.
+        InputError: for a file in float32 with our suppression or none, it is larger than rounding explains, or the
+            network gives no numbers.
     """
     step = graph.multiple
     height, width = about.image_hw or (-(-256 // step) * step, -(-288 // step) * step)
@@ -214,9 +222,17 @@ def compared(path: Path, graph: Graph, about: About) -> float:
     given: dict[str, Tensor] = {"images": images, "sizes_hw": sizes_hw}
     with torch.no_grad():
         expected = dict(zip(graph.outputs, graph(**{name: given[name] for name in graph.inputs}), strict=True))
+    if "detections" in expected:
+        expected = boxes_of_rows(expected["detections"], sizes_hw)
     found = computed(open_exported(path, about.task), images, sizes_hw)
-    largest = max(difference(found[name], expected[name]) for name in graph.outputs if name in _COMPARED)
-    if not largest <= LARGEST:  # nor if it is no number
+    if "class_logits" in expected:  # some files hold scores, and give logits that are made of these
+        for each in (found, expected):
+            each["class_logits"] = each["class_logits"].sigmoid()
+    largest = max(difference(found[name], expected[name]) for name in expected if name in _COMPARED)
+    # TensorFlow Lite's operator suppresses boxes before they are cut at the canvas, and so gives others at its edges;
+    # the writer of such a file has compared what goes into the operator.
+    own_suppression = path.suffix == ".tflite" and about.postprocess is not None
+    if about.precision == "float32" and not own_suppression and not largest <= LARGEST:  # nor if it is no number
         msg = (
             f"the file's answers differ from the network's by {largest:.3g}, which is more than rounding. It is not "
             "written. Use another format, and report this with the command."
@@ -246,6 +262,31 @@ def _litert(options: Options, about: About, postprocess: Postprocess | None) -> 
         max_detections=postprocess.max_detections,
         class_agnostic=postprocess.class_agnostic,
     )
+
+
+def _for_frigate(loaded: Loaded, file_format: Format, options: Options) -> Options:
+    """The options with what Frigate asks for: one image of one size, and at most 20 boxes, of which it reads no more.
+
+    Raises:
+        InputError: the network, the format or an option is not for it.
+    """
+    detector = loaded.network
+    wrong = (
+        f"a network of {loaded.task}" if not isinstance(detector, EfficientDet)
+        else f"--format {file_format}" if file_format not in ("onnx", "openvino")
+        else "--nms outside" if options.nms == "outside"
+        else f"--batch_size {options.batch_size}" if options.batch_size not in (None, 1)
+        else ""
+    )  # fmt: skip
+    if wrong:
+        msg = (
+            f"--layout frigate is for one image at a time of a detector in onnx or openvino, with --nms inside; this "
+            f"is {wrong}. Leave one of them out."
+        )
+        raise InputError(msg)
+    size = options.image_size or _usual_hw(detector)
+    most = FRIGATE_READS if options.max_detections is None else options.max_detections
+    return replace(options, image_size=size, batch_size=1, max_detections=most)
 
 
 def _postprocess(loaded: Loaded, options: Options) -> Postprocess | None:

@@ -182,7 +182,7 @@ class _Tables:
                 builder.PrependInt8Slot(slot, int(value), 0)
             elif isinstance(value, np.uint8):
                 builder.PrependUint8Slot(slot, int(value), 0)
-            elif isinstance(value, int):
+            elif isinstance(value, (int, np.int32)):
                 builder.PrependInt32Slot(slot, value, 0)
             else:
                 builder.PrependFloat32Slot(slot, value, 0.0)

@@ -49,6 +49,7 @@ class Model:
         try:
             self.tree = self.schema.ModelT.InitFromPackedBuf(content, 0)
             self.graph = self.tree.subgraphs[0]
+            self._take_in(content)
         except Exception as error:  # of many kinds, for a damaged file
             msg = f"'{path}' is damaged: it ends early or holds no graph. Export it again."
             raise UnreadableError(msg) from error
@@ -56,6 +57,13 @@ class Model:
             value: name for name, value in vars(self.schema.BuiltinOperator).items() if isinstance(value, int)
         }
         self._types = {value: name for name, value in vars(self.schema.TensorType).items() if isinstance(value, int)}
+
+    def _take_in(self, content: bytes) -> None:
+        """Make constants that lie behind the tree, as the quantiser writes large ones, a part of it."""
+        for buffer in self.tree.buffers:
+            if buffer.offset > 1:  # 1 is a place that is still to be filled
+                buffer.data = np.frombuffer(content, dtype=np.uint8, count=buffer.size, offset=buffer.offset)
+                buffer.offset = buffer.size = 0
 
     @classmethod
     def read(cls, path: Path) -> Model:
@@ -144,17 +152,21 @@ class Model:
         *,
         version: int = 1,
         options: bytes | None = None,
+        table: str | None = None,
         first: bool = False,
+        **fields: object,
     ) -> None:
         """Add an operator at the end, or as the first.
 
         Args:
-            name: of a built-in operator without options, or of a custom one with `options`.
+            name: of a built-in operator, or of a custom one with `options`.
             inputs: indices of tensors.
             outputs: indices of tensors.
             version: of the operator.
             options: a flexbuffer, of a custom operator.
+            table: the schema's table of options of a built-in operator that has one, such as `AddOptions`.
             first: put it in front of all.
+            fields: of the table, where they are not zero.
         """
         operator = self.schema.OperatorT()
         operator.inputs, operator.outputs = np.array(inputs, dtype=np.int32), np.array(outputs, dtype=np.int32)
@@ -167,6 +179,11 @@ class Model:
             code.customCode = name
             operator.customOptions = np.frombuffer(options, dtype=np.uint8)
             operator.customOptionsFormat = self.schema.CustomOptionsFormat.FLEXBUFFERS
+        if table is not None:
+            operator.builtinOptionsType = vars(self.schema.BuiltinOptions)[table]
+            operator.builtinOptions = vars(self.schema)[f"{table}T"]()
+            for field, value in fields.items():
+                setattr(operator.builtinOptions, field, value)
         self.tree.operatorCodes.append(code)
         operator.opcodeIndex = len(self.tree.operatorCodes) - 1
         self.graph.operators.insert(0 if first else len(self.graph.operators), operator)

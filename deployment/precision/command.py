@@ -16,7 +16,7 @@ def quantize(
     ckpt_path: str,
     format: Literal["onnx", "openvino"] = "onnx",
     output: Path | None = None,
-    precision: Literal["int8", "bfloat16"] = "int8",
+    precision: Literal["int8", "bfloat16", "int8_bfloat16"] = "int8",
     calibration: str | None = None,
     calibration_list: Path | None = None,
     calibration_count: PositiveInt = 100,
@@ -42,7 +42,7 @@ def quantize(
             weight file.
         format: onnx, in int8 by ONNX Runtime's quantiser; or openvino, by NNCF.
         output: the file; by default the checkpoint's name with the number type and the format's suffix.
-        precision: int8; or bfloat16, by openvino on processors that compute in it.
+        precision: int8; or, by openvino on processors that compute in it, bfloat16, or int8 with bfloat16 for the rest.
         calibration: for int8, a folder or glob of pictures like those that the file will see, best those of training.
         calibration_list: the pictures to take of that folder: a text file with a name in each line, or a COCO JSON.
         calibration_count: how many of them are read; 100 or more are best.
@@ -55,8 +55,8 @@ def quantize(
         score_threshold: boxes at or below it are not given; null is the checkpoint's.
         iou_threshold: overlap above which a box is dropped; null is the checkpoint's.
         max_detections: most boxes of an image; null is the checkpoint's.
-        data: options of `validate` that say which data it is; --config and those that begin with --data. are taken for
-            them by themselves.
+        data: options of `validate` that say which data it is; --config and those that begin with --data. or --model.
+            are taken for them by themselves.
     """
     from deployment.export.write import SUFFIXES, Options
     from deployment.networks import load_any
@@ -71,7 +71,8 @@ def quantize(
     loaded = load_any(ckpt_path, task)
     path = output or Path(f"{Path(loaded.name).stem}_{precision}{SUFFIXES[format]}")
     report = quantise(loaded, path, format, options, wanted)
-    megabytes = sum(file.stat().st_size for file in (path, path.with_suffix(".bin")) if file.is_file()) / 1e6
+    files = [path, path.with_suffix(".bin")] if format == "openvino" else [path]
+    megabytes = sum(file.stat().st_size for file in files) / 1e6
     seconds = time.perf_counter() - started
     sys.stdout.write(
         f"{table(report)}\n\n{path}: {megabytes:.1f} MB; report in {path.with_suffix(SUFFIX)}; {seconds:.0f} s\n"
@@ -83,13 +84,16 @@ def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
     >>> split_words(["--bound", "0.01", "--config", "a.yaml", "--data.root=b", "--output", "c.onnx"])
     (['--bound', '0.01', '--output', 'c.onnx'], ['--config', 'a.yaml', '--data.root=b'])
+    >>> split_words(["--config", "a.yaml", "--model.architecture.image_size", "320"])
+    ([], ['--config', 'a.yaml', '--model.architecture.image_size', '320'])
     """
     own: list[str] = []
     data: list[str] = []
     place = own
     for word in words:
         if word.startswith("--"):
-            place = data if word.partition("=")[0] == "--config" or word.startswith("--data.") else own
+            ours = word.partition("=")[0] != "--config" and not word.startswith(("--data.", "--model."))
+            place = own if ours else data
         place.append(word)
     return own, data
 

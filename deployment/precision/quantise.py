@@ -29,7 +29,7 @@ from engine.numbers import ZeroToBelowOne
 from engine.outputs import make_folder
 
 Format = Literal["onnx", "openvino"]
-Precision = Literal["int8", "bfloat16"]
+Precision = Literal["int8", "bfloat16", "int8_bfloat16"]
 _PACKAGES = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("onnx", "onnxscript", "openvino", "nncf")}
 _FILES = {"onnx": (".onnx",), "openvino": (".bin", ".xml")}  # weights first
 
@@ -39,7 +39,8 @@ class Wanted(Checked):
     """What is to be written, and how accurate it has to be.
 
     Attributes:
-        precision: the number type. bfloat16 is OpenVINO's only, and is left to the processor when the file is loaded.
+        precision: the number type. bfloat16 is OpenVINO's only, and is left to the processor when the file is loaded;
+            with int8 it is for what stays in float.
         bound: the largest loss of AP or mIoU.
         data: options of `validate` that name the data by which accuracy is measured.
         pictures: for int8, pictures like those that the file will see, whose values set the ranges.
@@ -81,10 +82,10 @@ def quantise(
     if path.suffix != SUFFIXES[file_format]:
         msg = f"a file of {file_format} ends in {SUFFIXES[file_format]}; '{path}' does not. Rename it."
         raise InputError(msg)
-    if wanted.precision == "bfloat16" and file_format != "openvino":
+    if "bfloat16" in wanted.precision and file_format != "openvino":
         msg = f"bfloat16 is computed by openvino only, not by {file_format}. Give --format openvino."
         raise InputError(msg)
-    if (wanted.precision == "int8") != bool(wanted.pictures):
+    if ("int8" in wanted.precision) != bool(wanted.pictures):
         msg = "calibration is for int8, which needs pictures like those that the file will see. Give both, or neither."
         raise InputError(msg)
     if not wanted.data:
@@ -94,7 +95,7 @@ def quantise(
         )
         raise InputError(msg)
     needed(*_PACKAGES[file_format], extra=file_format)
-    if wanted.precision == "bfloat16":
+    if "bfloat16" in wanted.precision:
         import openvino
 
         check_bfloat16(path, openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
@@ -137,7 +138,8 @@ def _guarded(
             raise InputError(msg)
         return Report("bfloat16", wanted.bound, float32, scores, scores)
     pictures = pictures_for(loaded.network, about, wanted.pictures)
-    return guarded(_int8(source, about, pictures), float32, measure, made, wanted.bound, tell)
+    report = guarded(_int8(source, about, pictures), float32, measure, made, wanted.bound, tell)
+    return replace(report, precision=wanted.precision)
 
 
 def _int8(source: Path, about: About, pictures: Pictures) -> Int8:

@@ -117,9 +117,11 @@ def _boxes(raw: dict[str, Tensor], canvas_hw: tuple[int, int], limits_hw: Tensor
     height, width = canvas_hw
     boxes = raw["boxes"][..., [1, 0, 3, 2]] * torch.tensor([width, height, width, height], dtype=torch.float32)
     edges = limits_hw.to(boxes).flip(-1).repeat(1, 2)[:, None]
+    boxes = torch.minimum(boxes.clamp(min=0), edges)
     used = torch.arange(boxes.shape[1]) < raw["count"].reshape(-1, 1)
+    used &= (boxes[..., 2:] > boxes[..., :2]).all(-1)  # not those beside the image
     return {
-        "boxes_xyxy": torch.where(used[..., None], torch.minimum(boxes.clamp(min=0), edges), 0.0),
+        "boxes_xyxy": torch.where(used[..., None], boxes, 0.0),
         "scores": torch.where(used, raw["scores"], 0.0),
         "class_ids": torch.where(used, raw["classes"].long(), -1),
     }

@@ -39,7 +39,7 @@ class OpenvinoFile:
             model = core.read_model(path)
             text = model.get_rt_info([KEY]).astype(str) if model.has_rt_info([KEY]) else None
             self.about = About.from_json(text, path)
-            hint = "bf16" if self.about.precision == "bfloat16" else "f32"
+            hint = "bf16" if self.about.precision in ("bfloat16", "int8_bfloat16") else "f32"
             if hint == "bf16":
                 check_bfloat16(path, core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
             self._compiled = core.compile_model(

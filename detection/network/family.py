@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from backbones.scaling import member_phi, round_channels, scaled_name
+from backbones.slimming import Widths, check_widths
 from engine.errors import InputError, check_choice
 from engine.numbers import AboveZeroToOne, CanvasSide, PositiveFloat, PositiveInt, ZeroToBelowOne
 from engine.reading.options import Reading
@@ -102,6 +103,7 @@ class DetectorArchitecture(NetworkSettings):
             it to each file.
         value_range: values of rasters and 16-bit pictures that become 0 and 255; None needs 8-bit rasters.
         nodata: value of a raster's pixels without data, if files do not state it.
+        widths: name, inputs and outputs of each layer that was pruned, see `backbones.slimming`; else empty.
     """
 
     name: str
@@ -129,8 +131,10 @@ class DetectorArchitecture(NetworkSettings):
     bands: tuple[PositiveInt, ...] | None = None
     value_range: tuple[float, float] | None = None
     nodata: float | None = None
+    widths: Widths = ()
 
     def __post_init__(self) -> None:
+        check_widths(self.widths)
         super().__post_init__()
         Reading(self.bands, self.value_range, self.nodata)  # which checks them
         if not 5 <= self.max_level <= 9:

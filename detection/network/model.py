@@ -18,6 +18,7 @@ from backbones.contract import Features, Freezing, check_features, check_named, 
 from backbones.features import EfficientNetFeatures
 from backbones.folding import Foldable
 from backbones.grid import size_hw
+from backbones.slimming import cut, inside, refuse_whole_weights, slim
 from detection.data.batch import DetectionBatch, Detections
 from detection.data.classes import BoxClasses
 from detection.network.anchors import AnchorCache
@@ -87,6 +88,7 @@ class EfficientDet(Foldable):
         }
         if backbone is None or isinstance(backbone, str):
             check_named(config.backbone)
+            refuse_whole_weights(config.widths, backbone_weights)
             self.backbone = EfficientNetFeatures(
                 config.backbone,
                 levels=LEVELS,
@@ -114,6 +116,7 @@ class EfficientDet(Foldable):
         self.anchors = AnchorCache(config)
         self.register_buffer("mean", 255 * torch.tensor(config.mean)[:, None, None], persistent=False)
         self.register_buffer("std", 255 * torch.tensor(config.std)[:, None, None], persistent=False)
+        slim(self, config.widths, self.stride)
 
     def forward(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Class logits and box deltas by level, finest first.
@@ -193,6 +196,7 @@ class EfficientDet(Foldable):
             _log.warning("class list changed from %d to %d rows: %s", len(self.classes), len(classes), kept)
         fresh = Head(len(classes), self.config)
         initialise_head(fresh, last_bias=CLASS_BIAS)
+        cut(fresh, inside(self.config.widths, "class_head"))
         self.class_head.predict = fresh.predict.to(self.mean)
         self.class_head.outputs = len(classes)
         self.classes = classes

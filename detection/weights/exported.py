@@ -40,7 +40,7 @@ class ExportedDetector(EfficientDet):
         about = runtime.about
         try:
             self.config = DetectorArchitecture.from_settings(about.model)
-            self.classes = BoxClasses.from_dict(cast("StoredClasses", about.group("classes")))
+            self.classes = BoxClasses.from_dict(cast("StoredClasses", about.settings("classes")))
             self.inside = None if about.postprocess is None else _postprocess(about.postprocess)
         except (KeyError, TypeError, ValueError) as error:
             msg = f"'{runtime.path}' does not describe a detector: {error}. Export it again."
@@ -55,7 +55,7 @@ class ExportedDetector(EfficientDet):
         """The suppression inside the file, or else that of the checkpoint that it was exported from."""
         if self.inside is not None:
             return self.inside
-        return _postprocess(self.runtime.about.group("postprocess"))
+        return _postprocess(self.runtime.about.settings("postprocess"))
 
     @property
     def suppresses(self) -> bool:

@@ -86,10 +86,9 @@ def load_network(
     config = DetectorArchitecture.from_settings(settings)
     classes = BoxClasses.from_dict(settings["classes"])
     model = EfficientDet(replaced(config, **overrides), classes=classes, **(freezing or {}))
-    if overrides:
-        needed = model.state_dict()
-        check_keys(state, set(needed), set(), str(source), "the architecture that was asked for")
-        check_shapes(state, needed, str(source), "the architecture that was asked for")
+    needed = model.state_dict()
+    check_keys(state, set(needed), set(), str(source), "the architecture that was asked for")
+    check_shapes(state, needed, str(source), "the architecture that was asked for")
     model.load_state_dict(state)
     return model.eval().to(memory_format=torch.channels_last)
 

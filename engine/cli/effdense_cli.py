@@ -37,7 +37,7 @@ from engine.cli.runs import (
 from engine.data.module import SplitData
 from engine.distributed import is_first_process
 from engine.errors import InputError
-from engine.exports.files import is_exported, open_exported
+from engine.exports.files import Runtime, is_exported, open_exported
 from engine.hardware.devices import check_devices
 from engine.hardware.precision import chosen_precision
 from engine.settings import refuse_conflicts, without
@@ -99,6 +99,7 @@ class EffDenseCLI(LightningCLI):
         self.spec = spec
         self.arguments = list(args)
         self.checkpoint: Checkpoint | None = None
+        self.exported: Runtime | None = None
         self.folder: Path | None = None
         self.claim: Claim | None = None
         self.program = program
@@ -207,7 +208,8 @@ class EffDenseCLI(LightningCLI):
         if command == "fit":
             msg = f"'{given}' is an exported file, which cannot be trained. Give the checkpoint that it was made of."
             raise InputError(msg)
-        about = open_exported(given, self.spec.name).about
+        self.exported = open_exported(given, self.spec.name)  # kept, so that the task need not open it again
+        about = self.exported.about
         asked = parser.parse_args(self.words, defaults=False)[command].get("model")
         asked = asked.as_dict() if isinstance(asked, Namespace) else asked
         stored = {name: about.model[name] for name in self.spec.checkpoint_args if name in about.model}

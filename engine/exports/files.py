@@ -11,34 +11,38 @@ import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
 
+from engine.checked import Checked
 from engine.errors import InputError
+from engine.numbers import NonNegativeInt, PositiveFloat, PositiveInt
 from engine.tasks import registered
 
 RUNTIMES = "effdense.runtimes"
 KEY = "effdense"  # the entry of a file's metadata that holds `About` as JSON
 FORMAT = 1
+PRECISIONS = ("float32", "float16", "bfloat16", "int8")
 
 
 @dataclass(frozen=True)
-class About:
+class About(Checked):
     """What an exported file says of itself, as plain values.
 
     Attributes:
         task: the task whose network it holds.
         model: the network's settings, as in a checkpoint.
         batch: images at a time; None takes any number.
-        image_hw: height and width of the images in pixels; None takes any that `multiple` and `least` allow.
+        image_hw: height and width of the images in pixels; None takes any that `multiple` allows.
         multiple: height and width are multiples of this.
-        least: the smallest height and width.
         canvas_hw: height and width of the canvas that boxes were trained on; None for a network of pixels only.
         postprocess: settings of the suppression inside the file; None for a file that gives logits and deltas.
         argmax: whether the file gives the classes of pixels rather than their logits.
         precision: number type of the weights and of the computation.
+        layout: `frigate` for boxes in rows of one table, see `boxes_of_rows`.
         mean: mean of each channel in 0..1, subtracted inside the file.
         std: deviation of each channel in 0..1, divided by inside the file.
         fill_color: RGB in 0..255 of a canvas beside the image.
@@ -49,21 +53,24 @@ class About:
         checkpoint: name of the file that the weights come from.
         sha256: of that file.
         versions: of the packages that wrote it.
+
+    Raises:
+        InputError: a field is of another kind.
     """
 
     task: str
     model: Mapping[str, object]
-    batch: int | None = None
-    image_hw: tuple[int, int] | None = None
-    multiple: int = 1
-    least: int = 1
-    canvas_hw: tuple[int, int] | None = None
+    batch: PositiveInt | None = None
+    image_hw: tuple[PositiveInt, PositiveInt] | None = None
+    multiple: PositiveInt = 1
+    canvas_hw: tuple[PositiveInt, PositiveInt] | None = None
     postprocess: Mapping[str, object] | None = None
     argmax: bool = False
     precision: str = "float32"
+    layout: Literal["own", "frigate"] = "own"
     mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
-    fill_color: tuple[int, ...] = (0, 0, 0)
+    std: tuple[PositiveFloat, ...] = ()
+    fill_color: tuple[NonNegativeInt, ...] = (0, 0, 0)
     names: tuple[str, ...] = ()
     category_ids: tuple[int, ...] = ()
     pixel_names: tuple[str, ...] = ()
@@ -72,11 +79,18 @@ class About:
     sha256: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, (fits, words) in _KINDS.items():
+            if not fits(getattr(self, name)):
+                msg = f"{name} is {str(getattr(self, name))[:40]!r}; allowed: {words}."
+                raise InputError(msg)
+
     def to_json(self) -> str:
         """As text, for the metadata of a file."""
         return json.dumps({"format": FORMAT, **asdict(self)})
 
-    def group(self, name: str) -> Mapping[str, object]:
+    def settings(self, name: str) -> Mapping[str, object]:
         """A group of the network's settings, empty where there is none of that name."""
         found = self.model.get(name)
         return found if isinstance(found, Mapping) else {}
@@ -103,7 +117,7 @@ class About:
             path: the file.
 
         Raises:
-            InputError: the file is of another program, or of a later version of this one.
+            InputError: the file is of another program or of a later version of this one, or says what cannot be.
         """
         try:
             content = json.loads(text or "")
@@ -115,12 +129,16 @@ class About:
                 "`python -m deployment export` wrote."
             )
             raise InputError(msg)
-        if not isinstance(content["format"], int) or content["format"] > FORMAT:
+        if content["format"] not in range(1, FORMAT + 1):
             msg = f"'{path}' has format {content['format']}; this version reads up to {FORMAT}. Upgrade effdense."
             raise InputError(msg)
         known = {entry.name for entry in fields(cls)}
         make: Callable[..., About] = cls
-        return make(**{name: _tupled(value) for name, value in content.items() if name in known})
+        try:
+            return make(**{name: _tupled(value) for name, value in content.items() if name in known})
+        except InputError as error:
+            msg = f"'{path}' is damaged in what it says of itself: {error} Export it again."
+            raise InputError(msg) from error
 
     def check_images(self, images: Tensor, path: Path) -> None:
         """Do nothing if the file takes images of this size.
@@ -139,12 +157,29 @@ class About:
                 f"{height} x {width}. Export it for that size, or with --image_size null for any."
             )
             raise InputError(msg)
-        if min(height, width) < self.least or height % self.multiple or width % self.multiple:
+        if self.image_hw is None and (height % self.multiple or width % self.multiple):
             msg = (
-                f"'{path}' takes heights and widths from {self.least} pixels that are multiples of {self.multiple}, "
-                f"not {height} x {width}. Export it with --image_size [{height},{width}]."
+                f"'{path}' takes heights and widths that are multiples of {self.multiple}, not {height} x "
+                f"{width}. Export it with --image_size [{height},{width}]."
             )
             raise InputError(msg)
+
+
+def _is_list(value: object, *kinds: type) -> bool:
+    return isinstance(value, tuple) and all(type(entry) in kinds for entry in value)
+
+
+# What `Checked` leaves open, as it checks ranges only.
+_KINDS: Mapping[str, tuple[Callable[[object], bool], str]] = {
+    **dict.fromkeys(("task", "licence", "checkpoint", "sha256"), (lambda value: isinstance(value, str), "a text")),
+    **dict.fromkeys(("model", "versions"), (lambda value: isinstance(value, Mapping), "settings by name")),
+    "postprocess": (lambda value: value is None or isinstance(value, Mapping), "settings by name, or null"),
+    "precision": (lambda value: value in PRECISIONS, ", ".join(PRECISIONS)),
+    "argmax": (lambda value: isinstance(value, bool), "true, false"),
+    **dict.fromkeys(("names", "pixel_names"), (lambda value: _is_list(value, str), "a list of texts")),
+    "mean": (lambda value: _is_list(value, int, float), "a list of numbers"),
+    "category_ids": (lambda value: _is_list(value, int), "a list of whole numbers"),
+}
 
 
 class Runtime(Protocol):
@@ -190,8 +225,31 @@ def computed(runtime: Runtime, images: Tensor, sizes_hw: Tensor) -> dict[str, Te
         if lacking:  # the last is computed again, and left out
             some = torch.cat([some, some[-1:].repeat(lacking, 1, 1, 1)])
             sizes = torch.cat([sizes, sizes[-1:].repeat(lacking, 1)])
-        parts.append({name: value[: count - lacking] for name, value in runtime.run(some, sizes).items()})
+        found = runtime.run(some, sizes)
+        if "detections" in found:
+            found = boxes_of_rows(found["detections"], sizes)
+        parts.append({name: value[: count - lacking] for name, value in found.items()})
     return {name: torch.cat([part[name] for part in parts]).to(images.device) for name in parts[0]}
+
+
+def boxes_of_rows(rows: Tensor, sizes_hw: Tensor) -> dict[str, Tensor]:
+    """The table of Frigate's layout as other files give boxes.
+
+    Args:
+        rows: (B * N, 7) number of the image; left, top, right, bottom in pixels of the canvas; score; class, -1 in rows
+            that are not used.
+        sizes_hw: (B, 2) height and width of each image on its canvas, where boxes are cut.
+
+    Returns:
+        `boxes_xyxy` (B, N, 4), `scores` (B, N) and `class_ids` (B, N).
+    """
+    table = rows.reshape(len(sizes_hw), -1, 7)
+    edges = sizes_hw.to(table).flip(-1).repeat(1, 2)[:, None]
+    return {
+        "boxes_xyxy": torch.minimum(table[..., 1:5], edges),
+        "scores": table[..., 5],
+        "class_ids": table[..., 6].long(),
+    }
 
 
 def is_exported(source: str | Path) -> bool:
@@ -244,8 +302,12 @@ def check_overrides(source: str, asked: Mapping[str, object], own: Mapping[str, 
             raise InputError(msg)
 
 
+# A command asks for a file's settings and then for its network; a large one takes seconds to compile.
+_OPENED: WeakValueDictionary[tuple[object, ...], Runtime] = WeakValueDictionary()
+
+
 def open_exported(path: str | Path, task: str) -> Runtime:
-    """Open a file that holds a network of a task.
+    """Open a file that holds a network of a task; one that is open, unchanged and for as many threads is given again.
 
     Raises:
         InputError: the file is missing, damaged, of another program or of another task, or its runtime is not
@@ -256,7 +318,13 @@ def open_exported(path: str | Path, task: str) -> Runtime:
         msg = f"there is no file '{path}'. Give one that `python -m deployment export` wrote."
         raise InputError(msg)
     known = registered(RUNTIMES)
-    runtime: Runtime = pkgutil.resolve_name(known[path.suffix.removeprefix(".").lower()])(path)
+    files = [each for each in (path, path.with_suffix(".bin")) if each.is_file()]
+    stats = [each.stat() for each in files]
+    key = (path.resolve(), torch.get_num_threads(), *((stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in stats))
+    runtime = _OPENED.get(key)
+    if runtime is None:
+        opened: Runtime = pkgutil.resolve_name(known[path.suffix.removeprefix(".").lower()])(path)
+        runtime = _OPENED[key] = opened
     if runtime.about.task != task:
         given = runtime.about.task
         msg = f"'{path}' holds a network of {given}; {task} is asked for. Use `python -m {given}`."

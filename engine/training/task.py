@@ -300,6 +300,12 @@ class DenseTask(PredictingModule, ABC, Generic[Data]):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse weights that do not fit the network that the file itself describes."""
+        if self.fitting and not checkpoint.get("optimizer_states"):
+            msg = (
+                f"'{self.trainer.ckpt_path}' holds a network and no state of a training to go on from, as pruned ones. "
+                "Give it as --model.pretrained."
+            )
+            raise InputError(msg)
         if self.fitting:
             self._resumed, self._steps_before = True, stored_steps_per_epoch(checkpoint, KEY)
         wrong = misfits(self.state_dict(), checkpoint["state_dict"])

@@ -19,9 +19,7 @@ export async function find({ session, about }, picture, leastScore = 0.3) {
   // Letter-boxed: scaled to fit, at the top left.
   const scale = asked ? Math.min(asked[0] / height, asked[1] / width) : 1;
   const scaled = [height, width].map((side) => Math.max(1, Math.floor(side * scale)));
-  const canvas = (asked || scaled).map((side) => {
-    return Math.max(about.least, Math.ceil(side / about.multiple) * about.multiple);
-  });
+  const canvas = (asked || scaled).map((side) => Math.ceil(side / about.multiple) * about.multiple);
   const batch = about.batch || 1;
   const image = planes(resize(picture, scaled), scaled, canvas, about.fill_color);
   const images = new Uint8Array(batch * image.length);

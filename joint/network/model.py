@@ -16,6 +16,7 @@ from backbones.contract import Freezing, ImageNorm
 from backbones.features import EfficientNetFeatures
 from backbones.folding import Foldable
 from backbones.grid import Grid, is_traced, size_hw
+from backbones.slimming import cut, inside, same_backbone
 from backbones.two_strides import TwoStrideFeatures
 from detection.data.batch import DetectionBatch, Detections
 from detection.network.model import EfficientDet
@@ -90,6 +91,7 @@ class JointNetwork(Foldable):
             norm_momentum=config.norm_momentum,
             **(freezing or {}),
         )
+        cut(self.backbone, inside(config.widths, "backbone"))
         kept = own if backbone_of == "detector" else other
         self.backbone.to(next(kept.parameters())).load_state_dict(kept.state_dict())
         self.detector = detector
@@ -237,6 +239,12 @@ def _check_match(detector: EfficientDet, segmenter: Segmenter) -> tuple[Efficien
         raise InputError(msg)
     if own.name != other.name:
         msg = f"the detector's backbone is {own.name}, the segmenter's {other.name}; give both the same, to be shared."
+        raise InputError(msg)
+    if not same_backbone(detector.config.widths, segmenter.config.widths):
+        msg = (
+            "the backbone was pruned in one of the detector and the segmenter, so that they cannot share it. Give both "
+            "as they were before, and prune the joint network."
+        )
         raise InputError(msg)
     for part in ("mean", "std"):
         if not torch.equal(getattr(detector, part), getattr(segmenter, part)):

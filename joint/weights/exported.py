@@ -50,7 +50,7 @@ class ExportedJoint(JointNetwork):
         """The suppression inside the file, or else that of the checkpoint that it was exported from."""
         about = self.runtime.about
         make: Callable[..., Postprocess] = Postprocess
-        return make(**(about.postprocess or about.group("postprocess")))
+        return make(**(about.postprocess or about.settings("postprocess")))
 
     @torch.no_grad()
     def answer(
@@ -97,7 +97,7 @@ class _Part:
 
     def __init__(self, runtime: Runtime, part: str) -> None:
         self.path = runtime.path
-        self.about: About = replace(runtime.about, model=runtime.about.group(part))
+        self.about: About = replace(runtime.about, model=runtime.about.settings(part))
         self.run = runtime.run
 
 

@@ -194,7 +194,7 @@ def load(source: str | Path, device: str | torch.device = "cpu", *, fold: bool =
     if is_exported(source):
         check_exported_use(source, device, fold=fold)
         exported = load_exported(source)
-        return SegmentationPredictor(exported, restored_inference(exported.runtime.about.group("inference")))
+        return SegmentationPredictor(exported, restored_inference(exported.runtime.about.settings("inference")))
     segmenter = load_network(source).to(device)
     stored = stored_settings(found_source(source, "segmentation"), "inference") or {}
     return SegmentationPredictor(segmenter.fold() if fold else segmenter, restored_inference(stored))

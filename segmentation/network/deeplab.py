@@ -106,6 +106,11 @@ class AuxiliaryHead(nn.Module):
         """From (B, in_channels, h, w) to logits (B, K, H, W)."""
         return upsample(self.layers(features), grid, PIXELS, image_hw, self.alignment)
 
+    def set_classes(self, classes: int) -> None:
+        """Give the last layer random values for K classes."""
+        last = self.layers[-1]
+        self.layers[-1] = nn.Conv2d(last.in_channels, classes, kernel_size=1).to(last.weight)
+
 
 def upsample(maps: Tensor, grid: Grid, onto: Grid, size_hw: tuple[int, int], alignment: Alignment) -> Tensor:
     """A map (B, C, h, w) read at the cells of a finer grid: (B, C, *size_hw)."""

@@ -11,6 +11,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from backbones.slimming import Widths, check_widths
 from engine.errors import InputError, check_choice
 from engine.numbers import AboveZeroToOne, OpenUnitInterval, PositiveInt, ZeroToBelowOne
 from engine.reading.options import Reading
@@ -72,6 +73,7 @@ class SegmenterArchitecture(NetworkSettings):
             it to each file.
         value_range: values of rasters and 16-bit pictures that become 0 and 255; None needs 8-bit rasters.
         nodata: value of a raster's pixels without data, if files do not state it.
+        widths: name, inputs and outputs of each layer that was pruned, see `backbones.slimming`; else empty.
 
     Raises:
         InputError: a value is out of range, or does not fit the decoder.
@@ -98,9 +100,11 @@ class SegmenterArchitecture(NetworkSettings):
     bands: tuple[PositiveInt, ...] | None = None
     value_range: tuple[float, float] | None = None
     nodata: float | None = None
+    widths: Widths = ()
     group: ClassVar[str] = "architecture"
 
     def __post_init__(self) -> None:
+        check_widths(self.widths)
         super().__post_init__()
         Reading(self.bands, self.value_range, self.nodata)  # which checks them
         allowed = strides(self.decoder)

@@ -20,6 +20,7 @@ from backbones.contract import Features, Freezing, check_features, check_named, 
 from backbones.features import EfficientNetFeatures
 from backbones.folding import Foldable
 from backbones.grid import Grid, size_hw
+from backbones.slimming import refuse_whole_weights, slim
 from engine.distributed import is_main
 from engine.errors import InputError
 from engine.reading.options import Reading
@@ -97,6 +98,7 @@ class Segmenter(Foldable):
         }
         if backbone is None or isinstance(backbone, str):
             check_named(config.backbone)
+            refuse_whole_weights(config.widths, backbone_weights)
             self.backbone = EfficientNetFeatures(
                 config.backbone,
                 levels=_levels(config),
@@ -123,6 +125,7 @@ class Segmenter(Foldable):
         norm = self.backbone.image_norm
         self.register_buffer("mean", 255 * torch.tensor(config.mean or norm.mean)[:, None, None], persistent=False)
         self.register_buffer("std", 255 * torch.tensor(config.std or norm.std)[:, None, None], persistent=False)
+        slim(self, config.widths, 2 * self.stride)
 
     def forward(self, images: Tensor) -> Tensor:
         """Class logits of every pixel.
@@ -220,7 +223,7 @@ class Segmenter(Foldable):
             else:
                 self.head.classifier[0] = fresh.to(last.weight)
             if self.aux_head is not None:
-                self.aux_head = self._auxiliary_head(len(classes)).to(last.weight)
+                self.aux_head.set_classes(len(classes))
             if is_main():
                 kept = "all weights are kept except the last layer, which gets new random values"
                 _log.warning("class list changed from %d to %d rows: %s", len(self.classes), len(classes), kept)

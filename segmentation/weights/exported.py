@@ -34,7 +34,7 @@ class ExportedSegmenter(Segmenter):
         about = runtime.about
         try:
             self.config = SegmenterArchitecture.from_settings(about.model)
-            self.classes = MaskClasses.from_dict(cast("StoredMaskClasses", about.group("classes")))
+            self.classes = MaskClasses.from_dict(cast("StoredMaskClasses", about.settings("classes")))
         except (KeyError, TypeError, ValueError) as error:
             msg = f"'{runtime.path}' does not describe a segmenter: {error}. Export it again."
             raise InputError(msg) from error
@@ -89,7 +89,7 @@ def padded(runtime: Runtime, images: Tensor, fill_color: tuple[int, int, int]) -
         fill_color: the mean colour.
     """
     about, (height, width) = runtime.about, size_hw(images)
-    taken = [max(about.least, side + -side % about.multiple) for side in (height, width)]
+    taken = [side + -side % about.multiple for side in (height, width)]
     if about.image_hw is None and taken != [height, width]:
         canvas = images.new_empty(len(images), 3, *taken)
         canvas[:] = torch.tensor(fill_color, dtype=images.dtype, device=images.device)[:, None, None]

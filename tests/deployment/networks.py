@@ -60,7 +60,7 @@ def share_out(network: Segmenter) -> None:
 def detector(member: str = "lite0", **overrides: object) -> EfficientDet:
     """A detector of three rows; its own canvas is no multiple of the coarsest stride."""
     torch.manual_seed(0)
-    network = EfficientDet(member, classes=OBJECTS, **{"image_size": (160, 224), **SMALL, **overrides})
+    network = EfficientDet(member, **{"classes": OBJECTS, "image_size": (160, 224), **SMALL, **overrides})
     lively(network)
     network.eval()
     spread_out(network)

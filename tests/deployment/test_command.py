@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import io
 import json
+import logging
 import os
+import shutil
+import weakref
 import zipfile
 from pathlib import Path
 
@@ -83,14 +87,19 @@ def test_a_missing_package_is_named_with_its_command(ckpt, tmp_path, monkeypatch
     assert line(capsys).endswith(f"{package}, which is not installed. Run: pip install 'effdense[{file_format}]'")
 
 
-def test_a_former_file_stays_when_the_new_one_differs(ckpt, tmp_path, monkeypatch):
-    path = tmp_path / "d.pt2"
-    path.write_bytes(b"former")
+@pytest.mark.parametrize(
+    "file_format", ["torch", *(pytest.param(each, marks=pytest.mark.slow) for each in ("onnx", "openvino"))]
+)
+def test_a_former_file_stays_when_the_new_one_differs(ckpt, tmp_path, monkeypatch, file_format):
+    path = tmp_path / f"d{write.SUFFIXES[file_format]}"
+    weights = [path.with_suffix(".bin")] if file_format == "openvino" else []
+    for file in (path, *weights):
+        file.write_bytes(b"former")
     monkeypatch.setattr(write, "LARGEST", -1.0)
     with pytest.raises(InputError, match="more than rounding"):
-        write.export(load_any(ckpt("detection")), path, "torch", write.Options(image_size=128))
-    assert path.read_bytes() == b"former"
-    assert os.listdir(tmp_path) == ["d.pt2"]
+        write.export(load_any(ckpt("segmentation")), path, file_format, write.Options(image_size=128))
+    assert {file.read_bytes() for file in (path, *weights)} == {b"former"}
+    assert sorted(tmp_path.iterdir()) == sorted((path, *weights))
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".xml", ".pt2"])
@@ -226,3 +235,31 @@ def test_predict_writes_the_same_from_a_file(program, ckpt, tmp_path, monkeypatc
     assert len(ours) == len(expected) > 5
     np.testing.assert_allclose([one["score"] for one in ours], [one["score"] for one in expected], atol=1e-3)
     np.testing.assert_allclose([one["bbox"] for one in ours], [one["bbox"] for one in expected], atol=0.5)
+
+
+def test_logging_is_as_before_after_an_export(exported, capfd, caplog):
+    root = logging.getLogger()
+    before = root.level, list(root.handlers), logging.root.manager.disable, logging.getLogger("torch.onnx").level
+    exported("segmentation", "onnx")
+    assert before == (
+        root.level, list(root.handlers), logging.root.manager.disable, logging.getLogger("torch.onnx").level
+    )  # fmt: skip
+    assert not capfd.readouterr().err
+    caplog.clear()
+    logging.getLogger("torch.onnx").warning("heard")
+    assert caplog.messages == ["heard"]
+
+
+def test_an_open_file_is_not_opened_again(program, tmp_path):
+    path = tmp_path / "d.pt2"
+    shutil.copy(program, path)
+    first = open_exported(path, "detection")
+    assert open_exported(path, "detection") is first
+    path.unlink()
+    shutil.copy(program, path)
+    os.utime(path, (1, 1))
+    assert open_exported(path, "detection") is not first
+    kept = weakref.ref(first)
+    del first
+    gc.collect()
+    assert kept() is None

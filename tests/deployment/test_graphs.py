@@ -8,6 +8,7 @@ import torch
 from deployment.export.graphs import Form, graph_of, open_anchors
 from deployment.export.operators import pool_same, suppress
 from detection.data.batch import DetectionBatch
+from detection.data.classes import BoxClasses
 from detection.network.anchors import make_anchors
 from detection.network.family import architecture
 from detection.network.postprocess import Postprocess, hard_nms
@@ -44,6 +45,22 @@ def test_a_detector(member, hw, fixed):
     assert (expected.class_ids >= 0).sum() > 20
     torch.testing.assert_close(boxes, expected.boxes_xyxy, atol=1e-2, rtol=0)
     torch.testing.assert_close(scores, expected.scores, atol=1e-5, rtol=0)
+    assert torch.equal(class_ids, expected.class_ids)
+
+
+@pytest.mark.parametrize("fixed", [False, True], ids=["open", "fixed"])
+def test_a_detector_of_one_class_gives_as_many_boxes_as_are_asked_for(fixed):
+    """A graph for any size must not count on the few anchors of the smallest image."""
+    network, hw = detector(classes=BoxClasses(("nucleus",), (1,))), (160, 224)
+    keep_all = Postprocess(score_threshold=0.0, iou_threshold=1.0, max_detections=100)
+    graph = graph_of(network, Form(keep_all, argmax=False, image_hw=hw if fixed else None))
+    batch, sizes_hw = images(1, *hw), torch.tensor([hw])
+    with torch.no_grad():
+        boxes, scores, class_ids = graph(batch, sizes_hw.float())
+        expected = network.detect(whole(batch, sizes_hw), keep_all)
+    assert int((expected.class_ids >= 0).sum()) == 100
+    torch.testing.assert_close(scores, expected.scores, atol=1e-5, rtol=0)
+    torch.testing.assert_close(boxes, expected.boxes_xyxy, atol=1e-2, rtol=0)
     assert torch.equal(class_ids, expected.class_ids)
 
 

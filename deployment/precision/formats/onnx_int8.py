@@ -13,6 +13,7 @@ import torch
 
 from deployment.precision.formats.deviations import deviation, some
 from deployment.precision.formats.isolation import isolated
+from deployment.precision.formats.onnx_rewriting import rewrite
 from deployment.precision.layers import Group, Operation, groups_of, last_layers
 from deployment.precision.pictures import Pictures
 from engine.exports.files import KEY, About
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from onnxruntime.quantization import CalibrationDataReader
 
 # What stands between convolutions. In float each of them would need its values converted there and back.
-KINDS = ("Conv", "Clip", "Relu", "Sigmoid", "Mul", "Add", "MaxPool", "Resize")
+KINDS = ("Conv", "Clip", "Relu", "Sigmoid", "Mul", "Add", "MaxPool", "Resize", "GlobalAveragePool")
 
 
 class OnnxInt8:
@@ -44,8 +45,10 @@ class OnnxInt8:
         with isolated():
             _fold(source, self._plain)
         self._model: ModelProto = onnx.load(self._plain)
+        rewrite(self._model)
+        onnx.save(self._model, self._plain)
         self._inputs = [entry.name for entry in self._model.graph.input]
-        self._operations = _operations(self._model)
+        self._operations = operations(self._model)
         self._groups = groups_of(self._operations)
 
     @property
@@ -144,7 +147,8 @@ def _session_options() -> onnxruntime.SessionOptions:
     return options
 
 
-def _operations(model: ModelProto) -> list[Operation]:
+def operations(model: ModelProto) -> list[Operation]:
+    """All operations of a file; only in one of floats do weights have the names that the network gave them."""
     makers = {name: node.name for node in model.graph.node for name in node.output}
     found = []
     for node in model.graph.node:

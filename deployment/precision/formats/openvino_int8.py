@@ -20,6 +20,10 @@ from engine.exports.files import KEY, About
 if TYPE_CHECKING:
     from openvino import Model, Node
 
+# OpenVINO has no depthwise convolution of int8 that is faster, and computes activations in float as part of the
+# convolution before them, unless values between the two are of int8: then it converts there and back.
+KINDS = ("Convolution",)
+
 
 class OpenvinoInt8:
     """A file of OpenVINO that can be written in int8, whole or in parts.
@@ -33,7 +37,7 @@ class OpenvinoInt8:
     def __init__(self, source: Path, about: About, pictures: Pictures) -> None:
         self._source, self._about, self._pictures = source, about, pictures
         self._inputs = [entry.any_name for entry in self._read().inputs]
-        self._operations = _operations(self._read())
+        self._operations = operations(self._read())
         self._groups = groups_of(self._operations)
 
     @property
@@ -71,6 +75,7 @@ class OpenvinoInt8:
     def _quantised(self, floats: Collection[str], count: int, *, corrected: bool) -> Model:
         wanted = frozenset(name for group in self._groups for name in group.operations) - frozenset(floats)
         model = self._read()
+        wanted &= {node.get_friendly_name() for node in model.get_ops() if node.get_type_name() in KINDS}
         present = {node.get_friendly_name() for node in model.get_ops()}
         with isolated():
             import nncf
@@ -110,7 +115,8 @@ def _constants(model: Model) -> set[str]:
     return {node.get_friendly_name() for node in model.get_ops() if node.get_type_name() in kinds}
 
 
-def _operations(model: Model) -> list[Operation]:
+def operations(model: Model) -> list[Operation]:
+    """All operations of a file; only in one of floats do weights have the names that the network gave them."""
     found = []
     for node in model.get_ordered_ops():
         sources = tuple(value.get_source_output().get_node().get_friendly_name() for value in node.inputs())

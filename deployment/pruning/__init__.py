@@ -1,0 +1,1 @@
+"""Structured pruning: whole channels are removed, and the network stays one of its own kind."""
