@@ -48,6 +48,7 @@ SMALL: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = {
     ),
     ("detection", "score"): ("", ()),
     ("detection", "convert-data"): ("", ("MYSET-YOLO/data.yaml",)),
+    ("detection", "check"): ("--output found.json", ("found.json",)),
     ("segmentation", "predict"): ("", ("predictions/areas.csv",)),
     ("segmentation", "fit"): (_SEGMENTER, ()),
     ("segmentation", "validate"): (f"{_EVALUATION} --model.member lite0", ()),

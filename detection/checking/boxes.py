@@ -38,10 +38,10 @@ def box_findings(source: BoxSource, facts: Sequence[ImageFacts], canvas: int) ->
             sizes_hw[place] = fact.size_hw
     owners = np.repeat(np.arange(len(facts)), counts)
     faults = _faults(source.boxes_xywh, sizes_hw[owners], canvas)
-    for row in np.flatnonzero(faults >= 0):
+    for row in np.flatnonzero(faults >= 0).tolist():
         name, severity = _FAULTS[faults[row]]
         yield Finding(name, severity, names[owners[row]], _numbers(source, row))
-    for row in _twice(source, owners):
+    for row in _twice(source, owners).tolist():
         yield Finding("box.duplicate", "warning", names[owners[row]], f"twice: {_numbers(source, row)}")
 
 

@@ -15,7 +15,8 @@ from engine.checking.twins import twins
 from engine.cli.commands import parse_function, program, run_command
 from engine.errors import InputError
 from engine.outputs import make_folder, write_json
-from engine.reading.listing import IMAGE_SUFFIXES, walk
+from engine.reading.images import IMAGE_SUFFIXES
+from engine.reading.listing import walk
 
 
 def check(

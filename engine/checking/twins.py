@@ -5,17 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-from engine.checking.findings import Finding
+from engine.checking.findings import Finding, Severity
 from engine.checking.image_files import ImageFacts
 
 NEAR_BITS = 4  # of 64; looks that differ in no more are of the same picture
-_BANDS = (
-    (0, 13),
-    (13, 13),
-    (26, 13),
-    (39, 13),
-    (52, 12),
-)  # first bit, bits; four differing bits spare one
+# First bit and number of bits; of five bands, four differing bits spare one.
+_BANDS = ((0, 13), (13, 13), (26, 13), (39, 13), (52, 12))
 
 
 def twins(names: Sequence[str], splits: Sequence[str], facts: Sequence[ImageFacts]) -> Iterator[Finding]:
@@ -52,7 +47,8 @@ def _twin(kind: str, names: Sequence[str], splits: Sequence[str], place: int, ea
     across = [other for other in earlier if splits[other] != splits[place]]
     twin = (across or earlier)[0]
     if across:
-        return Finding(
-            f"leak.{kind}", "error", names[place], f"{splits[place]} has it from {splits[twin]}: {names[twin]}"
-        )
+        # Two frames of one street look alike and may yet be two pictures: a person has to look.
+        severity: Severity = "error" if kind == "duplicate" else "warning"
+        detail = f"{splits[place]} has it from {splits[twin]}: {names[twin]}"
+        return Finding(f"leak.{kind}", severity, names[place], detail)
     return Finding(f"image.{kind}", "warning", names[place], f"is like {names[twin]}")
