@@ -1,8 +1,8 @@
 """What the Edge TPU's compiler asks of a file, checked operator by operator: the compiler itself runs elsewhere.
 
 Sources: coral.ai/docs/edgetpu/models-intro ("Model requirements", "Supported operations") and .../compiler. The last
-compiler (16.0) refuses versions of operators later than its TensorFlow's (google-coral/edgetpu, issue 187); those below are
-of TensorFlow 2.8 as remembered, not read from its source, so that a file which passes here may yet be refused there.
+compiler (16.0) refuses versions of operators later than its TensorFlow's (google-coral/edgetpu, issue 187); those below
+are of TensorFlow 2.8 as remembered, not read from its source: a file that passes here may yet be refused there.
 """
 
 from __future__ import annotations
