@@ -156,16 +156,21 @@ def _check_same(converted: Path, graph: LitertNetwork, image_hw: tuple[int, int]
     """Compute patches of random colours by the file and by the network.
 
     Raises:
-        InputError: the answers differ by more than rounding.
+        InputError: LiteRT cannot compute the file, or the answers differ by more than rounding.
     """
     from ai_edge_litert.interpreter import Interpreter
 
     small = torch.rand((1, 3, *(-(-side // 32) for side in image_hw)), generator=torch.Generator().manual_seed(0))
     image = F.interpolate(255 * small, image_hw, mode="bilinear").to(torch.uint8).permute(0, 2, 3, 1).contiguous()
-    interpreter = Interpreter(str(converted), num_threads=torch.get_num_threads())
-    interpreter.allocate_tensors()
-    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image.numpy())
-    interpreter.invoke()
+    try:
+        interpreter = Interpreter(str(converted), num_threads=torch.get_num_threads())
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image.numpy())
+        interpreter.invoke()
+    except (RuntimeError, ValueError) as error:
+        reason = (str(error).strip().splitlines() or ["no reason is given"])[0].rstrip(".")
+        msg = f"LiteRT refuses what its converter made: {reason}. Use another format, and report this with the command."
+        raise InputError(msg) from error
     for name, detail, expected in zip(graph.outputs.names, interpreter.get_output_details(), graph(image), strict=True):
         found = torch.from_numpy(interpreter.get_tensor(detail["index"]))
         if name == "class_rows":
