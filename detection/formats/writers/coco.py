@@ -19,7 +19,6 @@ def write(given: SetToWrite, folder: Path) -> dict[str, str]:
         annotations: list[dict[str, object]] = []
         for image in given.images(split):
             height, width = image.size_hw
-            # From the annotations' folder an exporter names files below the split's own.
             images.append({"id": image.image_id, "file_name": image.name, "height": height, "width": width})
             for corners, row, crowd, area in zip(image.corners_xyxy, image.rows, image.crowd, image.areas, strict=True):
                 left, top, right, bottom = corners.tolist()

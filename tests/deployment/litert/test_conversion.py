@@ -102,7 +102,7 @@ def test_int8_finds_the_boxes(ckpt, exported, calibration):
 
 # Faults of the conversion that are known and open: DeepLabv3+'s pooled branch is broadcast in an order that LiteRT
 # refuses, and the joint network detaches a view.
-not_yet = pytest.mark.xfail(reason="the converter refuses the network", raises=InputError, strict=False)
+not_yet = pytest.mark.xfail(reason="the converter refuses the network", raises=InputError, strict=True)
 
 
 @not_yet
