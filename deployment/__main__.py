@@ -1,4 +1,4 @@
-"""python -m deployment export | quantize | prune | benchmark | …."""
+"""python -m deployment export | quantize | prune | benchmark | explain | …."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ Files that run elsewhere, from a checkpoint of any task.
   quantize   a file in int8 or bfloat16 that loses no more accuracy than allowed
   prune      a checkpoint with fewer channels, to be trained further
   benchmark  what checkpoints, members and files cost on this machine, and which one to take
+  explain    pictures of what boxes, and classes of pixels, rest on
   setup      the environment of the converter to LiteRT, which `export` makes by itself
 
 `python -m deployment COMMAND --help` lists every option; --version shows the version.
@@ -28,6 +29,7 @@ _COMMANDS = {
     "quantize": "deployment.precision.command",
     "prune": "deployment.pruning.command",
     "benchmark": "deployment.benchmark.command",
+    "explain": "deployment.explaining.command",
     "setup": "deployment.litert.command",
 }
 

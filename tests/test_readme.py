@@ -58,6 +58,7 @@ SMALL: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = {
     ("backbones", "table"): ("b0 lite0 --no-latency", ()),
     ("backbones", "scale"): ("", ()),
     ("deployment", "export"): ("--format torch --image_size 128 --output detector.pt2", ("detector.pt2",)),
+    ("deployment", "explain"): ("", ("explained/explained.jsonl",)),
     ("deployment", "prune"): ("", ("pruned.ckpt",)),
     ("deployment", "quantize"): (
         "--image_size 128 --bound 0.99 --output small_int8.onnx --data.num_workers 0",
