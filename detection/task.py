@@ -22,7 +22,8 @@ from detection.network.losses import Losses, image_losses
 from detection.network.model import EfficientDet
 from detection.network.postprocess import Postprocess
 from detection.recipe import OPTIMIZER, SCHEDULE
-from detection.scores.metric import Backend, BoxScores, evaluate_boxes
+from detection.scores.backends import Backend
+from detection.scores.metric import BoxScores, evaluate_boxes
 from detection.scores.records import DetectionRecords
 from detection.scores.truth import GroundTruth
 from detection.spec import SPEC
@@ -69,7 +70,7 @@ class DetectionTask(DenseTask[DetectionData]):
         postprocess: suppression settings of validation, test and prediction.
         optimizer: update rule, learning rate and decay.
         schedule: warm-up and course of the learning rate.
-        evaluator: `pycocotools`, or `faster` for the same numbers in less time (extra `fast`).
+        evaluator: `pycocotools`, or `faster` or `hotcoco` for the same numbers in less time (extra `fast`).
         detections: file for the detections of validation or test in COCO's results form.
         scores: JSON file for all scores of validation or test.
     """

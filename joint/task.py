@@ -18,7 +18,8 @@ from detection.network.family import DetectorOverrides, MemberName, PhiName
 from detection.network.loss_settings import DetectionLoss
 from detection.network.postprocess import Postprocess
 from detection.recipe import OPTIMIZER, SCHEDULE
-from detection.scores.metric import Backend, BoxScores, evaluate_boxes
+from detection.scores.backends import Backend
+from detection.scores.metric import BoxScores, evaluate_boxes
 from detection.scores.truth import GroundTruth
 from engine.checked import checked
 from engine.data.contracts import SplitName
