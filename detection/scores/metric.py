@@ -122,7 +122,9 @@ def evaluate_boxes(
     check_known(np.array(images, np.int64), truth.image_ids, "image", "the images to score")
 
     if not images:  # to hotcoco an empty list means all
-        return BoxScores(*[-1.0] * 12, per_class=dict.fromkeys(truth.category_names.values()))
+        return BoxScores(
+            **dict.fromkeys(BoxScores.names(), -1.0), per_class=dict.fromkeys(truth.category_names.values())
+        )
     with contextlib.redirect_stdout(io.StringIO()):
         evaluator = make(truth, table)
         evaluator.params.imgIds = sorted(images)

@@ -177,12 +177,16 @@ def build_optimizer(module: nn.Module, config: Optimizer, global_batch: int) -> 
         # eps 1e-3 and decay 0.9 as in the EfficientNet paper's optimiser (arXiv 1905.11946, section 5).
         return torch.optim.RMSprop(groups, lr=lr, alpha=config.squares or 0.9, eps=1e-3, momentum=config.momentum)
     if config.name == "lion":
-        return Lion(groups, lr=lr, betas=(config.momentum, config.squares or 0.99))
+        lion: torch.optim.Optimizer = Lion(groups, lr=lr, betas=(config.momentum, config.squares or 0.99))
+        return lion
     if config.name == "muon":
         # Depthwise kernels, biases and norms fall to AdamW in timm: the rows of a depthwise kernel are single channels,
         # which there is no sense in making orthogonal.
         betas = (0.9, config.squares or 0.95)
-        return Muon(groups, lr=lr, momentum=config.momentum, nesterov=config.nesterov, betas=betas)
+        muon: torch.optim.Optimizer = Muon(
+            groups, lr=lr, momentum=config.momentum, nesterov=config.nesterov, betas=betas
+        )
+        return muon
     return torch.optim.AdamW(groups, lr=lr, betas=(config.momentum, config.squares or 0.999))
 
 
