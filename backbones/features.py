@@ -155,7 +155,7 @@ class EfficientNetFeatures(nn.Module):
     def count_channels(self) -> None:
         """Set `channels` anew, after layers were cut (`backbones.slimming`): those of each stage's last convolution."""
         last = [
-            [m for part in parts for m in part.modules() if isinstance(m, nn.Conv2d)][-1] for parts in self._stages()
+            [m for part in parts for m in part.modules() if isinstance(m, nn.Conv2d)][-1] for parts in self.stages()
         ]
         self.channels = tuple(last[stage].out_channels for stage in self._map_stages)
 
@@ -178,13 +178,13 @@ class EfficientNetFeatures(nn.Module):
             output = block(x)
         return output
 
-    def _stages(self) -> list[list[nn.Module]]:
+    def stages(self) -> list[list[nn.Module]]:
         """The stem and the block stages, in the order in which `frozen_stages` counts them."""
         return [[self.conv_stem, self.bn1], *([stage] for stage in self.blocks)]
 
     def _frozen_modules(self) -> Iterator[nn.Module]:
         # Looked up at each call: SyncBatchNorm conversion replaces the normalisation modules.
-        for stage in self._stages()[: self.frozen_stages]:
+        for stage in self.stages()[: self.frozen_stages]:
             yield from stage
         if self.freeze_norm:
             # timm names every normalisation layer bn1, bn2 or bn3, for any type.
@@ -201,7 +201,7 @@ class EfficientNetFeatures(nn.Module):
                 module.eps = module.eps if eps is None else eps
 
     def _checked_frozen_stages(self, frozen_stages: int) -> int:
-        total = len(self._stages())
+        total = len(self.stages())
         if not -1 <= frozen_stages <= total:
             message = (
                 f"frozen_stages is {frozen_stages}; {self.name} with levels {self.levels} allows 0 (none) to "

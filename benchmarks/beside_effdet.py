@@ -19,7 +19,7 @@ from effdet.bench import DetBenchPredict, DetBenchTrain
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from detection.data.batch import DetectionBatch
-from detection.network.losses import DetectionLoss
+from detection.network.loss_settings import DetectionLoss
 from detection.network.model import EfficientDet
 from detection.network.postprocess import Postprocess
 from detection.weights.effdet_layout import export_effdet
@@ -60,7 +60,7 @@ def measurements(member: str, size: int, batch: int) -> dict[str, tuple[Callable
     def our_step() -> None:
         ours.train()
         losses = ours.losses(as_batch(images), loss)
-        losses.total(losses.positives + 1, loss.box_weight).backward()
+        losses.total(losses.positives + 1, loss.of_boxes).backward()
         ours.zero_grad()
         ours.eval()
 

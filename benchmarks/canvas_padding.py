@@ -16,7 +16,7 @@ from collections.abc import Callable
 import torch
 
 from detection.data.batch import DetectionBatch
-from detection.network.losses import DetectionLoss
+from detection.network.loss_settings import DetectionLoss
 from detection.network.model import EfficientDet
 from engine.hardware.precision import processor_flags
 
@@ -43,7 +43,7 @@ def training(size: tuple[int, int], frozen: int, batch: DetectionBatch, *, pads:
 
     def step() -> None:
         losses = model.losses(batch, config)
-        losses.total(losses.positives + 1, config.box_weight).backward()
+        losses.total(losses.positives + 1, config.of_boxes).backward()
         optimizer.step()
         optimizer.zero_grad()
 

@@ -28,7 +28,7 @@ from effdet.bench import DetBenchPredict, DetBenchTrain
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from detection.data.batch import DetectionBatch
-from detection.network.losses import DetectionLoss
+from detection.network.loss_settings import DetectionLoss
 from detection.network.matching import match_anchors
 from detection.network.model import EfficientDet
 from detection.network.postprocess import Postprocess
@@ -90,7 +90,7 @@ def detection(member: str, batch: int, dtype: torch.dtype) -> dict[str, Pair]:
 
     def our_step() -> None:
         losses = ours.losses(given, loss)
-        losses.total(losses.positives + 1, loss.box_weight).backward()
+        losses.total(losses.positives + 1, loss.of_boxes).backward()
         optimisers[0].step()
         optimisers[0].zero_grad()
 

@@ -16,7 +16,7 @@ import torch
 from canvas_padding import FLAGS, make_batch, timed
 from torch import nn
 
-from detection.network.losses import DetectionLoss
+from detection.network.loss_settings import DetectionLoss
 from detection.network.model import EfficientDet
 from engine.hardware.precision import chosen_precision, processor_flags
 
@@ -34,7 +34,7 @@ def make_step(member: str, precision: str, batch_size: int) -> Callable[[], None
         # As Lightning's mixed precision: the forward pass and the loss in the context, the backward pass outside.
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16-mixed"):
             losses = model.losses(batch, config)
-            total = losses.total(losses.positives + 1, config.box_weight)
+            total = losses.total(losses.positives + 1, config.of_boxes)
         total.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 10)
         optimizer.step()

@@ -90,7 +90,7 @@ def work(size_hw: tuple[int, int], batch: int, steps: int) -> None:
     import torch
 
     from detection.data.batch import DetectionBatch
-    from detection.network.losses import DetectionLoss
+    from detection.network.loss_settings import DetectionLoss
     from detection.network.model import EfficientDet
 
     torch.manual_seed(0)

@@ -32,7 +32,7 @@ from detection.data.augment import DetectionAugmentation
 from detection.data.batch import DetectionBatch
 from detection.data.coco import CocoAnnotations
 from detection.data.dataset import BoxImages, collate
-from detection.network.losses import DetectionLoss
+from detection.network.loss_settings import DetectionLoss
 from detection.network.model import EfficientDet
 from detection.network.postprocess import Postprocess
 from detection.scores.metric import BoxScores, evaluate_boxes
@@ -84,7 +84,7 @@ def ours(classes: int, size: tuple[int, int], momentum: float, frozen: int) -> S
 
     def loss(batch: DetectionBatch) -> Tensor:
         losses = model.losses(batch, config)
-        return losses.total(losses.positives + 1, config.box_weight)
+        return losses.total(losses.positives + 1, config.of_boxes)
 
     def detect(network: nn.Module, batch: DetectionBatch) -> tuple[Tensor, Tensor, Tensor]:
         assert isinstance(network, EfficientDet)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import torch
 from canvas_padding import make_batch, timed
 
-from detection.network.losses import DetectionLoss
+from detection.network.loss_settings import DetectionLoss
 from detection.network.losses import image_losses as box_losses
 from detection.network.model import EfficientDet
 from detection.network.postprocess import Postprocess

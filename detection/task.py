@@ -12,15 +12,18 @@ from jsonargparse.typing import register_type
 from torch import Tensor
 
 from backbones.contract import Freezing
+from backbones.grid import size_hw
 from detection.data.batch import DetectionBatch
 from detection.data.classes import BoxClasses
 from detection.data.contracts import DetectionData
 from detection.network.family import DetectorOverrides, MemberName, PhiName
-from detection.network.losses import DetectionLoss, Losses, image_losses
+from detection.network.loss_settings import DetectionLoss
+from detection.network.losses import Losses, image_losses
 from detection.network.model import EfficientDet
 from detection.network.postprocess import Postprocess
 from detection.recipe import OPTIMIZER, SCHEDULE
-from detection.scores.metric import Backend, BoxScores, evaluate_boxes
+from detection.scores.backends import Backend
+from detection.scores.metric import BoxScores, evaluate_boxes
 from detection.scores.records import DetectionRecords
 from detection.scores.truth import GroundTruth
 from detection.spec import SPEC
@@ -63,11 +66,11 @@ class DetectionTask(DenseTask[DetectionData]):
         frozen_stages: 0 trains all, 1 freezes the stem, k the stem and k - 1 stages, -1 the backbone.
         freeze_norm: keep the backbone's batch norms as they are.
         grad_checkpointing: use less memory and more time in the backbone.
-        loss: focal and Huber settings.
+        loss: which anchors learn a box, and the losses of classes and boxes.
         postprocess: suppression settings of validation, test and prediction.
         optimizer: update rule, learning rate and decay.
         schedule: warm-up and course of the learning rate.
-        evaluator: `pycocotools`, or `faster` for the same numbers in less time (extra `fast`).
+        evaluator: `pycocotools`, or `faster` or `hotcoco` for the same numbers in less time (extra `fast`).
         detections: file for the detections of validation or test in COCO's results form.
         scores: JSON file for all scores of validation or test.
     """
@@ -212,10 +215,10 @@ class DetectionTask(DenseTask[DetectionData]):
         everywhere = losses.over_devices(all_reduce_sum)
         # DDP averages gradients over the devices: the mean of sums * world / total is the sum over the total.
         positives = everywhere.positives + 1
-        total = losses.total(positives / self.trainer.world_size, self.loss.box_weight)
+        total = losses.total(positives / self.trainer.world_size, self.loss.of_boxes)
         self.watch(total, batch_idx)
         size = len(batch.images)
-        self.log("train_loss", everywhere.total(positives, self.loss.box_weight), prog_bar=True, batch_size=size)
+        self.log("train_loss", everywhere.total(positives, self.loss.of_boxes), prog_bar=True, batch_size=size)
         parts = {"train_class_loss": everywhere.classes, "train_box_loss": everywhere.boxes}
         self.log_dict({name: value / positives for name, value in parts.items()}, batch_size=size)
         return total
@@ -231,7 +234,9 @@ class DetectionTask(DenseTask[DetectionData]):
             found = self.detector.detect(batch, self.postprocess)
         else:
             predictions = self.detector.predictions(batch.images)
-            self.sums.add(batch.image_ids, image_losses(*predictions, batch.boxes_xyxy, batch.class_ids, self.loss))
+            lattice = self.detector.lattice(size_hw(batch.images))
+            sums = image_losses(*predictions, batch.boxes_xyxy, batch.class_ids, self.loss, lattice)
+            self.sums.add(batch.image_ids, sums)
             found = self.detector.detections(predictions, batch, self.postprocess)
         rows = found.class_ids.clamp(min=0).cpu()
         # Rows without a name, ten of COCO's ninety, stand for ids that no annotation file lists.
@@ -257,7 +262,7 @@ class DetectionTask(DenseTask[DetectionData]):
         if total is None:
             return None
         losses = Losses(*total.unbind())
-        return float(losses.total(losses.positives + 1, self.loss.box_weight))
+        return float(losses.total(losses.positives + 1, self.loss.of_boxes))
 
     def evaluate(self, split: SplitName) -> BoxScores:
         """COCO's numbers, computed by one process for all."""

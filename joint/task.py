@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from backbones.contract import Freezing
 from detection.data.classes import BoxClasses
 from detection.network.family import DetectorOverrides, MemberName, PhiName
-from detection.network.losses import DetectionLoss
+from detection.network.loss_settings import DetectionLoss
 from detection.network.postprocess import Postprocess
 from detection.recipe import OPTIMIZER, SCHEDULE
-from detection.scores.metric import Backend, BoxScores, evaluate_boxes
+from detection.scores.backends import Backend
+from detection.scores.metric import BoxScores, evaluate_boxes
 from detection.scores.truth import GroundTruth
 from engine.checked import checked
 from engine.data.contracts import SplitName
@@ -343,7 +344,7 @@ class JointTask(DenseTask[JointData]):
             batch.detection(), self.postprocess, detect=any(has_boxes), segment=any(has_masks)
         )
         rows = ([row for row, has in enumerate(which) if has] for which in (has_boxes, has_masks))
-        self.sums.add(answers.outputs, batch, *rows)
+        self.sums.add(self.network, answers.outputs, batch, *rows)
         self.records.add(answers, batch)
 
     def logged(self) -> Mapping[str, Mode | None]:

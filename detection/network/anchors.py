@@ -8,11 +8,41 @@ from __future__ import annotations
 
 import math
 import threading
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from detection.network.family import DetectorArchitecture
+
+
+class Lattice(NamedTuple):
+    """How the anchors of a canvas are ordered: by level, by cell, and then those of one cell.
+
+    Attributes:
+        cells_hw: rows and columns of each level, finest first.
+        canvas_hw: height and width of the canvas in pixels, which the cells of every level share.
+        per_cell: A, the anchors of a cell, all with the same centre.
+    """
+
+    cells_hw: tuple[tuple[int, int], ...]
+    canvas_hw: tuple[int, int]
+    per_cell: int
+
+    @classmethod
+    def of(cls, canvas_hw: tuple[int, int], config: DetectorArchitecture) -> Lattice:
+        """The lattice of a canvas. Levels halve and round up, from one to the next."""
+        cells = [tuple(math.ceil(side / 2**level) for side in canvas_hw) for level in config.levels]
+        return cls(tuple((rows, columns) for rows, columns in cells), canvas_hw, config.anchors_per_cell)
+
+    def counts(self) -> list[int]:
+        """The number of anchors of each level."""
+        return [rows * columns * self.per_cell for rows, columns in self.cells_hw]
+
+    def strides_hw(self) -> list[tuple[float, float]]:
+        """Height and width of the cells of each level, in pixels."""
+        height, width = self.canvas_hw
+        return [(height / rows, width / columns) for rows, columns in self.cells_hw]
 
 
 def make_anchors(canvas_hw: tuple[int, int], config: DetectorArchitecture) -> Tensor:
@@ -36,9 +66,8 @@ def make_anchors(canvas_hw: tuple[int, int], config: DetectorArchitecture) -> Te
     octaves = torch.arange(config.anchor_octaves, dtype=torch.float64) / config.anchor_octaves
     shapes = torch.tensor(config.anchor_ratios, dtype=torch.float64)
     levels = []
-    for level in config.levels:
-        cells_hw = [math.ceil(side / 2**level) for side in canvas_hw]  # as halving and rounding up, level by level
-        strides_hw = [side / cells for side, cells in zip(canvas_hw, cells_hw, strict=True)]
+    lattice = Lattice.of(canvas_hw, config)
+    for cells_hw, strides_hw in zip(lattice.cells_hw, lattice.strides_hw(), strict=True):
         ys, xs = (_centres(stride, cells) for stride, cells in zip(strides_hw, cells_hw, strict=True))
         centres = torch.stack(torch.meshgrid(ys, xs, indexing="ij")[::-1], dim=-1).reshape(-1, 1, 2)
         strides_wh = torch.tensor(strides_hw[::-1], dtype=torch.float64)
@@ -106,9 +135,18 @@ def encode_boxes(boxes_xyxy: Tensor, anchors_xyxy: Tensor) -> Tensor:
     return torch.cat([shift.flip(-1), growth.flip(-1)], dim=-1)
 
 
-def decode_boxes(deltas: Tensor, anchors_xyxy: Tensor) -> Tensor:
-    """The inverse of `encode_boxes`: (..., 4) xyxy in canvas pixels."""
+def decode_boxes(deltas: Tensor, anchors_xyxy: Tensor, *, largest: float | None = None) -> Tensor:
+    """The inverse of `encode_boxes`: (..., 4) xyxy in canvas pixels.
+
+    Args:
+        deltas: (..., 4).
+        anchors_xyxy: (..., 4).
+        largest: the most times that a side may be its anchor's; None is no limit.
+    """
     anchor_centre, anchor_size = _centres_and_sizes(anchors_xyxy)
     centre = deltas[..., :2].flip(-1) * anchor_size + anchor_centre
-    half = deltas[..., 2:].flip(-1).exp() * anchor_size / 2
+    growth = deltas[..., 2:].flip(-1)
+    if largest is not None:
+        growth = growth.clamp(max=math.log(largest))
+    half = growth.exp() * anchor_size / 2
     return torch.cat([centre - half, centre + half], dim=-1)

@@ -1,56 +1,49 @@
-"""Focal loss for classes, Huber loss for boxes (arXiv 1911.09070 section 5.1; google/automl `train_lib.py`).
+"""The losses of a batch: focal for classes, Huber for boxes (arXiv 1911.09070 section 5.1; automl `train_lib.py`).
 
-Checked against effdet 0.4.1's `DetectionLoss`.
+Checked against effdet 0.4.1's `DetectionLoss`. Other kinds are chosen by `DetectionLoss`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torchvision.ops import complete_box_iou_loss, distance_box_iou_loss, generalized_box_iou_loss
 
-from detection.network.anchors import encode_boxes
+from detection.network.anchors import Lattice, decode_boxes, encode_boxes
+from detection.network.assignment import (
+    ATSS_CELLS,
+    DYNAMIC_ANCHORS,
+    LARGEST,
+    TASK_ALIGNED_ANCHORS,
+    Predicted,
+    aligned_iou,
+    atss,
+    dynamic_k,
+    task_aligned,
+)
+from detection.network.loss_settings import DetectionLoss
 from detection.network.matching import Matches, match_anchors
-from engine.checked import Checked
-from engine.numbers import NonNegativeFloat, OpenUnitInterval, PositiveFloat, ZeroToBelowOne
 
+_OVERLAP_LOSSES = {
+    "giou": generalized_box_iou_loss,
+    "diou": distance_box_iou_loss,
+    "ciou": complete_box_iou_loss,
+}
 _PIECE = 2**15  # logits: an eighth of a megabyte
-
-
-@dataclass(frozen=True)
-class DetectionLoss(Checked):
-    """What the training minimises; the values of google/automl `hparams_config.py`.
-
-    Attributes:
-        alpha: weight of positives in the focal loss, negatives have 1 - alpha.
-        gamma: how strongly the weight of easy examples is reduced.
-        label_smoothing: share by which the target is moved towards one half.
-        delta: where Huber turns from square to linear, in anchor sizes.
-        box_weight: weight of the box loss.
-        match_iou: smallest IoU of a positive anchor.
-    """
-
-    alpha: OpenUnitInterval = 0.25
-    gamma: NonNegativeFloat = 1.5
-    label_smoothing: ZeroToBelowOne = 0.0
-    delta: PositiveFloat = 0.1
-    box_weight: NonNegativeFloat = 50.0
-    match_iou: OpenUnitInterval = 0.5
-    group: ClassVar[str] = "loss"
 
 
 class Losses(NamedTuple):
     """Sums over the batch, not yet divided by the number of positives.
 
     Attributes:
-        classes: focal loss over all anchors and classes.
-        boxes: Huber loss over the positives' four deltas, divided by 4 and unweighted.
-        positives: how many anchors were positive, float32.
+        classes: class loss over all anchors and classes.
+        boxes: box loss over the positives, unweighted; Huber's over their four deltas is divided by 4.
+        positives: how many anchors were positive, float32; with task_aligned the sum of the scores that they learn.
     """
 
     classes: Tensor
@@ -110,34 +103,61 @@ def focal_terms(logits: Tensor, target: float, alpha_t: float, gamma: float, smo
     return alpha_t * (gamma * log_miss).exp() * cross_entropy
 
 
-def focal_loss(class_logits: Tensor, positive_logits: Tensor, config: DetectionLoss) -> Tensor:
-    """Focal loss summed over all anchors and classes.
+def class_loss(class_logits: Tensor, positive_logits: Tensor, quality: Tensor, config: DetectionLoss) -> Tensor:
+    """Class loss summed over all anchors and classes.
 
     Nearly all targets are 0, so the sum is taken as if all were, and corrected at the positives: no target map of
     B * R * K is ever made.
 
     Args:
         class_logits: (B, R, K).
-        positive_logits: (P,) those of them whose target is 1.
-        config: alpha, gamma, smoothing.
+        positive_logits: (P,) those of them whose target is not 0.
+        quality: (P,) their targets, which the focal loss takes for 1.
+        config: kind, alpha, gamma, smoothing.
     """
-    return _as_if_negative(class_logits.float(), config) + _corrections(positive_logits.float(), config).sum()
+    return _as_if_negative(class_logits.float(), config) + _corrections(positive_logits.float(), quality, config).sum()
 
 
 def _as_if_negative(logits: Tensor, config: DetectionLoss) -> Tensor:
-    a, g, e = config.alpha, config.gamma, config.label_smoothing
+    a, g, e = config.of_positives, config.focusing, config.label_smoothing
     everywhere: Tensor = _FocalSum.apply(logits, a, g) if e == 0.0 else focal_terms(logits, 0, 1 - a, g, e).sum()
     return everywhere
 
 
-def _corrections(positive: Tensor, config: DetectionLoss) -> Tensor:
-    a, g, e = config.alpha, config.gamma, config.label_smoothing
-    return focal_terms(positive, 1, a, g, e) - focal_terms(positive, 0, 1 - a, g, e)
+def _corrections(positive: Tensor, quality: Tensor, config: DetectionLoss) -> Tensor:
+    a, g, e = config.of_positives, config.focusing, config.label_smoothing
+    negative = focal_terms(positive, 0, 1 - a, g, e)
+    if config.classes == "focal":
+        return focal_terms(positive, 1, a, g, e) - negative
+    cross_entropy = F.binary_cross_entropy_with_logits(positive, quality, reduction="none")
+    if config.classes == "varifocal":  # arXiv 2008.13367, equation 2
+        return quality * cross_entropy - negative
+    # Li et al., "Generalized Focal Loss" (arXiv 2006.04388, equation 5); with the targets of TOOD its equation 3.
+    return (quality - positive.sigmoid()).abs().pow(g) * cross_entropy - negative
 
 
 def box_loss(deltas: Tensor, targets: Tensor, config: DetectionLoss) -> Tensor:
-    """Huber loss of (P, 4) deltas, summed and divided by 4; delta^2 / 2 where its parts meet, as in TensorFlow."""
-    return F.huber_loss(deltas.float(), targets, delta=config.delta, reduction="sum") / 4
+    """Huber loss of (P, 4) deltas, divided by 4, (P,); delta^2 / 2 where its parts meet, as in TensorFlow."""
+    delta = 0.1 if config.delta is None else config.delta
+    return F.huber_loss(deltas.float(), targets, delta=delta, reduction="none").sum(1) / 4
+
+
+class _Positives(NamedTuple):
+    """The positives of a batch.
+
+    Attributes:
+        matches: where they are, P in all.
+        logits: (P,) of the true classes.
+        quality: (P,) the scores that they should give, in [0, 1].
+        weights: (P,) how much each counts in the box loss and in the divisor.
+        box_losses: (P,) not weighted.
+    """
+
+    matches: Matches
+    logits: Tensor
+    quality: Tensor
+    weights: Tensor
+    box_losses: Tensor
 
 
 def detection_losses(
@@ -147,8 +167,9 @@ def detection_losses(
     boxes_xyxy: Tensor,
     class_ids: Tensor,
     config: DetectionLoss,
+    lattice: Lattice | None = None,
 ) -> Losses:
-    """Match, then both losses of a batch.
+    """Assign anchors, then both losses of a batch.
 
     Args:
         class_logits: (B, R, K).
@@ -156,16 +177,19 @@ def detection_losses(
         anchors_xyxy: (R, 4) canvas pixels.
         boxes_xyxy: (B, N, 4) canvas pixels.
         class_ids: (B, N); -1 is padding.
-        config: weights and thresholds.
+        config: assigner, kinds, weights and thresholds.
+        lattice: the order of the anchors; not needed by max_iou.
     """
-    matches = match_anchors(boxes_xyxy, class_ids, anchors_xyxy, iou_threshold=config.match_iou)
-    # Filled on the device: a number that is copied there makes the step wait.
-    positives = class_logits.new_full((), len(matches.anchor), dtype=torch.float32)
     # Float before the positives are picked: their two gradients nearly cancel, and would do so in half precision.
-    class_logits = class_logits.float()
-    found, deltas = _at(matches, class_logits, box_deltas, class_ids)
-    targets = _targets(matches, boxes_xyxy, anchors_xyxy)
-    return Losses(focal_loss(class_logits, found, config), box_loss(deltas, targets, config), positives)
+    predicted = Predicted(class_logits.float(), box_deltas, anchors_xyxy)
+    found = _positives(predicted, boxes_xyxy, class_ids, config, lattice)
+    # Of the count filled on the device: a number that is copied there makes the step wait.
+    count = class_logits.new_full((), len(found.weights), dtype=torch.float32)
+    return Losses(
+        class_loss(predicted.class_logits, found.logits, found.quality, config),
+        (found.box_losses * found.weights).sum(),
+        found.weights.sum() if config.assigner == "task_aligned" else count,
+    )
 
 
 @torch.no_grad()
@@ -176,6 +200,7 @@ def image_losses(
     boxes_xyxy: Tensor,
     class_ids: Tensor,
     config: DetectionLoss,
+    lattice: Lattice | None = None,
 ) -> Tensor:
     """The sums of `Losses` for each image alone, (B, 3) float32 in the order of its fields.
 
@@ -186,13 +211,13 @@ def image_losses(
         boxes_xyxy: see above.
         class_ids: see above.
         config: see above.
+        lattice: see above.
     """
-    matches = match_anchors(boxes_xyxy, class_ids, anchors_xyxy, iou_threshold=config.match_iou)
-    found, deltas = _at(matches, class_logits, box_deltas, class_ids)
-    targets = _targets(matches, boxes_xyxy, anchors_xyxy)
-    huber = F.huber_loss(deltas.float(), targets, delta=config.delta, reduction="none").sum(1) / 4
-    positives = torch.stack([_corrections(found.float(), config), huber, torch.ones_like(huber)], 1)
-    sums = huber.new_zeros(len(class_logits), 3).index_add_(0, matches.image, positives)
+    predicted = Predicted(class_logits, box_deltas, anchors_xyxy)
+    found = _positives(predicted, boxes_xyxy, class_ids, config, lattice)
+    corrections = _corrections(found.logits.float(), found.quality, config)
+    positives = torch.stack([corrections, found.box_losses * found.weights, found.weights], 1)
+    sums = corrections.new_zeros(len(class_logits), 3).index_add_(0, found.matches.image, positives)
     sums[:, 0] += torch.stack([_negatives_of(logits.float(), config) for logits in class_logits])
     return sums
 
@@ -203,11 +228,39 @@ def _negatives_of(logits: Tensor, config: DetectionLoss) -> Tensor:
     return torch.stack([_as_if_negative(piece, config) for piece in logits.flatten().split(size)]).sum()
 
 
-def _at(matches: Matches, class_logits: Tensor, box_deltas: Tensor, class_ids: Tensor) -> tuple[Tensor, Tensor]:
-    """(P,) logits of the true classes and (P, 4) deltas, at the anchors of the positives."""
-    found = class_logits[matches.image, matches.anchor, class_ids[matches.image, matches.box]]
-    return found, box_deltas[matches.image, matches.anchor]
+def _positives(
+    predicted: Predicted, boxes_xyxy: Tensor, class_ids: Tensor, config: DetectionLoss, lattice: Lattice | None
+) -> _Positives:
+    matches, quality = _assigned(predicted, boxes_xyxy, class_ids, config, lattice)
+    logits = predicted.class_logits[matches.image, matches.anchor, class_ids[matches.image, matches.box]]
+    deltas = predicted.box_deltas[matches.image, matches.anchor]
+    truth, anchors = boxes_xyxy[matches.image, matches.box].float(), predicted.anchors_xyxy[matches.anchor]
+    if config.boxes == "huber":
+        losses = box_loss(deltas, encode_boxes(truth, anchors), config)
+    else:
+        boxes = decode_boxes(deltas.float(), anchors, largest=LARGEST)
+        losses = _OVERLAP_LOSSES[config.boxes](boxes, truth)
+    if config.classes == "focal":
+        quality = torch.ones_like(losses)
+    elif quality is None:
+        fitted = decode_boxes(deltas.detach().float(), anchors, largest=LARGEST)
+        quality = aligned_iou(fitted, truth).nan_to_num_(0)
+    weights = quality if config.assigner == "task_aligned" else torch.ones_like(quality)
+    return _Positives(matches, logits, quality, weights, losses)
 
 
-def _targets(matches: Matches, boxes_xyxy: Tensor, anchors_xyxy: Tensor) -> Tensor:
-    return encode_boxes(boxes_xyxy[matches.image, matches.box].float(), anchors_xyxy[matches.anchor])
+def _assigned(
+    predicted: Predicted, boxes_xyxy: Tensor, class_ids: Tensor, config: DetectionLoss, lattice: Lattice | None
+) -> tuple[Matches, Tensor | None]:
+    """The matches, and the scores that they should give where the assigner says so."""
+    given = predicted.anchors_xyxy
+    if config.assigner == "max_iou":
+        threshold = 0.5 if config.match_iou is None else config.match_iou
+        return match_anchors(boxes_xyxy, class_ids, given, iou_threshold=threshold), None
+    assert lattice is not None
+    if config.assigner == "atss":
+        return atss(boxes_xyxy, class_ids, given, lattice, config.candidates or ATSS_CELLS), None
+    if config.assigner == "task_aligned":
+        most = config.candidates or TASK_ALIGNED_ANCHORS
+        return task_aligned(predicted, boxes_xyxy, class_ids, lattice, most)
+    return dynamic_k(predicted, boxes_xyxy, class_ids, lattice, config.candidates or DYNAMIC_ANCHORS)

@@ -32,13 +32,15 @@ class Matches(NamedTuple):
 def pairwise_iou(boxes_xyxy: Tensor, anchors_xyxy: Tensor) -> Tensor:
     """IoU of every box with every anchor: (B, N, 4) and (R, 4) to (B, N, R); boxes without area give 0.
 
+    Anchors may also be other boxes of each image, (B, R, 4).
+
     >>> box, half, beside = [0.0, 0.0, 2.0, 2.0], [0.0, 0.0, 1.0, 2.0], [2.0, 0.0, 4.0, 2.0]
     >>> pairwise_iou(torch.tensor([[box]]), torch.tensor([box, half, beside])).tolist()
     [[[1.0, 0.5, 0.0]]]
     """
     # One coordinate at a time, as B * N * R pairs of numbers would be the largest tensors of a training step.
     left, top, right, bottom = boxes_xyxy[..., None, :].unbind(-1)
-    anchor_left, anchor_top, anchor_right, anchor_bottom = anchors_xyxy.unbind(-1)
+    anchor_left, anchor_top, anchor_right, anchor_bottom = anchors_xyxy[..., None, :, :].unbind(-1)
     overlap = (torch.minimum(right, anchor_right) - torch.maximum(left, anchor_left)).clamp_(min=0)
     overlap *= (torch.minimum(bottom, anchor_bottom) - torch.maximum(top, anchor_top)).clamp_(min=0)
     areas = (right - left) * (bottom - top)

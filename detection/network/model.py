@@ -21,11 +21,12 @@ from backbones.grid import size_hw
 from backbones.slimming import cut, inside, refuse_whole_weights, slim
 from detection.data.batch import DetectionBatch, Detections
 from detection.data.classes import BoxClasses
-from detection.network.anchors import AnchorCache
+from detection.network.anchors import AnchorCache, Lattice
 from detection.network.bifpn import BiFPN, initialise_pyramid
 from detection.network.family import DetectorArchitecture, architecture, replaced
 from detection.network.heads import CLASS_BIAS, Head, initialise_head
-from detection.network.losses import DetectionLoss, Losses, detection_losses
+from detection.network.loss_settings import DetectionLoss
+from detection.network.losses import Losses, detection_losses
 from detection.network.postprocess import Postprocess, postprocess, to_original_pixels
 from engine.distributed import is_main
 from engine.errors import InputError
@@ -170,7 +171,14 @@ class EfficientDet(Foldable):
     def losses(self, batch: DetectionBatch, config: DetectionLoss) -> Losses:
         """Loss sums of a batch; divide by the positives of all devices."""
         class_logits, box_deltas, anchors = self.predictions(batch.images)
-        return detection_losses(class_logits, box_deltas, anchors, batch.boxes_xyxy, batch.class_ids, config)
+        lattice = self.lattice(size_hw(batch.images))
+        return detection_losses(class_logits, box_deltas, anchors, batch.boxes_xyxy, batch.class_ids, config, lattice)
+
+    def lattice(self, image_hw: tuple[int, int]) -> Lattice:
+        """The order of the anchors of images of this height and width."""
+        multiple = self.config.stride if self.config.pads_canvas else 1
+        height, width = (-(-side // multiple) * multiple for side in image_hw)
+        return Lattice.of((height, width), self.config)
 
     @torch.no_grad()
     def detect(self, batch: DetectionBatch, config: Postprocess) -> Detections:

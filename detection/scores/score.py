@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from detection.data.coco import CocoAnnotations
+from detection.scores.backends import Backend
 from detection.scores.documents import read_predictions
-from detection.scores.metric import Backend, BoxScores, evaluate_boxes
+from detection.scores.metric import BoxScores, evaluate_boxes
 from detection.scores.truth import GroundTruth, check_known
 from detection.spec import SPEC
 from engine.cli.commands import parse_function, program, run_command

@@ -7,18 +7,25 @@ gradient.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
-from timm.optim import param_groups_weight_decay
+from timm.optim import Lion, Muon, param_groups_weight_decay
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from engine.checked import Checked
 from engine.errors import InputError
-from engine.numbers import ClosedUnitInterval, NonNegativeFloat, NonNegativeInt, PositiveFloat, ZeroToBelowOne
+from engine.numbers import (
+    AboveZeroToOne,
+    ClosedUnitInterval,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    ZeroToBelowOne,
+)
 
 
 @dataclass(frozen=True)
@@ -29,16 +36,19 @@ class Optimizer(Checked):
         name: The update rule.
         lr: Learning rate for `lr_batch` images; a step over the global batch B uses lr * B / lr_batch.
         lr_batch: Number of images that `lr` is meant for; 0 takes `lr` as it is, for any batch.
-        momentum: Momentum of sgd and rmsprop; the first moment's decay (beta 1) of adamw.
+        momentum: Momentum of sgd, rmsprop and muon; the first moment's decay (beta 1) of adamw and lion.
         weight_decay: Decay of kernels towards zero; norms, biases and scalars have none. It is L2 for sgd and
-            rmsprop (the official loss adds wd/2 * ||w||², whose gradient is wd * w), decoupled for adamw.
-        nesterov: Nesterov's momentum in sgd.
-        squares: Decay of the squared gradients' average in rmsprop (alpha) and adamw (beta 2); 0 takes 0.9
-            for rmsprop (the EfficientNet paper) and 0.999 for adamw.
+            rmsprop (the official loss adds wd/2 * ||w||², whose gradient is wd * w), decoupled for the others.
+        nesterov: Nesterov's momentum in sgd and muon.
+        squares: Decay of the squared gradients' average in rmsprop (alpha) and adamw (beta 2), and beta 2 of lion and
+            muon; 0 takes 0.9 for rmsprop (the EfficientNet paper), 0.999 for adamw, 0.99 for lion and 0.95 for muon.
         backbone_lr: Factor on the learning rate of the parameters in a module called `backbone`.
+        layer_decay: Factor on the learning rate from each stage of the backbone to the one before it, so that the stem
+            learns slowest (Liu et al., "A ConvNet for the 2020s", arXiv 2201.03545, trains with 0.8 or 0.9 of groups
+            of layers); 1 is the same rate for all.
     """
 
-    name: Literal["sgd", "rmsprop", "adamw"] = "sgd"
+    name: Literal["sgd", "rmsprop", "adamw", "lion", "muon"] = "sgd"
     lr: PositiveFloat = 0.01
     lr_batch: NonNegativeInt = 0
     momentum: ZeroToBelowOne = 0.9
@@ -46,12 +56,16 @@ class Optimizer(Checked):
     nesterov: bool = False
     squares: ZeroToBelowOne = 0.0
     backbone_lr: NonNegativeFloat = 1.0
+    layer_decay: AboveZeroToOne = 1.0
     group: ClassVar[str] = "optimizer"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.nesterov and (self.name != "sgd" or self.momentum == 0):
-            msg = "optimizer.nesterov is given, but only sgd with a momentum has it. Leave it out, or take name: sgd."
+        if self.nesterov and (self.name not in ("sgd", "muon") or self.momentum == 0):
+            msg = (
+                "optimizer.nesterov is given, but only sgd and muon with a momentum have it. Leave it out, or take "
+                "name: sgd."
+            )
             raise InputError(msg)
 
     def scaled_lr(self, global_batch: int) -> float:
@@ -68,20 +82,23 @@ class Schedule(Checked):
     """The course of the learning rate: a linear warm-up, then a decrease.
 
     Args:
-        name: The decrease after the warm-up; `poly` is (1 - progress) ** power.
+        name: The decrease after the warm-up; `poly` is (1 - progress) ** power; `flat_cosine` is none for the share
+            `flat`, and then a cosine (Lyu et al., "RTMDet", arXiv 2212.07784, trains so).
         warmup_epochs: Length of the warm-up in epochs; parts of one are allowed.
         warmup_steps: Length of the warm-up in optimiser steps; takes the place of `warmup_epochs`.
         warmup_start: Factor on the learning rate at the first step.
         min_lr: Factor on the learning rate at the last step.
         power: Exponent of `poly`.
+        flat: Share of the steps after the warm-up at the full rate, of `flat_cosine`.
     """
 
-    name: Literal["cosine", "poly", "constant"] = "cosine"
+    name: Literal["cosine", "poly", "constant", "flat_cosine"] = "cosine"
     warmup_epochs: NonNegativeFloat = 0.0
     warmup_steps: NonNegativeInt | None = None
     warmup_start: ClosedUnitInterval = 0.0
     min_lr: ClosedUnitInterval = 0.0
     power: PositiveFloat = 1.0
+    flat: ZeroToBelowOne = 0.5
     group: ClassVar[str] = "schedule"
 
     def warmup(self, total_steps: int, epochs: float) -> int:
@@ -91,23 +108,51 @@ class Schedule(Checked):
         return min(round(self.warmup_epochs * total_steps / max(epochs, 1e-9)), total_steps)
 
 
-def _named_lr_groups(module: nn.Module, config: Optimizer, lr: float) -> Iterable[dict[str, object]]:
-    in_backbone = {id(p) for name, p in module.named_parameters() if "backbone" in name.split(".")}
-    if config.backbone_lr != 1 and not in_backbone:
+@runtime_checkable
+class Staged(Protocol):
+    """A backbone that says which parts come first, so that early ones can learn more slowly."""
+
+    def stages(self) -> Sequence[Sequence[nn.Module]]:
+        """The modules of each stage, the stem first."""
+        ...
+
+
+def _factors(module: nn.Module, config: Optimizer) -> dict[int, float]:
+    """The factor on the learning rate of each parameter in a backbone, by its `id`."""
+    factors = {id(p): config.backbone_lr for name, p in module.named_parameters() if "backbone" in name.split(".")}
+    if config.backbone_lr != 1 and not factors:
         msg = (
             f"optimizer.backbone_lr is {config.backbone_lr}, but the network has no part called 'backbone'. Leave it "
             "out."
         )
         raise InputError(msg)
+    if config.layer_decay == 1:
+        return factors
+    staged = [part for part in module.modules() if isinstance(part, Staged)]
+    if not staged:
+        msg = (
+            f"optimizer.layer_decay is {config.layer_decay}, but the network's backbone does not say what its stages "
+            "are. Leave it out."
+        )
+        raise InputError(msg)
+    for backbone in staged:
+        stages = backbone.stages()
+        for number, stage in enumerate(stages):
+            for parameter in (parameter for part in stage for parameter in part.parameters()):
+                factors[id(parameter)] *= config.layer_decay ** (len(stages) - number)
+    return factors
+
+
+def _named_lr_groups(module: nn.Module, config: Optimizer, lr: float) -> Iterable[dict[str, object]]:
+    factors = _factors(module, config)
     # timm's rule: no decay for biases and for tensors of at most one dimension, frozen parameters left out.
     for group in param_groups_weight_decay(module, weight_decay=config.weight_decay):
-        if config.backbone_lr == 1:
-            yield group | {"lr": lr}
-            continue
-        inner = [p for p in group["params"] if id(p) in in_backbone]
-        outer = [p for p in group["params"] if id(p) not in in_backbone]
-        yield group | {"params": inner, "lr": lr * config.backbone_lr}
-        yield group | {"params": outer, "lr": lr}
+        by_factor: dict[float, list[nn.Parameter]] = {}
+        for parameter in group["params"]:
+            by_factor.setdefault(factors.get(id(parameter), 1.0), []).append(parameter)
+        # The backbone first, as in checkpoints of before; the optimiser's state is restored by place.
+        for factor, parameters in sorted(by_factor.items(), key=lambda item: (item[0] == 1, item[0])):
+            yield group | {"params": parameters, "lr": lr * factor}
 
 
 def build_optimizer(module: nn.Module, config: Optimizer, global_batch: int) -> torch.optim.Optimizer:
@@ -119,7 +164,7 @@ def build_optimizer(module: nn.Module, config: Optimizer, global_batch: int) -> 
         global_batch: Images per optimiser step, over all devices and accumulated batches.
 
     Raises:
-        InputError: nothing is trainable, or `backbone_lr` is given and there is no backbone.
+        InputError: nothing is trainable, or `backbone_lr` or `layer_decay` is given and there is no backbone for it.
     """
     lr = config.scaled_lr(global_batch)
     groups = [group for group in _named_lr_groups(module, config, lr) if group["params"]]
@@ -131,6 +176,17 @@ def build_optimizer(module: nn.Module, config: Optimizer, global_batch: int) -> 
     if config.name == "rmsprop":
         # eps 1e-3 and decay 0.9 as in the EfficientNet paper's optimiser (arXiv 1905.11946, section 5).
         return torch.optim.RMSprop(groups, lr=lr, alpha=config.squares or 0.9, eps=1e-3, momentum=config.momentum)
+    if config.name == "lion":
+        lion: torch.optim.Optimizer = Lion(groups, lr=lr, betas=(config.momentum, config.squares or 0.99))
+        return lion
+    if config.name == "muon":
+        # Depthwise kernels, biases and norms fall to AdamW in timm: the rows of a depthwise kernel are single channels,
+        # which there is no sense in making orthogonal.
+        betas = (0.9, config.squares or 0.95)
+        muon: torch.optim.Optimizer = Muon(
+            groups, lr=lr, momentum=config.momentum, nesterov=config.nesterov, betas=betas
+        )
+        return muon
     return torch.optim.AdamW(groups, lr=lr, betas=(config.momentum, config.squares or 0.999))
 
 
@@ -156,7 +212,9 @@ def lr_factor(step: int, total_steps: int, warmup_steps: int, schedule: Schedule
     if schedule.name == "constant":
         return 1.0
     progress = min((step - warmup_steps) / max(total_steps - warmup_steps, 1), 1.0)
-    fall = 0.5 * (1 + math.cos(math.pi * progress)) if schedule.name == "cosine" else (1 - progress) ** schedule.power
+    if schedule.name == "flat_cosine":
+        progress = max(0.0, (progress - schedule.flat) / (1 - schedule.flat))
+    fall = 0.5 * (1 + math.cos(math.pi * progress)) if "cosine" in schedule.name else (1 - progress) ** schedule.power
     return schedule.min_lr + (1 - schedule.min_lr) * fall
 
 

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from detection.network.losses import DetectionLoss
+from backbones.grid import size_hw
+from detection.network.loss_settings import DetectionLoss
 from detection.network.losses import Losses as DetectionSums
 from detection.network.losses import image_losses as box_losses
 from engine.scores.image_sums import ImageSums
 from joint.data.batch import JointEvaluationBatch
-from joint.network.model import JointOutputs
+from joint.network.model import JointNetwork, JointOutputs
 from joint.training.balance import Balance
 from segmentation.network.losses import Losses as SegmentationSums
 from segmentation.network.losses import SegmentationLoss
@@ -37,11 +38,17 @@ class EvaluationLoss:
         self._masks = ImageSums()
 
     def add(
-        self, outputs: JointOutputs, batch: JointEvaluationBatch, boxed: Sequence[int], masked: Sequence[int]
+        self,
+        network: JointNetwork,
+        outputs: JointOutputs,
+        batch: JointEvaluationBatch,
+        boxed: Sequence[int],
+        masked: Sequence[int],
     ) -> None:
         """Take a batch.
 
         Args:
+            network: the network.
             outputs: the outputs of the network for all images of the batch.
             batch: the images with their labels.
             boxed: the rows of the images with boxes.
@@ -51,7 +58,8 @@ class EvaluationLoss:
             class_logits, box_deltas, anchors = outputs.predictions
             logits, deltas = _pick(class_logits, boxed), _pick(box_deltas, boxed)
             boxes, class_ids = _pick(batch.boxes_xyxy, boxed), _pick(batch.class_ids, boxed)
-            sums = box_losses(logits, deltas, anchors, boxes, class_ids, self.detection)
+            lattice = network.detector.lattice(size_hw(batch.images))
+            sums = box_losses(logits, deltas, anchors, boxes, class_ids, self.detection, lattice)
             self._boxes.add(_pick(batch.image_ids, boxed), sums)
         if self.segmentation is not None and outputs.segmentation is not None and masked:
             logits, masks = _pick(outputs.segmentation.logits, masked), _pick(batch.masks, masked)
@@ -65,7 +73,7 @@ class EvaluationLoss:
         boxes, masks, total = self._boxes.total(), self._masks.total(), 0.0
         if boxes is not None and self.detection is not None:
             sums = DetectionSums(*boxes.unbind())
-            total += self.balance.detection * float(sums.total(sums.positives + 1, self.detection.box_weight))
+            total += self.balance.detection * float(sums.total(sums.positives + 1, self.detection.of_boxes))
         if masks is not None and self.segmentation is not None:
             total += self.balance.segmentation * float(SegmentationSums.of_packed(masks).total(self.segmentation))
         return total

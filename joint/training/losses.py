@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from detection.network.losses import DetectionLoss, detection_losses
+from backbones.grid import size_hw
+from detection.network.loss_settings import DetectionLoss
 from detection.network.losses import Losses as DetectionSums
+from detection.network.losses import detection_losses
 from engine.distributed import all_reduce_sum, world_size
 from joint.data.batch import JointBatch
 from joint.network.model import JointNetwork, JointOutputs, SharedMaps
@@ -66,15 +68,15 @@ def joint_losses(
     skipped = zero
     if (detection is not None and not boxed) or (segmentation is not None and not masked):
         skipped = no_gradient(p for p in network.parameters() if p.requires_grad)
-    boxes = None if detection is None else _detection_sums(outputs, batch, boxed, detection, skipped)
+    boxes = None if detection is None else _detection_sums(network, outputs, batch, boxed, detection, skipped)
     masks = None if segmentation is None else _segmentation_sums(network, outputs, batch, masked, segmentation, skipped)
     all_boxes, all_masks, all_boxed = _over_devices(boxes, masks, len(boxed), zero)
     of_boxes, of_masks, everywhere, there = zero, zero, [zero, zero], [zero, zero]
     parts: dict[str, Tensor] = {}
     if detection is not None and boxes is not None and all_boxes is not None:
         positives = all_boxes.positives + 1
-        of_boxes = boxes.total(positives / world_size(), detection.box_weight) + skipped
-        everywhere[0], there[0] = all_boxes.total(positives, detection.box_weight), all_boxed
+        of_boxes = boxes.total(positives / world_size(), detection.of_boxes) + skipped
+        everywhere[0], there[0] = all_boxes.total(positives, detection.of_boxes), all_boxed
         parts |= {"class_loss": all_boxes.classes / positives, "box_loss": all_boxes.boxes / positives}
     if segmentation is not None and masks is not None and all_masks is not None:
         of_masks = masks.total(segmentation, all_masks.shared, world_size()) + skipped
@@ -150,14 +152,20 @@ def no_gradient(parameters: Iterable[nn.Parameter]) -> Tensor:
 
 
 def _detection_sums(
-    outputs: JointOutputs, batch: JointBatch, boxed: list[int], config: DetectionLoss, skipped: Tensor
+    network: JointNetwork,
+    outputs: JointOutputs,
+    batch: JointBatch,
+    boxed: list[int],
+    config: DetectionLoss,
+    skipped: Tensor,
 ) -> DetectionSums:
     if outputs.predictions is None:
         nothing = skipped.detach().float()
         return DetectionSums(nothing, nothing, nothing)
     class_logits, box_deltas, anchors = outputs.predictions
     boxes, class_ids = _pick(batch.boxes_xyxy, boxed), _pick(batch.class_ids, boxed)
-    return detection_losses(class_logits, box_deltas, anchors, boxes, class_ids, config)
+    lattice = network.detector.lattice(size_hw(batch.images))
+    return detection_losses(class_logits, box_deltas, anchors, boxes, class_ids, config, lattice)
 
 
 def _segmentation_sums(

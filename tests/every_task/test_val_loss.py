@@ -14,16 +14,18 @@ from PIL import Image
 import detection
 import joint
 import segmentation
-from detection.network.losses import DetectionLoss, detection_losses
+from detection.network.loss_settings import DetectionLoss
+from detection.network.losses import detection_losses
 from engine.reading.images import Letterbox, pad_to_canvas, read_image, resize_labels
 from segmentation.network.losses import SegmentationLoss, segmentation_losses
 from tests.every_task.watching import run, seen
 
 ONE = "--trainer.max_epochs 1 --trainer.num_sanity_val_steps 0"
 LOSSES = {
-    "detection": "--model.loss.box_weight 20 --model.loss.label_smoothing 0.1",
+    "detection": "--model.loss.box_weight 20 --model.loss.assigner task_aligned --model.loss.classes varifocal",
     "segmentation": "--model.loss.dice 0.5 --model.loss.focal 2 --model.architecture.aux_head true",
-    "joint": "--model.balance.detection 0.5 --model.balance.segmentation 2",
+    "joint": "--model.balance.detection 0.5 --model.balance.segmentation 2 --model.detection_loss.assigner atss "
+    "--model.detection_loss.classes quality_focal --model.detection_loss.boxes giou",
 }
 TEST = {
     "detection": "--data.test_images scenes/leftImg8bit/val "
@@ -69,10 +71,11 @@ def detection_by_hand(predict, detector, config, pictures):
         canvas = torch.from_numpy(box.apply(image, detector.fill_color)).permute(2, 0, 1)[None]
         logits, deltas, anchors = predict(canvas)
         boxes, rows = true_boxes(picture, detector.classes, box.scale, box.scaled_hw)
-        parts.append(detection_losses(logits, deltas, anchors, boxes[None], rows[None], config))
+        lattice = detector.lattice(tuple(canvas.shape[-2:]))
+        parts.append(detection_losses(logits, deltas, anchors, boxes[None], rows[None], config, lattice))
     classes, boxes, positives = (sum(float(part[place]) for part in parts) for place in range(3))
     assert positives > 10
-    return (classes + config.box_weight * boxes) / (positives + 1)
+    return (classes + config.of_boxes * boxes) / (positives + 1)
 
 
 def by_hand(task: str, checkpoint: str) -> float:
@@ -80,7 +83,7 @@ def by_hand(task: str, checkpoint: str) -> float:
     with torch.no_grad():
         if task == "detection":
             network = detection.load_network(checkpoint).eval()
-            config = DetectionLoss(box_weight=20, label_smoothing=0.1)
+            config = DetectionLoss(assigner="task_aligned", classes="varifocal", box_weight=20)
             return detection_by_hand(network.predictions, network, config, pictures("val"))
         if task == "segmentation":
             network = segmentation.load_network(checkpoint).eval()
@@ -90,7 +93,8 @@ def by_hand(task: str, checkpoint: str) -> float:
             config = SegmentationLoss(dice=0.5, focal=2)
             return float(segmentation_losses(network(images), masks, config).total(config))
         network = joint.load_network(checkpoint).eval()
-        boxes = detection_by_hand(network.detector.predictions, network.detector, DetectionLoss(), pictures("val"))
+        config = DetectionLoss(assigner="atss", classes="quality_focal", boxes="giou")
+        boxes = detection_by_hand(network.detector.predictions, network.detector, config, pictures("val"))
         logits, masks = [], []
         for picture in pictures("val"):
             image, rows = read_image(picture), true_rows(picture, network.segmenter.classes)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from detection.data.batch import DetectionBatch
-from detection.network.losses import DetectionLoss
+from detection.network.loss_settings import DetectionLoss
 from detection.network.matching import match_anchors
 from detection.network.model import EfficientDet
 from detection.network.postprocess import Postprocess, postprocess
@@ -87,7 +87,7 @@ def test_detection_loss_and_gradients() -> None:
     for each, given in ((network, batch), (twin, on_gpu(batch))):
         torch.manual_seed(0)
         losses = each.losses(given, config)
-        total = losses.total(losses.positives + 1, config.box_weight)
+        total = losses.total(losses.positives + 1, config.of_boxes)
         total.backward()
         sums.append(float(total.detach()))
     assert sums[1] == pytest.approx(sums[0], rel=1e-3)

@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from detection.data.batch import DetectionBatch
-from detection.network.losses import DetectionLoss
+from detection.network.loss_settings import DetectionLoss
 from detection.network.matching import match_anchors
 from detection.network.model import EfficientDet
 from detection.network.postprocess import Postprocess, postprocess
@@ -46,7 +46,7 @@ class Waits:
 def our_step(network: EfficientDet, batch: DetectionBatch, optimizer: torch.optim.Optimizer) -> torch.Tensor:
     config = DetectionLoss()
     losses = network.losses(batch, config)
-    total = losses.total(losses.positives + 1, config.box_weight)
+    total = losses.total(losses.positives + 1, config.of_boxes)
     total.backward()
     optimizer.step()
     optimizer.zero_grad()

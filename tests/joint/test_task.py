@@ -12,7 +12,7 @@ import yaml
 from lightning.pytorch import LightningModule
 
 from detection.data.batch import DetectionBatch
-from detection.network.losses import DetectionLoss
+from detection.network.loss_settings import DetectionLoss
 from detection.network.postprocess import Postprocess
 from joint import load_network
 from joint.data.batch import JointBatch
@@ -56,7 +56,7 @@ def test_both_losses_are_those_of_the_single_packages():
         module.eval() if "Norm" in type(module).__name__ or "Dropout" in type(module).__name__ else None
     found = joint_losses(network, batch, DetectionLoss(), SegmentationLoss())
     sums = network.detector.losses(batch.detection(), DetectionLoss())
-    alone = sums.total(sums.positives + 1, DetectionLoss().box_weight)
+    alone = sums.total(sums.positives + 1, DetectionLoss().of_boxes)
     torch.testing.assert_close(found.detection, alone, rtol=1e-4, atol=0)
     logits = network.segmenter(batch.images)
     plain = F.cross_entropy(logits, batch.masks.long(), ignore_index=255)

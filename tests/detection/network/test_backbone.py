@@ -6,7 +6,7 @@ from torch import nn
 
 from backbones.contract import GIVEN
 from detection.data.batch import DetectionBatch
-from detection.network.losses import DetectionLoss
+from detection.network.loss_settings import DetectionLoss
 from detection.network.model import EfficientDet
 from engine.errors import InputError
 from tests.shaken import shaken

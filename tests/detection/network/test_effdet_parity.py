@@ -14,7 +14,7 @@ from effdet.bench import DetBenchPredict, DetBenchTrain
 from detection.data.batch import DetectionBatch
 from detection.network.anchors import make_anchors
 from detection.network.family import FAMILY
-from detection.network.losses import DetectionLoss
+from detection.network.loss_settings import DetectionLoss
 from detection.network.model import EfficientDet
 from detection.network.postprocess import Postprocess, postprocess
 from detection.weights.load import PUBLISHED, export_effdet, load_effdet
@@ -284,7 +284,7 @@ def test_losses_and_their_gradients(smoothing: float) -> None:
     torch.testing.assert_close(losses.classes / normaliser, expected["class_loss"], rtol=1e-4, atol=0)
     torch.testing.assert_close(losses.boxes / normaliser, expected["box_loss"], rtol=1e-4, atol=0)
 
-    total = losses.total(normaliser, config.box_weight)
+    total = losses.total(normaliser, config.of_boxes)
     torch.testing.assert_close(total, expected["loss"], rtol=1e-4, atol=0)
     total.backward()
     expected["loss"].backward()

@@ -11,14 +11,20 @@ import torch.nn.functional as F
 from torchvision.ops import sigmoid_focal_loss
 
 from detection.data.batch import DetectionBatch
-from detection.network.anchors import encode_boxes, make_anchors
+from detection.network.anchors import decode_boxes, encode_boxes, make_anchors
 from detection.network.family import architecture
-from detection.network.losses import DetectionLoss, box_loss, detection_losses, focal_loss
+from detection.network.loss_settings import DetectionLoss
+from detection.network.losses import box_loss, class_loss, detection_losses
 from detection.network.matching import match_anchors
 from detection.network.model import EfficientDet
 from engine.errors import InputError
 
 ANCHORS = make_anchors((128, 128), architecture("lite0"))
+
+
+def focal_loss(logits: torch.Tensor, positive: torch.Tensor, config: DetectionLoss) -> torch.Tensor:
+    """The class loss with targets of 1."""
+    return class_loss(logits, positive, torch.ones_like(positive), config)
 
 
 def random_logits(dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, torch.Tensor]:
@@ -47,8 +53,8 @@ def focal_by_hand(logits: np.ndarray, targets: np.ndarray, config: DetectionLoss
     soft = targets * (1 - config.label_smoothing) + 0.5 * config.label_smoothing
     cross_entropy = -soft * np.log(p) - (1 - soft) * np.log(1 - p)
     p_t = np.where(targets > 0, p, 1 - p)
-    alpha_t = np.where(targets > 0, config.alpha, 1 - config.alpha)
-    return float((alpha_t * (1 - p_t) ** config.gamma * cross_entropy).sum())
+    alpha_t = np.where(targets > 0, config.of_positives, 1 - config.of_positives)
+    return float((alpha_t * (1 - p_t) ** config.focusing * cross_entropy).sum())
 
 
 @pytest.mark.parametrize(
@@ -108,7 +114,7 @@ def test_huber_loss_by_hand() -> None:
     error = np.abs(deltas.astype(np.float64) - targets)
     for joint in (0.1, 1.0):
         expected = np.where(error <= joint, error**2 / 2, joint * error - joint**2 / 2).sum() / 4
-        found = box_loss(torch.tensor(deltas), torch.tensor(targets), DetectionLoss(delta=joint))
+        found = box_loss(torch.tensor(deltas), torch.tensor(targets), DetectionLoss(delta=joint)).sum()
         assert float(found) == pytest.approx(expected, rel=1e-5)
 
 
@@ -173,6 +179,93 @@ def test_half_precision_predictions_lose_nothing_but_their_own_digits() -> None:
     assert torch.equal(half.grad, full.grad.bfloat16())
 
 
+def dense_quality_loss(logits: torch.Tensor, quality: torch.Tensor, config: DetectionLoss) -> torch.Tensor:
+    """Equation 5 of arXiv 2006.04388 and equation 2 of arXiv 2008.13367, for every logit of a map of targets."""
+    p = logits.sigmoid()
+    cross_entropy = -quality * p.log() - (1 - quality) * (1 - p).log()
+    if config.classes == "quality_focal":
+        return ((quality - p).abs() ** config.focusing * cross_entropy).sum()
+    weight = torch.where(quality > 0, quality, (1 - config.of_positives) * p**config.focusing)
+    return (weight * cross_entropy).sum()
+
+
+@pytest.mark.parametrize("kind", ["quality_focal", "varifocal"])
+@pytest.mark.parametrize("gamma", [None, 1.5])
+def test_quality_losses_are_their_formulas(kind: str, gamma: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.Tensor, "float", lambda self: self)
+    logits, targets = random_logits(torch.float64)
+    quality = targets * torch.rand(targets.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    config = DetectionLoss(classes=kind, gamma=gamma)
+    ours, theirs = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+    found = class_loss(ours, ours[targets > 0], quality[targets > 0], config)
+    expected = dense_quality_loss(theirs, quality, config)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=0)
+    found.backward()
+    expected.backward()
+    torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-6, atol=1e-9)
+
+
+def test_quality_focal_with_hard_targets_is_focal_without_alpha() -> None:
+    logits, targets = random_logits()
+    found = class_loss(
+        logits, logits[targets > 0], torch.ones(int(targets.sum())), DetectionLoss(classes="quality_focal")
+    )
+    torch.testing.assert_close(found, sigmoid_focal_loss(logits, targets, alpha=-1, gamma=2, reduction="sum"))
+
+
+def overlap_by_hand(kind: str, box: np.ndarray, truth: np.ndarray) -> float:
+    """GIoU (arXiv 1902.09630), DIoU and CIoU (arXiv 1911.08287) of two boxes."""
+    low, high = np.maximum(box[:2], truth[:2]), np.minimum(box[2:], truth[2:])
+    overlap = np.clip(high - low, 0, None).prod()
+    size, true_size = box[2:] - box[:2], truth[2:] - truth[:2]
+    union = size.prod() + true_size.prod() - overlap
+    hull = np.maximum(box[2:], truth[2:]) - np.minimum(box[:2], truth[:2])
+    iou = overlap / union
+    if kind == "giou":
+        return iou - (hull.prod() - union) / hull.prod()
+    distance = ((box[:2] + box[2:] - truth[:2] - truth[2:]) ** 2).sum() / 4 / (hull**2).sum()
+    if kind == "diou":
+        return iou - distance
+    v = 4 / np.pi**2 * (np.arctan(true_size[0] / true_size[1]) - np.arctan(size[0] / size[1])) ** 2
+    return iou - distance - v * v / (1 - iou + v)
+
+
+@pytest.mark.parametrize("kind", ["giou", "diou", "ciou"])
+def test_losses_of_boxes_are_their_formulas(kind: str) -> None:
+    boxes, class_ids = random_boxes(3, 5)
+    generator = torch.Generator().manual_seed(4)
+    logits = torch.randn(3, len(ANCHORS), 3, generator=generator)
+    deltas = 0.3 * torch.randn(3, len(ANCHORS), 4, generator=generator)
+    found = detection_losses(logits, deltas, ANCHORS, boxes, class_ids, DetectionLoss(boxes=kind))
+    expected, positives = 0.0, 0
+    for image, anchor, box in zip(*match_anchors(boxes, class_ids, ANCHORS), strict=True):
+        decoded = decode_boxes(deltas[image, anchor].double(), ANCHORS[anchor].double()).numpy()
+        expected += 1 - overlap_by_hand(kind, decoded, boxes[image, box].double().numpy())
+        positives += 1
+    assert positives > 10
+    assert float(found.boxes) == pytest.approx(expected, rel=1e-4)
+    assert float(found.positives) == positives
+
+
+@pytest.mark.parametrize("kind", ["giou", "diou", "ciou"])
+def test_boxes_that_run_away_have_a_finite_loss(kind: str) -> None:
+    boxes, class_ids = random_boxes(2, 5)
+    deltas = torch.full((2, len(ANCHORS), 4), 200.0, requires_grad=True)
+    logits = torch.zeros(2, len(ANCHORS), 3)
+    found = detection_losses(logits, deltas, ANCHORS, boxes, class_ids, DetectionLoss(boxes=kind))
+    found.boxes.backward()
+    assert bool(found.boxes.isfinite())
+    assert bool(deltas.grad.isfinite().all())
+
+
+KINDS = [
+    DetectionLoss(),
+    DetectionLoss(assigner="atss", classes="varifocal", boxes="giou"),
+    DetectionLoss(assigner="task_aligned", classes="quality_focal", boxes="ciou"),
+    DetectionLoss(assigner="dynamic_k", classes="quality_focal", boxes="diou"),
+]
+
+
 def tiny_batch(count: int) -> tuple[EfficientDet, DetectionBatch]:
     torch.manual_seed(0)
     model = EfficientDet("lite0", 3, image_size=128, fpn_channels=16, fpn_cells=1, head_repeats=1).eval()
@@ -182,17 +275,17 @@ def tiny_batch(count: int) -> tuple[EfficientDet, DetectionBatch]:
     return model, DetectionBatch(images, boxes, class_ids, torch.arange(count), torch.ones(count), sizes)
 
 
-def test_two_half_batches_with_a_joint_normaliser_are_the_full_batch() -> None:
+@pytest.mark.parametrize("config", KINDS)
+def test_two_half_batches_with_a_joint_normaliser_are_the_full_batch(config: DetectionLoss) -> None:
     """What makes DDP exact: sums over devices, one number of positives (batch norm in eval mode)."""
     model, batch = tiny_batch(4)
     model = model.double()
-    config = DetectionLoss()
 
     def gradients(parts: list[DetectionBatch]) -> tuple[float, dict[str, torch.Tensor]]:
         model.zero_grad()
         losses = [model.losses(part, config) for part in parts]
         normaliser = torch.stack([one.positives for one in losses]).sum() + 1
-        total = torch.stack([one.total(normaliser, config.box_weight) for one in losses]).sum()
+        total = torch.stack([one.total(normaliser, config.of_boxes) for one in losses]).sum()
         total.backward()
         return float(total.detach()), {
             name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None
@@ -227,3 +320,19 @@ def test_setting_out_of_range_names_itself(field: str, value: float) -> None:
     with pytest.raises(InputError, match=f"^loss.{field} is {value}; allowed: a number") as caught:
         dataclasses.replace(DetectionLoss(), **{field: value})
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"candidates": 5}, "loss.candidates is for another assigner than max_iou"),
+        ({"assigner": "atss", "match_iou": 0.4}, "loss.match_iou is for assigner max_iou"),
+        ({"classes": "quality_focal", "alpha": 0.3}, "loss.alpha is for classes focal or varifocal"),
+        ({"classes": "varifocal", "label_smoothing": 0.1}, "loss.label_smoothing is for classes focal"),
+        ({"boxes": "giou", "delta": 0.1}, "loss.delta is for boxes huber"),
+        ({"assigner": "task_aligned"}, "Take classes quality_focal or varifocal"),
+    ],
+)
+def test_what_does_not_apply_is_refused(given: dict[str, object], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        DetectionLoss(**given)

@@ -20,7 +20,7 @@ from detection.data.classes import COCO_NAMES, BoxClasses
 from detection.network.anchors import encode_boxes, make_anchors
 from detection.network.bifpn import Downsample
 from detection.network.family import FAMILY
-from detection.network.losses import DetectionLoss
+from detection.network.loss_settings import DetectionLoss
 from detection.network.model import EfficientDet
 from detection.network.postprocess import Postprocess
 from engine.errors import InputError

@@ -31,11 +31,9 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("backend", ["pycocotools", "faster"])
+@pytest.mark.parametrize("backend", ["pycocotools", "faster", "hotcoco"])
 @pytest.mark.parametrize("case", CASES)
 def test_equals_pycocotools_on_awkward_sets(case, backend):
-    if backend == "faster":
-        pytest.importorskip("faster_coco_eval")
     for seed in range(4):
         dataset, results = awkward_set(seed, **CASES[case])
         assert_equal(evaluate(dataset, results, backend=backend), dataset, results)
@@ -68,16 +66,14 @@ def test_equals_pycocotools_on_the_thresholds(drawn):
 
 @settings(max_examples=60, deadline=None)
 @given(tiny_sets())
-def test_fast_backend_equals_pycocotools_on_the_thresholds(drawn):
-    pytest.importorskip("faster_coco_eval")
+def test_fast_backends_equal_pycocotools_on_the_thresholds(drawn):
     dataset, results = drawn
-    assert_equal(evaluate(dataset, results, backend="faster"), dataset, results)
+    for backend in ("faster", "hotcoco"):
+        assert_equal(evaluate(dataset, results, backend=backend), dataset, results)
 
 
-@pytest.mark.parametrize("backend", ["pycocotools", "faster"])
+@pytest.mark.parametrize("backend", ["pycocotools", "faster", "hotcoco"])
 def test_image_ids_restrict_the_set(backend):
-    if backend == "faster":
-        pytest.importorskip("faster_coco_eval")
     dataset, results = awkward_set(3)
     chosen = [image["id"] for image in dataset["images"][1:8:2]]
     scores = evaluate(dataset, results, image_ids=np.array(chosen[::-1]), backend=backend)
@@ -87,10 +83,8 @@ def test_image_ids_restrict_the_set(backend):
         evaluate(dataset, results, image_ids=[12345])
 
 
-@pytest.mark.parametrize("backend", ["pycocotools", "faster"])
+@pytest.mark.parametrize("backend", ["pycocotools", "faster", "hotcoco"])
 def test_nothing_to_find_is_minus_one_and_nothing_found_is_zero(backend):
-    if backend == "faster":
-        pytest.importorskip("faster_coco_eval")
     dataset, results = awkward_set(0)
     assert twelve(evaluate({**dataset, "annotations": []}, results, backend=backend)) == [-1.0] * 12
     assert twelve(evaluate({key: [] for key in dataset}, [], backend=backend)) == [-1.0] * 12
@@ -206,15 +200,13 @@ def test_backend_that_is_not_there(monkeypatch):
     dataset, results = awkward_set(0)
     with pytest.raises(InputError, match=r"pip install 'effdense\[fast\]'"):
         evaluate(dataset, results, backend="faster")
-    with pytest.raises(InputError, match="'slow' is unknown; allowed: pycocotools, faster"):
+    with pytest.raises(InputError, match="'slow' is unknown; allowed: pycocotools, faster, hotcoco"):
         evaluate(dataset, results, backend="slow")
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("backend", ["pycocotools", "faster"])
+@pytest.mark.parametrize("backend", ["pycocotools", "faster", "hotcoco"])
 def test_published_answer(backend):
-    if backend == "faster":
-        pytest.importorskip("faster_coco_eval")
     folder = Path(os.environ["EFFDENSE_REAL"]) / "cocoapi_known_answer"
     truth, results = folder / "instances_val2014_100.json", folder / "instances_val2014_fakebbox100_results.json"
     scores = score(truth, results, backend=backend)

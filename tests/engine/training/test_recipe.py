@@ -1,11 +1,14 @@
 """The recipe against values computed by hand and against torch's own schedulers."""
 
+import copy
 import math
 
 import pytest
 import torch
+from timm.optim import Lion, Muon
 from torch import nn
 
+from detection.network.model import EfficientDet
 from engine.errors import InputError
 from engine.training.recipe import Optimizer, Schedule, build_optimizer, build_scheduler, lr_factor
 
@@ -51,8 +54,56 @@ def test_the_backbone_can_learn_slower():
         assert lr == pytest.approx(0.008 if name.startswith("backbone") else 0.08), name
 
 
+def test_early_stages_can_learn_slowest():
+    """The factors of ConvNeXt's `optim_factory.py`: decay ** (layers + 1 - layer), the head's is 1."""
+    detector = EfficientDet("lite0", 3, image_size=128, fpn_channels=16, fpn_cells=1, head_repeats=1)
+    found = decays(build_optimizer(detector, Optimizer(lr=1.0, layer_decay=0.8, backbone_lr=0.5), 4), detector)
+    stages = 1 + len(detector.backbone.blocks)
+    assert set(found) == {name for name, _ in detector.named_parameters()}
+    for name, (_, lr) in found.items():
+        parts = name.split(".")
+        if parts[0] != "backbone":
+            assert lr == 1.0, name
+            continue
+        stage = 1 + int(parts[2]) if parts[1] == "blocks" else 0
+        assert lr == pytest.approx(0.5 * 0.8 ** (stages - stage)), name
+
+
+def test_without_stages_there_is_no_decay_by_layer():
+    with pytest.raises(InputError, match="the network's backbone does not say"):
+        build_optimizer(Net(), Optimizer(layer_decay=0.8), 4)
+
+
+def test_muon_is_for_kernels_that_mix_channels():
+    """Rows of a depthwise kernel are single channels: they, biases and norms take AdamW's step."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(8, 8, 3, groups=8, bias=False), nn.BatchNorm2d(8), nn.Conv2d(8, 16, 1))
+    twin, start = copy.deepcopy(net), net[2].weight.detach().clone()
+    optimizers = [
+        build_optimizer(net, Optimizer(name="muon", lr=0.01), 4),
+        torch.optim.AdamW(twin.parameters(), lr=0.01, betas=(0.9, 0.95), weight_decay=0),
+    ]
+    images = torch.randn(2, 8, 6, 6)
+    for module, optimizer in zip((net, twin), optimizers, strict=True):
+        module(images).square().sum().backward()
+        optimizer.step()
+    for name, parameter in net.named_parameters():
+        same = torch.allclose(parameter, twin.get_parameter(name), atol=1e-6)
+        assert same == (name != "2.weight"), name
+    # An orthogonal step: the singular values of the change are alike, up to the library's five iterations.
+    change = torch.linalg.svdvals((net[2].weight - start).flatten(1))
+    assert float(change.max() / change.min()) < 2
+
+
 @pytest.mark.parametrize(
-    ("name", "kind"), [("sgd", torch.optim.SGD), ("rmsprop", torch.optim.RMSprop), ("adamw", torch.optim.AdamW)]
+    ("name", "kind"),
+    [
+        ("sgd", torch.optim.SGD),
+        ("rmsprop", torch.optim.RMSprop),
+        ("adamw", torch.optim.AdamW),
+        ("lion", Lion),
+        ("muon", Muon),
+    ],
 )
 def test_each_optimiser_takes_a_step(name, kind):
     net = Net()
@@ -106,6 +157,14 @@ def test_poly_is_torchs_and_constant_is_constant():
         assert lr_factor(step, 9, 0, Schedule(name="constant")) == 1.0
         theirs.step()
         reference.step()
+
+
+def test_flat_then_cosine_at_points_worked_out_by_hand():
+    course = Schedule(name="flat_cosine", flat=0.5, min_lr=0.05)
+    points = {0: 0.0, 5: 0.5, 10: 1.0, 35: 1.0, 60: 1.0, 85: 0.05 + 0.95 / 2, 110: 0.05, 200: 0.05}
+    for step, factor in points.items():
+        assert lr_factor(step, 110, 10, course) == pytest.approx(factor, abs=1e-12), step
+    assert lr_factor(30, 100, 0, Schedule(name="flat_cosine", flat=0.0)) == lr_factor(30, 100, 0, Schedule())
 
 
 def test_warm_up_in_epochs_or_steps():
