@@ -48,3 +48,29 @@ class PictureFile:
             if self._image is None:
                 self._image = self._read(self.path)
             return self._image
+
+
+class ArrayPixels:
+    """A picture that is in memory.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+    """
+
+    georeference = Georeference()
+
+    def __init__(self, image: UInt8Array) -> None:
+        self.path = Path("image")
+        self.size_hw: tuple[int, int] = (image.shape[0], image.shape[1])
+        self._image = image
+
+    def read(self, rows: slice, columns: slice) -> Pixels:
+        """The pixels of a window that lies inside."""
+        return Pixels(self._image[rows, columns], None)
+
+    def picture(self, size_hw: tuple[int, int]) -> UInt8Array:
+        """The whole scaled down, (h, w, 3) uint8 RGB."""
+        return resize(self._image, size_hw)
+
+    def close(self) -> None:
+        """Nothing is open."""
