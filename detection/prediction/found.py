@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -42,3 +42,9 @@ class Found:
         """The image with the boxes drawn on it."""
         captions = [f"{label} {score:.2f}" for label, score in zip(self.labels, self.scores, strict=True)]
         return draw_boxes(pixels_of(image, self.read), self.boxes_xyxy, self.class_ids.tolist(), captions)
+
+    def scaled(self, size_hw: tuple[int, int]) -> Found:
+        """The same objects in pixels of a larger or smaller copy of the image."""
+        factors = (size_hw[1] / self.size_hw[1], size_hw[0] / self.size_hw[0])
+        boxes = (self.boxes_xyxy * np.array(factors * 2)).astype(np.float32)
+        return replace(self, boxes_xyxy=boxes, size_hw=size_hw)

@@ -7,10 +7,11 @@ found.draw("street.jpg").save("boxes.png")
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import TypedDict, TypeVar, Unpack
 
 import numpy as np
 import torch
@@ -21,22 +22,32 @@ from detection.data.classes import BoxClasses
 from detection.network.model import EfficientDet
 from detection.network.postprocess import Postprocess
 from detection.prediction.found import Found
+from detection.tiles.inference import Inference
+from detection.tiles.passes import Passes, as_it_is
+from detection.tiles.running import boxes_in_tiles
+from detection.tiles.seams import TileBoxes
 from detection.weights.exported import load_exported
 from detection.weights.load import load_network
+from engine.errors import InputError
 from engine.exports.files import check_exported_use, is_exported
+from engine.large.opening import open_raster
+from engine.large.picture_file import ArrayPixels
+from engine.large.tiling import Tiling
 from engine.prediction.canvas import Canvas, CanvasPolicy, OnCanvas, canvas_limit
-from engine.prediction.predictor import Predictor, check_numbers
-from engine.reading.images import Letterbox
-from engine.reading.pixels import Source
+from engine.prediction.predictor import Predictor, Preparation, check_many, check_numbers
+from engine.reading.images import Letterbox, UInt8Array
+from engine.reading.pixels import Source, pixels_of
+from engine.reading.raster_file import PixelSource
 from engine.reading.reader import PixelReader
 from engine.training.checkpoint_files import found_source
 from engine.training.checkpoints import stored_settings
 
 DEFAULT_SCORE = 0.3
+Value = TypeVar("Value")
 
 
 class DetectorSettings(TypedDict, total=False):
-    """What a call may ask for in place of the predictor's own settings.
+    """What a call may ask for in place of the predictor's own settings; None leaves these as they are.
 
     Attributes:
         score_threshold: keep detections above this score; 0.3 where neither this nor `postprocess` is given.
@@ -45,12 +56,23 @@ class DetectorSettings(TypedDict, total=False):
         image_size: height and width of the canvas in pixels, or the side of a square; None is what the detector was
             made for.
         postprocess: the other settings; its own score threshold is replaced.
+        window: side in pixels of the tiles in which an image is computed; by default it is computed whole.
+        overlap: pixels that neighbouring tiles share; by default a quarter of the window.
+        margin: boxes closer than this to an inner end of their tile give way to a neighbour's; by default a quarter of
+            the overlap.
+        scales: sizes, relative to the canvas, at which an image or tile is computed; boxes are fused.
+        flip: fuse with the boxes of the mirrored image.
     """
 
     score_threshold: float
     canvas: CanvasPolicy
     image_size: int | tuple[int, int] | None
     postprocess: Postprocess | None
+    window: int | None
+    overlap: int | None
+    margin: int | None
+    scales: Sequence[float] | None
+    flip: bool | None
 
 
 class DetectionPredictor(Predictor[OnCanvas, Found]):
@@ -61,9 +83,11 @@ class DetectionPredictor(Predictor[OnCanvas, Found]):
         postprocess: suppression settings.
         canvas: see `DetectorSettings`.
         image_size: see `DetectorSettings`.
+        inference: how an image is computed: whole or in tiles, at several scales, mirrored.
 
     Raises:
-        InputError: the canvas is too small, or `canvas` is not an allowed word.
+        InputError: the canvas is too small, `canvas` is not an allowed word, or is `tight` with tiles, which fill
+            theirs.
     """
 
     network: EfficientDet
@@ -74,11 +98,16 @@ class DetectionPredictor(Predictor[OnCanvas, Found]):
         postprocess: Postprocess = Postprocess(score_threshold=DEFAULT_SCORE),
         canvas: CanvasPolicy = "full",
         image_size: int | tuple[int, int] | None = None,
+        inference: Inference = Inference(),
     ) -> None:
         super().__init__(network, network.reading)
         self.postprocess = postprocess
         limit_hw = canvas_limit(network.config.image_size, image_size)
         self.canvas = Canvas(limit_hw, network.fill_color, network.stride, canvas)
+        self.inference = inference
+        if inference.window is not None and canvas == "tight":
+            msg = "canvas is tight, but tiles of one window are laid on one canvas, which they fill. Leave canvas out."
+            raise InputError(msg)
 
     @property
     def classes(self) -> BoxClasses:
@@ -91,9 +120,14 @@ class DetectionPredictor(Predictor[OnCanvas, Found]):
         return self.network.fill_color
 
     @property
-    def prepare(self) -> Canvas:
-        """Lays an image on its canvas."""
-        return self.canvas
+    def prepare(self) -> Preparation[OnCanvas]:
+        """Lays an image on its canvas; an image that is computed several times is left as it is."""
+        return self.passes.laying if self.inference.is_plain else as_it_is
+
+    @property
+    def passes(self) -> Passes:
+        """How an image is laid on the canvas in each pass."""
+        return Passes(self.canvas, self.inference)
 
     def with_settings(self, **settings: Unpack[DetectorSettings]) -> DetectionPredictor:
         """A predictor of the same network with other settings.
@@ -105,19 +139,79 @@ class DetectionPredictor(Predictor[OnCanvas, Found]):
         policy = settings.get("canvas", self.canvas.policy)
         size = settings.get("image_size")
         limit = self.canvas.limit_hw if size is None else size
-        return DetectionPredictor(self.network, postprocess, policy, limit).with_reading(self.reading)
+        own, scales = self.inference, settings.get("scales")
+        inference = Inference(
+            _first(settings.get("window"), own.window),
+            _first(settings.get("overlap"), own.overlap),
+            _first(settings.get("margin"), own.margin),
+            own.scales if scales is None else tuple(scales),
+            _first(settings.get("flip"), own.flip),
+            own.batch,
+        )
+        return DetectionPredictor(self.network, postprocess, policy, limit, inference).with_reading(self.reading)
 
     def compute(self, images: Tensor, samples: Sequence[OnCanvas]) -> list[Found]:
-        """The objects of images on canvases of one size, in pixels of the originals."""
+        """The objects of images of one size, in pixels of the originals: on canvases, or as they are."""
         letterboxes = [sample.letterbox for sample in samples]
+        if self.inference.is_plain:
+            detections = self._detections(images, letterboxes, self.postprocess)
+        else:
+            config = self.passes.postprocess(self.postprocess, suppressed=self.network.suppresses)
+            detections = self.passes.fused(
+                images, lambda canvases, boxes: self._detections(canvases, boxes, config), self.postprocess
+            )
+        return found_in(detections, self.classes, letterboxes, self.reader)
+
+    def _detections(self, images: Tensor, letterboxes: Sequence[Letterbox], postprocess: Postprocess) -> Detections:
         batch = batch_on_canvas(images, letterboxes)
         if self.network.suppresses:
-            detections = self.network.detect(batch, self.postprocess)
-        else:
-            predictions = self.network.predictions(images)
-            check_numbers(*predictions[:2])
-            detections = self.network.detections(predictions, batch, self.postprocess)
-        return found_in(detections, self.classes, letterboxes, self.reader)
+            return self.network.detect(batch, postprocess)
+        predictions = self.network.predictions(images)
+        check_numbers(*predictions[:2])
+        return self.network.detections(predictions, batch, postprocess)
+
+    def find(
+        self, pixels: PixelSource, *, workers: int = 2, on_tiles: Callable[[int], object] = lambda count: None
+    ) -> Found:
+        """The objects of a picture of any size, computed in tiles from windows of its file.
+
+        Args:
+            pixels: the picture; see `engine.large.opening.open_raster`.
+            workers: threads that read ahead of the network.
+            on_tiles: called with the number of tiles computed since its last call.
+
+        Raises:
+            InputError: the file is damaged, or the settings have no window.
+        """
+        tiling = self.tiling(pixels.size_hw)
+        found = boxes_in_tiles(
+            self._find_tiles, pixels, tiling, self.postprocess, batch=self.inference.batch,
+            fill_color=self.fill_color, workers=workers, on_tiles=on_tiles,
+        )  # fmt: skip
+        return self._found(found, pixels.size_hw)
+
+    def tiling(self, size_hw: tuple[int, int]) -> Tiling:
+        """The tiles of a picture of this height and width.
+
+        Raises:
+            InputError: the settings have no window.
+        """
+        tiling = self.inference.tiling(size_hw, min(self.canvas.limit_hw), 2 ** self.network.config.levels[0])
+        if tiling is None:
+            msg = "tiles need a window, their side in pixels. Give window."
+            raise InputError(msg)
+        return tiling
+
+    def _find_tiles(self, images: Sequence[UInt8Array]) -> list[TileBoxes]:
+        answers = self.run([self.prepare(image) for image in images])
+        return [TileBoxes(one.boxes_xyxy.astype(np.float64), one.scores, one.class_ids) for one in answers]
+
+    def _found(self, boxes: TileBoxes, size_hw: tuple[int, int]) -> Found:
+        names, category_ids = row_names(self.classes), np.array(self.classes.category_ids, dtype=np.int64)
+        rows = boxes.class_ids
+        labels = [names[class_id] for class_id in rows.tolist()]
+        boxes_xyxy = boxes.boxes_xyxy.astype(np.float32)
+        return Found(boxes_xyxy, boxes.scores, labels, rows, category_ids[rows], size_hw, self.reader)
 
     def predict(self, image: Source, **settings: Unpack[DetectorSettings]) -> Found:
         """Find objects in one image: a path or an (H, W, 3) uint8 RGB array.
@@ -142,7 +236,22 @@ class DetectionPredictor(Predictor[OnCanvas, Found]):
             InputError: as `predict`, or `images` is a single image.
         """
         predictor = self.with_settings(**settings) if settings else self
-        return super(DetectionPredictor, predictor).predict_many(images, batch_size=batch_size)
+        if predictor.inference.window is None:
+            return super(DetectionPredictor, predictor).predict_many(images, batch_size=batch_size)
+        check_many(images, batch_size)
+        predictor.inference = replace(predictor.inference, batch=batch_size)
+        self.network.eval()
+        return [predictor._in_tiles(image) for image in images]
+
+    def _in_tiles(self, image: Source) -> Found:
+        """The objects of one image; a file is read in windows."""
+        with closing(self._opened(image)) as pixels:
+            return self.find(pixels)
+
+    def _opened(self, image: Source) -> PixelSource:
+        if isinstance(image, str | Path):
+            return open_raster(image, usual=self.reading)
+        return ArrayPixels(pixels_of(image, self.reader))
 
 
 def load(source: str | Path, device: str | torch.device = "cpu", *, fold: bool = True) -> DetectionPredictor:
@@ -161,10 +270,19 @@ def load(source: str | Path, device: str | torch.device = "cpu", *, fold: bool =
     if is_exported(source):
         check_exported_use(source, device, fold=fold)
         exported = load_exported(source)
-        return DetectionPredictor(exported, answering(exported.own_postprocess))
+        stored = exported.runtime.about.settings("inference")
+        return DetectionPredictor(exported, answering(exported.own_postprocess), inference=restored_inference(stored))
     detector = load_network(source).to(device)
     postprocess = stored_postprocess(source, "detection")
-    return DetectionPredictor(detector.fold() if fold else detector, postprocess)
+    stored = stored_settings(found_source(source, "detection"), "inference") or {}
+    network = detector.fold() if fold else detector
+    return DetectionPredictor(network, postprocess, inference=restored_inference(stored))
+
+
+def restored_inference(stored: Mapping[str, object]) -> Inference:
+    """How images are computed, from what a checkpoint holds of it; whole, for one without."""
+    make: Callable[..., Inference] = Inference
+    return make(**stored)
 
 
 def stored_postprocess(source: str | Path, task: str) -> Postprocess:
@@ -218,7 +336,7 @@ def found_in(
     boxes, scores = detections.boxes_xyxy.float().cpu().numpy(), detections.scores.float().cpu().numpy()
     class_ids = detections.class_ids.cpu().numpy()
     category_ids = np.array(classes.category_ids, dtype=np.int64)
-    names = [name or f"id {category_id}" for name, category_id in zip(classes.names, classes.category_ids, strict=True)]
+    names = row_names(classes)
     found = []
     for row, (letterbox, count) in enumerate(zip(letterboxes, (class_ids >= 0).sum(1).tolist(), strict=True)):
         rows = class_ids[row, :count]
@@ -227,3 +345,12 @@ def found_in(
             Found(boxes[row, :count], scores[row, :count], labels, rows, category_ids[rows], letterbox.image_hw, read)
         )
     return found
+
+
+def row_names(classes: BoxClasses) -> list[str]:
+    """What each row of a class list is called; one without a name is called by its category."""
+    return [name or f"id {category_id}" for name, category_id in zip(classes.names, classes.category_ids, strict=True)]
+
+
+def _first(given: Value | None, own: Value) -> Value:
+    return own if given is None else given

@@ -1,21 +1,31 @@
-"""What `python -m detection predict` leaves in its folder: a picture per image and one JSON in COCO's format."""
+"""What `python -m detection predict` leaves in its folder: pictures, maps, and one JSON in COCO's format."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from tqdm import tqdm
+
 from detection.data.classes import BoxClasses
 from detection.prediction.document import JSON_NAME, BoxEntry, box_values, write_detections
 from detection.prediction.found import Found
+from detection.prediction.geojson import write_geojson
 from detection.prediction.keys import Keys
+from detection.prediction.predictor import DetectionPredictor
+from engine.large.opening import open_raster
 from engine.outputs import atomic_path
 from engine.prediction.journal import Journal
 from engine.prediction.results import Results, Values
 from engine.prediction.sources import SourceFile
+from engine.reading.options import Reading
 from engine.reading.pixels import Source
+from engine.reading.raster_file import preview_size
+
+LONGEST_OVERVIEW = 2048
 
 
 @dataclass(frozen=True)
@@ -26,11 +36,13 @@ class DetectionResults(Results[Found]):
         classes: the detector's class list.
         pictures: whether pictures are drawn.
         keys: an annotation file's ids for the list; without it images are numbered as they are found.
+        reading: the bands and values of rasters that were asked for.
     """
 
     classes: BoxClasses
     pictures: bool = True
     keys: Keys | None = None
+    reading: Reading = Reading()
 
     @property
     def tables(self) -> list[str]:
@@ -38,9 +50,13 @@ class DetectionResults(Results[Found]):
         return [JSON_NAME]
 
     def outputs(self, file: SourceFile, name: Path, *, every: bool = False) -> list[Path]:
-        """The picture: JPEG where the image is one, or else PNG."""
+        """The picture: JPEG where the image is one, or else PNG; a smaller one of a raster, and its map."""
         suffix = file.path.suffix if file.path.suffix.lower() in (".jpg", ".jpeg") else ".png"
-        return [name.with_name(name.name + suffix)] if self.pictures or every else []
+        picture, overview, boxes = (name.with_name(name.name + end) for end in (suffix, "_overview.jpg", ".geojson"))
+        if every:
+            return [picture, overview, boxes]
+        drawn = [overview if file.kind in ("raster", "map") else picture] if self.pictures else []
+        return [*drawn, boxes] if file.kind == "map" else drawn
 
     def write(self, image: Source, paths: Sequence[Path], answer: Found) -> Values:
         """Draw the picture."""
@@ -48,6 +64,23 @@ class DetectionResults(Results[Found]):
             with atomic_path(path) as temporary:
                 answer.draw(image).save(temporary, quality=92)
         return box_values(answer)
+
+    def stream(self, predictor: object, file: SourceFile, paths: Sequence[Path], *, progress: bool) -> Values:
+        """Find objects in tiles, draw them, and write their places on the ground."""
+        assert isinstance(predictor, DetectionPredictor)
+        with closing(open_raster(file.path, self.reading, usual=predictor.reading)) as pixels:
+            count = len(predictor.tiling(pixels.size_hw))
+            with tqdm(total=count, desc=file.path.name, unit="tile", disable=not progress) as bar:
+                found = predictor.find(pixels, on_tiles=bar.update)
+            for path in paths:
+                if path.suffix == ".geojson":
+                    write_geojson(path, found, pixels.georeference)
+                    continue
+                longest = max(pixels.size_hw) if file.kind == "tiles" else LONGEST_OVERVIEW
+                shown = pixels.picture(preview_size(pixels.size_hw, longest))
+                with atomic_path(path) as temporary:
+                    found.scaled((shown.shape[0], shown.shape[1])).draw(shown).save(temporary, quality=92)
+        return box_values(found)
 
     def write_tables(self, journal: Journal) -> None:
         """Write the JSON of all finished images."""

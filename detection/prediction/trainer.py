@@ -8,12 +8,15 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities import rank_zero_info
 
 from detection.prediction.keys import Keys
+from detection.prediction.kinds import SLIDES, in_tiles
 from detection.prediction.predictor import DEFAULT_SCORE, DetectionPredictor
 from detection.prediction.results import DetectionResults
 from detection.task import DetectionTask
-from engine.numbers import NonNegativeInt, PositiveInt
+from detection.tiles.inference import Inference
+from engine.numbers import NonNegativeInt, PositiveInt, TenthToTen
 from engine.prediction.canvas import CanvasPolicy
 from engine.prediction.journal import name_of_weights
+from engine.prediction.sources import IMAGES
 from engine.prediction.trainer import PredictionTrainer, Work, asked, check_pictures, reading_settings
 from engine.reading.options import Reading
 
@@ -29,6 +32,11 @@ class DetectionTrainer(PredictionTrainer):
         output: str = "predictions",
         score_threshold: float = DEFAULT_SCORE,
         canvas: CanvasPolicy = "full",
+        window: PositiveInt | None = None,
+        overlap: int | None = None,
+        margin: int | None = None,
+        scales: list[TenthToTen] | None = None,
+        flip: bool | None = None,
         pictures: bool = True,
         ids: str | None = None,
         overwrite: bool = False,
@@ -46,11 +54,19 @@ class DetectionTrainer(PredictionTrainer):
         Args:
             model: the task.
             ckpt_path: checkpoint, or `best` / `last` of the latest run.
-            source: image, folder or glob, or a list of them.
-            output: folder for the pictures and the JSON.
+            source: image, GeoTIFF, whole-slide image, folder or glob, or a list of them.
+            output: folder for the pictures and the JSON, and for GeoJSON of the boxes of rasters that have a place.
             score_threshold: keep detections above this score.
             canvas: `full` computes every image on the canvas of training and validation; `tight` on one no larger than
                 the image needs, which is faster.
+            window: side in pixels of the tiles in which an image is computed, each on the canvas, read from the file
+                tile by tile; null computes it whole.
+            overlap: pixels that neighbouring tiles share, which should be more than the largest objects have; null is
+                a quarter of the window.
+            margin: boxes closer than this to an inner end of their tile give way to a neighbour's; null is a quarter
+                of the overlap.
+            scales: sizes, relative to the canvas, at which an image or tile is computed; boxes are fused.
+            flip: fuse with the boxes of the mirrored image.
             pictures: draw the boxes on the images.
             ids: COCO annotation file whose ids the list of objects takes, so that it can be scored: images are matched
                 by file name, categories by name.
@@ -61,13 +77,17 @@ class DetectionTrainer(PredictionTrainer):
             batch_size: number of images that are computed together.
             num_workers: processes that read images.
         """
-        work = Work(source, output, overwrite, batch_size, num_workers)
+        work = Work(source, output, overwrite, batch_size, num_workers, SLIDES if window else IMAGES)
         sources = work.sources()
         task = asked(model, DetectionTask, ckpt_path)
         postprocess = replace(task.postprocess, score_threshold=score_threshold)
         reading = Reading(bands, value_range, nodata)
+        inference = Inference(window, overlap, margin, tuple(scales or (1.0,)), bool(flip), batch_size)
+        predictor = DetectionPredictor(task.network, postprocess, canvas, inference=inference).with_reading(reading)
         check_pictures(sources, reading)
-        predictor = DetectionPredictor(task.network, postprocess, canvas).with_reading(reading)
+        if window is not None:
+            predictor.tiling((1, 1))  # checks that they fit
+            sources = in_tiles(sources, reading, predictor.reading)
         settings = {
             "weights": name_of_weights(task.pretrained if ckpt_path is None else ckpt_path),
             "canvas": str(predictor.canvas),
@@ -76,9 +96,12 @@ class DetectionTrainer(PredictionTrainer):
         }
         if predictor.reading != Reading():
             settings["reading"] = reading_settings(predictor.reading)
+        chosen = {name: value for name, value in asdict(inference).items() if name != "batch"}
+        if window is not None or not inference.is_plain:
+            settings["inference"] = chosen
         settings |= {} if ids is None else {"ids": name_of_weights(ids)}
         keys = None if ids is None else Keys.of(ids, [file.path for file in sources], predictor.classes)
         if keys is not None and keys.note:
             rank_zero_info(keys.note)
-        results = DetectionResults(predictor.classes, pictures, keys)
+        results = DetectionResults(predictor.classes, pictures, keys, reading)
         self.stream(task, ckpt_path, work, sources, predictor, results, settings)

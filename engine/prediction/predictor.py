@@ -86,6 +86,20 @@ def check_numbers(*outputs: Tensor) -> None:
         raise InputError(msg)
 
 
+def check_many(images: Sequence[Source], batch_size: int) -> None:
+    """Do nothing if these are several images, to be computed at least one at a time.
+
+    Raises:
+        InputError: it is one image, or `batch_size` is out of range.
+    """
+    if isinstance(images, str | Path | bytes | np.ndarray | Image.Image):
+        msg = "predict_many takes a list of images, and got one. Give [image], or call predict."
+        raise InputError(msg)
+    if batch_size < 1:
+        msg = f"batch_size is {batch_size}; it must be at least 1."
+        raise InputError(msg)
+
+
 class Predictor(ABC, Generic[Prepared, Answer]):
     """A network with everything else that prediction needs; it is not a module itself.
 
@@ -189,12 +203,7 @@ class Predictor(ABC, Generic[Prepared, Answer]):
             InputError: an image is missing or cannot be read, or is an array of another kind; or `batch_size` is out
                 of range.
         """
-        if isinstance(images, str | Path | bytes | np.ndarray | Image.Image):
-            msg = "predict_many takes a list of images, and got one. Give [image], or call predict."
-            raise InputError(msg)
-        if batch_size < 1:
-            msg = f"batch_size is {batch_size}; it must be at least 1."
-            raise InputError(msg)
+        check_many(images, batch_size)
         self.network.eval()
         answers: list[Answer] = []
         for start in range(0, len(images), batch_size):

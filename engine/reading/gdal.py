@@ -27,10 +27,16 @@ class Crs(Protocol):
 
 
 class Transform(Protocol):
-    """Pixel to ground."""
+    """Pixel to ground: x = a * column + b * row + c, y = d * column + e * row + f, from the edges of pixels."""
 
     is_identity: bool
     determinant: float
+    a: float
+    b: float
+    c: float
+    d: float
+    e: float
+    f: float
 
 
 Gcps = tuple[Sequence[object], object]  # ground control points, and their reference system
@@ -140,6 +146,7 @@ def import_rasterio() -> ModuleType:
     try:
         import rasterio
         import rasterio.enums
+        import rasterio.warp
         import rasterio.windows
     except ImportError as error:
         msg = "rasters and slides need rasterio. Run: pip install 'effdense[geo]'"

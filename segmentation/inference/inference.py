@@ -1,6 +1,6 @@
 """How a network is applied to an image: whole or in tiles, at several scales, mirrored; the results are probabilities.
 
-Tiles are blended as `segmentation.inference.tiles` says. Tiled results equal those of the whole image for a network
+Tiles are blended as `engine.large.tiling` says. Tiled results equal those of the whole image for a network
 whose receptive radius is at most the margin; one that looks at the whole picture, as image pooling and
 squeeze-and-excite do, sees less in a tile, so its results differ.
 """
@@ -19,12 +19,12 @@ from torch.nn import functional as F
 
 from engine.checked import Checked
 from engine.errors import InputError
+from engine.large.tiling import Tile, Tiling
 from engine.numbers import PositiveInt, TenthToTen
 from engine.prediction.predictor import check_numbers
 from engine.reading.images import UInt8Array, resize
 from engine.reading.pixels import pixels_of
 from segmentation.inference.seams import Seams
-from segmentation.inference.tiles import Tile, Tiling
 from segmentation.network.model import Segmenter
 
 LARGEST_WHOLE = 3840 * 2160  # pixels; Lite0 takes about 3 GB for these, and four times as much for four times as many

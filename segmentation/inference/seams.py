@@ -7,7 +7,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from segmentation.inference.tiles import Axis, Tile, Tiling
+from engine.large.tiling import Axis, Tile, Tiling
 
 
 class Seams:

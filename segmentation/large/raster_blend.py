@@ -1,13 +1,11 @@
 """Tiles of a raster computed one after another and blended, with only their seams in memory.
 
-The tiles and their weights are those of images in memory (`segmentation.inference.tiles`), and so are the results.
+The tiles and their weights are those of images in memory (`engine.large.tiling`), and so are the results.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from typing import NamedTuple
@@ -16,13 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from engine.large.reading import groups, read_ahead
+from engine.large.tiling import Tiling
 from engine.reading.images import UInt8Array
 from engine.reading.raster_file import Pixels, PixelSource
 from engine.reading.reader import filled
 from segmentation.data.classes import IGNORED
 from segmentation.inference.predictor import SegmentationPredictor
 from segmentation.inference.seams import Seams, within
-from segmentation.inference.tiles import Tile, Tiling
 
 
 class Strip(NamedTuple):
@@ -62,8 +61,8 @@ def blended_rows(
     seams = Seams(tiling, len(predictor.classes), device)
     class_ids: UInt8Array = np.empty((0, 0), dtype=np.uint8)
     kept: UInt8Array | None = None
-    with closing(_read_ahead(pixels, tiling, workers, count + workers)) as parts:
-        for group in _groups(parts, count):
+    with closing(read_ahead(pixels, tiling, workers, count + workers)) as parts:
+        for group in groups(parts, count):
             found = _computed(whole, [part for _, part in group])
             on_tiles(len(group))
             for (tile, part), one in zip(group, found, strict=True):
@@ -84,37 +83,6 @@ def blended_rows(
                     del class_ids, kept  # the next rows are computed after the caller has used these
                     yield strip
                     del strip
-
-
-def _read_ahead(
-    pixels: PixelSource, tiling: Tiling, workers: int, depth: int
-) -> Generator[tuple[Tile, Pixels], None, None]:
-    waiting: deque[tuple[Tile, Future[Pixels]]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
-        try:
-            for tile in tiling:
-                waiting.append((tile, pool.submit(pixels.read, tile.rows, tile.columns)))
-                if len(waiting) > depth:
-                    first, future = waiting.popleft()
-                    yield first, future.result()
-            while waiting:
-                first, future = waiting.popleft()
-                yield first, future.result()
-        finally:
-            for _, future in waiting:
-                future.cancel()
-
-
-def _groups(parts: Iterator[tuple[Tile, Pixels]], count: int) -> Iterator[list[tuple[Tile, Pixels]]]:
-    """Groups of neighbours of one size, at most `count` in each."""
-    group: list[tuple[Tile, Pixels]] = []
-    for tile, part in parts:
-        if group and (len(group) == count or group[0][0].size_hw != tile.size_hw):
-            yield group
-            group = []
-        group.append((tile, part))
-    if group:
-        yield group
 
 
 def _computed(predictor: SegmentationPredictor, parts: Sequence[Pixels]) -> list[Tensor | None]:

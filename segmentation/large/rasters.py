@@ -11,21 +11,19 @@ import numpy as np
 from tqdm import tqdm
 
 from engine.errors import InputError
+from engine.large.opening import open_raster
+from engine.large.reading import bounded_cache
 from engine.outputs import atomic_path
-from engine.reading.gdal import import_rasterio
 from engine.reading.options import Reading
-from engine.reading.raster_file import PixelSource, RasterFile, preview_size
+from engine.reading.raster_file import PixelSource, preview_size
 from segmentation.data.classes import IGNORED, MaskClasses
 from segmentation.inference.pictures import overlay as draw_overlay
 from segmentation.inference.predictor import SegmentationPredictor
-from segmentation.large.picture_file import open_windows
 from segmentation.large.raster_blend import blended_rows
 from segmentation.large.raster_writer import RasterWriter, read_small
-from segmentation.large.slides import SLIDE_SUFFIXES, SlideFile
 
 DEFAULT_WINDOW = 512  # a raster is never computed whole
 LONGEST_OVERVIEW = 2048
-_SLIDE_CACHE = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -110,9 +108,7 @@ def segment_raster(
         pixels = stack.enter_context(closing(open_raster(source, reading, mpp=mpp, usual=predictor.reading)))
         tiling = config.tiling(pixels.size_hw, predictor.stride)
         assert tiling is not None
-        cache = pixels.cache_bytes(tiling.window, workers) if isinstance(pixels, RasterFile) else _SLIDE_CACHE
-        # GDAL's own limit is a share of the machine's memory.
-        stack.enter_context(import_rasterio().Env(GDAL_CACHEMAX=cache))
+        stack.enter_context(bounded_cache(pixels, tiling.window, workers))
         labels = RasterWriter(
             label_path, pixels.size_hw, pixels.georeference, nodata=empty,
             colors=dict(zip(classes.label_ids, classes.colors, strict=True)), tags=_names(classes),
@@ -142,29 +138,6 @@ def segment_raster(
         pixels.georeference.pixel_area_m2, label_path, overview_path if overview else None,
         probability_path if probabilities else None,
     )  # fmt: skip
-
-
-def open_raster(
-    source: str | Path, reading: Reading = Reading(), *, mpp: float | None = None, usual: Reading = Reading()
-) -> PixelSource:
-    """A raster, a picture or, by its suffix or if `mpp` is given, a slide; the caller closes it.
-
-    Args:
-        source: the file.
-        reading: the options that were asked for, which are for rasters only.
-        mpp: micrometres per pixel at which a slide is read.
-        usual: how the network's rasters are read otherwise.
-
-    Raises:
-        InputError: see `RasterFile` and `SlideFile`; or an option of rasters is given for a slide.
-    """
-    if mpp is None and Path(source).suffix.lower() not in SLIDE_SUFFIXES:
-        whole = reading.over(usual)
-        return RasterFile(source, whole) if reading.given() else open_windows(source, whole)
-    for name in reading.given():
-        msg = f"{name} is for rasters, but '{source}' is read as a slide, which is 8-bit RGB. Leave it out."
-        raise InputError(msg)
-    return SlideFile(source, mpp)
 
 
 def empty_value(classes: MaskClasses) -> int:

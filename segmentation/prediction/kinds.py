@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from engine.large.slides import SLIDE_SUFFIXES
 from engine.prediction.sources import SourceKinds
 from engine.reading.gdal import has_rasterio
 from engine.reading.images import IMAGE_SUFFIXES, open_picture
 from engine.reading.kinds import is_raster
-from segmentation.large.slides import SLIDE_SUFFIXES
 from segmentation.large.video_files import VIDEO_SUFFIXES, is_video
 
 RASTER_SUFFIXES = frozenset((".img", ".vrt"))  # a VRT is refused when it is opened, with what to do

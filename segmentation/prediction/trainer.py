@@ -11,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from tqdm import tqdm
 
 from engine.errors import InputError, UnreadableError
+from engine.large.opening import open_raster
 from engine.numbers import NonNegativeInt, PositiveInt, TenthToTen
 from engine.prediction.journal import name_of_weights
 from engine.prediction.results import ResultFolder
@@ -23,7 +24,6 @@ from segmentation.data.cityscapes.labels import CITYSCAPES
 from segmentation.data.classes import MaskClasses
 from segmentation.inference.predictor import SegmentationPredictor
 from segmentation.inference.segmented import Segmented
-from segmentation.large.rasters import open_raster
 from segmentation.prediction.kinds import KINDS
 from segmentation.prediction.results import SegmentationResults
 from segmentation.scores.label_files import scene_of

@@ -113,7 +113,7 @@ def test_the_hooks_are_those_of_make_lint():
         "segmentation",
         "segmentation.scores.score",
         "segmentation.scores.submission",
-        "segmentation.inference.tiles",
+        "engine.large.tiling",
         "segmentation.inference.pictures",
         "detection.prediction.document",
         "engine.prediction.sources",

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from engine.large.opening import open_raster
 from engine.reading.images import read_image, resize
 from engine.reading.options import Reading
 from engine.reading.reader import PixelReader
-from segmentation.large.rasters import open_raster
 from segmentation.prediction import kinds
 from segmentation.prediction.kinds import kind_of
 

@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 
 from engine.errors import InputError
+from engine.large.opening import open_raster
+from engine.large.slides import SlideFile
 from engine.reading.images import resize
 from engine.reading.options import Reading
 from engine.reading.raster_file import Georeference, RasterFile, preview_size
 from segmentation.large.raster_writer import RasterWriter, read_small
-from segmentation.large.rasters import open_raster
-from segmentation.large.slides import SlideFile
 
 rasterio = pytest.importorskip("rasterio")
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")

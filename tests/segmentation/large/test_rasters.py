@@ -14,12 +14,12 @@ from PIL import Image
 from torch import nn
 
 from engine.errors import InputError
+from engine.large.tiling import Tiling
 from engine.reading.options import Reading
 from engine.reading.raster_file import Georeference, Pixels
 from segmentation.data.classes import MaskClasses
 from segmentation.inference.inference import Inference, probabilities
 from segmentation.inference.predictor import SegmentationPredictor
-from segmentation.inference.tiles import Tiling
 from segmentation.large import rasters
 from segmentation.large.raster_blend import Seams, blended_rows
 from segmentation.large.rasters import DEFAULT_WINDOW, empty_value

@@ -5,15 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from threading import Lock
 
-from engine.reading.gdal import driver_of
-from engine.reading.images import UInt8Array, image_size, is_turned, resize
-from engine.reading.kinds import is_deep, is_raster
+from engine.reading.images import UInt8Array, image_size, resize
 from engine.reading.options import Reading
-from engine.reading.raster_file import Georeference, Pixels, PixelSource, RasterFile
+from engine.reading.raster_file import Georeference, Pixels
 from engine.reading.reader import PixelReader
-
-# Of JPEG, GDAL gives other pixels than Pillow, by which networks are trained: it scales the colours up in another way.
-_AS_PILLOW = frozenset(("GTiff", "JP2OpenJPEG", "PNG"))
 
 
 class PictureFile:
@@ -55,15 +50,27 @@ class PictureFile:
             return self._image
 
 
-def open_windows(path: str | Path, reading: Reading) -> PixelSource:
-    """A raster, or a picture that is decoded piece by piece if GDAL gives the pixels that Pillow gives.
+class ArrayPixels:
+    """A picture that is in memory.
 
-    Raises:
-        InputError: see `RasterFile` and `PictureFile`.
+    Args:
+        image: (H, W, 3) uint8 RGB.
     """
-    path = Path(path)
-    if not path.is_file() or is_raster(path):
-        return RasterFile(path, reading)
-    if driver_of(path) in _AS_PILLOW and not is_turned(path) and not is_deep(path):
-        return RasterFile(path)
-    return PictureFile(path, reading)
+
+    georeference = Georeference()
+
+    def __init__(self, image: UInt8Array) -> None:
+        self.path = Path("image")
+        self.size_hw: tuple[int, int] = (image.shape[0], image.shape[1])
+        self._image = image
+
+    def read(self, rows: slice, columns: slice) -> Pixels:
+        """The pixels of a window that lies inside."""
+        return Pixels(self._image[rows, columns], None)
+
+    def picture(self, size_hw: tuple[int, int]) -> UInt8Array:
+        """The whole scaled down, (h, w, 3) uint8 RGB."""
+        return resize(self._image, size_hw)
+
+    def close(self) -> None:
+        """Nothing is open."""

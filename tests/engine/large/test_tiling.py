@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import InputError
-from segmentation.inference.tiles import Axis, Tiling
+from engine.large.tiling import Axis, Tiling
 
 
 @st.composite

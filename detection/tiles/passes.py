@@ -1,0 +1,92 @@
+"""A picture or tile computed several times, at several scales and mirrored, with its boxes fused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from detection.data.batch import Detections
+from detection.network.postprocess import Postprocess
+from detection.tiles.canvas import TileCanvas
+from detection.tiles.fusion import fused
+from detection.tiles.inference import Inference
+from engine.prediction.canvas import Canvas, OnCanvas
+from engine.reading.images import Letterbox, UInt8Array
+
+# The score from which boxes of one pass count. An object's score is that of all passes, so that those which see it with
+# a low score must count too; with a much lower one boxes only move others a little.
+PASS_SCORE = 0.01
+
+
+def as_it_is(image: UInt8Array) -> OnCanvas:
+    """An (H, W, 3) uint8 RGB image that is its own canvas."""
+    size_hw = (image.shape[0], image.shape[1])
+    return OnCanvas(torch.from_numpy(image), Letterbox(size_hw, size_hw, 1.0, size_hw))
+
+
+@dataclass(frozen=True)
+class Passes:
+    """The passes over a picture.
+
+    Attributes:
+        canvas: the canvas of whole pictures.
+        inference: the tiles, scales, and whether pictures are mirrored too.
+    """
+
+    canvas: Canvas
+    inference: Inference
+
+    @property
+    def laying(self) -> Canvas | TileCanvas:
+        """Lays a picture, or a tile, on the canvas of a single pass."""
+        return self._at(1.0)
+
+    def postprocess(self, asked: Postprocess, *, suppressed: bool) -> Postprocess:
+        """The suppression within one pass.
+
+        Args:
+            asked: the settings that are asked for.
+            suppressed: whether the network suppresses by itself, with a threshold of its own.
+        """
+        return asked if suppressed else replace(asked, score_threshold=min(asked.score_threshold, PASS_SCORE))
+
+    def fused(
+        self, images: Tensor, detect: Callable[[Tensor, Sequence[Letterbox]], Detections], asked: Postprocess
+    ) -> Detections:
+        """The boxes of all passes over some pictures, in their pixels.
+
+        Args:
+            images: (B, 3, H, W) uint8 RGB, pictures or tiles as they are.
+            detect: the boxes of canvases (B, 3, H', W') with pictures at these places, in pixels of the pictures.
+            asked: how many boxes are wanted, and from which score on.
+        """
+        width = images.shape[3]
+        found = []
+        for scale in self.inference.scales:
+            lay = self._at(scale)
+            for mirrored in (False, True) if self.inference.flip else (False,):
+                shown = images.flip(3) if mirrored else images
+                laid = [lay(one.permute(1, 2, 0).contiguous().cpu().numpy()) for one in shown]
+                canvases = torch.stack([one.image for one in laid]).permute(0, 3, 1, 2).to(images.device)
+                boxes = detect(canvases, [one.letterbox for one in laid])
+                found.append(_mirrored(boxes, width) if mirrored else boxes)
+        together = fused(found, score_threshold=asked.score_threshold)
+        return Detections(*(part[:, : asked.max_detections] for part in together))
+
+    def _at(self, scale: float) -> Canvas | TileCanvas:
+        """Lays pictures on a canvas that is larger or smaller by a factor, in whole strides."""
+        canvas, step = self.canvas, self.canvas.stride
+        sides = canvas.limit_hw
+        if scale != 1:
+            sides = (max(step, round(sides[0] * scale / step) * step), max(step, round(sides[1] * scale / step) * step))
+        if self.inference.window is None:
+            return replace(canvas, limit_hw=sides)
+        return TileCanvas(min(sides), self.inference.window, canvas.fill_color)
+
+
+def _mirrored(found: Detections, width: int) -> Detections:
+    left, top, right, bottom = found.boxes_xyxy.unbind(-1)
+    return found._replace(boxes_xyxy=torch.stack([width - right, top, width - left, bottom], -1))
