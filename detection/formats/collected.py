@@ -11,11 +11,11 @@ import numpy as np
 
 from detection.data.boxes import BoxTable, box_table
 from detection.data.classes import BoxClasses
-from detection.formats.files import SetFiles
+from engine.annotations.files import SetFiles
+from engine.annotations.splits import ALL
 from engine.errors import InputError, did_you_mean
 
 VocOrigin = Literal["auto", "0", "1"]
-ALL = "all"  # the one part of a set that has no splits
 
 
 @dataclass(frozen=True)

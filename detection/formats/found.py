@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
 from detection.data.boxes import BoxTable
-from detection.formats.collected import ALL, ReadOptions
-from detection.formats.files import SetFiles
-from detection.formats.json_kinds import UNREAD, json_files
+from detection.formats.collected import ReadOptions
 from detection.formats.readers import coco, csv_boxes, voc, yolo
-from detection.formats.splits import shares_of, with_splits
+from detection.formats.splits import with_splits
+from engine.annotations.files import SetFiles
+from engine.annotations.json_kinds import UNREAD, json_files
+from engine.annotations.splits import ALL, shares_of
 from engine.data.contracts import SPLITS, SplitName
 from engine.errors import InputError
 

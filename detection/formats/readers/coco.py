@@ -12,10 +12,10 @@ import numpy as np
 from detection.data.boxes import BoxTable, ends_of
 from detection.data.classes import BoxClasses
 from detection.data.coco import CocoAnnotations
-from detection.formats.collected import ALL, ReadOptions
-from detection.formats.files import SetFiles, folder_of, stem_of
-from detection.formats.json_kinds import json_files
-from detection.formats.splits import folder_split, split_of
+from detection.formats.collected import ReadOptions
+from engine.annotations.files import SetFiles, folder_of, stem_of
+from engine.annotations.json_kinds import json_files
+from engine.annotations.splits import ALL, folder_split, split_of
 from engine.errors import InputError
 
 NAME = "COCO"

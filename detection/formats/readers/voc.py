@@ -9,10 +9,10 @@ from typing import NamedTuple
 from xml.etree.ElementTree import Element
 
 from detection.data.boxes import BoxTable
-from detection.formats.collected import ALL, Collected, ReadOptions
-from detection.formats.files import SetFiles, folder_of, lines_of, listed, number, stem_of
-from detection.formats.splits import folder_split
-from detection.formats.xml_text import parse_xml, text_of
+from detection.formats.collected import Collected, ReadOptions
+from engine.annotations.files import SetFiles, folder_of, lines_of, listed, number, stem_of
+from engine.annotations.splits import ALL, folder_split
+from engine.annotations.xml_text import parse_xml, text_of
 from engine.data.contracts import SPLITS
 from engine.errors import InputError
 

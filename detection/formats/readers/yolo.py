@@ -8,9 +8,9 @@ import yaml
 
 from detection.data.boxes import BoxTable
 from detection.formats.collected import Collected, ReadOptions
-from detection.formats.files import SetFiles, folder_of, joined, lines_of, stem_of, suffix_of
 from detection.formats.readers.voc import class_list
-from detection.formats.splits import folder_split
+from engine.annotations.files import SetFiles, folder_of, joined, lines_of, stem_of, suffix_of
+from engine.annotations.splits import folder_split
 from engine.errors import InputError
 from engine.names import shown_names
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from detection.data.coco_json import utf8
-from detection.formats.files import SetFiles, folder_of
+from engine.annotations.files import SetFiles, folder_of
+from engine.annotations.json_text import utf8
 
 # Formats that share the suffix but are not read, with what their first level has.
 _EXPORT = "Export the set as COCO, Pascal VOC or YOLO."

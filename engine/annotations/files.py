@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-from detection.data.coco_json import json_fault, utf8
+from engine.annotations.json_text import json_fault, utf8
 from engine.errors import InputError
 from engine.names import pairing_name
 from engine.reading.images import IMAGE_SUFFIXES, image_size
