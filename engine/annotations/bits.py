@@ -17,7 +17,8 @@ def brush_alpha(packed: Sequence[int], pixels: int, where: str) -> npt.NDArray[n
 
     The bits are: 32 of the number of values, 5 of the bits of a value less one, four times 4 of the bits of a length
     less one, and then runs: one bit that says whether one value is repeated, two that choose the bits of the length,
-    the length less one, and the value or the values. Source: `label_studio_sdk/converter/brush.py`.
+    the length less one, and the value or the values. Source: `rle-pack` of thi.ng/umbrella, which
+    `label_studio_sdk/converter/brush.py` repeats.
 
     Args:
         packed: the bytes.

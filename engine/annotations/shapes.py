@@ -153,7 +153,8 @@ def mask_part(pixels: npt.NDArray[np.bool_], left: int, top: int) -> MaskPart | 
         return None
     part = pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     encoded = mask.encode(np.asfortranarray(part, np.uint8))
-    return MaskPart(left + int(columns[0]), top + int(rows[0]), *part.shape, encoded["counts"])
+    height, width = part.shape
+    return MaskPart(left + int(columns[0]), top + int(rows[0]), height, width, encoded["counts"])
 
 
 def mask_pixels(part: MaskPart) -> npt.NDArray[np.uint8]:

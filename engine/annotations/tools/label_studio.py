@@ -183,7 +183,7 @@ def _shapes(
             size_hw = result.original_height, result.original_width
         elif size_hw is None:
             size_hw = files.size_hw(image)
-        shape = _shape(files, where, result, named.get(result.id, []), size_hw)
+        shape = _shape(files, where, result, named.get(result.id or "", []), size_hw)
         if shape is not None:
             shapes.append(shape)
     return size_hw, shapes

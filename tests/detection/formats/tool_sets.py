@@ -249,7 +249,7 @@ def write_kitti(root: Path) -> Path:
         (root / split / "label_2").mkdir()
         for name in names:
             rows = [
-                f"{box.name} 0.00 0 -1.57 {' '.join(f'{side:.2f}' for side in box.corners)} 1.5 1.6 4.0 1.0 1.5 9.0 -1.5"
+                f"{box.name} 0.00 0 -1.57 {' '.join(f'{side:.2f}' for side in box.corners)} 1.5 1.6 4 1 1.5 9 -1.5"
                 for box in boxes_of((name,))
             ]
             (root / split / "label_2" / f"{name[:-4]}.txt").write_text("\n".join(rows))
