@@ -13,12 +13,14 @@ from detection.formats.readers import coco, csv_boxes, dota, kitti, openimages, 
 from detection.formats.readers.shapes import reader as reader_of_shapes
 from detection.formats.splits import with_splits
 from engine.annotations.files import SetFiles
-from engine.annotations.recognised import SHAPE_TOOLS, ShapeWord, counted, recognised
+from engine.annotations.recognised import SHAPE_TOOLS, counted, recognised
 from engine.annotations.splits import ALL, shares_of
 from engine.data.contracts import SPLITS, SplitName
 from engine.errors import InputError
 
-FormatWord = Literal["coco", "voc", "yolo", "csv", "openimages", "kitti", "dota", ShapeWord]
+FormatWord = Literal[
+    "coco", "voc", "yolo", "csv", "openimages", "kitti", "dota", "labelme", "label_studio", "cvat", "via", "supervisely"
+]
 
 
 class _Reader(NamedTuple):

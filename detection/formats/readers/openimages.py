@@ -52,8 +52,9 @@ def read(files: SetFiles, labels: Sequence[str], options: ReadOptions) -> Mappin
                     )
                     continue
                 left, top, right, bottom = (number(row[side] or "", f"{where}, {side}") for side in _SIDES)
-                if max(left, top, right, bottom) > 1.01 or min(left, top, right, bottom) < -0.01:
-                    msg = f"{where}: {max(left, top, right, bottom):g} is no fraction of a side. Divide pixels by it."
+                worst = max(left, top, right, bottom, key=lambda side: abs(side - 0.5))
+                if abs(worst - 0.5) > 0.51:
+                    msg = f"{where}: {worst:g} is no fraction of a side; allowed is 0 to 1. Divide pixels by it."
                     raise InputError(msg)
                 height, width = size_hw
                 sides = (rounded(left * width), rounded(top * height), rounded(right * width), rounded(bottom * height))

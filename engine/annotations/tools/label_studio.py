@@ -176,8 +176,10 @@ def _shapes(
     shapes = []
     for result in results:
         if (result.image_rotation or 0) % 360:
-            msg = f"{where}: '{image}' was turned by {result.image_rotation:g} degrees while it was labelled, which is "
-            msg += "not read. Turn the file itself, and label it so."
+            msg = (
+                f"{where}: '{image}' was turned by {result.image_rotation:g} degrees while it was labelled, which is "
+                "not read. Change the file itself, and label it so."
+            )
             raise InputError(msg)
         if result.original_width and result.original_height:
             size_hw = result.original_height, result.original_width
