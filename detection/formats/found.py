@@ -15,6 +15,7 @@ from detection.formats.splits import with_splits
 from engine.annotations.files import SetFiles
 from engine.annotations.recognised import SHAPE_TOOLS, counted, recognised
 from engine.annotations.splits import ALL, shares_of
+from engine.annotations.tools import coco as coco_tool
 from engine.data.contracts import SPLITS, SplitName
 from engine.errors import InputError
 
@@ -30,7 +31,7 @@ class _Reader(NamedTuple):
 
 
 READERS: Mapping[FormatWord, _Reader] = {
-    "coco": _Reader(coco.NAME, coco.claims, coco.read),
+    "coco": _Reader(coco_tool.NAME, coco_tool.claims, coco.read),
     "voc": _Reader(voc.NAME, voc.claims, voc.read),
     "yolo": _Reader(yolo.NAME, yolo.claims, yolo.read),
     "csv": _Reader(csv_boxes.NAME, csv_boxes.claims, csv_boxes.read),

@@ -25,6 +25,7 @@ from engine.annotations.splits import ALL, folder_split, split_of
 from engine.annotations.tools.words import FLAT, FLAT_NOTE, SMALL_NOTE
 from engine.annotations.xml_text import parse_xml, text_of
 from engine.errors import InputError
+from engine.reading.images import check_pixels
 
 NAME = "CVAT"
 _HELD_NOTE = "frames between key frames have the polygon or mask of the key frame before"
@@ -211,6 +212,7 @@ def _mask(entry: Element, where: str, label: str) -> Shape | None:
     if not len(lengths) or lengths.min() < 0 or lengths.sum() != width * height:
         msg = f"{where} has run lengths that do not fill {width} x {height} pixels. Export the set again."
         raise InputError(msg)
+    check_pixels(where.replace("'", ""), (height, width), "mask")
     pixels = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths).reshape(height, width)
     part = mask_part(pixels, left, top)
     return None if part is None else Shape(label, "mask", masks=(part,))
