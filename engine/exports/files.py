@@ -25,7 +25,7 @@ from engine.tasks import registered
 RUNTIMES = "effdense.runtimes"
 KEY = "effdense"  # the entry of a file's metadata that holds `About` as JSON
 FORMAT = 1
-PRECISIONS = ("float32", "float16", "bfloat16", "int8")
+PRECISIONS = ("float32", "float16", "bfloat16", "int8", "int8_bfloat16")
 
 
 @dataclass(frozen=True)
