@@ -53,7 +53,7 @@ def quantize(
     from deployment.networks import load_any
     from deployment.precision.pictures import find_pictures
     from deployment.precision.quantise import Wanted, quantise
-    from deployment.precision.report import SUFFIX, table
+    from deployment.precision.report import report_beside, table
 
     pictures: tuple[Path, ...] = ()
     if calibration is not None:
@@ -71,7 +71,7 @@ def quantize(
     megabytes = sum(file.stat().st_size for file in files) / 1e6
     seconds = time.perf_counter() - started
     sys.stdout.write(
-        f"{table(report)}\n\n{path}: {megabytes:.1f} MB; report in {path.with_suffix(SUFFIX)}; {seconds:.0f} s\n"
+        f"{table(report)}\n\n{path}: {megabytes:.1f} MB; report in {report_beside(path)}; {seconds:.0f} s\n"
     )
 
 

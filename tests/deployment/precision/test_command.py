@@ -124,7 +124,7 @@ def test_bfloat16(folder, capsys):
         assert "which this processor does not" in line(capsys)
         return
     assert quantize(*words) == 0, capsys.readouterr().err
-    report = json.loads((folder / "d_bfloat16.accuracy.json").read_text())
+    report = json.loads((folder / "d_bfloat16.xml.accuracy.json").read_text())
     assert report["float32"]["AP"] == pytest.approx(1, abs=0.01)
     file = open_exported(folder / "d_bfloat16.xml", "detection")
     assert file.about.precision == "bfloat16"
@@ -134,7 +134,7 @@ def test_bfloat16(folder, capsys):
 
 def test_a_detector_in_int8(folder, capsys):
     assert quantize("--bound", LOOSE, *INT8, "--calibration_list", "truth.json", *DATA) == 0, capsys.readouterr().err
-    report = json.loads((folder / "d_int8.accuracy.json").read_text())
+    report = json.loads((folder / "d_int8.onnx.accuracy.json").read_text())
     assert 0 < report["scores"]["AP"] < report["float32"]["AP"]
     file = open_exported(folder / "d_int8.onnx", "detection")
     assert file.about.precision == "int8"
