@@ -36,7 +36,8 @@ import torch
 
 from backbones.study.cost import count
 from deployment.export.compare import patches
-from deployment.export.write import SUFFIXES, Format, Options, export
+from deployment.export.options import SUFFIXES, Format, Options
+from deployment.export.write import export
 from deployment.networks import Loaded
 from detection.network.model import EfficientDet
 from detection.weights.published import PUBLISHED

@@ -28,8 +28,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from deployment.export.openvino_file import write_openvino
-from deployment.export.write import SUFFIXES, Format, Options, export
+from deployment.export.formats.openvino_file import write_openvino
+from deployment.export.options import SUFFIXES, Format, Options
+from deployment.export.write import export
 from deployment.litert.environment import folder as litert_folder
 from deployment.litert.environment import is_ready
 from deployment.networks import Loaded, load_any

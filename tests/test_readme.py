@@ -63,7 +63,7 @@ SMALL: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = {
     ("deployment", "prune"): ("", ("pruned.ckpt",)),
     ("deployment", "quantize"): (
         "--image_size 128 --bound 0.99 --output small_int8.onnx --data.num_workers 0",
-        ("small_int8.onnx", "small_int8.accuracy.json"),
+        ("small_int8.onnx", "small_int8.onnx.accuracy.json"),
     ),
     ("deployment", "benchmark"): (
         "--members lite0 --image_sizes 128 --runtimes torch --threads 1 --rounds 1",

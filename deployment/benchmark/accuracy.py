@@ -39,7 +39,7 @@ class Data(NamedTuple):
         images: the folder that its file names start from; None is its own.
         masks: a folder of masks.
         mask_images: the folder of their pictures.
-        mask_format: what the values of the masks mean.
+        mask_format: what the values of the masks mean; None is `index`.
         mask_list: the pictures to take of that folder.
     """
 
@@ -47,7 +47,7 @@ class Data(NamedTuple):
     images: Path | None = None
     masks: Path | None = None
     mask_images: Path | None = None
-    mask_format: Literal["index", "color", "binary"] = "index"
+    mask_format: Literal["index", "color", "binary"] | None = None
     mask_list: Path | None = None
 
     def fits(self, task: str) -> bool:
@@ -63,6 +63,10 @@ class Data(NamedTuple):
         """
         if (self.masks is None) != (self.mask_images is None):
             msg = "--masks is the folder of the masks, and --mask_images that of their pictures. Give both, or neither."
+            raise InputError(msg)
+        unused = next((name for name in ("mask_format", "mask_list") if getattr(self, name) is not None), None)
+        if self.masks is None and unused is not None:
+            msg = f"{unused} is about the masks of --masks, and there are none. Give both, or neither."
             raise InputError(msg)
         if self.annotations is None and self.images is not None:
             msg = "--images is the folder of the pictures that --annotations names. Give both, or neither."
@@ -123,7 +127,7 @@ def _ap(opened: Opened, classes: BoxClasses, data: Data, tell: Callable[[], None
 def _miou(opened: Opened, classes: MaskClasses, data: Data, tell: Callable[[], None]) -> float:
     assert data.masks is not None
     assert data.mask_images is not None
-    reader = MaskReader(classes, data.mask_format)
+    reader = MaskReader(classes, data.mask_format or "index")
     folder = MaskFolder(data.mask_images, data.masks, reader, list_file=data.mask_list)
     truths: dict[int, UInt8Array] = {}
 

@@ -29,9 +29,9 @@ def benchmark(
     images: Path | None = None,
     masks: Path | None = None,
     mask_images: Path | None = None,
-    mask_format: Literal["index", "color", "binary"] = "index",
+    mask_format: Literal["index", "color", "binary"] | None = None,
     mask_list: Path | None = None,
-    nms: Literal["inside", "outside"] = "inside",
+    nms: Literal["inside", "outside"] | None = None,
     score_threshold: ZeroToBelowOne | None = None,
     calibration: str | None = None,
     rounds: NonNegativeInt = 10,
@@ -58,9 +58,10 @@ def benchmark(
         images: folder that its file names start from; by default its own.
         masks: folder of masks to measure mIoU of segmenters with.
         mask_images: folder of their pictures.
-        mask_format: what the values of the masks mean.
+        mask_format: what the values of the masks mean; by default index.
         mask_list: the pictures to take: a text file with a name in each line, or a COCO JSON.
-        nms: decoding and suppression inside exported files, or outside, so that `network` is the network alone.
+        nms: decoding and suppression inside files that are exported, or outside, so that `network` is the network
+            alone; by default inside.
         score_threshold: boxes at or below it are not given; by default 0.3, or 0.001 with annotations, as AP needs all.
         calibration: for int8 of litert, a folder or glob of images like those that the file will see.
         rounds: turns of each candidate; 0 exports the files and counts, and measures no time.
@@ -73,7 +74,7 @@ def benchmark(
     data = Data(annotations, images, masks, mask_images, mask_format, mask_list)
     plan = Plan(
         output, tuple(ckpt_paths or ()), tuple(members or ()), tuple(image_sizes or ()), tuple(batch_sizes or (1,)),
-        tuple(runtimes or ("torch", "onnx")), tuple(precisions or ("float32",)), tuple(threads or ()), picture, data,
+        tuple(runtimes or ()), tuple(precisions or ()), tuple(threads or ()), picture, data,
         nms, score_threshold, calibration, rounds, repeats, overwrite,
     )  # fmt: skip
     sys.stdout.write(f"{measure(plan, progress=True)}\n")

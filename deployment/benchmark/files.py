@@ -14,12 +14,13 @@ from torch import Tensor
 from deployment.benchmark.candidates import Candidate
 from deployment.benchmark.members import CLASSIFICATION, Classifier, load
 from deployment.export.compare import patches
+from deployment.export.formats.onnx_file import write_onnx
+from deployment.export.formats.openvino_file import write_openvino
 from deployment.export.graphs import Graph
-from deployment.export.onnx_file import write_onnx
-from deployment.export.openvino_file import write_openvino
 from deployment.export.operators import exportable
+from deployment.export.options import Format, Options
 from deployment.export.trace import program_of
-from deployment.export.write import Format, Options, export
+from deployment.export.write import export
 from engine.errors import InputError
 from engine.exports.extras import needed
 from engine.exports.files import About, open_exported
@@ -130,7 +131,7 @@ def _write(candidate: Candidate, path: Path, wishes: Wishes) -> None:
     options = Options(
         candidate.size_hw,
         candidate.batch,
-        wishes.nms if loaded.task != "segmentation" else "inside",
+        wishes.nms if loaded.task != "segmentation" else None,
         score_threshold=wishes.score_threshold if boxes else None,
         precision=cast("Literal['float32', 'float16', 'int8']", precision),
         calibration=wishes.calibration if precision == "int8" else (),

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from deployment.benchmark.accuracy import Data
-from deployment.benchmark.candidates import Candidate, Precision, Runtime, Size, all_candidates
+from deployment.benchmark.candidates import Candidate, Precision, Runtime, Size, Subject, all_candidates
 from deployment.benchmark.files import Wishes, bytes_of, file_of
 from deployment.benchmark.members import cost_of, subjects_of
 from deployment.benchmark.report import write_report
@@ -43,7 +43,7 @@ class Plan:
     threads: tuple[int, ...]
     picture: Path | None
     data: Data
-    nms: Literal["inside", "outside"]
+    nms: Literal["inside", "outside"] | None
     score_threshold: float | None
     calibration: str | None
     rounds: int
@@ -66,10 +66,12 @@ def measure(plan: Plan, *, progress: bool = False) -> str:
     plan.data.check()
     picture = _picture(plan)
     threads = plan.threads or (torch.get_num_threads(),)
+    subjects = subjects_of(plan.ckpt_paths, plan.members)
     candidates = all_candidates(
-        subjects_of(plan.ckpt_paths, plan.members), plan.runtimes, plan.precisions, plan.image_sizes, plan.batch_sizes,
-        threads,
+        subjects, plan.runtimes or ("torch", "onnx"), plan.precisions or ("float32",), plan.image_sizes,
+        plan.batch_sizes, threads,
     )  # fmt: skip
+    check_used(plan, subjects, candidates)
     wishes = _wishes(plan)
     settings: dict[str, object] = {
         "machine": machine(),
@@ -110,6 +112,38 @@ def measure(plan: Plan, *, progress: bool = False) -> str:
     if busy is not None and busy > 0.5:
         notes.append(f"the machine was busy: {busy:.1f} processes wanted to compute when the measurement began")
     return write_report(plan.output, rows, settings, left_out, notes)
+
+
+def check_used(plan: Plan, subjects: Sequence[Subject], candidates: Sequence[Candidate]) -> None:
+    """Do nothing if every option can apply to one of the networks.
+
+    Args:
+        plan: what is asked for.
+        subjects: the networks.
+        candidates: the rows of the table.
+
+    Raises:
+        InputError: one of them cannot apply to any.
+    """
+    boxes = {"detection", "joint"}
+    trained = [each.task for each in subjects if each.kind != "member"]
+    made = [each for each in candidates if each.subject.kind != "file"]
+    exported = any(each.runtime != "torch" and each.subject.task in boxes for each in made)
+    pixels = "trained network of pixels; untrained members have no mIoU"
+    options = {
+        "runtimes": (plan.runtimes, made, "network that is exported here; a file has its own"),
+        "precisions": (plan.precisions, made, "network that is exported here; a file has its own"),
+        "image_sizes": (plan.image_sizes, [each for each in subjects if each.fixed_hw is None], "file of open size"),
+        "nms": (plan.nms, exported, "network with boxes that is exported here"),
+        "score_threshold": (plan.score_threshold, boxes & {each.task for each in subjects}, "network with boxes"),
+        "calibration": (plan.calibration, any(each.precision == "int8" for each in made), "file in int8 to export"),
+        "annotations": (plan.data.annotations, boxes & {*trained}, "trained network with boxes; members have no AP"),
+        "masks": (plan.data.masks, {"segmentation", "joint"} & {*trained}, pixels),
+    }
+    for name, (given, used, wanted) in options.items():
+        if given not in (None, ()) and not used:
+            msg = f"{name} is given, but there is no {wanted}. Leave it out."
+            raise InputError(msg)
 
 
 def _orders(
@@ -180,7 +214,7 @@ def _wishes(plan: Plan) -> Wishes:
     if score is None:
         score = FEW_BOXES if plan.data.annotations is None else ALL_BOXES
     images = () if plan.calibration is None else tuple(file.path for file in find_sources(plan.calibration, IMAGES))
-    return Wishes(plan.nms, score, images)
+    return Wishes(plan.nms or "inside", score, images)
 
 
 def _picture(plan: Plan) -> Path:

@@ -6,12 +6,13 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from deployment.litert.convert import LABELS_SUFFIX
+from deployment.export.options import SUFFIXES, Contents, Options
 from engine.cli.commands import parse_function, program, run_command
-from engine.exports.files import About
-from engine.numbers import AboveZeroToOne, PositiveInt, ZeroToBelowOne
+
+if TYPE_CHECKING:
+    from engine.exports.files import About
 
 
 def export_file(
@@ -19,16 +20,10 @@ def export_file(
     format: Literal["onnx", "openvino", "litert", "torch"] = "onnx",
     output: Path | None = None,
     task: Literal["detection", "segmentation", "joint"] | None = None,
-    image_size: PositiveInt | tuple[PositiveInt, PositiveInt] | None = None,
-    batch_size: PositiveInt | None = None,
-    nms: Literal["inside", "outside"] = "inside",
-    argmax: bool = True,
-    score_threshold: ZeroToBelowOne | None = None,
-    iou_threshold: AboveZeroToOne | None = None,
-    max_detections: PositiveInt | None = None,
     precision: Literal["float32", "float16", "int8"] = "float32",
     calibration: str | None = None,
     layout: Literal["own", "frigate"] = "own",
+    contents: Contents = Contents(),
 ) -> None:
     """Write a checkpoint as a file that another runtime computes, and compare the two.
 
@@ -40,27 +35,18 @@ def export_file(
         format: onnx, openvino (.xml with .bin), litert (.tflite, for MediaPipe too), or torch (a .pt2 of torch.export).
         output: the file; by default the checkpoint's name with the format's suffix.
         task: the task, where the file does not say.
-        image_size: height and width in pixels, or the side of a square; null leaves both open, but for litert and
-            torch, whose files are for one size: the network's own.
-        batch_size: images at a time; null takes any number.
-        nms: decoding and suppression inside the file, or outside, which gives class logits and box deltas.
-        argmax: give the class of each pixel rather than the logits of all classes.
-        score_threshold: boxes at or below it are not given; null is the checkpoint's.
-        iou_threshold: overlap above which a box is dropped; null is the checkpoint's.
-        max_detections: most boxes of an image; null is the checkpoint's, or 20 for Frigate, which reads no more.
         precision: number type of a .tflite file; int8 is needed by the Edge TPU.
         calibration: for int8, a folder or glob of images like those that the file will see; 100 or more are best.
         layout: frigate gives boxes of an onnx or openvino file as one table, which Frigate reads, and writes labels.
+        contents: what it holds besides the network.
     """
-    from deployment.export.write import SUFFIXES, Options, export
+    from deployment.export.write import export
     from deployment.litert import edge_tpu
     from deployment.networks import load_any
     from engine.prediction.sources import IMAGES, find_sources
 
     images = () if calibration is None else tuple(file.path for file in find_sources(calibration, IMAGES))
-    options = Options(
-        image_size, batch_size, nms, argmax, score_threshold, iou_threshold, max_detections, precision, images, layout
-    )
+    options = Options(**vars(contents), precision=precision, calibration=images, layout=layout)
     started = time.perf_counter()
     loaded = load_any(ckpt_path, task)
     path = output or Path(loaded.name).with_suffix(SUFFIXES[format])
@@ -83,6 +69,8 @@ def export_file(
 
 def frigate_settings(path: Path, about: About) -> str:
     """The part `model` of Frigate's configuration for a file, as YAML."""
+    from deployment.litert.convert import LABELS_SUFFIX
+
     assert about.image_hw is not None
     height, width = about.image_hw
     values = {
@@ -104,6 +92,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     def act() -> None:
         command = f"{program('deployment')} export"
         description = (export_file.__doc__ or "").partition("\n\n    Args:")[0]
-        export_file(**parse_function(export_file, command, argv, description))
+        export_file(**parse_function(export_file, command, argv, description, groups={"contents": Contents}))
 
     return run_command(act)

@@ -6,37 +6,33 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from deployment.export.compare import LARGEST, difference, patches
+from deployment.export.fitting import detector_in, segmenter_in, settled
+from deployment.export.formats.onnx_file import write_onnx
+from deployment.export.formats.openvino_file import write_openvino
+from deployment.export.formats.torch_file import write_torch
 from deployment.export.graphs import Form, Graph, graph_of
-from deployment.export.onnx_file import write_onnx
-from deployment.export.openvino_file import write_openvino
-from deployment.export.torch_file import write_torch
+from deployment.export.options import Format, Options, check_suffix
 from deployment.export.trace import program_of
 from deployment.litert.convert import LABELS_SUFFIX, labels_of, write_tflite
 from deployment.litert.options import LitertOptions
-from deployment.networks import Loaded, Network
+from deployment.networks import Loaded
 from detection.data.classes import BoxClasses
 from detection.network.model import EfficientDet
 from detection.network.postprocess import Postprocess
-from engine.checked import Checked
 from engine.errors import InputError, OutputError
 from engine.exports.extras import needed
 from engine.exports.files import About, boxes_of_rows, computed, open_exported
-from engine.numbers import AboveZeroToOne, PositiveInt, ZeroToBelowOne
 from engine.outputs import make_folder, write_text
 from engine.training.checkpoints import versions
-from joint.network.model import JointNetwork
-from segmentation.network.model import Segmenter
 
-Format = Literal["onnx", "openvino", "litert", "torch"]
-SUFFIXES: Mapping[Format, str] = {"onnx": ".onnx", "openvino": ".xml", "litert": ".tflite", "torch": ".pt2"}
 # All files of a format; those of weights come first.
 _FILES: Mapping[Format, tuple[str, ...]] = {
     "onnx": (LABELS_SUFFIX, ".onnx"),
@@ -50,43 +46,6 @@ _PACKAGES: Mapping[Format, tuple[str, ...]] = {
     "litert": ("ai_edge_litert",),
     "torch": (),
 }
-
-
-FRIGATE_READS = 20  # boxes of an image (frigate/detectors/plugins/onnx.py and openvino.py)
-
-
-@dataclass(frozen=True)
-class Options(Checked):
-    """What a file holds.
-
-    Attributes:
-        image_size: height and width in pixels, or the side of a square, that the file is for; None leaves both open.
-        batch_size: images at a time; None takes any number.
-        nms: whether decoding and suppression are inside the file, or are left to whoever reads its logits.
-        argmax: whether the file gives the class of each pixel, or the logits of all classes.
-        score_threshold: boxes at or below it are not given; None is the checkpoint's.
-        iou_threshold: overlap above which a box is dropped; None is the checkpoint's.
-        max_detections: most boxes of an image; None is the checkpoint's, or 20, which is what Frigate reads.
-        layout: `frigate` gives boxes as Frigate's detectors `onnx` and `openvino` read them (`model_type: yolonas`).
-        precision: number type of the weights and the computation; only files of LiteRT have another than float32.
-        calibration: images like those that the file will see, for int8.
-    """
-
-    image_size: PositiveInt | tuple[PositiveInt, PositiveInt] | None = None
-    batch_size: PositiveInt | None = None
-    nms: Literal["inside", "outside"] = "inside"
-    argmax: bool = True
-    score_threshold: ZeroToBelowOne | None = None
-    iou_threshold: AboveZeroToOne | None = None
-    max_detections: PositiveInt | None = None
-    precision: Literal["float32", "float16", "int8"] = "float32"
-    calibration: tuple[Path, ...] = ()
-    layout: Literal["own", "frigate"] = "own"
-
-    @property
-    def image_hw(self) -> tuple[int, int] | None:
-        """Height and width."""
-        return (self.image_size, self.image_size) if isinstance(self.image_size, int) else self.image_size
 
 
 class Written(NamedTuple):
@@ -119,29 +78,13 @@ def export(loaded: Loaded, path: str | Path, file_format: Format, options: Optio
             written.
     """
     path = Path(path)
-    if path.suffix != SUFFIXES[file_format]:
-        msg = f"a file of {file_format} ends in {SUFFIXES[file_format]}; '{path}' does not. Rename it."
-        raise InputError(msg)
+    check_suffix(path, file_format)
     needed(*_PACKAGES[file_format], extra=file_format)  # before the minutes that the rest may take
     folder = make_folder(path.parent)
     network = loaded.network
-    if options.precision != "float32" and file_format != "litert":
-        msg = f"precision is {options.precision}, which export gives to litert only. Leave it out."
-        raise InputError(msg)
-    if (options.precision == "int8") != bool(options.calibration):
-        msg = "calibration is for int8, which needs images like those that the file will see. Give both, or neither."
-        raise InputError(msg)
-    if options.layout == "frigate":
-        options = _for_frigate(loaded, file_format, options)
+    options = settled(loaded, file_format, options)
     postprocess = _postprocess(loaded, options)
-    if file_format in ("torch", "litert") and options.image_size is None:
-        options = replace(options, image_size=_usual_hw(network))
-    if file_format == "litert":
-        if options.batch_size not in (None, 1):
-            msg = f"batch_size is {options.batch_size}; a file of litert takes one image at a time. Leave it out."
-            raise InputError(msg)
-        options = replace(options, batch_size=1)
-    form = Form(postprocess, options.argmax, options.image_hw, options.layout)
+    form = Form(postprocess, options.argmax is not False, options.image_hw, options.layout)
     graph = graph_of(network, form)
     about = about_of(loaded, options, graph, postprocess)
     with tempfile.TemporaryDirectory(dir=folder, prefix=f".{path.stem}.") as beside:
@@ -175,11 +118,7 @@ def export(loaded: Loaded, path: str | Path, file_format: Format, options: Optio
 
 def about_of(loaded: Loaded, options: Options, graph: Graph, postprocess: Postprocess | None) -> About:
     """What a file says of itself."""
-    network = loaded.network
-    detector = _detector(network)
-    segmenter = (
-        network if isinstance(network, Segmenter) else network.segmenter if isinstance(network, JointNetwork) else None
-    )
+    detector, segmenter = detector_in(loaded.network), segmenter_in(loaded.network)
     classes: BoxClasses | None = None if detector is None else detector.classes
     source = detector or segmenter
     assert source is not None
@@ -191,7 +130,7 @@ def about_of(loaded: Loaded, options: Options, graph: Graph, postprocess: Postpr
         multiple=graph.multiple,
         canvas_hw=None if detector is None else detector.config.image_size,
         postprocess=None if postprocess is None else asdict(postprocess),
-        argmax=segmenter is not None and options.argmax,
+        argmax=segmenter is not None and options.argmax is not False,
         precision=options.precision,
         layout=options.layout,
         mean=tuple(float(value) / 255 for value in source.mean.flatten()),
@@ -249,7 +188,7 @@ def _litert(options: Options, about: About, postprocess: Postprocess | None) -> 
     own = LitertOptions(
         about.image_hw,
         "none" if postprocess is None else "op",
-        options.argmax,
+        options.argmax is not False,
         options.precision,
         options.calibration,
     )
@@ -264,55 +203,10 @@ def _litert(options: Options, about: About, postprocess: Postprocess | None) -> 
     )
 
 
-def _for_frigate(loaded: Loaded, file_format: Format, options: Options) -> Options:
-    """The options with what Frigate asks for: one image of one size, and at most 20 boxes, of which it reads no more.
-
-    Raises:
-        InputError: the network, the format or an option is not for it.
-    """
-    detector = loaded.network
-    wrong = (
-        f"a network of {loaded.task}" if not isinstance(detector, EfficientDet)
-        else f"--format {file_format}" if file_format not in ("onnx", "openvino")
-        else "--nms outside" if options.nms == "outside"
-        else f"--batch_size {options.batch_size}" if options.batch_size not in (None, 1)
-        else ""
-    )  # fmt: skip
-    if wrong:
-        msg = (
-            f"--layout frigate is for one image at a time of a detector in onnx or openvino, with --nms inside; this "
-            f"is {wrong}. Leave one of them out."
-        )
-        raise InputError(msg)
-    size = options.image_size or _usual_hw(detector)
-    most = FRIGATE_READS if options.max_detections is None else options.max_detections
-    return replace(options, image_size=size, batch_size=1, max_detections=most)
-
-
 def _postprocess(loaded: Loaded, options: Options) -> Postprocess | None:
-    asked = {
-        name: value
-        for name in ("score_threshold", "iou_threshold", "max_detections")
-        if (value := getattr(options, name)) is not None
-    }
-    if _detector(loaded.network) is None or options.nms == "outside":
-        if asked:
-            where = "a network of pixels only" if options.nms == "inside" else "--nms outside"
-            msg = f"{next(iter(asked))} is a setting of the suppression, which {where} does not have. Leave it out."
-            raise InputError(msg)
+    if detector_in(loaded.network) is None or options.nms == "outside":
         return None
     stored = loaded.model.get("postprocess", {})
     assert isinstance(stored, Mapping)
     make: Callable[..., Postprocess] = Postprocess
-    return make(**{**stored, **asked})
-
-
-def _detector(network: Network) -> EfficientDet | None:
-    if isinstance(network, JointNetwork):
-        return network.detector
-    return network if isinstance(network, EfficientDet) else None
-
-
-def _usual_hw(network: Network) -> tuple[int, int]:
-    detector = _detector(network)
-    return (512, 512) if detector is None else detector.config.image_size
+    return make(**{**stored, **options.suppression})

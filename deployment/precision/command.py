@@ -8,8 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from deployment.export.options import SUFFIXES, Contents, Options
 from engine.cli.commands import parse_function, program, run_command, with_underscores
-from engine.numbers import AboveZeroToOne, PositiveInt, ZeroToBelowOne
+from engine.errors import InputError
+from engine.numbers import PositiveInt, ZeroToBelowOne
+
+MANY = 100  # pictures, from which the ranges of values hardly change any more
 
 
 def quantize(
@@ -19,17 +23,11 @@ def quantize(
     precision: Literal["int8", "bfloat16", "int8_bfloat16"] = "int8",
     calibration: str | None = None,
     calibration_list: Path | None = None,
-    calibration_count: PositiveInt = 100,
+    calibration_count: PositiveInt | None = None,
     bound: ZeroToBelowOne = 0.01,
     task: Literal["detection", "segmentation", "joint"] | None = None,
-    image_size: PositiveInt | tuple[PositiveInt, PositiveInt] | None = None,
-    batch_size: PositiveInt | None = None,
-    nms: Literal["inside", "outside"] = "inside",
-    argmax: bool = True,
-    score_threshold: ZeroToBelowOne | None = None,
-    iou_threshold: AboveZeroToOne | None = None,
-    max_detections: PositiveInt | None = None,
     data: tuple[str, ...] = (),
+    contents: Contents = Contents(),
 ) -> None:
     """Write a checkpoint in a smaller number type that loses no more accuracy than allowed.
 
@@ -45,37 +43,35 @@ def quantize(
         precision: int8; or, by openvino on processors that compute in it, bfloat16, or int8 with bfloat16 for the rest.
         calibration: for int8, a folder or glob of pictures like those that the file will see, best those of training.
         calibration_list: the pictures to take of that folder: a text file with a name in each line, or a COCO JSON.
-        calibration_count: how many of them are read; 100 or more are best.
+        calibration_count: how many of them are read, by default 100; so many or more are best.
         bound: the largest loss of AP or mIoU.
         task: the task, where the file does not say.
-        image_size: height and width in pixels, or the side of a square; null leaves both open.
-        batch_size: images at a time; null takes any number.
-        nms: decoding and suppression inside the file, or outside, which gives class logits and box deltas.
-        argmax: give the class of each pixel rather than the logits of all classes.
-        score_threshold: boxes at or below it are not given; null is the checkpoint's.
-        iou_threshold: overlap above which a box is dropped; null is the checkpoint's.
-        max_detections: most boxes of an image; null is the checkpoint's.
         data: options of `validate` that say which data it is; --config and those that begin with --data. or --model.
             are taken for them by themselves.
+        contents: what the file holds besides the network.
     """
-    from deployment.export.write import SUFFIXES, Options
     from deployment.networks import load_any
     from deployment.precision.pictures import find_pictures
     from deployment.precision.quantise import Wanted, quantise
-    from deployment.precision.report import SUFFIX, table
+    from deployment.precision.report import report_beside, table
 
-    pictures = () if calibration is None else find_pictures(calibration, calibration_list, calibration_count)
+    pictures: tuple[Path, ...] = ()
+    if calibration is not None:
+        pictures = find_pictures(calibration, calibration_list, calibration_count or MANY)
+    elif calibration_list is not None or calibration_count is not None:
+        name = "calibration_list" if calibration_list is not None else "calibration_count"
+        msg = f"{name} says which pictures of --calibration are read, and there is none. Give both, or neither."
+        raise InputError(msg)
     wanted = Wanted(precision, bound, data, pictures)
-    options = Options(image_size, batch_size, nms, argmax, score_threshold, iou_threshold, max_detections)
     started = time.perf_counter()
     loaded = load_any(ckpt_path, task)
     path = output or Path(f"{Path(loaded.name).stem}_{precision}{SUFFIXES[format]}")
-    report = quantise(loaded, path, format, options, wanted)
+    report = quantise(loaded, path, format, Options(**vars(contents)), wanted)
     files = [path, path.with_suffix(".bin")] if format == "openvino" else [path]
     megabytes = sum(file.stat().st_size for file in files) / 1e6
     seconds = time.perf_counter() - started
     sys.stdout.write(
-        f"{table(report)}\n\n{path}: {megabytes:.1f} MB; report in {path.with_suffix(SUFFIX)}; {seconds:.0f} s\n"
+        f"{table(report)}\n\n{path}: {megabytes:.1f} MB; report in {report_beside(path)}; {seconds:.0f} s\n"
     )
 
 
@@ -105,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         own, data = split_words(with_underscores(argv))
         command = f"{program('deployment')} quantize"
         description = (quantize.__doc__ or "").partition("\n\n    Args:")[0]
-        given = parse_function(quantize, command, own, description)
+        given = parse_function(quantize, command, own, description, groups={"contents": Contents})
         quantize(**{**given, "data": (*given["data"], *data)})
 
     return run_command(act)

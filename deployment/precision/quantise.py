@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from deployment.export.openvino_file import write_openvino
-from deployment.export.write import SUFFIXES, Options, export
+from deployment.export.formats.openvino_file import write_openvino
+from deployment.export.options import Options, check_suffix
+from deployment.export.write import export
 from deployment.networks import Loaded
 from deployment.precision.bfloat16 import write_bfloat16
 from deployment.precision.formats.onnx_int8 import OnnxInt8
@@ -79,9 +80,7 @@ def quantise(
         InputError: the options do not fit each other, a package is missing, the accuracy cannot be measured, or it is
             lower than allowed; then no file is written.
     """
-    if path.suffix != SUFFIXES[file_format]:
-        msg = f"a file of {file_format} ends in {SUFFIXES[file_format]}; '{path}' does not. Rename it."
-        raise InputError(msg)
+    check_suffix(path, file_format)
     if "bfloat16" in wanted.precision and file_format != "openvino":
         msg = f"bfloat16 is computed by openvino only, not by {file_format}. Give --format openvino."
         raise InputError(msg)

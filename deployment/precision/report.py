@@ -8,7 +8,7 @@ from pathlib import Path
 from deployment.precision.guard import Report
 from engine.outputs import write_json
 
-SUFFIX = ".accuracy.json"
+_SUFFIX = ".accuracy.json"
 
 
 def write_report(report: Report, path: Path) -> Path:
@@ -21,9 +21,18 @@ def write_report(report: Report, path: Path) -> Path:
     Raises:
         OutputError: it cannot be written.
     """
-    beside = path.with_suffix(SUFFIX)
+    beside = report_beside(path)
     write_json(beside, asdict(report))
     return beside
+
+
+def report_beside(path: Path) -> Path:
+    """The report of a file, whose whole name it has: `d.onnx` and `d.xml` each have their own.
+
+    >>> report_beside(Path("made", "d_int8.onnx")).as_posix()
+    'made/d_int8.onnx.accuracy.json'
+    """
+    return path.with_name(f"{path.name}{_SUFFIX}")
 
 
 def table(report: Report) -> str:

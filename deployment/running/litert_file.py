@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from deployment.running.opening import Faults
 from engine.errors import InputError
 from engine.exports.extras import needed
 from engine.exports.files import KEY, About
@@ -34,23 +35,17 @@ class LitertFile:
 
         self.path = path
         self._lock = Lock()  # an interpreter has one place for its values
-        try:
+        self._faults = Faults(path, "LiteRT", (RuntimeError, ValueError, KeyError))
+        with self._faults.opening():
             content = path.read_bytes()
-        except OSError as error:
-            msg = f"cannot read '{path}': {error.strerror or error}. Check its rights, or give another file."
-            raise InputError(msg) from error
         text = _entry(content, path)
         self.about = About.from_json(text, path)
         self._metadata: dict[str, object] = json.loads(text or "{}")
-        try:
+        with self._faults.opening():
             self._interpreter = Interpreter(model_content=content, num_threads=torch.get_num_threads())
             self._interpreter.allocate_tensors()
             (self._input,) = self._interpreter.get_input_details()
             outputs = self._interpreter.get_output_details()
-        except (RuntimeError, ValueError, KeyError) as error:
-            reason = (str(error).strip().splitlines() or ["no reason is given"])[0].rstrip(".")
-            msg = f"LiteRT refuses '{path}': {reason}. Export it again."
-            raise InputError(msg) from error
         self._outputs = dict(zip(_in_order(content), (detail["index"] for detail in outputs), strict=True))
 
     @property
@@ -100,13 +95,9 @@ class LitertFile:
 
     def _one(self, image: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> dict[str, Tensor]:
         with self._lock:
-            try:
+            with self._faults.computing():
                 self._interpreter.set_tensor(self._input["index"], image[None])
                 self._interpreter.invoke()
-            except (RuntimeError, ValueError) as error:
-                reason = (str(error).strip().splitlines() or ["no reason is given"])[0].rstrip(".")
-                msg = f"LiteRT could not compute '{self.path}': {reason}. Export it again."
-                raise InputError(msg) from error
             return {
                 name: torch.from_numpy(self._interpreter.get_tensor(index)) for name, index in self._outputs.items()
             }

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from deployment.running.opening import Faults, arrays
 from engine.errors import InputError
 from engine.exports.extras import needed
 from engine.exports.files import KEY, About
@@ -34,7 +35,8 @@ class OpenvinoFile:
         if not weights.is_file():
             msg = f"there is no '{weights}', which holds the weights of '{path}'. Copy both files."
             raise InputError(msg)
-        try:
+        self._faults = Faults(path, "OpenVINO", (RuntimeError,), last=True)
+        with self._faults.opening():
             core = openvino.Core()
             model = core.read_model(path)
             text = model.get_rt_info([KEY]).astype(str) if model.has_rt_info([KEY]) else None
@@ -51,21 +53,14 @@ class OpenvinoFile:
                     "INFERENCE_NUM_THREADS": torch.get_num_threads(),
                 },
             )
-        except RuntimeError as error:
-            msg = f"OpenVINO refuses '{path}': {_first_line(error)} Export it again."
-            raise InputError(msg) from error
         self._inputs = [entry.any_name for entry in self._compiled.inputs]
         self._outputs = [entry.any_name for entry in self._compiled.outputs]
 
     def run(self, images: Tensor, sizes_hw: Tensor) -> dict[str, Tensor]:
         """The outputs by name, see `engine.exports.files.Runtime`."""
-        given = {"images": np.ascontiguousarray(images.numpy()), "sizes_hw": sizes_hw.numpy()}
         request = self._compiled.create_infer_request()
-        try:
-            found = request.infer({name: given[name] for name in self._inputs}, share_inputs=True)
-        except RuntimeError as error:
-            msg = f"OpenVINO could not compute '{self.path}': {_first_line(error)} Export it again."
-            raise InputError(msg) from error
+        with self._faults.computing():
+            found = request.infer(arrays(self._inputs, images, sizes_hw), share_inputs=True)
         return {name: torch.from_numpy(np.array(found[name])) for name in self._outputs}
 
 
@@ -85,8 +80,3 @@ def check_bfloat16(path: Path, abilities: Collection[str]) -> None:
             "in float32, or quantize it to int8."
         )
         raise InputError(msg)
-
-
-def _first_line(error: Exception) -> str:
-    text = (str(error).strip().splitlines() or ["no reason is given."])[-1].strip()
-    return text if text.endswith(".") else f"{text}."

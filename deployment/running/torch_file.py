@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from deployment.export import operators
+from deployment.running.opening import Faults, unreadable
 from engine.archives import members_of, read_member
 from engine.errors import InputError
 from engine.exports.files import KEY, About
@@ -34,12 +35,9 @@ class TorchFile:
         self.path = path
         extra = {f"{KEY}.json": ""}
         check_plain(path)
-        try:
+        self._faults = Faults(path, "PyTorch", (Exception,))  # of many kinds, for a damaged file
+        with self._faults.opening():
             program = torch.export.load(path, extra_files=extra)
-        except Exception as error:  # of many kinds, for a damaged file
-            reason = (str(error).strip().splitlines() or ["no reason is given"])[0].rstrip(".")
-            msg = f"PyTorch refuses '{path}': {reason}. Export it again."
-            raise InputError(msg) from error
         text = extra[f"{KEY}.json"]
         self.about = About.from_json(text if isinstance(text, str) else bytes(text).decode(), path)
         self._module = program.module()
@@ -52,7 +50,8 @@ class TorchFile:
     def run(self, images: Tensor, sizes_hw: Tensor) -> dict[str, Tensor]:
         """The outputs by name, see `engine.exports.files.Runtime`."""
         given = {"images": images, "sizes_hw": sizes_hw}
-        found = self._module(**{name: given[name] for name in self._inputs})
+        with self._faults.computing():
+            found = self._module(**{name: given[name] for name in self._inputs})
         return dict(zip(self._outputs, found, strict=True))
 
 
@@ -83,8 +82,7 @@ def check_plain(path: Path) -> None:
                     strange = f"pickled {part}"
             torch.load(io.BytesIO(read_member(archive, f"{root}/data/sample_inputs/model.pt")), weights_only=True)
     except OSError as error:
-        msg = f"cannot read '{path}': {error.strerror or error}. Check its rights, or give another file."
-        raise InputError(msg) from error
+        raise unreadable(path, error) from error
     except pickle.UnpicklingError:
         strange = "pickled sample inputs"
     except Exception as error:  # of many kinds, for a damaged file

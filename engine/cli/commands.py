@@ -142,6 +142,7 @@ def parse_function(
     positional: bool = False,
     renamed: Mapping[str, str] | None = None,
     skip: Sequence[str] = (),
+    groups: Mapping[str, type] | None = None,
 ) -> dict[str, Any]:
     """The arguments of a typed function from a command line; `--help` prints its options and ends the program.
 
@@ -153,14 +154,19 @@ def parse_function(
         positional: arguments without a default are given by their place, not as options.
         renamed: former names of options, each with its present name.
         skip: parameters that the command line does not give.
+        groups: arguments whose fields are options of their own, such as several commands share; each with its
+            dataclass, which describes them.
 
     Raises:
-        InputError: an option is unknown, missing or of another type.
+        InputError: an option is unknown, missing, of another type or refused by a group.
     """
     from jsonargparse import ArgumentParser
 
     parser = ArgumentParser(prog=command, description=description, exit_on_error=False, allow_abbrev=False)
-    names = parser.add_function_arguments(function, as_positional=positional, skip=set(skip))
+    grouped = dict(groups or {})
+    names = parser.add_function_arguments(function, as_positional=positional, skip={*skip, *grouped})
+    fields = {name: parser.add_class_arguments(kind) for name, kind in grouped.items()}
+    names = [*names, *(field for each in fields.values() for field in each)]
     parameters = inspect.signature(function).parameters
     places = {name for name in parameters if positional and parameters[name].default is inspect.Parameter.empty}
     words = with_underscores(argv)
@@ -172,9 +178,12 @@ def parse_function(
 
     words = rename_words(words, today, lambda old, new: sys.stderr.write(f"{old} is now called {new}\n"))
     try:
-        return dict(vars(parser.parse_args(words)))
+        values = dict(vars(parser.parse_args(words)))
     except argparse.ArgumentError as error:
         raise InputError(reword(known, str(error))) from error
+    return values | {
+        name: kind(**{field: values.pop(field) for field in fields[name]}) for name, kind in grouped.items()
+    }
 
 
 @dataclass(frozen=True)

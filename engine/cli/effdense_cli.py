@@ -8,7 +8,7 @@ import pkgutil
 import re
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -37,7 +37,7 @@ from engine.cli.runs import (
 from engine.data.module import SplitData
 from engine.distributed import is_first_process
 from engine.errors import InputError
-from engine.exports.files import Runtime, is_exported, open_exported
+from engine.exports.files import Runtime, check_untrained, is_exported, open_exported
 from engine.hardware.devices import check_devices
 from engine.hardware.precision import chosen_precision
 from engine.settings import refuse_conflicts, without
@@ -184,39 +184,32 @@ class EffDenseCLI(LightningCLI):
         if given in ("best", "last"):
             run = Run(**settings["run"].as_dict())
             given = checkpoint_of_run(run.root, self.spec.name, run.name, given, self.spec.monitor_mode)
-        if is_exported(given):
-            self._take_exported(parser, command, str(given))
-            return
-        self.checkpoint = read_checkpoint(given, self.spec.name)
-        settings["ckpt_path"] = str(given)
+        path = Path(given)
+        model, first = self._exported_model(path, command) if is_exported(path) else self._stored_model(path)
         asked = parser.parse_args(self.words, defaults=False)[command].get("model")
         asked = asked.as_dict() if isinstance(asked, Namespace) else asked
         names = [*self.spec.checkpoint_args, *(self.spec.resume_args if command == "fit" else ())]
-        stored = {name: self.checkpoint.model[name] for name in names if name in self.checkpoint.model}
-        refuse_conflicts(asked, stored, self.checkpoint.path)
-        shaping = {name: self.checkpoint.model[name] for name in self.spec.answer_args if name in self.checkpoint.model}
-        stored = {**stored, **without(shaping, asked)}
-        if stored:
-            self.config = parser.parse_object({command: {"model": stored}}, self.config)
+        stored = {name: model[name] for name in names if name in model}
+        refuse_conflicts(asked, stored, path)
+        shaping = {name: model[name] for name in self.spec.answer_args if name in model}
+        taken = {**stored, **without(shaping, asked), **first}
+        restored = None if self.checkpoint is None else str(given)
+        self.config = parser.parse_object({command: {"model": taken, "ckpt_path": restored}}, self.config)
 
-    def _take_exported(self, parser: LightningArgumentParser, command: str, given: str) -> None:
-        """Take a file that was exported to another runtime as the pretrained network of a command.
+    def _stored_model(self, path: Path) -> tuple[Mapping[str, object], dict[str, object]]:
+        """The settings of a checkpoint's network, which Lightning restores."""
+        self.checkpoint = read_checkpoint(path, self.spec.name)
+        return self.checkpoint.model, {}
+
+    def _exported_model(self, path: Path, command: str) -> tuple[Mapping[str, object], dict[str, object]]:
+        """The settings of the network in a file of another runtime, which the task opens as its pretrained one.
 
         Raises:
             InputError: a training is asked for, or the file is none of this task.
         """
-        if command == "fit":
-            msg = f"'{given}' is an exported file, which cannot be trained. Give the checkpoint that it was made of."
-            raise InputError(msg)
-        self.exported = open_exported(given, self.spec.name)  # kept, so that the task need not open it again
-        about = self.exported.about
-        asked = parser.parse_args(self.words, defaults=False)[command].get("model")
-        asked = asked.as_dict() if isinstance(asked, Namespace) else asked
-        stored = {name: about.model[name] for name in self.spec.checkpoint_args if name in about.model}
-        refuse_conflicts(asked, stored, Path(given))
-        shaping = {name: about.model[name] for name in self.spec.answer_args if name in about.model}
-        taken = {**without(shaping, asked), "pretrained": given}
-        self.config = parser.parse_object({command: {"model": taken, "ckpt_path": None}}, self.config)
+        check_untrained(str(path), fitting=command == "fit")
+        self.exported = open_exported(path, self.spec.name)  # kept, so that the task need not open it again
+        return self.exported.about.model, {"pretrained": str(path)}
 
     def instantiate_classes(self) -> None:
         """Make the trainer, the task and the data; the task is told whether a checkpoint replaces its first weights."""

@@ -20,12 +20,13 @@ from torch import Tensor
 from engine.checked import Checked
 from engine.errors import InputError
 from engine.numbers import NonNegativeInt, PositiveFloat, PositiveInt
+from engine.settings import tuples
 from engine.tasks import registered
 
 RUNTIMES = "effdense.runtimes"
 KEY = "effdense"  # the entry of a file's metadata that holds `About` as JSON
 FORMAT = 1
-PRECISIONS = ("float32", "float16", "bfloat16", "int8")
+PRECISIONS = ("float32", "float16", "bfloat16", "int8", "int8_bfloat16")
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ class About(Checked):
         known = {entry.name for entry in fields(cls)}
         make: Callable[..., About] = cls
         try:
-            return make(**{name: _tupled(value) for name, value in content.items() if name in known})
+            return make(**{name: tuples(value) for name, value in content.items() if name in known})
         except InputError as error:
             msg = f"'{path}' is damaged in what it says of itself: {error} Export it again."
             raise InputError(msg) from error
@@ -294,7 +295,7 @@ def check_overrides(source: str, asked: Mapping[str, object], own: Mapping[str, 
         InputError: one of them differs.
     """
     for name, value in asked.items():
-        if name in own and _tupled(value) != _tupled(own[name]):
+        if name in own and tuples(value) != tuples(own[name]):
             msg = (
                 f"{name} is {value}, but '{source}' was exported with {own[name]}. Leave it out, or export the "
                 "checkpoint with it."
@@ -330,7 +331,3 @@ def open_exported(path: str | Path, task: str) -> Runtime:
         msg = f"'{path}' holds a network of {given}; {task} is asked for. Use `python -m {given}`."
         raise InputError(msg)
     return runtime
-
-
-def _tupled(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value

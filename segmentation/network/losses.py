@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -189,7 +190,9 @@ def segmentation_losses(
     target = class_ids.long()
     valid = target != IGNORED
     log_probs = F.log_softmax(logits.float(), 1)
-    weights = None if config.class_weights is None else log_probs.new_tensor(config.class_weights)
+    weights = (
+        None if config.class_weights is None else _on_device(config.class_weights, log_probs.dtype, log_probs.device)
+    )
     weight = valid.float() if weights is None else torch.where(valid, weights[target.clamp(max=classes - 1)], 0.0)
 
     none = log_probs.new_zeros(())
@@ -219,6 +222,13 @@ def segmentation_losses(
     scalars = torch.stack([kept.sum(), weight.sum(), valid.any().float()])
     shared = torch.cat([scalars, overlap.detach(), extent.detach(), pixels])
     return Losses(cross_entropy, focal, lovasz, aux, overlap, extent, shared)
+
+
+@lru_cache(maxsize=16)
+def _on_device(weights: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The class weights as a tensor that stays on a device: to copy them in each step would wait for it."""
+    with torch.inference_mode(False):  # what a validation makes is used in training, too
+        return torch.tensor(weights, dtype=dtype, device=device)
 
 
 @torch.no_grad()

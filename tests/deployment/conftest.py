@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from deployment.export.openvino_file import write_openvino
-from deployment.export.write import SUFFIXES, Format, Options, export
+from deployment.export.formats.openvino_file import write_openvino
+from deployment.export.options import SUFFIXES, Format, Options
+from deployment.export.write import export
 from deployment.networks import load_any
 from engine.exports.files import open_exported
 from tests.deployment.networks import checkpoint

@@ -20,6 +20,7 @@ from PIL import Image
 
 from deployment.__main__ import main
 from deployment.export import write
+from deployment.export.options import SUFFIXES, Options
 from deployment.networks import load_any
 from engine.cli.main import main as effdense
 from engine.errors import InputError
@@ -68,6 +69,30 @@ def test_wrong_options(ckpt, tmp_path, monkeypatch, capsys, words, expected):
     assert not os.listdir(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("task", "words", "expected"),
+    [
+        ("detection", ["--argmax", "true"], "argmax is a setting of classes of pixels, which a network of detection"),
+        ("detection", ["--argmax", "false"], "argmax is a setting of classes of pixels"),
+        ("segmentation", ["--nms", "outside"], "nms is a setting of boxes, which a network of segmentation"),
+        ("segmentation", ["--nms", "inside"], "nms is a setting of boxes"),
+        ("segmentation", ["--max_detections", "5"], "max_detections is a setting of the suppression, which a network"),
+        ("joint", ["--nms", "outside", "--score_threshold", "0.3"], "which --nms outside does not have"),
+        ("detection", ["--precision", "float16"], "precision is float16, which export gives to litert only"),
+        ("detection", ["--calibration", "."], "calibration is for int8"),
+        ("segmentation", ["--layout", "frigate"], "is a network of segmentation"),
+        ("detection", ["--format", "litert", "--batch_size", "2"], "takes one image at a time"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_options_that_cannot_apply(ckpt, tmp_path, monkeypatch, capsys, task, words, expected):
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(picture(32, 32)).save("a.png")
+    assert main(["export", "--ckpt_path", str(ckpt(task)), *words]) == 2
+    assert expected in line(capsys)
+    assert os.listdir(tmp_path) == ["a.png"]
+
+
 def test_an_unknown_command_and_a_missing_checkpoint(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["exprot"]) == 2
@@ -91,13 +116,13 @@ def test_a_missing_package_is_named_with_its_command(ckpt, tmp_path, monkeypatch
     "file_format", ["torch", *(pytest.param(each, marks=pytest.mark.slow) for each in ("onnx", "openvino"))]
 )
 def test_a_former_file_stays_when_the_new_one_differs(ckpt, tmp_path, monkeypatch, file_format):
-    path = tmp_path / f"d{write.SUFFIXES[file_format]}"
+    path = tmp_path / f"d{SUFFIXES[file_format]}"
     weights = [path.with_suffix(".bin")] if file_format == "openvino" else []
     for file in (path, *weights):
         file.write_bytes(b"former")
     monkeypatch.setattr(write, "LARGEST", -1.0)
     with pytest.raises(InputError, match="more than rounding"):
-        write.export(load_any(ckpt("segmentation")), path, file_format, write.Options(image_size=128))
+        write.export(load_any(ckpt("segmentation")), path, file_format, Options(image_size=128))
     assert {file.read_bytes() for file in (path, *weights)} == {b"former"}
     assert sorted(tmp_path.iterdir()) == sorted((path, *weights))
 

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from deployment.__main__ import main
-from deployment.export.write import Options, export
+from deployment.export.options import Options
+from deployment.export.write import export
 from deployment.networks import load_any
 from detection import load
 from engine.errors import InputError

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-from deployment.export.onnx_operators import translations
+from deployment.export.formats.onnx_operators import translations
 from deployment.export.operators import conv_same, pool_same, suppress
 from deployment.export.places import coarse_cells, coarse_mean, resample_onto
 

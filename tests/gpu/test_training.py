@@ -64,11 +64,12 @@ def test_a_detection_step_waits_once_at_most() -> None:
     assert len(waits.places) <= 1, waits.places
 
 
-def test_a_segmentation_step_does_not_wait() -> None:
+@pytest.mark.parametrize("class_weights", [None, (1.0, 0.5, 2.0)], ids=["", "class weights"])
+def test_a_segmentation_step_does_not_wait(class_weights: tuple[float, ...] | None) -> None:
     network = segmenter().to(CUDA).train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
     images = batch_of(2, (160, 224), 3).images.to(CUDA)
-    class_ids, config = (images[:, 0] // 86).byte(), SegmentationLoss()
+    class_ids, config = (images[:, 0] // 86).byte(), SegmentationLoss(class_weights=class_weights)
 
     def step() -> None:
         logits, aux_logits = network.outputs(images)

@@ -250,6 +250,36 @@ def test_a_process_that_ends_is_one_failure(ckpt, tmp_path):
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
+        (["pt2", "--runtimes", "onnx"], "runtimes is given, but there is no network that is exported here"),
+        (["pt2", "--precisions", "float32"], "precisions is given, but there is no network that is exported here"),
+        (["pt2", "--image_sizes", "96"], "image_sizes is given, but there is no file of open size"),
+        (["pt2", "--nms", "outside"], "nms is given, but there is no network with boxes that is exported"),
+        (["pt2", "--masks", ".", "--mask_images", "."], "masks is given, but there is no trained network of pixels"),
+        (["b0", "--nms", "outside"], "nms is given, but there is no network with boxes that is exported"),
+        (["d0", "--runtimes", "torch", "--nms", "inside"], "nms is given, but there is no network with boxes that is"),
+        (["b0", "--score_threshold", "0.1"], "score_threshold is given, but there is no network with boxes"),
+        (["b0", "--calibration", "."], "calibration is given, but there is no file in int8 to export"),
+        (["d0", "--annotations", "boxes.json"], "annotations is given, but there is no trained network with boxes"),
+        (["b0", "--mask_format", "index"], "mask_format is about the masks of --masks"),
+        (["b0", "--mask_list", "some.txt"], "mask_list is about the masks of --masks"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_options_that_cannot_apply(exported, tmp_path, monkeypatch, capsys, given, expected):
+    monkeypatch.chdir(tmp_path)
+    Path("boxes.json").write_text("{}")
+    network, *words = given
+    which = ["--members", network]
+    if network == "pt2":
+        which = ["--ckpt_paths", str(exported("detection", "torch", image_size=(160, 224)))]
+    assert main(["benchmark", *which, *words]) == 2
+    assert expected in capsys.readouterr().err
+    assert not Path("benchmark", "rounds.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
         (["--members", "d9"], "member 'd9' is unknown"),
         ([], "no network is given. Give --ckpt_paths, or --members"),
         (["--ckpt_paths", "gone.ckpt"], "gone.ckpt"),

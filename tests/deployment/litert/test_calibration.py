@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from deployment.export.command import main
-from deployment.export.write import Options, export
+from deployment.export.options import Options
+from deployment.export.write import export
 from deployment.litert.calibration import write_canvases
 from deployment.litert.convert import labels_of
 from deployment.networks import load_any

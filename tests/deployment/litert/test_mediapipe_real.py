@@ -17,7 +17,8 @@ import torch
 from torchvision.ops import box_iou
 
 import detection
-from deployment.export.write import Options, export
+from deployment.export.options import Options
+from deployment.export.write import export
 from deployment.litert.calibration import write_canvases
 from deployment.networks import load_any
 

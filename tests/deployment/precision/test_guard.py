@@ -12,6 +12,7 @@ from PIL import Image
 
 from deployment.__main__ import main
 from deployment.precision.measure import measured
+from deployment.precision.report import report_beside
 from engine.exports.files import open_exported
 from segmentation.network.model import Segmenter
 from tests.deployment.networks import SURFACES, checkpoint, picture, segmenter
@@ -88,7 +89,7 @@ def data_words() -> list[str]:
 def test_a_layer_that_int8_spoils_stays_in_float(folder, capsys, file_format, kept):
     path = folder / f"spoiled{SUFFIXES[file_format]}"
     assert main(words("spoiled", file_format)) == 0, capsys.readouterr().err
-    report = json.loads(path.with_suffix(".accuracy.json").read_text())
+    report = json.loads(report_beside(path).read_text())
     assert {each["group"]: next(iter(each["layers"])) for each in report["kept"]} == {
         group: f"{group}.{layer}" for group, layer in kept.items()
     }
@@ -106,7 +107,7 @@ def test_a_layer_that_int8_spoils_stays_in_float(folder, capsys, file_format, ke
 def test_a_sound_network_is_int8_as_a_whole(folder, capsys, file_format):
     path = folder / f"sound{SUFFIXES[file_format]}"
     assert main(words("sound", file_format)) == 0, capsys.readouterr().err
-    report = json.loads(path.with_suffix(".accuracy.json").read_text())
+    report = json.loads(report_beside(path).read_text())
     assert report["kept"] == []
     assert report["float32"]["mIoU"] - report["scores"]["mIoU"] <= 0.01
     about = open_exported(path, "segmentation").about
@@ -117,5 +118,5 @@ def test_a_sound_network_is_int8_as_a_whole(folder, capsys, file_format):
     assert weights.stat().st_size < 2.2 * parameters  # bytes; four each in float32
     assert sorted(folder.iterdir()) == sorted(
         [folder / name for name in ("classes.yaml", "images", "masks", "sound.ckpt", "spoiled.ckpt")]
-        + [path, path.with_suffix(".accuracy.json"), *([weights] if weights != path else [])]
+        + [path, report_beside(path), *([weights] if weights != path else [])]
     )

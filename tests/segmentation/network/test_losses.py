@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from segmentation_models_pytorch.losses import LovaszLoss
 from segmentation_models_pytorch.losses._functional import softmax_focal_loss_with_logits
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from engine.errors import InputError
 from segmentation.network.losses import Losses, SegmentationLoss, lovasz_softmax, segmentation_losses
@@ -68,6 +69,26 @@ def test_cross_entropy_and_gradient_are_pytorchs(weights: tuple[float, ...] | No
     expected.backward()
     torch.testing.assert_close(loss, expected.detach())
     torch.testing.assert_close(gradient, theirs.grad)
+
+
+class FromPython(TorchDispatchMode):
+    """Counts the tensors that are made of Python's numbers; on a GPU each is a copy that is waited for."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += function is torch.ops.aten.lift_fresh.default
+        return function(*args, **(kwargs or {}))
+
+
+def test_class_weights_are_copied_to_a_device_once() -> None:
+    logits, class_ids = batch()
+    config = SegmentationLoss(class_weights=(0.3, 0.7, 1.1, 1.9))  # as no other test has them
+    with torch.inference_mode(), FromPython() as first:
+        segmentation_losses(logits, class_ids, config)
+    with FromPython() as later:
+        with_gradient(logits, class_ids, config)  # what was made in inference mode can be trained with
+    assert (first.count, later.count) == (1, 0)
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from deployment.export.onnx_operators import translations
+from deployment.export.formats.onnx_operators import translations
 from engine.exports.files import KEY, About
 from engine.exports.quiet import quiet
 from engine.outputs import atomic_path

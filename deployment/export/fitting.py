@@ -1,0 +1,108 @@
+"""Options that a network or a format cannot have, and what follows from both where nothing is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from deployment.export.options import Format, Options
+from deployment.networks import Loaded, Network
+from detection.network.model import EfficientDet
+from engine.errors import InputError
+from joint.network.model import JointNetwork
+from segmentation.network.model import Segmenter
+
+FRIGATE_READS = 20  # boxes of an image (frigate/detectors/plugins/onnx.py and openvino.py)
+
+
+def settled(loaded: Loaded, file_format: Format, options: Options) -> Options:
+    """The options with what follows from the network and the format.
+
+    Args:
+        loaded: the network.
+        file_format: the format of the file.
+        options: what is asked for.
+
+    Raises:
+        InputError: an option cannot apply to the network or the format, or not beside another one.
+    """
+    _check_number_type(file_format, options)
+    _check_answers(loaded, options)
+    if options.layout == "frigate":
+        options = _for_frigate(loaded, file_format, options)
+    if file_format in ("torch", "litert") and options.image_size is None:
+        options = replace(options, image_size=_usual_hw(loaded.network))
+    if file_format != "litert":
+        return options
+    if options.batch_size not in (None, 1):
+        msg = f"batch_size is {options.batch_size}; a file of litert takes one image at a time. Leave it out."
+        raise InputError(msg)
+    return replace(options, batch_size=1)
+
+
+def detector_in(network: Network) -> EfficientDet | None:
+    """The network of boxes, if there is one."""
+    if isinstance(network, JointNetwork):
+        return network.detector
+    return network if isinstance(network, EfficientDet) else None
+
+
+def segmenter_in(network: Network) -> Segmenter | None:
+    """The network of pixels, if there is one."""
+    if isinstance(network, JointNetwork):
+        return network.segmenter
+    return network if isinstance(network, Segmenter) else None
+
+
+def _check_number_type(file_format: Format, options: Options) -> None:
+    if options.precision != "float32" and file_format != "litert":
+        msg = f"precision is {options.precision}, which export gives to litert only. Leave it out."
+        raise InputError(msg)
+    if (options.precision == "int8") != bool(options.calibration):
+        msg = "calibration is for int8, which needs images like those that the file will see. Give both, or neither."
+        raise InputError(msg)
+
+
+def _check_answers(loaded: Loaded, options: Options) -> None:
+    """Refuse settings of answers that the network does not give."""
+    if segmenter_in(loaded.network) is None and options.argmax is not None:
+        msg = f"argmax is a setting of classes of pixels, which a network of {loaded.task} does not give. Leave it out."
+        raise InputError(msg)
+    boxes = detector_in(loaded.network) is not None
+    if not boxes and options.nms is not None:
+        msg = f"nms is a setting of boxes, which a network of {loaded.task} does not give. Leave it out."
+        raise InputError(msg)
+    asked = next(iter(options.suppression), None)
+    if asked is not None and (not boxes or options.nms == "outside"):
+        where = "--nms outside" if boxes else "a network of pixels only"
+        msg = f"{asked} is a setting of the suppression, which {where} does not have. Leave it out."
+        raise InputError(msg)
+
+
+def _for_frigate(loaded: Loaded, file_format: Format, options: Options) -> Options:
+    """The options with what Frigate asks for: one image of one size, and at most 20 boxes, of which it reads no more.
+
+    Raises:
+        InputError: the network, the format or an option is not for it.
+    """
+    detector = loaded.network
+    wrong = (
+        f"a network of {loaded.task}" if not isinstance(detector, EfficientDet)
+        else f"--format {file_format}" if file_format not in ("onnx", "openvino")
+        else "--nms outside" if options.nms == "outside"
+        else f"--batch_size {options.batch_size}" if options.batch_size not in (None, 1)
+        else ""
+    )  # fmt: skip
+    if wrong:
+        msg = (
+            f"--layout frigate is for one image at a time of a detector in onnx or openvino, with --nms inside; this "
+            f"is {wrong}. Leave one of them out."
+        )
+        raise InputError(msg)
+    size = options.image_size or _usual_hw(detector)
+    most = FRIGATE_READS if options.max_detections is None else options.max_detections
+    return replace(options, image_size=size, batch_size=1, max_detections=most)
+
+
+def _usual_hw(network: Network) -> tuple[int, int]:
+    detector = detector_in(network)
+    return (512, 512) if detector is None else detector.config.image_size
