@@ -14,8 +14,18 @@ from detection.task import DetectionTask
 from engine.numbers import NonNegativeInt, PositiveInt
 from engine.prediction.canvas import CanvasPolicy
 from engine.prediction.journal import name_of_weights
-from engine.prediction.trainer import PredictionTrainer, Work, asked, check_pictures, reading_settings
+from engine.prediction.sources import IMAGE, IMAGES_AND_VIDEOS
+from engine.prediction.trainer import (
+    PredictionTrainer,
+    Work,
+    asked,
+    asked_tracking,
+    check_pictures,
+    check_videos,
+    reading_settings,
+)
 from engine.reading.options import Reading
+from engine.tracking.byte_track import Tracking
 
 
 class DetectionTrainer(PredictionTrainer):
@@ -31,6 +41,9 @@ class DetectionTrainer(PredictionTrainer):
         canvas: CanvasPolicy = "full",
         pictures: bool = True,
         ids: str | None = None,
+        yolo: bool = False,
+        track: bool = False,
+        tracking: Tracking = Tracking(),
         overwrite: bool = False,
         bands: tuple[PositiveInt, ...] | None = None,
         value_range: tuple[float, float] | None = None,
@@ -39,34 +52,40 @@ class DetectionTrainer(PredictionTrainer):
         num_workers: NonNegativeInt = 2,
         **_: object,
     ) -> None:
-        """Find objects in images: pictures with boxes, and their list in COCO's JSON format.
+        """Find objects in images and videos: pictures with boxes, and their list in COCO's JSON format.
 
-        Images that are finished in the output folder are not computed again.
+        Sources that are finished in the output folder are not computed again.
 
         Args:
             model: the task.
             ckpt_path: checkpoint, or `best` / `last` of the latest run.
-            source: image, folder or glob, or a list of them.
-            output: folder for the pictures and the JSON.
+            source: image, video, folder or glob, or a list of them; or the number of a camera or an address such as
+                rtsp://….
+            output: folder for the pictures, the videos and the JSON.
             score_threshold: keep detections above this score.
             canvas: `full` computes every image on the canvas of training and validation; `tight` on one no larger than
                 the image needs, which is faster.
-            pictures: draw the boxes on the images.
+            pictures: draw the boxes on the images and videos.
             ids: COCO annotation file whose ids the list of objects takes, so that it can be scored: images are matched
                 by file name, categories by name.
+            yolo: write YOLO labels as well, a text for each image or frame.
+            track: give the objects of a video ids that they keep from frame to frame.
+            tracking: how they are followed.
             overwrite: start from the beginning in a folder that holds results of other settings.
             bands: numbers, from 1, of a raster's bands that are red, green and blue; null is as the network learnt.
             value_range: values of a raster that become black and white; null is as the network learnt.
             nodata: value of a raster's pixels without data, if the raster does not state it.
-            batch_size: number of images that are computed together.
+            batch_size: number of images or frames that are computed together.
             num_workers: processes that read images.
         """
-        work = Work(source, output, overwrite, batch_size, num_workers)
+        work = Work(source, output, overwrite, batch_size, num_workers, IMAGES_AND_VIDEOS)
         sources = work.sources()
         task = asked(model, DetectionTask, ckpt_path)
         postprocess = replace(task.postprocess, score_threshold=score_threshold)
         reading = Reading(bands, value_range, nodata)
-        check_pictures(sources, reading)
+        check_pictures([file for file in sources if file.kind == IMAGE], reading)
+        check_videos(sources, reading, ids)
+        following = asked_tracking(sources, track, tracking, score_threshold)
         predictor = DetectionPredictor(task.network, postprocess, canvas).with_reading(reading)
         settings = {
             "weights": name_of_weights(task.pretrained if ckpt_path is None else ckpt_path),
@@ -77,8 +96,9 @@ class DetectionTrainer(PredictionTrainer):
         if predictor.reading != Reading():
             settings["reading"] = reading_settings(predictor.reading)
         settings |= {} if ids is None else {"ids": name_of_weights(ids)}
+        settings |= {} if following is None else {"tracking": asdict(following)}
         keys = None if ids is None else Keys.of(ids, [file.path for file in sources], predictor.classes)
         if keys is not None and keys.note:
             rank_zero_info(keys.note)
-        results = DetectionResults(predictor.classes, pictures, keys)
+        results = DetectionResults(predictor.classes, pictures, keys, yolo, following, batch_size)
         self.stream(task, ckpt_path, work, sources, predictor, results, settings)
