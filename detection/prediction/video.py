@@ -15,8 +15,8 @@ from detection.prediction.found import Found
 from detection.prediction.frame_table import ObjectTable
 from detection.prediction.predictor import DetectionPredictor
 from detection.prediction.yolo import LABELS_SUFFIX, write_labels
+from engine.prediction.predictor import answered
 from engine.tracking.byte_track import NO_ID, ByteTrack, Tracking
-from engine.video.answers import answered
 from engine.video.frames import Frames, VideoFrames
 from engine.video.written import SUFFIX, drawn_video
 

@@ -112,7 +112,7 @@ def find_sources(source: str | Path | Sequence[str | Path], kinds: SourceKinds =
 def _stream(address: str, count: int, kinds: SourceKinds) -> SourceFile:
     shown = shown_address(address)
     if not kinds.streams:
-        msg = f"'{shown}' is a stream, but predict needs {kinds.options}"
+        msg = f"{shown} is a stream, which this command does not read. Give an {kinds.what}, a folder or a pattern."
         raise InputError(msg)
     if count > 1:
         msg = f"{shown} is a stream, which is read until it ends, and {count - 1} more are given. Give one at a time."

@@ -8,8 +8,8 @@ from itertools import chain
 from pathlib import Path
 
 from detection.prediction.video import Following, ObjectSink, VideoFiles, video_outputs
+from engine.prediction.predictor import answered
 from engine.tracking.byte_track import Tracking
-from engine.video.answers import answered
 from engine.video.frames import Frames
 from engine.video.written import drawn_video
 from joint.prediction.predictor import JointPredictor

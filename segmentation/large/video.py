@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 from engine.outputs import make_folder
+from engine.prediction.predictor import answered
 from engine.reading.images import UInt8Array
-from engine.video.answers import answered
 from engine.video.frames import Frames, VideoFrames
 from engine.video.written import drawn_video
 from segmentation.data.classes import MaskClasses

@@ -218,5 +218,5 @@ def test_names_hold_no_password():
 def test_streams_are_alone_and_for_those_who_take_them(tmp_path):
     with pytest.raises(InputError, match=r"rtsp://h/x is a stream, which is read until it ends, and 1 more are given"):
         find_sources(["rtsp://me:secret@h/x", str(tmp_path)], IMAGES_AND_VIDEOS)
-    with pytest.raises(InputError, match=r"'rtsp://h/x' is a stream, but predict needs images\. Give --source IMAGE"):
+    with pytest.raises(InputError, match=r"rtsp://h/x is a stream, which this command does not read\. Give an image"):
         find_sources("rtsp://me:secret@h/x", IMAGES)
