@@ -21,7 +21,7 @@ SPEC = TaskSpec(
     examples=(
         "fit --config detection/demo",
         "validate --config detection/demo --ckpt_path best",
-        "predict --ckpt_path best --source IMAGE|FOLDER|GLOB|VIDEO|CAMERA|ADDRESS --output predictions",
+        "predict --ckpt_path best --source IMAGE|FOLDER|GLOB|VIDEO|STREAM --output predictions",
         "score --ground_truth gt.json --predictions detections.json",
         "check MYSET",
         "convert tf_efficientdet_d0.pth d0.safetensors",

@@ -164,4 +164,5 @@ def _overlaps(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) -
     end = np.minimum(first[:, None, 2:], second[None, :, 2:])
     inside = np.clip(end - corner, 0, None).prod(2)
     areas = [np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(1) for boxes in (first, second)]
-    return inside / np.maximum(areas[0][:, None] + areas[1][None] - inside, _SOME)
+    shares: npt.NDArray[np.float64] = inside / np.maximum(areas[0][:, None] + areas[1][None] - inside, _SOME)
+    return shares
