@@ -65,7 +65,8 @@ def test_each_picture_stands_at_its_time(tmp_path_factory, durations):
     video.finish(times[-1])
     video.close()
     _, means = shown(path)
-    assert abs(len(means) - times[-1] * rate) <= 1
+    # The last picture lasts a frame at least, from a place that is rounded by half a frame at most.
+    assert abs(len(means) - times[-1] * rate) <= 1.5
     for place, mean in enumerate(means):
         possible = {
             int(np.searchsorted(times[:-1], (place + shift) / rate + 1e-9, side="right")) - 1
