@@ -17,11 +17,11 @@ _SCORED = ("model.postprocess.nms", "model.evaluator", "model.detections", "mode
 
 SPEC = TaskSpec(
     name="detection",
-    title="EfficientDet: train it, score it, find objects in images.",
+    title="EfficientDet: train it, score it, find objects in images and videos.",
     examples=(
         "fit --config detection/demo",
         "validate --config detection/demo --ckpt_path best",
-        "predict --ckpt_path best --source IMAGE|FOLDER|GLOB --output predictions",
+        "predict --ckpt_path best --source IMAGE|FOLDER|GLOB|VIDEO|STREAM --output predictions",
         "score --ground_truth gt.json --predictions detections.json",
         "check MYSET",
         "convert tf_efficientdet_d0.pth d0.safetensors",
@@ -31,7 +31,7 @@ SPEC = TaskSpec(
         "fit": "train; a training goes on with --ckpt_path last",
         "validate": "COCO numbers on the validation set",
         "test": "COCO numbers on the test set",
-        "predict": "pictures with boxes and a JSON in COCO's format",
+        "predict": "pictures and videos with boxes and a JSON in COCO's format",
         "check": "what is wrong with a set: its images, boxes, classes and splits",
         "score": "COCO numbers of detections that come from anywhere",
         "convert": "weights of effdet or zylo117 to a file that describes its own network",

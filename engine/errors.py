@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 MOST_LISTED = 20  # names in one message; more would be hard to read
 
@@ -38,6 +38,19 @@ class SampleError(InputError):
 
 class UnreadableError(InputError):
     """One file cannot be read: it is missing, damaged, or of a kind that is not taken. Others may be in order."""
+
+
+class PartlyReadError(UnreadableError):
+    """Parts of a file cannot be read. What was found in the others is written.
+
+    Args:
+        values: what the journal says of those.
+        message: what the user reads.
+    """
+
+    def __init__(self, values: Mapping[str, object], message: str) -> None:
+        super().__init__(message)
+        self.values = dict(values)
 
 
 class OutputError(InputError):

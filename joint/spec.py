@@ -15,7 +15,7 @@ SPEC = TaskSpec(
     examples=(
         "fit --config joint/demo",
         "validate --config joint/demo --ckpt_path best",
-        "predict --ckpt_path best --source IMAGE|FOLDER|GLOB --output predictions",
+        "predict --ckpt_path best --source IMAGE|FOLDER|GLOB|VIDEO|STREAM --output predictions",
         "boxes --root CITYSCAPES --split train --output instances_train.json",
     ),
     about={

@@ -14,7 +14,7 @@ SPEC = TaskSpec(
     examples=(
         "fit --config segmentation/demo",
         "validate --config segmentation/demo --ckpt_path best",
-        "predict --ckpt_path best --source IMAGE|FOLDER|GLOB|VIDEO|RASTER --output predictions",
+        "predict --ckpt_path best --source IMAGE|FOLDER|GLOB|VIDEO|RASTER|STREAM --output predictions",
         "score --ground_truth DIR --predictions DIR|ZIP",
     ),
     about={

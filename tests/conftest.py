@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -19,3 +21,27 @@ def real_data() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.fail("tests marked `real` need $EFFDENSE_REAL, the folder of the real images")
     return Path(folder)
+
+
+@pytest.fixture
+def server():
+    """The address of a server that answers nothing, and the requests that it was sent."""
+    heard = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(0.1)
+        ended = threading.Event()
+
+        def listen():
+            while not ended.is_set():
+                try:
+                    connection, _ = listener.accept()
+                except TimeoutError:
+                    continue
+                with connection:
+                    heard.append(True)
+
+        thread = threading.Thread(target=listen, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}", heard
+        ended.set()
+        thread.join(2)

@@ -25,6 +25,7 @@ class Found:
         category_ids: (N,) ids of the annotations it was trained on.
         size_hw: height and width of the original image.
         read: how the image is read from a file.
+        track_ids: (N,) ids of objects that are followed through a video, -1 for one without; None elsewhere.
     """
 
     boxes_xyxy: npt.NDArray[np.float32]
@@ -34,14 +35,19 @@ class Found:
     category_ids: npt.NDArray[np.int64]
     size_hw: tuple[int, int]
     read: PixelReader = PixelReader()
+    track_ids: npt.NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
 
     def draw(self, image: Source) -> Image.Image:
-        """The image with the boxes drawn on it."""
+        """The image with the boxes drawn on it, in the colours of the classes, or of the tracks where there are any."""
         captions = [f"{label} {score:.2f}" for label, score in zip(self.labels, self.scores, strict=True)]
-        return draw_boxes(pixels_of(image, self.read), self.boxes_xyxy, self.class_ids.tolist(), captions)
+        colors = self.class_ids.tolist()
+        if self.track_ids is not None:
+            colors = self.track_ids.tolist()
+            captions = [f"#{one} {said}" if one > 0 else said for one, said in zip(colors, captions, strict=True)]
+        return draw_boxes(pixels_of(image, self.read), self.boxes_xyxy, colors, captions)
 
     def scaled(self, size_hw: tuple[int, int]) -> Found:
         """The same objects in pixels of a larger or smaller copy of the image."""

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Literal
 
 from detection.prediction.geojson import has_place
-from engine.errors import UnreadableError
+from engine.errors import InputError, UnreadableError
 from engine.large.opening import open_raster
 from engine.large.slides import SLIDE_SUFFIXES
-from engine.prediction.sources import IMAGE, SourceFile, SourceKinds
+from engine.prediction.sources import IMAGE, VIDEO, SourceFile, SourceKinds, image_or_video
 from engine.reading.images import IMAGE_SUFFIXES
 from engine.reading.kinds import is_raster
 from engine.reading.options import Reading
@@ -23,6 +23,7 @@ Kind = Literal["tiles", "raster", "map"]
 
 SLIDES = SourceKinds(
     suffixes=IMAGE_SUFFIXES | SLIDE_SUFFIXES,
+    kind_of=image_or_video,
     listed=f"{', '.join(sorted(IMAGE_SUFFIXES))}, or slides",
 )
 
@@ -44,6 +45,9 @@ def in_tiles(sources: Sequence[SourceFile], reading: Reading, usual: Reading) ->
     found: list[SourceFile] = []
     unreadable: list[UnreadableError] = []
     for source in sources:
+        if source.kind == VIDEO:
+            msg = f"window is for pictures and rasters, but '{source.path}' is a video. Leave it or the video out."
+            raise InputError(msg)
         kind: str = IMAGE  # a worker says what is wrong with it
         try:
             kind = kind_of(source.path, reading, usual)

@@ -16,9 +16,18 @@ from detection.tiles.inference import Inference
 from engine.numbers import NonNegativeInt, PositiveInt, TenthToTen
 from engine.prediction.canvas import CanvasPolicy
 from engine.prediction.journal import name_of_weights
-from engine.prediction.sources import IMAGES
-from engine.prediction.trainer import PredictionTrainer, Work, asked, check_pictures, reading_settings
+from engine.prediction.sources import IMAGE, IMAGES_AND_VIDEOS
+from engine.prediction.trainer import (
+    PredictionTrainer,
+    Work,
+    asked,
+    asked_tracking,
+    check_pictures,
+    check_videos,
+    reading_settings,
+)
 from engine.reading.options import Reading
+from engine.tracking.byte_track import Tracking
 
 
 class DetectionTrainer(PredictionTrainer):
@@ -39,6 +48,9 @@ class DetectionTrainer(PredictionTrainer):
         flip: bool | None = None,
         pictures: bool = True,
         ids: str | None = None,
+        yolo: bool = False,
+        track: bool = False,
+        tracking: Tracking = Tracking(),
         overwrite: bool = False,
         bands: tuple[PositiveInt, ...] | None = None,
         value_range: tuple[float, float] | None = None,
@@ -47,15 +59,17 @@ class DetectionTrainer(PredictionTrainer):
         num_workers: NonNegativeInt = 2,
         **_: object,
     ) -> None:
-        """Find objects in images: pictures with boxes, and their list in COCO's JSON format.
+        """Find objects in images and videos: pictures with boxes, and their list in COCO's JSON format.
 
-        Images that are finished in the output folder are not computed again.
+        Sources that are finished in the output folder are not computed again.
 
         Args:
             model: the task.
             ckpt_path: checkpoint, or `best` / `last` of the latest run.
-            source: image, GeoTIFF, whole-slide image, folder or glob, or a list of them.
-            output: folder for the pictures and the JSON, and for GeoJSON of the boxes of rasters that have a place.
+            source: image, video, GeoTIFF, whole-slide image, folder or glob, or a list of them; or the number of a
+                camera or an address such as rtsp://….
+            output: folder for the pictures, the videos and the JSON, and for GeoJSON of the boxes of rasters that have
+                a place.
             score_threshold: keep detections above this score.
             canvas: `full` computes every image on the canvas of training and validation; `tight` on one no larger than
                 the image needs, which is faster.
@@ -67,24 +81,30 @@ class DetectionTrainer(PredictionTrainer):
                 of the overlap.
             scales: sizes, relative to the canvas, at which an image or tile is computed; boxes are fused.
             flip: fuse with the boxes of the mirrored image.
-            pictures: draw the boxes on the images.
+            pictures: draw the boxes on the images and videos.
             ids: COCO annotation file whose ids the list of objects takes, so that it can be scored: images are matched
                 by file name, categories by name.
+            yolo: write YOLO labels as well, a text for each image or frame.
+            track: give the objects of a video ids that they keep from frame to frame.
+            tracking: how they are followed.
             overwrite: start from the beginning in a folder that holds results of other settings.
             bands: numbers, from 1, of a raster's bands that are red, green and blue; null is as the network learnt.
             value_range: values of a raster that become black and white; null is as the network learnt.
             nodata: value of a raster's pixels without data, if the raster does not state it.
-            batch_size: number of images that are computed together.
+            batch_size: number of images or frames that are computed together.
             num_workers: processes that read images.
         """
-        work = Work(source, output, overwrite, batch_size, num_workers, SLIDES if window else IMAGES)
+        kinds = SLIDES if window else IMAGES_AND_VIDEOS
+        work = Work(source, output, overwrite, batch_size, num_workers, kinds)
         sources = work.sources()
         task = asked(model, DetectionTask, ckpt_path)
         postprocess = replace(task.postprocess, score_threshold=score_threshold)
         reading = Reading(bands, value_range, nodata)
         inference = Inference(window, overlap, margin, tuple(scales or (1.0,)), bool(flip), batch_size)
         predictor = DetectionPredictor(task.network, postprocess, canvas, inference=inference).with_reading(reading)
-        check_pictures(sources, reading)
+        check_pictures([file for file in sources if file.kind == IMAGE], reading)
+        check_videos(sources, reading, ids)
+        following = asked_tracking(sources, track, tracking, score_threshold)
         if window is not None:
             predictor.tiling((1, 1))  # checks that they fit
             sources = in_tiles(sources, reading, predictor.reading)
@@ -100,8 +120,9 @@ class DetectionTrainer(PredictionTrainer):
         if window is not None or not inference.is_plain:
             settings["inference"] = chosen
         settings |= {} if ids is None else {"ids": name_of_weights(ids)}
+        settings |= {} if following is None else {"tracking": asdict(following)}
         keys = None if ids is None else Keys.of(ids, [file.path for file in sources], predictor.classes)
         if keys is not None and keys.note:
             rank_zero_info(keys.note)
-        results = DetectionResults(predictor.classes, pictures, keys, reading)
+        results = DetectionResults(predictor.classes, pictures, keys, reading, yolo, following, batch_size)
         self.stream(task, ckpt_path, work, sources, predictor, results, settings)

@@ -22,6 +22,7 @@ from engine.prediction.manifest import Manifest
 
 JOURNAL_NAME = "finished.jsonl"  # marks a folder as one that `predict` wrote
 SETTINGS_NAME = "settings.json"
+UNFINISHED = (-1, -1)  # a stamp that no file has: the source is tried again, and its results stand in the tables
 
 Entry = TypeVar("Entry", bound=msgspec.Struct)
 

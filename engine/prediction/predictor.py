@@ -12,7 +12,8 @@ from __future__ import annotations
 import copy
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Protocol, Self, TypeVar, runtime_checkable
 
@@ -20,12 +21,14 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from engine.errors import InputError
 from engine.reading.images import UInt8Array
 from engine.reading.options import Reading
 from engine.reading.pixels import Source, pixels_of
 from engine.reading.reader import IMAGENET_MEAN_COLOR, PixelReader
+from engine.video.frames import Frames, TimedFrame
 
 
 class PreparedImage(Protocol):
@@ -210,3 +213,36 @@ class Predictor(ABC, Generic[Prepared, Answer]):
             pixels = (pixels_of(image, self.reader) for image in images[start : start + batch_size])
             answers += self.run([self.prepare(image) for image in pixels])
         return answers
+
+
+@dataclass(frozen=True)
+class AnsweredFrame(Generic[Answer]):
+    """A frame with what was found in it.
+
+    Attributes:
+        frame: its picture, place and time.
+        answer: what was found.
+    """
+
+    frame: TimedFrame
+    answer: Answer
+
+
+def answered(
+    predictor: Predictor[Prepared, Answer], frames: Frames, batch_size: int, *, progress: bool = True
+) -> Iterator[list[AnsweredFrame[Answer]]]:
+    """The frames in order with their answers, in lists of those that are computed together.
+
+    Args:
+        predictor: the predictor, whose network is in eval mode.
+        frames: the frames; of a live stream one is computed at a time, so that it is the newest.
+        batch_size: frames that are computed together.
+        progress: whether to show a progress bar.
+
+    Raises:
+        UnreadableError: no frame can be read.
+    """
+    shown = iter(tqdm(frames.timed(), frames.name, frames.count or None, unit="frame", disable=not progress))
+    while some := list(itertools.islice(shown, 1 if frames.live else batch_size)):
+        answers = predictor.run([predictor.prepare(frame.picture) for frame in some])
+        yield [AnsweredFrame(*both) for both in zip(some, answers, strict=True)]

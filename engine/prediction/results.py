@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-from engine.errors import UnreadableError
+from engine.errors import PartlyReadError, UnreadableError
 from engine.prediction.failures import Failures
-from engine.prediction.journal import Finished, Journal, Record, stamp_of
+from engine.prediction.journal import UNFINISHED, Finished, Journal, Record, stamp_of
 from engine.prediction.sources import Outputs, SourceFile, output_names, refuse_mixing, refuse_overwriting
 from engine.reading.pixels import Source
 
@@ -59,6 +59,7 @@ class Results(Outputs, Protocol[Answer_contra]):
 
         Raises:
             OutputError: a file cannot be written.
+            PartlyReadError: parts of the source cannot be read; what was found in the others is written.
             InputError: the source cannot be read.
         """
         msg = f"{type(self).__name__} does not write a {file.kind}"
@@ -124,11 +125,20 @@ class ResultFolder(Generic[Answer]):
         self.journal.add(write_source(self.path, file, outputs, self.results, image, answer))
 
     def stream(self, index: int, predictor: object, *, progress: bool) -> None:
-        """Compute and write a source that is no image, and record it as finished."""
+        """Compute and write a source that is no image, and record it as finished.
+
+        Raises:
+            PartlyReadError: parts of it cannot be read. What was found in the others is recorded, and stands in the
+                tables; the next run tries the source again.
+        """
         file, outputs = self.sources[index], self.outputs[index]
-        stamp = _stamp(file.path)
+        stamp = _stamp(file)
         paths = [self.path / output for output in outputs]
-        values = self.results.stream(predictor, file, paths, progress=progress)
+        try:
+            values = self.results.stream(predictor, file, paths, progress=progress)
+        except PartlyReadError as error:
+            self.journal.add(_record(file, UNFINISHED, outputs, error.values))
+            raise
         self.journal.add(_record(file, stamp, outputs, values))
 
     def fail(self, index: int, reason: str) -> None:
@@ -169,18 +179,20 @@ def write_source(
         OutputError: a file cannot be written.
         InputError: the image cannot be read.
     """
-    stamp = _stamp(file.path)
+    stamp = _stamp(file)
     values = results.write(image, [folder / output for output in outputs], answer)
     return _record(file, stamp, outputs, values)
 
 
-def _stamp(path: Path) -> tuple[int, int]:
+def _stamp(file: SourceFile) -> tuple[int, int]:
+    if file.address:
+        return UNFINISHED  # a stream is another one each time
     try:
-        return stamp_of(path)
+        return stamp_of(file.path)
     except OSError as error:
         msg = (
-            f"'{path}' cannot be read: {error.strerror or error}. It was there when the work began. Put it back, or "
-            "start again without it."
+            f"'{file.path}' cannot be read: {error.strerror or error}. It was there when the work began. Put it "
+            "back, or start again without it."
         )
         raise UnreadableError(msg) from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,8 +13,11 @@ from engine.errors import InputError
 from engine.prediction.journal import JOURNAL_NAME
 from engine.reading.images import IMAGE_SUFFIXES
 from engine.reading.listing import find_files
+from engine.video.files import VIDEO_SUFFIXES, is_video
+from engine.video.streams import is_stream, shown_address, stream_name
 
 IMAGE = "image"  # read whole by a worker of the loader; the task itself reads sources of other kinds
+VIDEO = "video"  # a file, a camera or an address, read frame by frame
 
 
 @dataclass(frozen=True)
@@ -21,12 +25,14 @@ class SourceFile:
     """One file to predict.
 
     Attributes:
-        path: its path.
+        path: its path; of a stream, the name of its results.
         kind: the way it is read: `image`, or another kind that the task knows.
+        address: of a stream: the number of a camera or an address, with the password if one was given.
     """
 
     path: Path
     kind: str
+    address: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,7 @@ class SourceKinds:
         what: the kind of file, as a message names it.
         listed: the suffixes, as a message lists them.
         options: the sources that may be given, as a message lists them.
+        streams: whether a camera or an address may be given.
     """
 
     suffixes: frozenset[str] = IMAGE_SUFFIXES
@@ -46,9 +53,23 @@ class SourceKinds:
     what: str = "image"
     listed: str = ", ".join(sorted(IMAGE_SUFFIXES))
     options: str = "images. Give --source IMAGE, FOLDER or 'GLOB'."
+    streams: bool = False
+
+
+def image_or_video(path: Path) -> str:
+    """How a file is read: videos by content or suffix; all others are images."""
+    return VIDEO if is_video(path) else IMAGE
 
 
 IMAGES = SourceKinds()
+IMAGES_AND_VIDEOS = SourceKinds(
+    suffixes=IMAGE_SUFFIXES | VIDEO_SUFFIXES,
+    kind_of=image_or_video,
+    what="image or video",
+    listed=f"{', '.join(sorted(IMAGE_SUFFIXES))}, or videos",
+    options="images or a video. Give --source IMAGE, FOLDER, 'GLOB', VIDEO, the number of a camera or an address.",
+    streams=True,
+)
 
 
 class Outputs(Protocol):
@@ -71,14 +92,32 @@ def find_sources(source: str | Path | Sequence[str | Path], kinds: SourceKinds =
     Folders are searched to any depth, without hidden entries and folders that `predict` wrote; folders and patterns
     give their files in sorted order. A file that is named itself is taken with any suffix.
 
+    The number of a camera, or an address such as `rtsp://…`, is the only source, as it is read until it ends.
+
     Raises:
-        InputError: a path does not exist, a folder holds no such file, or a pattern matches no such file.
+        InputError: a path does not exist, a folder holds no such file, or a pattern matches no such file; or a stream
+            is not the only source, or is not taken.
     """
+    given = [source] if isinstance(source, str | Path) else list(source)
+    streams = [entry for entry in given if isinstance(entry, str) and is_stream(entry)]
+    if streams:
+        return [_stream(streams[0], len(given), kinds)]
     found = find_files(source, kinds.suffixes, kinds.what, kinds.listed, lambda path: (path / JOURNAL_NAME).exists())
     paths: dict[str, Path] = {}
     for path in found:
         paths.setdefault(os.path.abspath(path), path)
     return [SourceFile(path, kinds.kind_of(path)) for path in paths.values()]
+
+
+def _stream(address: str, count: int, kinds: SourceKinds) -> SourceFile:
+    shown = shown_address(address)
+    if not kinds.streams:
+        msg = f"{shown} is a stream, which this command does not read. Give an {kinds.what}, a folder or a pattern."
+        raise InputError(msg)
+    if count > 1:
+        msg = f"{shown} is a stream, which is read until it ends, and {count - 1} more are given. Give one at a time."
+        raise InputError(msg)
+    return SourceFile(Path(stream_name(address, time.localtime())), VIDEO, address)
 
 
 def output_names(sources: Sequence[SourceFile], results: Outputs) -> list[Path]:
@@ -113,7 +152,7 @@ def refuse_mixing(folder: Path, outputs: Sequence[Sequence[Path]], searched: str
         InputError: a result would lie in a folder that is searched for sources.
     """
     for given in [searched] if isinstance(searched, str | Path) else searched:
-        if Path(given).is_file():
+        if Path(given).is_file() or is_stream(str(given)):
             continue
         search = next(path for path in (Path(given), *Path(given).parents) if path.is_dir())
         root, own = search.resolve(), folder.resolve()

@@ -17,11 +17,12 @@ from engine.hardware.precision import Precision
 from engine.numbers import NonNegativeInt, PositiveInt
 from engine.prediction.predictor import Answer, Predictor, Prepared
 from engine.prediction.results import ResultFolder, Results
-from engine.prediction.sources import IMAGES, SourceFile, SourceKinds, find_sources
+from engine.prediction.sources import IMAGES, VIDEO, SourceFile, SourceKinds, find_sources
 from engine.prediction.streaming import PredictingModule, SourceImages, collate_sources
 from engine.prediction.writer import PredictionWriter
 from engine.reading.options import Reading
 from engine.reading.reader import refuse_unused
+from engine.tracking.byte_track import ByteTrack, Tracking
 
 Module = TypeVar("Module", bound=PredictingModule)
 
@@ -90,6 +91,52 @@ def check_pictures(sources: Sequence[SourceFile], asked_for: Reading) -> None:
     for source in sources if asked_for.given() else ():
         with suppress(UnreadableError):  # it is listed when it is its turn
             refuse_unused(source.path, asked_for)
+
+
+def check_videos(sources: Sequence[SourceFile], asked_for: Reading, ids: str | None = None) -> None:
+    """Do nothing if all options apply to the videos among the sources.
+
+    Args:
+        sources: the sources.
+        asked_for: the options of rasters of this command.
+        ids: the annotation file whose ids the results take.
+
+    Raises:
+        InputError: an option does not apply to one of them.
+    """
+    options = [*asked_for.given(), *([] if ids is None else ["ids"])]
+    for source in sources:
+        if source.kind == VIDEO and options:
+            what = "rasters" if options[0] != "ids" else "images"
+            msg = f"{options[0]} is for {what}, but '{source.path}' is a video. Leave it or the video out."
+            raise InputError(msg)
+
+
+def asked_tracking(
+    sources: Sequence[SourceFile], track: bool, tracking: Tracking, score_threshold: float
+) -> Tracking | None:
+    """How objects are followed; None if they are not.
+
+    Args:
+        sources: the sources.
+        track: whether to follow objects.
+        tracking: how.
+        score_threshold: objects with this score or more begin a track.
+
+    Raises:
+        InputError: there is no video in which they could be followed; they are not, but settings say how; or those that
+            continue a track need a higher score than those that begin one.
+    """
+    if not track:
+        if tracking != Tracking():
+            msg = "tracking says how objects are followed, but track is false. Give --track true, or leave it out."
+            raise InputError(msg)
+        return None
+    if all(source.kind != VIDEO for source in sources):
+        msg = "track follows objects from frame to frame, but no source is a video. Leave it out, or give a video."
+        raise InputError(msg)
+    ByteTrack(1.0, score_threshold, tracking)  # checks that they fit
+    return tracking
 
 
 class PredictionTrainer(Trainer):

@@ -10,7 +10,7 @@ from engine.prediction.sources import SourceKinds
 from engine.reading.gdal import has_rasterio
 from engine.reading.images import IMAGE_SUFFIXES, open_picture
 from engine.reading.kinds import is_raster
-from segmentation.large.video_files import VIDEO_SUFFIXES, is_video
+from engine.video.files import VIDEO_SUFFIXES, is_video
 
 RASTER_SUFFIXES = frozenset((".img", ".vrt"))  # a VRT is refused when it is opened, with what to do
 SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES | RASTER_SUFFIXES | SLIDE_SUFFIXES
@@ -50,5 +50,9 @@ KINDS = SourceKinds(
     kind_of=kind_of,
     what="image to segment",
     listed=f"{', '.join(sorted(IMAGE_SUFFIXES))}, or videos, rasters or slides",
-    options="something to segment. Give --source IMAGE, FOLDER, 'GLOB', VIDEO, RASTER or SLIDE.",
+    options=(
+        "something to segment. Give --source IMAGE, FOLDER, 'GLOB', VIDEO, RASTER, SLIDE, the number of a camera or an "
+        "address."
+    ),
+    streams=True,
 )

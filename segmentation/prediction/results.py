@@ -14,6 +14,7 @@ from engine.prediction.results import Results, Values
 from engine.prediction.sources import SourceFile
 from engine.reading.options import Reading
 from engine.reading.pixels import Source
+from engine.video.sources import frames_of, refuse_damage
 from segmentation.data.classes import MaskClasses
 from segmentation.inference.pictures import class_pixels
 from segmentation.inference.predictor import SegmentationPredictor
@@ -25,7 +26,7 @@ from segmentation.prediction.areas import AREAS_NAME, AreaEntry, area_values, wr
 # Of each kind of source: the mask or table, the picture, and the probabilities.
 _ENDINGS: dict[str, tuple[str, str, str | None]] = {
     "image": (".png", "_overlay.jpg", "_probabilities.npz"),
-    "video": ("_areas.csv", "_overlay.mp4", None),
+    "video": ("_areas.csv", "_overlay.webm", None),
     "raster": (".tif", "_overview.jpg", "_probabilities.tif"),
 }
 
@@ -79,8 +80,11 @@ class SegmentationResults(Results[Segmented]):
         assert isinstance(predictor, SegmentationPredictor)
         first, *others = paths
         if file.kind == "video":
-            video = segment_video(predictor, file.path, first, others[0] if others else None, progress=progress)
-            return area_values(list(video.areas.values()))
+            frames = frames_of(file.path, file.address)
+            video = segment_video(predictor, frames, first, others[0] if others else None, progress=progress)
+            values = area_values(list(video.areas.values()))
+            refuse_damage(frames, values)
+            return values
         endings = {path.suffix for path in others}
         raster = segment_raster(
             predictor, file.path, first, mpp=self.mpp, overview=".jpg" in endings,

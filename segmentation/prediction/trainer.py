@@ -64,7 +64,8 @@ class SegmentationTrainer(PredictionTrainer):
         Args:
             model: the task.
             ckpt_path: checkpoint, or `best` / `last` of the latest run.
-            source: image, video, GeoTIFF, whole-slide image, folder or glob, or a list of them.
+            source: image, video, GeoTIFF, whole-slide image, folder or glob, or a list of them; or the number of a
+                camera or an address such as rtsp://….
             output: folder for the results.
             pictures: draw the classes' colours on the images.
             probabilities: keep the probabilities of all classes of images (NPZ) and rasters (GeoTIFF).

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
-import threading
 from pathlib import Path
 
 import pytest
@@ -56,27 +54,3 @@ def trained_things(street_set) -> Path:
     """The folder of a run that has learnt the discs."""
     _fit(street_set, "--config things.yaml --run.name things --trainer.max_epochs 5 --data.repeat 2")
     return street_set / "runs/segmentation/things"
-
-
-@pytest.fixture
-def server():
-    """The address of a server that answers nothing, and the requests that it was sent."""
-    heard = []
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.settimeout(0.1)
-        ended = threading.Event()
-
-        def listen():
-            while not ended.is_set():
-                try:
-                    connection, _ = listener.accept()
-                except TimeoutError:
-                    continue
-                with connection:
-                    heard.append(True)
-
-        thread = threading.Thread(target=listen, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}", heard
-        ended.set()
-        thread.join(2)

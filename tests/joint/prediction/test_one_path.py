@@ -25,11 +25,11 @@ import segmentation
 from detection.network.model import EfficientDet
 from detection.spec import SPEC as DETECTION
 from engine.training.checkpoints import save_metadata
+from engine.video.frames import VideoFrames
 from joint.network.model import JointNetwork
 from joint.prediction import ray_predict
 from joint.prediction.ray_predict import Worker, predict_folder
 from joint.spec import SPEC as JOINT
-from segmentation.large.video import VideoFrames
 from segmentation.network.model import Segmenter
 from segmentation.spec import SPEC as SEGMENTATION
 from tests.detection.small import command

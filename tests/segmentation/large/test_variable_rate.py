@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.video.frames import LONGEST_PAUSE, Clock, VideoFrames
 from segmentation.inference.inference import Inference
 from segmentation.inference.predictor import SegmentationPredictor
 from segmentation.large.video import segment_video
-from segmentation.large.video_frames import LONGEST_PAUSE, Clock, VideoFrames
-from tests.segmentation.large.variable import write_video
+from tests.engine.video.variable import write_video
 from tests.segmentation.toys import ByColor
 
 BURSTS = [20, 20, 20, 100, 100, 50, 33, 400, 10, 250]
@@ -33,7 +33,7 @@ def greys(count):
 @pytest.mark.parametrize("durations", [BURSTS, PAUSE])
 def test_times_and_duration_are_those_of_the_source(tmp_path, caplog, durations):
     path = write_video(tmp_path / "phone.mp4", greys(len(durations)), durations)
-    table, drawn = tmp_path / "areas.csv", tmp_path / "drawn.mp4"
+    table, drawn = tmp_path / "areas.csv", tmp_path / "drawn.webm"
     with caplog.at_level(logging.WARNING):
         found = segment_video(predictor(), path, table, drawn, progress=False)
     assert found.frames == len(durations)
@@ -54,8 +54,8 @@ def test_times_and_duration_are_those_of_the_source(tmp_path, caplog, durations)
     assert long
     by_constant = {}
     segment_video(predictor(), write_video(tmp_path / "c.mp4", greys(len(durations))), tmp_path / "c.csv",
-                  tmp_path / "cd.mp4", progress=False)  # fmt: skip
-    constant = cv2.VideoCapture(str(tmp_path / "cd.mp4"))
+                  tmp_path / "cd.webm", progress=False)  # fmt: skip
+    constant = cv2.VideoCapture(str(tmp_path / "cd.webm"))
     for number in range(len(durations)):
         by_constant[number] = float(constant.read()[1][4, 4].mean())
     for number in long:
@@ -73,8 +73,8 @@ def test_a_constant_rate_repeats_nothing(tmp_path, caplog, rate):
         tmp_path / "a.mkv", greys(9), codec="MJPG", rate=rate
     )  # Matroska has times in whole milliseconds
     with caplog.at_level(logging.WARNING):
-        segment_video(predictor(), path, tmp_path / "a.csv", tmp_path / "d.mp4", progress=False)
-    assert len(list(VideoFrames(tmp_path / "d.mp4"))) == 9
+        segment_video(predictor(), path, tmp_path / "a.csv", tmp_path / "d.webm", progress=False)
+    assert len(list(VideoFrames(tmp_path / "d.webm"))) == 9
     assert not caplog.records
 
 

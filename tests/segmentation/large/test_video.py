@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from engine.errors import InputError
+from engine.video.frames import VideoFrames
 from segmentation.inference.inference import Inference
 from segmentation.inference.predictor import SegmentationPredictor
-from segmentation.large.video import VideoFrames, segment_video
+from segmentation.large.video import segment_video
 from tests.segmentation.toys import CLASSES, ByColor
 
 RATE = 10.0
@@ -39,7 +40,7 @@ def video(tmp_path):
 
 
 def test_every_frame_is_in_the_table_and_the_video(video, tmp_path):
-    table, drawn = tmp_path / "out/areas.csv", tmp_path / "out/drawn.mp4"
+    table, drawn = tmp_path / "out/areas.csv", tmp_path / "out/drawn.webm"
     found = segment_video(by_color(2), video, table, drawn, progress=False)
     assert found.frames == 5
     with table.open(newline="") as file:
@@ -63,7 +64,7 @@ def test_every_frame_is_in_the_table_and_the_video(video, tmp_path):
     blue, road = shown[4][24, 30], shown[4][24, 74]
     np.testing.assert_allclose(blue.astype(int), CLASSES.colors[1], atol=40)
     np.testing.assert_allclose(road.astype(int), CLASSES.colors[0], atol=40)
-    assert sorted(path.name for path in table.parent.iterdir()) == ["areas.csv", "drawn.mp4"]
+    assert sorted(path.name for path in table.parent.iterdir()) == ["areas.csv", "drawn.webm"]
 
 
 def test_without_a_picture(video, tmp_path):
@@ -75,17 +76,17 @@ def test_what_is_no_video_leaves_nothing(video, tmp_path):
     (tmp_path / "broken.mp4").write_bytes(b"\0" * 100)
     (tmp_path / "empty.avi").write_bytes(video.read_bytes()[:3000])
     with pytest.raises(InputError, match=r"cannot read video .*convert it to MP4: ffmpeg -i"):
-        segment_video(by_color(), tmp_path / "broken.mp4", tmp_path / "out/a.csv", tmp_path / "out/a.mp4")
+        segment_video(by_color(), tmp_path / "broken.mp4", tmp_path / "out/a.csv", tmp_path / "out/a.webm")
     with pytest.raises(InputError, match="cannot read video"):
         segment_video(
-            by_color(), tmp_path / "empty.avi", tmp_path / "out/a.csv", tmp_path / "out/a.mp4", progress=False
+            by_color(), tmp_path / "empty.avi", tmp_path / "out/a.csv", tmp_path / "out/a.webm", progress=False
         )
     with pytest.raises(InputError, match="does not exist"):
         VideoFrames(tmp_path / "none.mp4")
     assert not (tmp_path / "out").exists() or list((tmp_path / "out").iterdir()) == []
 
 
-def test_an_interruption_leaves_no_half_video(video, tmp_path):
+def test_an_interruption_keeps_what_was_done(video, tmp_path):
     class Stopped(ByColor):
         calls = 0
 
@@ -97,5 +98,7 @@ def test_an_interruption_leaves_no_half_video(video, tmp_path):
 
     stopped = SegmentationPredictor(Stopped(), Inference(batch=1))
     with pytest.raises(KeyboardInterrupt):
-        segment_video(stopped, video, tmp_path / "out/a.csv", tmp_path / "out/a.mp4", progress=False)
-    assert list((tmp_path / "out").iterdir()) == []
+        segment_video(stopped, video, tmp_path / "out/a.csv", tmp_path / "out/a.webm", progress=False)
+    with (tmp_path / "out/a.csv").open(newline="") as file:
+        assert [line["frame"] for line in csv.DictReader(file)] == ["0"] * 3 + ["1"] * 3
+    assert len(list(VideoFrames(tmp_path / "out/a.webm"))) == 2

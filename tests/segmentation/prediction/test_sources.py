@@ -97,7 +97,7 @@ def test_what_a_source_leaves():
     assert outputs_of("image", Path("a"), pictures=False, probabilities=True)[1] == Path("a_probabilities.npz")
     assert [str(path) for path in outputs_of("video", Path("v"), probabilities=True)] == [
         "v_areas.csv",
-        "v_overlay.mp4",
+        "v_overlay.webm",
     ]
     assert [path.suffix for path in outputs_of("raster", Path("r"), probabilities=True)] == [".tif", ".jpg", ".tif"]
 

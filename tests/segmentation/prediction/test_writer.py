@@ -229,7 +229,7 @@ def test_broken_videos_and_rasters_cost_only_themselves(images, tmp_path):
     assert all(name in reason for name, reason in listed.items())
     named = {os.path.basename(row["image"]) for row in areas(tmp_path / "out")}
     assert named == {"a.png", "c.png", "d.bmp", "good.tif"}
-    assert not {"late.tif", "clip_overlay.mp4"} & set(files(tmp_path / "out"))
+    assert not {"late.tif", "clip_overlay.webm"} & set(files(tmp_path / "out"))
 
 
 def test_results_are_not_put_among_the_sources(images, tmp_path):
@@ -267,7 +267,7 @@ def test_videos_and_rasters_beside_images(images, tmp_path):
     out = tmp_path / "out"
     settings = {"source": str(images), "output": str(out), "window": 64}
     assert len(run(**settings).done) == 5
-    assert {"v_areas.csv", "v_overlay.mp4", "map.tif", "map_overview.jpg", "a.png"} <= set(files(out))
+    assert {"v_areas.csv", "v_overlay.webm", "map.tif", "map_overview.jpg", "a.png"} <= set(files(out))
     with rasterio.open(out / "map.tif") as found:
         np.testing.assert_array_equal(found.read(1), np.array(CLASSES.label_ids)[rows])
         assert found.crs.to_epsg() == 32633

@@ -8,11 +8,11 @@ import pytest
 from PIL import Image
 
 from engine.errors import UnreadableError
-from segmentation.large import video_frames
-from segmentation.large.video_files import VIDEO_SUFFIXES, demuxer_of, is_video
-from segmentation.large.video_frames import VideoFrames
+from engine.video import capture
+from engine.video.files import VIDEO_SUFFIXES, demuxer_of, is_video
+from engine.video.frames import VideoFrames
 from segmentation.prediction.kinds import SUFFIXES, kind_of
-from tests.segmentation.large.variable import lead_elsewhere, write_video
+from tests.engine.video.variable import lead_elsewhere, write_video
 
 GREY = [np.full((48, 64, 3), 90, np.uint8)] * 6
 CODECS = {
@@ -88,7 +88,7 @@ def test_a_list_is_refused_in_one_line_and_asks_nobody(tmp_path, server, monkeyp
     assert "\n" not in str(error.value)
     # Nor when its first bytes would pass: the reader is the one that was named.
     for demuxer in ("mov", "avi", "mpegts"):
-        monkeypatch.setattr(video_frames, "demuxer_of", lambda path, named=demuxer: named)
+        monkeypatch.setattr(capture, "demuxer_of", lambda path, named=demuxer: named)
         with pytest.raises(UnreadableError, match="cannot read video"):
             list(VideoFrames(path))
     assert not heard
@@ -135,4 +135,4 @@ def test_the_environment_is_left_as_it_was(tmp_path, monkeypatch):
         if given:
             monkeypatch.setenv(name, given)
         assert len(list(VideoFrames(path))) == 6
-        assert video_frames.os.environ.get(name) == given
+        assert capture.os.environ.get(name) == given

@@ -1,0 +1,1 @@
+"""Ids for objects that are seen in frame after frame."""
