@@ -175,7 +175,7 @@ BAD: list[tuple[str, str, list[str], Callable[[], None]]] = [
     # Prediction.
     ("no source", "predict --ckpt_path trained.ckpt", ["--source"], nothing),
     ("no such image", f"{PREDICT} --source gone.jpg",
-     ["'gone.jpg' does not exist", "Give an image, a folder"], nothing),
+     ["'gone.jpg' does not exist", "Give an image or video, a folder"], nothing),
     ("empty folder", f"{PREDICT} --source empty", ["'empty' holds no image", ".jpg"], lambda: Path("empty").mkdir()),
     ("threshold", f"{PREDICT} --source scenes --score_threshold 2", ["score_threshold is 2", "below 1"], nothing),
     ("no batch", f"{PREDICT} --source scenes --batch_size 0", ["batch_size is '0'", "at least 1"], nothing),

@@ -195,7 +195,7 @@ def test_boxes_of_one_cityscapes_folder_train_both(here, streets, tmp_path):
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("predict --ckpt_path last", "predict needs images. Give --source"),
+        ("predict --ckpt_path last", "predict needs images or a video. Give --source"),
         ("predict --ckpt_path last --source x --detect false --segment false", "leaves nothing to find"),
         ("validate --config both.yaml", "validate needs trained weights"),
         ("fit --config both.yaml --model.norms batch", "norms"),

@@ -214,7 +214,9 @@ def test_an_auxiliary_head_takes_other_classes() -> None:
 @pytest.mark.parametrize("task", TASKS)
 def test_an_exported_file_is_equal(task: str, files: dict[str, Path], tmp_path: Path, pixels: torch.Tensor) -> None:
     path = tmp_path / "pruned.onnx"
-    options = ["--nms", "outside", "--argmax", "false", "--image_size", "[128, 192]", "--batch_size", "1"]
+    raw = {"detection": ["--nms", "outside"], "segmentation": ["--argmax", "false"]}
+    raw["joint"] = [*raw["detection"], *raw["segmentation"]]
+    options = [*raw[task], "--image_size", "[128, 192]", "--batch_size", "1"]
     assert main(["export", "--ckpt_path", str(files[task]), "--output", str(path), *options]) == 0
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     feeds = {session.get_inputs()[0].name: pixels.numpy()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -164,6 +165,15 @@ def test_ctrl_c_ends_a_stream_and_only_that():
     assert signal.getsignal(signal.SIGINT) is before
 
 
+@pytest.fixture
+def usual_interrupts() -> Iterator[None]:
+    """What Python does by itself; background commands of a shell ignore the signal instead."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("usual_interrupts")
 def test_a_second_ctrl_c_interrupts_as_usual():
     frames = live(Camera([10**6], 0.001))
     shown = frames.timed()
