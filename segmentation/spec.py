@@ -36,6 +36,7 @@ SPEC = TaskSpec(
         "check-data": "segmentation.checking.check_data",
         "check": "segmentation.scores.submission",
     },
+    quick_check="segmentation.checking.quick:quick_check",
     monitor="val_miou",
     in_progress_bar=("val_miou",),
     checkpoint_args=("member", "architecture", "classes"),

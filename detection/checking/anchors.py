@@ -19,7 +19,7 @@ from engine.checking.findings import Finding
 
 REACHED = 0.5  # IoU of a positive anchor, `detection.network.matching`
 WARN, NOTE = 0.95, 0.98  # shares of reached boxes below which there is something to look at
-_SAMPLE = 20_000  # boxes of which other settings are tried
+_SAMPLE = 5_000  # boxes of which other settings are tried
 _BETTER = 0.005  # share of boxes that another setting must reach more
 _MOST_REMEDIES = 4
 _SMALL = 16.0  # canvas pixels

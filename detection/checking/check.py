@@ -8,21 +8,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 from detection.checking.fix import Target, fix_boxes
+from detection.checking.given import BoxData, apart_from_each_other, sources_of
 from detection.checking.read_set import ReadBoxes
 from detection.data.boxes import BoxSource
 from detection.formats.found import FormatWord, read_set
 from detection.network.family import DetectorArchitecture, architecture
 from detection.spec import SPEC
 from engine.checking.arguments import given_data
-from engine.checking.findings import CheckReport, FailOn, Finding, Severity
+from engine.checking.findings import CheckReport, FailOn, Finding
 from engine.checking.images import image_findings
 from engine.checking.pictures import draw_finding, write_pictures
 from engine.cli.commands import HELP, parse_function, program, run_command
-from engine.data.contracts import SPLITS, SplitName
-from engine.errors import InputError
 from engine.outputs import make_folder, write_json
 from engine.reading.images import IMAGE_SUFFIXES
 from engine.reading.listing import walk
@@ -31,26 +29,6 @@ from engine.reading.reader import PixelReader
 MEMBER = "d0"  # as fit takes it where nothing is said
 _NO_LABELS = ("classes", "train", "val", "valid", "test", "notes")  # texts that tools lay beside labels
 _SAME_FORMAT: Mapping[str, Target] = {"COCO": "coco", "Pascal VOC": "voc", "YOLO": "yolo"}
-
-
-@runtime_checkable
-class BoxData(Protocol):
-    """What the check asks of a data module with boxes."""
-
-    image_size: int | tuple[int, int] | None
-
-    @property
-    def reader(self) -> PixelReader:
-        """Reads the images."""
-        ...
-
-    def has(self, split: SplitName) -> bool:
-        """Whether a split was given."""
-        ...
-
-    def box_source(self, split: SplitName) -> BoxSource:
-        """Its images and boxes."""
-        ...
 
 
 def check(
@@ -154,22 +132,6 @@ def check_sources(
     return report
 
 
-def apart_from_each_other(sources: Mapping[str, BoxSource]) -> tuple[dict[str, BoxSource], list[Finding]]:
-    """The splits without those that are another one again, and a finding for each of those."""
-    kept: dict[str, BoxSource] = {}
-    findings = []
-    files: dict[str, list[Path]] = {}
-    for split, source in sources.items():
-        own = [source.image_path(place) for place in range(len(source.image_ids))]
-        again = next((other for other, known in files.items() if known == own), None)
-        if again is None:
-            kept[split], files[split] = source, own
-        else:
-            severity: Severity = "error" if again == "train" else "note"
-            findings.append(Finding("split.same", severity, split, f"has the very files of {again}"))
-    return kept, findings
-
-
 def unused_files(root: Path, paths: Sequence[Path]) -> Iterator[Finding]:
     """Images below a folder that no label names, and labels of YOLO whose image is not there."""
     known = {path.resolve() for path in paths}
@@ -181,29 +143,6 @@ def unused_files(root: Path, paths: Sequence[Path]) -> Iterator[Finding]:
         of_labels = suffix == ".txt" and "labels" in (part.lower() for part in path.relative_to(root).parts[:-1])
         if of_labels and path.stem not in stems and path.stem not in _NO_LABELS:
             yield Finding("label.without_image", "warning", str(path), "has no image")
-
-
-def sources_of(data: BoxData) -> tuple[dict[str, BoxSource], list[Finding]]:
-    """The splits of a data module, and a finding for each that cannot be used.
-
-    Raises:
-        InputError: no split was given, or none can be used.
-    """
-    sources: dict[str, BoxSource] = {}
-    findings = []
-    first: InputError | None = None
-    for split in SPLITS:
-        if not data.has(split):
-            continue
-        try:
-            sources[split] = data.box_source(split)
-        except InputError as error:
-            first = first or error
-            findings.append(Finding("split.unusable", "error", split, str(error)))
-    if not sources:
-        msg = "no split was given. Give --data.root of a set, or --data.train_images and --data.train_annotations."
-        raise first or InputError(msg)
-    return sources, findings
 
 
 def network_of(

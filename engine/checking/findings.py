@@ -86,6 +86,11 @@ class CheckReport:
         names = f" ({', '.join(shown)})" if shown else ""
         return f"{self.summary()}{names}"
 
+    def first_look(self, command: str) -> str:
+        """The line with what was looked at, and the command that tells more where something was found."""
+        more = f"; `{command}` tells more" if self.findings else ""
+        return f"quick check of the {self.title}: {self.line()}{more}"
+
     def document(self) -> dict[str, str | Sequence[str] | Rows]:
         """The report for machines.
 

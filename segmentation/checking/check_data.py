@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 from PIL import Image
 
@@ -16,11 +15,11 @@ from engine.checking.arguments import given_data
 from engine.checking.findings import CheckReport, FailOn, Finding
 from engine.checking.pictures import beside, draw_finding, write_pictures
 from engine.cli.commands import HELP, parse_function, program, run_command
-from engine.data.contracts import SPLITS, SplitName
 from engine.errors import InputError
 from engine.outputs import make_folder, write_json
 from engine.reading.reader import PixelReader
 from segmentation.checking.fix import fix_masks
+from segmentation.checking.given import MaskData, usable_sources
 from segmentation.checking.mask_files import rows_of
 from segmentation.checking.read_set import ReadMasks
 from segmentation.checking.splits import PairedSource
@@ -28,27 +27,6 @@ from segmentation.inference.pictures import overlay
 from segmentation.spec import SPEC
 
 _COMMAND = "check-data"
-
-
-@runtime_checkable
-class MaskData(Protocol):
-    """What the check asks of a data module with masks."""
-
-    format: str
-    on_bad_image: str
-
-    @property
-    def reader(self) -> PixelReader:
-        """Reads the images."""
-        ...
-
-    def has(self, split: SplitName) -> bool:
-        """Whether a split was given."""
-        ...
-
-    def files(self, split: SplitName) -> PairedSource:
-        """Its images and masks."""
-        ...
 
 
 def check_data(
@@ -94,37 +72,6 @@ def title_of(data: MaskData, sources: Mapping[str, PairedSource]) -> str:
     what = "Cityscapes" if data.format == "cityscapes" else "folders of images and masks"
     classes = len(next(iter(sources.values())).classes)
     return f"{what}, {sum(len(files.pairs) for files in sources.values()):,} images, {classes} classes ({counts})"
-
-
-def usable_sources(data: MaskData) -> tuple[dict[str, PairedSource], list[Finding]]:
-    """The pairs of each split, and a finding for each split that cannot be used or that is another one again.
-
-    Raises:
-        InputError: no split was given, or none can be used.
-    """
-    data.on_bad_image = "skip"  # so that images without a mask are named, and the rest is looked at
-    sources: dict[str, PairedSource] = {}
-    findings: list[Finding] = []
-    first: InputError | None = None
-    for split in SPLITS:
-        if not data.has(split):
-            continue
-        try:
-            files = data.files(split)
-        except InputError as error:
-            first = first or error
-            findings.append(Finding("split.unusable", "error", split, str(error)))
-            continue
-        again = next((other for other, known in sources.items() if known.pairs == files.pairs), None)
-        if again is None:
-            sources[split] = files
-        else:
-            severity = "error" if again == "train" else "note"
-            findings.append(Finding("split.same", severity, split, f"has the very files of {again}"))
-    if not sources:
-        msg = "no split was given. Give --data.folder.train_images and train_masks, or --data.root of Cityscapes."
-        raise first or InputError(msg)
-    return sources, findings
 
 
 def draw_mask_finding(found: Finding, sources: Mapping[str, PairedSource], read: PixelReader) -> Image.Image | None:

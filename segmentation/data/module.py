@@ -178,12 +178,17 @@ class SegmentationDataModule(SplitData[SegmenterTask, Crop, WholeImage]):
             return images is not None or masks is not None
         return bool(self._splits(split))
 
-    def files(self, split: SplitName) -> MaskFolder | CityscapesFiles:
+    def files(self, split: SplitName, *, leave_out: bool | None = None) -> MaskFolder | CityscapesFiles:
         """The pairs of a split.
+
+        Args:
+            split: its name.
+            leave_out: whether images without a mask are left out; None does as `on_bad_image` says.
 
         Raises:
             InputError: the split was not given, or its files are missing or do not form pairs.
         """
+        leave_out = self.on_bad_image == "skip" if leave_out is None else leave_out
         if self.format == "folder":
             folder = self.folder
             reader = MaskReader(self.classes, folder.mask_format, folder.ignore_values, folder.ignore_colors)
@@ -195,7 +200,7 @@ class SegmentationDataModule(SplitData[SegmenterTask, Crop, WholeImage]):
                 image_suffix=folder.image_suffix,
                 mask_suffix=folder.mask_suffix,
                 list_file=None if names is None else self.root / names,
-                leave_out=self.on_bad_image == "skip",
+                leave_out=leave_out,
             )
         if not self._splits(split):
             option = "train_splits" if split == "train" else f"{split}_split"
@@ -205,7 +210,7 @@ class SegmentationDataModule(SplitData[SegmenterTask, Crop, WholeImage]):
             self.root,
             self._splits(split),
             self.cityscapes.annotations if split == "train" else "fine",
-            leave_out=self.on_bad_image == "skip",
+            leave_out=leave_out,
         )
 
     def training_sets(self) -> list[TrainingCrops]:

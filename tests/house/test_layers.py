@@ -19,7 +19,11 @@ BELOW = {task: {"engine", "backbones", task} for task in TASKS} | {
 }
 # The rooms of a task; a reader of one task knows his way in the others.
 ROOMS = {"network", "weights", "data", "scores", "prediction"}
-OWN_ROOMS = {"detection": {"checking", "formats"}, "segmentation": {"inference", "large"}, "joint": {"training"}}
+OWN_ROOMS = {
+    "detection": {"checking", "formats"},
+    "segmentation": {"checking", "inference", "large"},
+    "joint": {"checking", "training"},
+}
 # The thin last layer, by the names of its files and folders; everything else is usable without Lightning.
 SHELL_FILES = {"task.py", "module.py", "trainer.py", "streaming.py", "writer.py"}
 SHELL_FOLDERS = {"engine/cli", "engine/training"}

@@ -173,7 +173,8 @@ def test_one_class_that_is_nearly_all(root: Path) -> None:
 
 def test_a_split_that_cannot_be_used_or_is_another_again(root: Path) -> None:
     assert found(root, test_images="nowhere", test_masks="masks/val") == {("split.unusable", "test")}
-    assert found(root, test_images="images/val", test_masks="masks/val") == {("split.same", "test")}
+    assert found(root, test_images="images/val", test_masks="masks/val") == set()
+    assert found(root, test_images="images/train", test_masks="masks/train") == {("split.same", "test")}
 
 
 def test_cityscapes(tmp_path: Path) -> None:
