@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -63,18 +63,19 @@ def sources_of(data: BoxData) -> tuple[dict[str, BoxSource], list[Finding]]:
 
 
 def sources_by_split(
-    has: Callable[[SplitName], bool], source_of: Callable[[SplitName], BoxSource]
+    has: Callable[[SplitName], bool], source_of: Callable[[SplitName], BoxSource], splits: Sequence[SplitName] = SPLITS
 ) -> tuple[dict[str, BoxSource], list[Finding], InputError | None]:
     """The boxes of each split that was given, findings of splits that cannot be used, and the first such error.
 
     Args:
         has: whether a split was given.
         source_of: its images and boxes.
+        splits: the splits that are looked at.
     """
     sources: dict[str, BoxSource] = {}
     findings = []
     first: InputError | None = None
-    for split in SPLITS:
+    for split in splits:
         if not has(split):
             continue
         try:

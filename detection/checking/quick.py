@@ -9,6 +9,7 @@ from detection.checking.read_set import quick_findings
 from detection.network.family import DetectorArchitecture
 from detection.network.model import EfficientDet
 from engine.checking.findings import CheckReport
+from engine.data.contracts import OF_TRAINING
 
 
 def quick_check(data: object, network: nn.Module) -> str | None:
@@ -31,7 +32,7 @@ def quick_report(data: object, network: DetectorArchitecture) -> CheckReport | N
     """
     if not isinstance(data, BoxData):
         return None
-    sources, unusable, _ = sources_by_split(data.has, data.box_source)
+    sources, unusable, _ = sources_by_split(data.has, data.box_source, OF_TRAINING)
     if not sources:
         return None
     apart, same = apart_from_each_other(sources)

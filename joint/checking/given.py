@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -69,14 +69,20 @@ class Given:
     both: bool
 
     @classmethod
-    def of(cls, data: JointSets) -> Given:
+    def of(cls, data: JointSets, splits: Sequence[SplitName] = SPLITS) -> Given:
         """Find the splits.
+
+        Args:
+            data: the data module.
+            splits: the splits that are looked at.
 
         Raises:
             InputError: no split was given, or none can be used.
         """
-        boxes, unusable, no_boxes = boxes_by_split(data.has_boxes, data.box_source)
-        masks, broken, no_masks = masks_by_split(data.has_masks, lambda split: data.mask_source(split, leave_out=True))
+        boxes, unusable, no_boxes = boxes_by_split(data.has_boxes, data.box_source, splits)
+        masks, broken, no_masks = masks_by_split(
+            data.has_masks, lambda split: data.mask_source(split, leave_out=True), splits
+        )
         if not boxes and not masks:
             msg = "no split was given. Give --data.root, or the paths below --data.boxes and --data.masks."
             raise no_boxes or no_masks or InputError(msg)

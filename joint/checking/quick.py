@@ -7,6 +7,7 @@ from torch import nn
 from detection.checking.read_set import quick_findings
 from detection.network.family import DetectorArchitecture
 from engine.checking.findings import CheckReport
+from engine.data.contracts import OF_TRAINING
 from joint.checking.given import Given, JointSets
 from joint.network.model import JointNetwork
 from segmentation.checking.quick import quick_look
@@ -32,7 +33,7 @@ def quick_report(data: object, network: DetectorArchitecture) -> CheckReport | N
     """
     if not isinstance(data, JointSets):
         return None
-    given = Given.of(data)
+    given = Given.of(data, OF_TRAINING)
     boxes = quick_findings(given.boxes, network.image_size, network) if given.boxes else []
     masks = quick_look(given.masks, [])
     findings = (*given.findings, *given.unmatched(), *boxes, *masks.findings)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
 from engine.checking.findings import Finding
@@ -47,18 +47,21 @@ def usable_sources(data: MaskData) -> tuple[dict[str, PairedSource], list[Findin
 
 
 def sources_by_split(
-    has: Callable[[SplitName], bool], files_of: Callable[[SplitName], PairedSource]
+    has: Callable[[SplitName], bool],
+    files_of: Callable[[SplitName], PairedSource],
+    splits: Sequence[SplitName] = SPLITS,
 ) -> tuple[dict[str, PairedSource], list[Finding], InputError | None]:
     """The pairs of each split that was given, findings of splits that cannot be used, and the first such error.
 
     Args:
         has: whether a split was given.
         files_of: its images and masks.
+        splits: the splits that are looked at.
     """
     sources: dict[str, PairedSource] = {}
     findings: list[Finding] = []
     first: InputError | None = None
-    for split in SPLITS:
+    for split in splits:
         if not has(split):
             continue
         try:

@@ -9,6 +9,7 @@ from torch import nn
 
 from engine.checking.findings import CheckReport, Finding
 from engine.checking.names import name_findings
+from engine.data.contracts import OF_TRAINING
 from engine.errors import InputError
 from engine.reading.images import image_size, opened
 from segmentation.checking.given import MaskData, sources_by_split
@@ -38,7 +39,7 @@ def quick_report(data: object) -> CheckReport | None:
     """
     if not isinstance(data, MaskData):
         return None
-    sources, unusable, _ = sources_by_split(data.has, lambda split: data.files(split, leave_out=True))
+    sources, unusable, _ = sources_by_split(data.has, lambda split: data.files(split, leave_out=True), OF_TRAINING)
     if not sources:
         return None
     return quick_look(sources, unusable)
