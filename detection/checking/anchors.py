@@ -81,7 +81,8 @@ def on_canvas(boxes_xywh: Floats, sizes_hw: np.ndarray, canvas_hw: tuple[int, in
     limits = np.concatenate([sizes[:, ::-1], sizes[:, ::-1]], axis=1)
     corners = np.clip(np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1), 0, limits)
     scales = (np.array(canvas_hw) / sizes).min(axis=1)
-    return np.asarray(corners * scales[:, None], np.float64)[(corners[:, 2:] > corners[:, :2]).all(axis=1)]
+    scaled: Floats = (corners * scales[:, None])[(corners[:, 2:] > corners[:, :2]).all(axis=1)]
+    return scaled
 
 
 def reach_findings(

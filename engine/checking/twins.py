@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from engine.checking.findings import Finding, Severity
@@ -38,34 +38,41 @@ def find_twins(splits: Sequence[str], facts: Sequence[ImageFacts]) -> Iterator[T
         splits: split of each image.
         facts: facts of each.
     """
-    by_digest: dict[bytes, list[int]] = defaultdict(list)
-    by_look: dict[int, list[int]] = defaultdict(list)
+    # The first image of each split, so that many copies of one picture cost no more than one.
+    by_digest: dict[bytes, dict[str, int]] = defaultdict(dict)
+    by_look: dict[int, dict[str, int]] = defaultdict(dict)
     by_band: dict[tuple[int, int], deque[int]] = defaultdict(lambda: deque(maxlen=_MOST_ALIKE))
     for place, fact in enumerate(facts):
         if fact.size_hw is None or fact.digest is None:
             continue
-        earlier = by_digest[fact.digest]
-        if earlier:
-            yield _twin(splits, place, earlier, exact=True)
+        split, same = splits[place], by_digest[fact.digest]
+        if same:
+            yield _twin(place, split, [same], exact=True)
         elif fact.look is not None:
-            bands = [(band, fact.look >> low & (1 << bits) - 1) for band, (low, bits) in enumerate(_BANDS)]
-            # Looks, not images, are compared, so that many copies of one picture cost no more than one.
-            looks = {
-                look for band in bands for look in by_band[band] if (look ^ fact.look).bit_count() <= NEAR_BITS
-            }  # fmt: skip
-            near = sorted(other for look in looks for other in by_look[look])
-            if near:
-                yield _twin(splits, place, near, exact=False)
-            if fact.look not in by_look:
+            look = fact.look
+            bands = [(band, look >> low & (1 << bits) - 1) for band, (low, bits) in enumerate(_BANDS)]
+            alike = {other for band in bands for other in by_band[band] if (other ^ look).bit_count() <= NEAR_BITS}
+            if alike:
+                yield _twin(place, split, [by_look[other] for other in alike], exact=False)
+            if look not in by_look:
                 for band in bands:
-                    by_band[band].append(fact.look)
-            by_look[fact.look].append(place)
-        earlier.append(place)
+                    by_band[band].append(look)
+            by_look[look].setdefault(split, place)
+        same.setdefault(split, place)
 
 
-def _twin(splits: Sequence[str], place: int, earlier: Sequence[int], *, exact: bool) -> Twin:
-    across = next((other for other in earlier if splits[other] != splits[place]), None)
-    return Twin(place, earlier[0] if across is None else across, exact, across is not None)
+def _twin(place: int, split: str, firsts: Sequence[Mapping[str, int]], *, exact: bool) -> Twin:
+    """The first earlier image of another split, or else of the own one.
+
+    Args:
+        place: the image.
+        split: its split.
+        firsts: the first images like it by split, of each picture that is like it.
+        exact: whether their bytes are the same.
+    """
+    across = min((other for first in firsts for own, other in first.items() if own != split), default=None)
+    own = min(other for first in firsts for other in first.values())
+    return Twin(place, own if across is None else across, exact, across is not None)
 
 
 def twin_findings(names: Sequence[str], splits: Sequence[str], twins: Sequence[Twin]) -> Iterator[Finding]:

@@ -59,7 +59,7 @@ def read_mask_facts(path: Path, files: MaskSource) -> MaskFacts:
         return MaskFacts((_broken(path, error),))
     counts = np.bincount(rows.ravel(), minlength=256).astype(np.int64)
     found = [*_of_the_file(path), *_of_the_values(name, counts, files.classes)]
-    digest = hashlib.blake2b(np.ascontiguousarray(rows), digest_size=16).digest()
+    digest = hashlib.blake2b(rows.tobytes(), digest_size=16).digest()
     return MaskFacts(tuple(found), (rows.shape[0], rows.shape[1]), counts, digest)
 
 
