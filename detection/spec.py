@@ -50,6 +50,7 @@ SPEC = TaskSpec(
         "convert": "detection.weights.convert",
         "convert-data": "detection.formats.convert_data",
     },
+    quick_check="detection.checking.quick:quick_check",
     monitor="val_ap",
     in_progress_bar=("val_ap", "val_ap50"),
     checkpoint_args=("member", "architecture", "classes"),

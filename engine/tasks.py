@@ -68,6 +68,8 @@ class TaskSpec:
         renamed: Former option names with the present ones; the former names still work.
         former_configs: Former config files, by name without folder and suffix, with their replacements.
         trainer_defaults: Trainer settings that differ from Lightning's defaults.
+        quick_check: The function that says in a line what is wrong with a data module, as far as a second tells; it
+            takes the data module and the network, and None means that it knows no such data.
     """
 
     name: str
@@ -92,6 +94,7 @@ class TaskSpec:
     renamed: Mapping[str, str] = field(default_factory=dict)
     former_configs: Mapping[str, FormerConfig] = field(default_factory=dict)
     trainer_defaults: Mapping[str, object] = field(default_factory=dict)
+    quick_check: str | None = None
 
     @property
     def report_commands(self) -> Mapping[str, str]:

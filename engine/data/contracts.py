@@ -11,6 +11,7 @@ from engine.reading.options import Reading
 
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
+OF_TRAINING: tuple[SplitName, ...] = ("train", "val")
 
 
 class TaskData(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pkgutil
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -52,6 +53,14 @@ class _Called(Protocol):
     """What Lightning's Trainer has without declaring it."""
 
     callbacks: list[Callback]
+
+
+class QuickCheck(Protocol):
+    """What `TaskSpec.quick_check` names."""
+
+    def __call__(self, data: object, network: nn.Module) -> str | None:
+        """What is wrong with the data, in a line; None says nothing."""
+        ...
 
 
 Data = TypeVar("Data", bound=TaskData)
@@ -167,6 +176,10 @@ class DenseTask(PredictingModule, ABC, Generic[Data]):
         frozen = "" if trained == total else f", {trained / 1e6:.1f} M of them trained"
         name, _, rest = self.description().partition("; ")
         rank_zero_info(f"{name}: {total / 1e6:.1f} M parameters{frozen}; {rest}")
+        if self.trainer.is_global_zero and self.spec.quick_check is not None:
+            check: QuickCheck = pkgutil.resolve_name(self.spec.quick_check)
+            if (note := check(self.data, self.built)) is not None:
+                rank_zero_info(note)
 
     def watch(self, loss: Tensor, batch_idx: int) -> None:
         """Remember the loss of a step, and check it every `LOOK_EVERY` steps."""

@@ -25,7 +25,9 @@ from engine.reading.options import Reading
 from joint.data.augment import JointAugmentation
 from joint.data.contracts import JointNetworkTask
 from joint.data.dataset import JointImages, JointSample, Masks, boxed_images, collate, collate_evaluation
+from segmentation.data.cityscapes.files import CityscapesFiles
 from segmentation.data.classes import MaskClasses
+from segmentation.data.mask_folder import MaskFolder
 from segmentation.data.module import NO_MASK, CityscapesData, FolderData, SegmentationDataModule
 
 
@@ -242,6 +244,21 @@ class JointDataModule(SplitData[JointNetworkTask, JointSample, JointSample]):
             raise InputError(msg)
         return self._coco.box_source(split)
 
+    def mask_source(self, split: SplitName, *, leave_out: bool | None = None) -> MaskFolder | CityscapesFiles:
+        """The images and masks of a split.
+
+        Args:
+            split: its name.
+            leave_out: whether images without a mask are left out; None does as `on_bad_image` says.
+
+        Raises:
+            InputError: they were not given or cannot be used.
+        """
+        try:
+            return self._labelled.files(split, leave_out=leave_out)
+        except InputError as error:
+            raise InputError(str(error).replace("--data.", "--data.masks.")) from error
+
     @property
     def mixing_ratio(self) -> tuple[float, ...]:
         """The part of each training set in the batches; a set without a part is not read."""
@@ -295,10 +312,7 @@ class JointDataModule(SplitData[JointNetworkTask, JointSample, JointSample]):
         return boxes
 
     def _masked(self, split: SplitName) -> Masks:
-        try:
-            files = self._labelled.files(split)
-        except InputError as error:
-            raise InputError(str(error).replace("--data.", "--data.masks.")) from error
+        files = self.mask_source(split)
         self.leave_out(split, files.unpaired, NO_MASK)
         classes = self.segmentation_classes if self.task is None else self.task.segmentation_classes
         return Masks.of(files, classes, self.reader)

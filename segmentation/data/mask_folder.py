@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from pathlib import Path
 
@@ -31,7 +32,7 @@ class MaskFolder:
         list_file: the images to take: a text file with one name per line, with or without file ending, or a COCO
             JSON, whose `file_name` entries count. By default all images are taken.
         leave_out: whether images without a mask, and listed images that do not exist, are left out (`unpaired` names
-            them).
+            them; `unused` names masks without an image, which are always left out).
 
     Raises:
         InputError: a folder or list is missing or empty, an image has no mask, two have the same name, or the list
@@ -65,9 +66,9 @@ class MaskFolder:
         check_paired(unpaired, len(chosen), remedy, leave_out=leave_out)
         self.unpaired = (*unpaired, *absent)
         self.pairs = tuple(Pair(pictures[name], truths[name]) for name in chosen if name in truths)
-        unused = len(truths.keys() - pictures.keys())
-        if unused:
-            _log.info("%s: %d masks have no image and are left out", mask_folder, unused)
+        self.unused = tuple(truths[name] for name in truths if name not in pictures)
+        if self.unused:
+            _log.info("%s: %d masks have no image and are left out", mask_folder, len(self.unused))
 
     @property
     def classes(self) -> MaskClasses:
@@ -81,6 +82,14 @@ class MaskFolder:
             InputError: see `MaskReader`.
         """
         return self.reader(path)
+
+    def read_leniently(self, path: Path) -> UInt8Array:
+        """As `read_mask`, with pixels of no class as pixels that are not counted.
+
+        Raises:
+            InputError: see `MaskReader`.
+        """
+        return dataclasses.replace(self.reader, lenient=True)(path)
 
 
 def _others(folder: Path, other: Path, other_suffix: str) -> tuple[Path | None, str]:

@@ -18,11 +18,28 @@ from engine.reading.images import UInt8Array, opened
 from segmentation.data.classes import IGNORED, MaskClasses, Rgb
 
 MaskFormat = Literal["index", "color", "binary"]
+MaskFault = Literal["jpeg", "mode", "transparent", "values", "meaning"]
 _FORMATS = ("index", "color", "binary")
 _ONE_VALUE = frozenset(("1", "L", "P", "I"))
 # Pillow spreads grey of two and four bits over 0 to 255; these factors undo that.
 _SPREAD = {"L;2": 85, "L;4": 17}
 _MOST_NAMED = 4  # most wrong values in one message
+
+
+class MaskError(InputError):
+    """A file can be read, but is no mask of its format.
+
+    Args:
+        message: what the user reads.
+        fault: what is wrong: saved with loss, not one value or not colours, transparent, values of no class, or values
+            that may mean two things.
+        wrong: how many different values or colours belong to no class.
+    """
+
+    def __init__(self, message: str, fault: MaskFault, wrong: int = 0) -> None:
+        super().__init__(message)
+        self.fault: MaskFault = fault
+        self.wrong = wrong
 
 
 @dataclass(frozen=True)
@@ -35,6 +52,7 @@ class MaskReader:
             "color": its RGB is a class's colour; "binary": 0 is the first class, any other value the second.
         ignore_values: values of pixels that are not counted; by default 255 in index masks, unless a class has it.
         ignore_colors: the same for colour masks.
+        lenient: whether pixels of no class are not counted, where they else are an error.
 
     Raises:
         InputError: the format is unknown or does not fit the classes, or an ignored value belongs to a class.
@@ -44,6 +62,7 @@ class MaskReader:
     mask_format: MaskFormat = "index"
     ignore_values: tuple[int, ...] | None = None
     ignore_colors: tuple[Rgb, ...] = ()
+    lenient: bool = False
 
     def __post_init__(self) -> None:
         check_choice("mask_format", self.mask_format, _FORMATS)
@@ -79,10 +98,11 @@ class MaskReader:
             if self.ignore_values:
                 rows[np.isin(values, self.ignore_values)] = IGNORED
             return rows
-        self._check_values(values, path)
+        if not self.lenient:
+            self._check_values(values, path)
         rows = self.classes.class_by_label[np.clip(values, 0, 255)]
         if values.dtype != np.uint8:
-            # A value above 8 bits that has passed the check is an ignored value.
+            # A value above 8 bits that has passed the check is an ignored value, or else one of no class.
             rows[(values < 0) | (values > 255)] = IGNORED
         return rows
 
@@ -112,7 +132,7 @@ class MaskReader:
                 f"mask '{path}' has {_counted(wrong)}, which the class list does not know ({allowed}{ignored}). "
                 f"Correct the mask, add the value to label_ids or ignore_values{hint}."
             )
-            raise InputError(msg)
+            raise MaskError(msg, "values", len(wrong))
         self._check_meaning(set(found.tolist()), path)
 
     def _check_meaning(self, values: set[int], path: Path) -> None:
@@ -124,7 +144,7 @@ class MaskReader:
                 f"mask '{path}' has the values {first} and {IGNORED} alone, and {IGNORED} is not counted. Where it "
                 f"means '{name}', give label_ids [{first}, {IGNORED}]; where not, ignore_values [{IGNORED}]."
             )
-            raise InputError(msg)
+            raise MaskError(msg, "meaning")
 
     @cached_property
     def _rows_by_color(self) -> tuple[npt.NDArray[np.uint32], UInt8Array]:
@@ -140,7 +160,7 @@ class MaskReader:
         codes = _codes(colors)
         places = np.minimum(np.searchsorted(known, codes), len(known) - 1)
         strange = known[places] != codes
-        if strange.any():
+        if strange.any() and not self.lenient:
             found, counts = np.unique(codes[strange], return_counts=True)
             most = np.argsort(-counts, kind="stable")
             colors_found = [(code >> 16, code >> 8 & 255, code & 255) for code in found[most].tolist()]
@@ -150,8 +170,8 @@ class MaskReader:
                 f"mask '{path}' has the colours {_counted(wrong)}, which the class list does not know "
                 f"({_listed(named)}). Correct the mask, or add the colour to colors or ignore_colors."
             )
-            raise InputError(msg)
-        return rows[places]
+            raise MaskError(msg, "values", len(wrong))
+        return np.where(strange, np.uint8(IGNORED), rows[places])
 
 
 def read_values(path: Path, mask_format: str = "index") -> npt.NDArray[np.integer]:
@@ -167,7 +187,7 @@ def read_values(path: Path, mask_format: str = "index") -> npt.NDArray[np.intege
                 f"mask '{path}' is {what}, where mask_format '{mask_format}' means one value a pixel. Save it as a PNG "
                 "with one channel, or give mask_format color and the classes' colours."
             )
-            raise InputError(msg)
+            raise MaskError(msg, "mode")
         spread = _SPREAD.get(_raw_mode(image), 1)
         values = np.array(image)
     return (values // spread).astype(np.uint8) if values.dtype == bool or spread > 1 else values
@@ -180,11 +200,11 @@ def _read_colors(path: Path) -> UInt8Array:
                 f"mask '{path}' has one value a pixel, where mask_format 'color' means RGB. "
                 "Give mask_format index or binary, or the colour masks."
             )
-            raise InputError(msg)
+            raise MaskError(msg, "mode")
         colors = np.array(image.convert("RGB"))
         if image.has_transparency_data and np.asarray(image.convert("RGBA"))[..., 3].min() < 255:
             msg = f"mask '{path}' has transparent pixels, which are no class. Save it without transparency."
-            raise InputError(msg)
+            raise MaskError(msg, "transparent")
     return colors
 
 
@@ -196,7 +216,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
                 f"mask '{path}' is saved as JPEG, which changes its values. Save the mask as PNG from its source; "
                 "one converted from the JPEG keeps the wrong values."
             )
-            raise InputError(msg)
+            raise MaskError(msg, "jpeg")
         yield image
 
 

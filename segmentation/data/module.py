@@ -189,12 +189,19 @@ class SegmentationDataModule(SplitData[SegmenterTask, Crop, WholeImage]):
             return split in self._drawn
         return bool(self._splits(split))
 
-    def files(self, split: SplitName) -> MaskFolder | CityscapesFiles | DrawnMasks:
+    def files(
+        self, split: SplitName, *, leave_out: bool | None = None
+    ) -> MaskFolder | CityscapesFiles | DrawnMasks:
         """The pairs of a split.
+
+        Args:
+            split: its name.
+            leave_out: whether images without a mask are left out; None does as `on_bad_image` says.
 
         Raises:
             InputError: the split was not given, or its files are missing or do not form pairs.
         """
+        leave_out = self.on_bad_image == "skip" if leave_out is None else leave_out
         if self.format == "folder":
             folder = self.folder
             reader = MaskReader(self.classes, folder.mask_format, folder.ignore_values, folder.ignore_colors)
@@ -206,7 +213,7 @@ class SegmentationDataModule(SplitData[SegmenterTask, Crop, WholeImage]):
                 image_suffix=folder.image_suffix,
                 mask_suffix=folder.mask_suffix,
                 list_file=None if names is None else self.root / names,
-                leave_out=self.on_bad_image == "skip",
+                leave_out=leave_out,
             )
         if self.format == "drawn":
             if split not in self._drawn:
@@ -221,7 +228,7 @@ class SegmentationDataModule(SplitData[SegmenterTask, Crop, WholeImage]):
             self.root,
             self._splits(split),
             self.cityscapes.annotations if split == "train" else "fine",
-            leave_out=self.on_bad_image == "skip",
+            leave_out=leave_out,
         )
 
     def training_sets(self) -> list[TrainingCrops]:

@@ -18,7 +18,10 @@ from tests.house.source import MODULES, PACKAGES, ROOT, dotted, name_of, tree
 
 PAGE = ROOT / "docs" / "messages.md"
 COMMAND = "python -m tests.house.messages"
-ERRORS = ("InputError", "UnreadableError", "PartlyReadError", "OutputError", "SampleError", "LabelFileError", "refusal")
+ERRORS = (
+    "InputError", "UnreadableError", "PartlyReadError", "OutputError", "SampleError", "MaskError", "LabelFileError",
+    "refusal",
+)  # fmt: skip
 # Functions whose results are messages, called through a table or for any exception.
 WRITERS = {"engine/cli/messages.py": "", "engine/cli/parser.py": "user_message _reworded"}
 MOST = 12  # texts of one error: alternatives beyond these say nothing new

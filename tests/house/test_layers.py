@@ -21,8 +21,8 @@ BELOW = {task: {"engine", "backbones", task} for task in TASKS} | {
 ROOMS = {"network", "weights", "data", "scores", "prediction", "reports"}
 OWN_ROOMS = {
     "detection": {"checking", "formats", "tiles"},
-    "segmentation": {"inference", "large"},
-    "joint": {"training"},
+    "segmentation": {"checking", "inference", "large"},
+    "joint": {"checking", "training"},
 }
 # The thin last layer, by the names of its files and folders; everything else is usable without Lightning.
 SHELL_FILES = {"task.py", "module.py", "trainer.py", "streaming.py", "writer.py"}

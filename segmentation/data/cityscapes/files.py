@@ -15,7 +15,7 @@ from engine.reading.images import UInt8Array
 from engine.reading.listing import walk
 from segmentation.data.cityscapes.labels import CITYSCAPES, LABELS
 from segmentation.data.classes import MaskClasses
-from segmentation.data.masks import read_values
+from segmentation.data.masks import MaskError, MaskReader, read_values
 from segmentation.data.pairs import Pair, check_paired
 
 _log = logging.getLogger(__name__)
@@ -36,7 +36,8 @@ class CityscapesFiles:
         root: the folder with `leftImg8bit`.
         splits: such as `train`, `val`; `train_extra` has coarse annotations only, which are used for it.
         annotations: which of the two are used for the other splits.
-        leave_out: whether images without a mask are left out (`unpaired` names them).
+        leave_out: whether images without a mask are left out (`unpaired` names them; `unused` names masks without an
+            image, which are always left out).
 
     Raises:
         InputError: a folder is missing or empty, or an image has no mask, or only some have instances.
@@ -48,8 +49,9 @@ class CityscapesFiles:
         self.root = Path(root)
         self.source = f"{self.root / _IMAGES} ({', '.join(splits)})"
         found = [_pairs(self.root, split, _FOLDERS[annotations], leave_out) for split in splits]
-        self.pairs: tuple[Pair, ...] = tuple(pair for pairs, _ in found for pair in pairs)
-        self.unpaired: tuple[str, ...] = tuple(picture for _, unpaired in found for picture in unpaired)
+        self.pairs: tuple[Pair, ...] = tuple(pair for pairs, *_ in found for pair in pairs)
+        self.unpaired: tuple[str, ...] = tuple(picture for _, unpaired, _ in found for picture in unpaired)
+        self.unused: tuple[Path, ...] = tuple(mask for *_, unused in found for mask in unused)
         without = [pair for pair in self.pairs if pair.instances is None]
         if 0 < len(without) < len(self.pairs):
             msg = (
@@ -71,6 +73,14 @@ class CityscapesFiles:
         """
         return CITYSCAPES.class_by_label[read_label_ids(path)]
 
+    def read_leniently(self, path: Path) -> UInt8Array:
+        """As `read_mask`, with pixels of no id as pixels that are not evaluated.
+
+        Raises:
+            InputError: the file cannot be read.
+        """
+        return MaskReader(CITYSCAPES, lenient=True)(path)
+
 
 def read_label_ids(path: Path) -> UInt8Array:
     """(H, W) ids of a `_labelIds.png`.
@@ -86,7 +96,7 @@ def read_label_ids(path: Path) -> UInt8Array:
             f"mask '{path}' has the value {int(values[strange][0])} and others that are not Cityscapes ids in "
             f"{int(strange.sum())} pixels; ids are 0 to {_HIGHEST_ID}. Give '_labelIds.png', not training ids."
         )
-        raise InputError(msg)
+        raise MaskError(msg, "values", len(np.unique(values[strange])))
     return values.astype(np.uint8, copy=False)
 
 
@@ -106,8 +116,8 @@ def read_instance_ids(path: Path) -> npt.NDArray[np.int32]:
     return values.astype(np.int32)
 
 
-def _pairs(root: Path, split: str, truth_folder: str, leave_out: bool) -> tuple[list[Pair], list[str]]:
-    """The pairs of a split, and its pictures without a mask, where they may be left out."""
+def _pairs(root: Path, split: str, truth_folder: str, leave_out: bool) -> tuple[list[Pair], list[str], list[Path]]:
+    """The pairs of a split, its pictures without a mask, where they may be left out, and its masks without one."""
     if split == "train_extra":
         truth_folder = _FOLDERS["coarse"]
     images = _split_folder(root, _IMAGES, split)
@@ -138,10 +148,11 @@ def _pairs(root: Path, split: str, truth_folder: str, leave_out: bool) -> tuple[
     remedy = f"Add '{wanted}' to '{truth}', or take the image out."
     unpaired = [str(picture) for picture, _ in missing]
     check_paired(unpaired, len(pictures), remedy, leave_out=leave_out)
-    unused = sum(name.endswith("_labelIds.png") for name in found) - len(pairs)
+    used = {pair.mask for pair in pairs}
+    unused = [truth / name for name in sorted(found) if name.endswith("_labelIds.png") and truth / name not in used]
     if unused:
-        _log.info("%s: %d masks have no image and are left out", truth, unused)
-    return pairs, unpaired
+        _log.info("%s: %d masks have no image and are left out", truth, len(unused))
+    return pairs, unpaired, unused
 
 
 def _split_folder(root: Path, kind: str, split: str) -> Path:

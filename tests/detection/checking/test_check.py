@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 import os
 from collections.abc import Callable
@@ -13,47 +12,25 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detection.checking.check import check, check_splits, main
-from detection.data.boxes import BoxTable, box_table
+from detection.checking.check import check, check_sources, main
+from detection.data.boxes import BoxTable
 from detection.data.classes import BoxClasses
+from detection.network.family import architecture
 from engine.checking.findings import CheckReport
+from tests.detection.checking.sets import GOOD, clean_set, table
 from tests.detection.formats.sets import write_coco
+from tests.engine.checking.planted import FILE_FAULTS, pixels, postscript, resized
 
-CLASSES = BoxClasses(("bolt", "nut"), (1, 2))
-GOOD = ((5.0, 5.0, 20.0, 20.0), (30.0, 30.0, 25.0, 20.0))
-SIZE = (64, 96)  # height, width
-
-
-def _pixels(seed: int) -> np.ndarray:
-    cells = np.random.default_rng(seed).integers(0, 256, (8, 12, 3), dtype=np.uint8)
-    return np.kron(cells, np.ones((8, 8, 1), np.uint8))
+NETWORK = architecture("d0")
 
 
-def _table(folder: Path, seeds: tuple[int, ...], **boxes: tuple[tuple[float, ...], ...]) -> BoxTable:
-    """A split with an image for each seed, and two boxes in each if the image has no others."""
-    folder.mkdir(exist_ok=True, parents=True)
-    paths = [folder / f"{seed}.png" for seed in seeds]
-    rows, corners = [], []
-    for place, (seed, path) in enumerate(zip(seeds, paths, strict=True)):
-        Image.fromarray(_pixels(seed)).save(path)
-        for box in boxes.get(f"b{seed}", GOOD):
-            rows.append(place)
-            corners.append(box)
-    class_ids = np.arange(len(rows)) % 2
-    for row in range(1, len(rows)):
-        if corners[row] == corners[row - 1]:
-            class_ids[row] = class_ids[row - 1]
-    table = box_table(str(folder), CLASSES, paths, np.array(corners, np.float64), np.array(rows), class_ids)
-    return dataclasses.replace(table, sizes_hw=np.array([SIZE] * len(seeds), np.int32))
-
-
-def _found(splits: dict[str, BoxTable]) -> set[tuple[str, str]]:
-    return {(found.name, Path(found.file).name) for found in check_splits(splits, 512)}
+def found(splits: dict[str, BoxTable], **options: str) -> set[tuple[str, str]]:
+    report = check_sources("set", splits, NETWORK, **options)
+    return {(one.name, Path(one.file).name) for one in report.findings}
 
 
 def test_a_clean_set_has_no_finding(tmp_path: Path) -> None:
-    train, val = _table(tmp_path / "t", (1, 2, 3)), _table(tmp_path / "v", (4, 5))
-    assert _found({"train": train, "val": val}) == set()
+    assert found(clean_set(tmp_path)) == set()
 
 
 NAN = float("nan")
@@ -68,117 +45,240 @@ BOX_FAULTS = {
     "left of it": ("box.outside", (-30, 5, 20, 20)),
     "over the right edge": ("box.over_edge", (90, 5, 20, 20)),
     "over the top": ("box.over_edge", (5, -8, 20, 20)),
-    "tiny": ("box.tiny", (5, 5, 0.5, 20)),
+    "tiny": ("box.tiny", (5, 5, 0.7, 20)),
+    "slim": ("box.slim", (5, 5, 80, 1.2)),
     "huge": ("box.huge", (0, 0, 96, 64)),
     "twice": ("box.duplicate", GOOD[1]),
+    "nearly twice": ("box.near_duplicate", (30.1, 30.0, 25.0, 20.0)),
 }
 
 
 @pytest.mark.parametrize("fault", BOX_FAULTS)
 def test_a_fault_of_a_box(tmp_path: Path, fault: str) -> None:
     name, box = BOX_FAULTS[fault]
-    assert _found({"train": _table(tmp_path, (1, 2), b2=(*GOOD, box))}) == {(name, "2.png")}
+    splits = clean_set(tmp_path, train={2: (*GOOD, box)})
+    assert found(splits) - {("anchors.unreached", "train")} == {(name, "2.png")}
 
 
-def _cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-400])
+def test_one_object_with_two_classes(tmp_path: Path) -> None:
+    splits = clean_set(tmp_path, train={2: (GOOD[0], GOOD[1], (5.1, 5.0, 20.0, 20.0), (5.0, 5.1, 20.0, 20.0))})
+    splits["train"].class_ids[6] = 1  # the third box of the second image
+    assert found(splits) == {("box.two_classes", "2.png")}
 
 
-def _as_jpeg(path: Path) -> None:
-    Image.open(io.BytesIO(path.read_bytes())).save(path, "jpeg")
-
-
-def _turned(path: Path) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 3
-    Image.open(io.BytesIO(path.read_bytes())).save(path, exif=exif)
-
-
-def _resized(path: Path) -> None:
-    Image.open(io.BytesIO(path.read_bytes())).resize((100, 70)).save(path)
-
-
-def _postscript(path: Path) -> None:
-    """A picture for another program, which would have to be started."""
-    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 96 64\n%%EndComments\nshowpage\n%%EOF\n")
-
-
-def _transparent(path: Path) -> None:
-    Image.open(io.BytesIO(path.read_bytes())).convert("RGBA").save(path)
-
-
-FILE_FAULTS: dict[str, Callable[[Path], object]] = {
-    "image.missing": Path.unlink,
-    "image.empty": lambda path: path.write_bytes(b""),
-    "image.unreadable": lambda path: path.write_text("<html>not found</html>"),
-    "image.truncated": _cut,
-    "image.suffix": _as_jpeg,
-    "image.exif_rotated": _turned,
-    "image.mode": _transparent,
-    "image.size": _resized,
-}
-
-
-def test_a_picture_of_another_program_is_not_opened(tmp_path: Path) -> None:
-    table = _table(tmp_path, (1, 2))
-    _postscript(tmp_path / "2.png")
-    assert _found({"train": table}) == {("image.unreadable", "2.png")}
-
-
-def test_a_picture_of_too_many_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    table = _table(tmp_path, (1, 2))
-    Image.fromarray(np.zeros((200, 200), np.uint8)).save(tmp_path / "2.png")
-    monkeypatch.setenv("EFFDENSE_MAX_PIXELS", "10000")
-    assert _found({"train": table}) == {("image.large", "2.png")}
+def test_an_area_that_is_none_of_the_box(tmp_path: Path) -> None:
+    splits = clean_set(tmp_path)
+    splits["train"].areas[0] = 5000
+    splits["val"].areas[1] = -1
+    assert found(splits) == {("box.area", "1.png"), ("box.area", "21.png")}
 
 
 @pytest.mark.parametrize("name", FILE_FAULTS)
 def test_a_fault_of_a_file(tmp_path: Path, name: str) -> None:
-    table = _table(tmp_path, (1, 2, 3))
-    FILE_FAULTS[name](tmp_path / "2.png")
-    assert _found({"train": table}) == {(name, "2.png")}
+    splits = clean_set(tmp_path)
+    FILE_FAULTS[name](tmp_path / "train" / "2.png")
+    assert found(splits) == {(name, "2.png")}
+
+
+def test_an_image_of_another_size_than_annotated(tmp_path: Path) -> None:
+    splits = clean_set(tmp_path)
+    resized(tmp_path / "train" / "2.png")
+    assert found(splits) == {("image.size", "2.png")}
+
+
+def test_a_picture_of_another_program_is_not_opened(tmp_path: Path) -> None:
+    splits = clean_set(tmp_path)
+    postscript(tmp_path / "train" / "2.png")
+    assert found(splits) == {("image.unreadable", "2.png")}
+
+
+def test_a_picture_of_too_many_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    splits = clean_set(tmp_path)
+    Image.fromarray(np.zeros((200, 200), np.uint8)).save(tmp_path / "train" / "2.png")
+    monkeypatch.setenv("EFFDENSE_MAX_PIXELS", "10000")
+    assert found(splits) == {("image.large", "2.png")}
+
+
+@pytest.mark.parametrize(("size", "name"), [((96, 20), "image.small"), ((1000, 40), "image.long")])
+def test_a_picture_of_odd_size(tmp_path: Path, size: tuple[int, int], name: str) -> None:
+    splits = clean_set(tmp_path, train={2: ((2.0, 3.0, 14.0, 14.0),)})
+    Image.fromarray(pixels(2)).resize(size).save(tmp_path / "train" / "2.png")
+    splits["train"].sizes_hw[1] = size[::-1]
+    assert found(splits) - {("anchors.unreached", "train")} == {(name, "2.png")}
 
 
 def test_an_image_without_boxes(tmp_path: Path) -> None:
-    assert _found({"train": _table(tmp_path, (1, 2), b2=())}) == {("image.without_boxes", "2.png")}
+    assert found(clean_set(tmp_path, train={2: ()})) == {("image.without_boxes", "2.png")}
+
+
+def test_a_split_of_background(tmp_path: Path) -> None:
+    splits = clean_set(tmp_path, val=dict.fromkeys(range(21, 29), ()))
+    empty = {("image.without_boxes", f"{seed}.png") for seed in range(21, 29)}
+    assert found(splits) == {("split.background", "val"), *empty}
+
+
+def test_a_crowded_image(tmp_path: Path) -> None:
+    many = tuple((4.0 * (k % 16), 4.0 * (k // 16), 21.0, 22.0) for k in range(101))
+    splits = clean_set(tmp_path, train={2: many})
+    assert ("image.crowded", "2.png") in found(splits)
 
 
 @pytest.mark.parametrize("across", [False, True])
 @pytest.mark.parametrize("near", [False, True])
 def test_twins(tmp_path: Path, across: bool, near: bool) -> None:
-    train, val = _table(tmp_path / "t", (1, 2)), _table(tmp_path / "v", (3, 4))
-    changed = np.clip(_pixels(1).astype(int) + 2, 0, 255).astype(np.uint8) if near else _pixels(1)
-    path = tmp_path / ("v/4.png" if across else "t/2.png")
+    splits = clean_set(tmp_path)
+    changed = np.clip(pixels(1).astype(int) + 2, 0, 255).astype(np.uint8) if near else pixels(1)
+    path = tmp_path / ("val/21.png" if across else "train/2.png")
     Image.fromarray(changed).save(path)
     name = f"{'leak' if across else 'image'}.{'near_' * near}duplicate"
-    assert _found({"train": train, "val": val}) == {(name, path.name)}
+    conflict = set() if near else {("label.conflict", path.name)}
+    assert found(splits) == {(name, path.name), *conflict}
 
 
-def test_classes(tmp_path: Path) -> None:
-    train, val = _table(tmp_path / "t", (1, 2)), _table(tmp_path / "v", (3, 4))
-    other = dataclasses.replace(val, classes=BoxClasses(("nut", "bolt"), (1, 2)))
-    assert _found({"train": train, "val": other}) == {("class.differs", "val")}
-    unused = dataclasses.replace(val, class_ids=np.zeros_like(val.class_ids))
-    assert _found({"train": train, "val": unused}) == {("class.unused", "val")}
-    many = _table(tmp_path / "m", (6,), b6=tuple((x * 0.5, 5.0, 20.0, 20.0) for x in range(101)))
+def test_copies_with_the_same_boxes_do_not_conflict(tmp_path: Path) -> None:
+    splits = clean_set(tmp_path, train={1: GOOD, 2: GOOD})
+    Image.fromarray(pixels(1)).save(tmp_path / "train" / "2.png")
+    assert found(splits) == {("image.duplicate", "2.png")}
+
+
+def test_one_label_for_many_images(tmp_path: Path) -> None:
+    splits = clean_set(tmp_path, train=dict.fromkeys(range(1, 6), GOOD))
+    assert found(splits) == {("label.repeated", f"{seed}.png") for seed in (2, 3, 4, 5)}
+
+
+NAMES = {
+    "leak.source": ("street_aug1.png", "street_aug2.png", {}),
+    "leak.video": ("video3_0001.png", "video3_0002.png", {}),
+    "leak.group": ("patient7a.png", "patient7b.png", {"group": r"patient(\d)"}),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_splits_that_share_a_source(tmp_path: Path, name: str) -> None:
+    first, second, options = NAMES[name]
+    splits = clean_set(tmp_path, renamed={1: first, 21: second})
+    assert found(splits, **options) == {(name, second)}
+
+
+def test_names_that_differ_in_capitals(tmp_path: Path) -> None:
+    splits = clean_set(tmp_path, renamed={1: "Street.png", 2: "street.png"})
+    assert found(splits) == {("image.case", "street.png")}
+
+
+def test_a_split_that_is_another_again(tmp_path: Path) -> None:
+    splits = clean_set(tmp_path)
+    report = check_sources("set", {**splits, "test": splits["train"]}, NETWORK)
+    assert [(one.name, one.severity, one.file) for one in report.findings] == [("split.same", "error", "test")]
+
+
+def _classes(*names: str, ids: tuple[int, ...] | None = None) -> Callable[[BoxTable], BoxTable]:
+    numbers = tuple(range(1, len(names) + 1)) if ids is None else ids
+    return lambda split: dataclasses.replace(split, classes=BoxClasses(names, numbers))
+
+
+def _only_first(split: BoxTable) -> BoxTable:
+    return dataclasses.replace(split, class_ids=np.zeros_like(split.class_ids))
+
+
+CLASS_FAULTS: dict[str, tuple[Callable[[BoxTable], BoxTable], set[str]]] = {
+    "other names": (_classes("bolt", "washer"), {"class.unknown", "class.missing"}),
+    "another order": (_classes("nut", "bolt"), {"class.ids"}),
+    "other ids": (_classes("bolt", "nut", ids=(3, 4)), {"class.ids"}),
+    "alike": (_classes("bolt", "nut", "Nut "), {"class.unknown", "class.twice", "class.unused"}),
+    "no object": (_only_first, {"class.unused", "class.shifted"}),
+}
+
+
+@pytest.mark.parametrize("fault", CLASS_FAULTS)
+def test_a_fault_of_classes(tmp_path: Path, fault: str) -> None:
+    change, names = CLASS_FAULTS[fault]
+    splits = clean_set(tmp_path)
+    splits["val"] = change(splits["val"])
+    assert found(splits) - {("class.dominant", "val")} == {(name, "val") for name in names}
+
+
+def test_classes_without_balance(tmp_path: Path) -> None:
+    splits = clean_set(tmp_path)
+    train = splits["train"]
+    rare = np.zeros_like(train.class_ids)
+    rare[5] = 1
+    few = train.class_ids.copy()
+    few[np.flatnonzero(few == 1)[9:]] = 0
+    assert found({"train": dataclasses.replace(train, class_ids=few), "val": splits["val"]}) == {
+        ("class.few", "train"), ("class.dominant", "train"), ("class.shifted", "val"),
+    }  # fmt: skip
+    assert found({"train": _only_first(train), "val": splits["val"]}) == {
+        ("class.unused", "train"), ("class.not_trained", "val"), ("class.shifted", "val"),
+    }  # fmt: skip
+    many = table(tmp_path / "many", {7: tuple((0.4 * k, 5.0 + 0.3 * (k % 7), 20.0, 20.0) for k in range(101))})
     rare = dataclasses.replace(many, class_ids=np.array([1] + [0] * 100, np.int32))
-    assert _found({"train": rare}) == {("class.rare", "train")}
+    assert ("class.rare", "train") in found({"train": rare})
 
 
-def test_the_command_writes_json_and_tells_by_its_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_numbers_that_mean_something_else(tmp_path: Path) -> None:
+    splits = clean_set(tmp_path)
+    train = splits["train"]
+    as_fractions = dataclasses.replace(train, boxes_xywh=train.boxes_xywh / (96, 64, 96, 64))
+    assert found({"train": as_fractions}) == {("boxes.fractions", "train")}
+    as_corners = train.boxes_xywh.copy()
+    as_corners[:, 2:] += as_corners[:, :2]
+    assert found({"train": dataclasses.replace(train, boxes_xywh=as_corners)}) == {("boxes.corners", "train")}
+
+
+def test_unused_files_of_yolo(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    for seed in (1, 2):
+        (root / "images").mkdir(parents=True, exist_ok=True)
+        (root / "labels").mkdir(exist_ok=True)
+        Image.fromarray(pixels(seed)).save(root / "images" / f"{seed}.png")
+        (root / "labels" / f"{seed}.txt").write_text("0 0.5 0.5 0.3 0.3\n")
+    (root / "labels" / "gone.txt").write_text("0 0.5 0.5 0.3 0.3\n")
+    names = {(one.name, Path(one.file).name) for one in check(root).findings}
+    assert ("label.without_image", "gone.txt") in names
+
+
+def test_the_command_writes_json_and_pictures_and_tells_by_its_exit_code(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = write_coco(tmp_path / "set")
-    assert main([str(root), "--output", str(tmp_path / "found.json")]) == 0
+    command = [str(root), "--output", str(tmp_path / "found.json"), "--pictures", str(tmp_path / "pictures")]
+    assert main(command) == 0
+    assert main([*command, "--fail_on", "note"]) == 1
     (root / "images" / "a1.png").unlink()
-    Image.fromarray(_pixels(9)).save(root / "images" / "extra.png")
-    assert main([str(root), "--output", str(tmp_path / "found.json")]) == 1
+    Image.fromarray(pixels(9)).save(root / "images" / "extra.png")
+    assert main(command) == 1
+    assert main([*command, "--fail_on", "never"]) == 0
     assert "image.missing" in capsys.readouterr().out
     rows = json.loads((tmp_path / "found.json").read_text())["findings"]
-    found = {(row["name"], Path(row["file"]).name) for row in rows}
-    assert {("image.missing", "a1.png"), ("image.without_labels", "extra.png")} <= found
+    names = {(row["name"], Path(row["file"]).name) for row in rows}
+    assert {("image.missing", "a1.png"), ("image.without_labels", "extra.png")} <= names
+    drawn = {path.name for path in (tmp_path / "pictures").iterdir()}
+    assert "image.without_labels-1-extra.jpg" in drawn
     assert main([str(tmp_path / "nowhere")]) == 2
+    assert main([str(root), "--member", "d99"]) == 2
+
+
+def test_the_command_takes_the_options_of_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = write_coco(tmp_path / "set")
+    config = tmp_path / "run.yaml"
+    config.write_text(
+        f"model: {{member: lite0, architecture: {{anchor_scale: 2.0}}}}\n"
+        f"data: {{root: {root}, train_images: images, train_annotations: annotations/instances_train.json}}\n"
+    )
+    assert main(["--config", str(config), "--data.image_size", "256"]) == 0
+    shown = capsys.readouterr().out
+    assert "train: 2 images" in shown
+    assert "val: " not in shown
+    assert "on 256 x 256" in shown
+    assert "anchors of lite0" in shown
+    assert main(["--config", str(config), "--data.train_annotations", "none.json"]) == 2
 
 
 @pytest.mark.real
 def test_the_two_boxes_without_area_of_bccd() -> None:
     report: CheckReport = check(Path(os.environ["EFFDENSE_REAL"], "bccd"), "voc")
-    assert len(report.by_name()["box.no_area"]) == 2
+    assert [Path(one.file).name for one in report.by_name()["box.no_area"]] == [
+        "BloodImage_00338.jpg",
+        "BloodImage_00343.jpg",
+    ]
+    assert {one.name for one in report.findings if one.severity != "note"} == {"box.no_area"}

@@ -1,0 +1,41 @@
+"""What a training says of its boxes before it begins: what the annotations alone tell, in one line."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from detection.checking.given import BoxData, apart_from_each_other, sources_by_split
+from detection.checking.read_set import quick_findings
+from detection.network.family import DetectorArchitecture
+from detection.network.model import EfficientDet
+from engine.checking.findings import CheckReport
+from engine.data.contracts import OF_TRAINING
+
+
+def quick_check(data: object, network: nn.Module) -> str | None:
+    """What is wrong with the boxes of a data module, in a line, as far as the annotations alone tell.
+
+    Args:
+        data: the data module.
+        network: the detector that is trained.
+    """
+    report = quick_report(data, network.config) if isinstance(network, EfficientDet) else None
+    return None if report is None else report.first_look("python -m detection check")
+
+
+def quick_report(data: object, network: DetectorArchitecture) -> CheckReport | None:
+    """The faults of the boxes of a data module, without reading an image; None for one of another kind.
+
+    Args:
+        data: the data module.
+        network: that is trained.
+    """
+    if not isinstance(data, BoxData):
+        return None
+    sources, unusable, _ = sources_by_split(data.has, data.box_source, OF_TRAINING)
+    if not sources:
+        return None
+    apart, same = apart_from_each_other(sources)
+    images = sum(len(source.image_ids) for source in sources.values())
+    found = quick_findings(apart, network.image_size, network)
+    return CheckReport(f"boxes of {images:,} images", (*unusable, *same, *found))

@@ -1,0 +1,1 @@
+"""The doctor of sets with boxes and masks."""
