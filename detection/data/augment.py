@@ -21,6 +21,10 @@ class DetectionAugmentation(Augmentation):
         min_side: boxes with a shorter side, in canvas pixels, are dropped.
         min_visible: boxes of which the crop shows a smaller part are dropped; the paper keeps every sliver (0).
         extra: further transforms, applied to the crop in this order.
+        mosaic: probability that an image is made of parts of four.
+        copy_paste: probability that objects of another image are pasted into it.
+        mixup: probability that it is blended with another.
+        closing: share of the training at its end without mosaic, pasted objects and blends.
     """
 
     hflip: ClosedUnitInterval = 0.5

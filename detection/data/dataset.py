@@ -17,6 +17,7 @@ from detection.data.boxes import BoxSource, boxes_of, corners_of, size_of
 from detection.data.categories import CategoryRows
 from detection.data.classes import BoxClasses
 from engine.data.augment import ImageAugmenter
+from engine.data.mixing import Parts
 from engine.distributed import is_main
 from engine.errors import InputError, SampleError
 from engine.reading.images import FloatArray, Letterbox, UInt8Array
@@ -45,6 +46,16 @@ class Sample(NamedTuple):
     scale: float
     size_hw: tuple[int, int]
     valid: npt.NDArray[np.bool_] | None = None
+
+
+def parts_of(sample: Sample) -> Parts:
+    """What is mixed of a sample."""
+    return Parts(sample.image, sample.boxes_xyxy, sample.class_ids)
+
+
+def with_parts(sample: Sample, parts: Parts) -> Sample:
+    """The sample with other parts."""
+    return sample._replace(image=parts.image, boxes_xyxy=parts.boxes_xyxy, class_ids=parts.class_ids)
 
 
 class BoxImages(Dataset[Sample]):

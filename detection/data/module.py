@@ -11,10 +11,11 @@ from detection.data.boxes import BoxSource, BoxTable
 from detection.data.classes import BoxClasses
 from detection.data.coco import CocoAnnotations
 from detection.data.contracts import DetectorTask
-from detection.data.dataset import BoxImages, Sample, collate
+from detection.data.dataset import BoxImages, Sample, collate, parts_of, with_parts
 from engine.checked import checked
-from engine.data.bad_images import OnBadImage
+from engine.data.bad_images import OnBadImage, ReadableImages
 from engine.data.contracts import SPLITS, SplitName
+from engine.data.mixing import MixedImages
 from engine.data.module import SplitData, canvas_of
 from engine.errors import InputError
 from engine.numbers import NonNegativeInt, PositiveInt
@@ -97,6 +98,11 @@ class BoxDataModule(SplitData[DetectorTask, Sample, Sample]):
             raise InputError(msg)
         self.check_train_share(images, source)
         return [images]
+
+    def mixed(self, images: ReadableImages[Sample]) -> ReadableImages[Sample] | MixedImages[Sample]:
+        """The training images, mixed as the augmentation asks."""
+        mixing = self.augmentation.mixing
+        return MixedImages(images, mixing, parts_of, with_parts) if mixing.mixes else images
 
     def whole_sets(self, split: SplitName) -> list[BoxImages]:
         """The images of a split, letter-boxed as prediction does."""

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.checked import Checked
+from engine.data.mixing import Mixing
 from engine.errors import InputError, did_you_mean
 from engine.numbers import ClosedUnitInterval, PositiveFloat, ZeroToHalf
 from engine.reading.images import FloatArray, Letterbox, UInt8Array, clip_boxes, pad_to_canvas, resize_labels
@@ -76,6 +77,10 @@ class Augmentation(Checked):
         min_side: boxes with a shorter side, in canvas pixels, are dropped.
         min_visible: boxes of which the crop shows a smaller part are dropped; 0 keeps even the smallest part.
         extra: further transforms, applied to the crop in this order.
+        mosaic: probability that an image is made of parts of four.
+        copy_paste: probability that objects of another image are pasted into it.
+        mixup: probability that it is blended with another.
+        closing: share of the training at its end without mosaic, pasted objects and blends.
     """
 
     hflip: ClosedUnitInterval = 0.0
@@ -86,11 +91,20 @@ class Augmentation(Checked):
     min_side: float = 1.0
     min_visible: ClosedUnitInterval = 0.0
     extra: tuple[Transform, ...] = ()
+    mosaic: ClosedUnitInterval = 0.0
+    copy_paste: ClosedUnitInterval = 0.0
+    mixup: ClosedUnitInterval = 0.0
+    closing: ClosedUnitInterval = 0.1
     group: ClassVar[str] = "augmentation"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_scales(self.scale_min, self.scale_max)
+
+    @property
+    def mixing(self) -> Mixing:
+        """How samples are mixed."""
+        return Mixing(self.mosaic, self.copy_paste, self.mixup, self.closing, self.min_side, self.min_visible)
 
     def build(self, canvas_hw: tuple[int, int], fill_color: tuple[int, int, int]) -> Augmenter:
         """The albumentations pipeline for one canvas.

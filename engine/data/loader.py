@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from engine.data.mixing import Visited
 from engine.data.mixture import Draw, Mixture
 from engine.data.workers import worker_context
 from engine.errors import InputError
@@ -235,8 +236,9 @@ class _Seeded(Dataset[Sample]):
         self.sets = list(sets)
 
     def __getitem__(self, draw: Draw) -> Sample:
+        images = self.sets[draw.which]
         with seeded(draw.seed):
-            return self.sets[draw.which][draw.place]
+            return images.at(draw.place, draw.visit) if isinstance(images, Visited) else images[draw.place]
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from engine.data.bad_images import (
 )
 from engine.data.contracts import CanvasTask, PictureTask, SplitName
 from engine.data.loader import SampleLoader
+from engine.data.mixing import MixedImages
 from engine.data.mixture import Mixture
 from engine.data.workers import too_many_workers, worker_context, worker_count
 from engine.distributed import all_gather_objects, is_main
@@ -90,7 +91,7 @@ class SplitData(LightningDataModule, ABC, Generic[Task, Sample, Whole]):
         self.eval_batch_size = batch_size if eval_batch_size is None else eval_batch_size
         self.num_workers = num_workers
         self.on_bad_image = on_bad_image
-        self._training: list[ReadableImages[Sample]] = []
+        self._training: list[ReadableImages[Sample] | MixedImages[Sample]] = []
         self._whole: dict[SplitName, ConcatDataset[Whole]] = {}
         self._loader: SampleLoader[Sample, object] | None = None
         self._saved: Mapping[str, object] = {}
@@ -126,6 +127,10 @@ class SplitData(LightningDataModule, ABC, Generic[Task, Sample, Whole]):
     @abstractmethod
     def collate_whole(samples: Sequence[Whole]) -> object:
         """A batch for validation or test."""
+
+    def mixed(self, images: ReadableImages[Sample]) -> ReadableImages[Sample] | MixedImages[Sample]:
+        """The training images of a set, mixed as the augmentation asks; without one as they are."""
+        return images
 
     @property
     def mixing_ratio(self) -> tuple[float, ...]:
@@ -175,7 +180,7 @@ class SplitData(LightningDataModule, ABC, Generic[Task, Sample, Whole]):
 
     def prepare_training(self) -> None:
         """Find the training images, before the first epoch."""
-        self._training = [self._readable(images, "train") for images in self.training_sets()]
+        self._training = [self.mixed(self._readable(images, "train")) for images in self.training_sets()]
 
     def train_dataloader(self) -> SampleLoader[Sample, object]:
         """The shuffled, mixed and augmented training images, in one sequence over all epochs."""
@@ -187,6 +192,7 @@ class SplitData(LightningDataModule, ABC, Generic[Task, Sample, Whole]):
             batch=self.batch_size * world,
             seed=int(os.environ.get("PL_GLOBAL_SEED", "0")),  # as Lightning's own samplers take it
         )
+        self._close(mixture)
         state = self._saved or ({} if self._loader is None else self.state_dict())
         loader: SampleLoader[Sample, object] = SampleLoader(
             self._training,
@@ -208,6 +214,18 @@ class SplitData(LightningDataModule, ABC, Generic[Task, Sample, Whole]):
             self._saved = {}
         self._loader = loader
         return loader
+
+    def _close(self, mixture: Mixture) -> None:
+        """Say to mixed sets when the end of the training begins, in which nothing is mixed; without an end, never."""
+        if self.trainer is None:
+            return
+        steps = self.trainer.max_steps
+        if self.trainer.max_epochs is not None and self.trainer.max_epochs > 0:
+            of_epochs = self.trainer.max_epochs * (self.epoch_steps or mixture.pass_steps)
+            steps = min(steps, of_epochs) if steps > 0 else of_epochs
+        for images, share in zip(self._training, mixture.shares, strict=True):
+            if isinstance(images, MixedImages) and steps > 0:
+                images.close_after(float(steps * mixture.batch * share) / len(images))
 
     def val_dataloader(self) -> DataLoader[Whole] | list[DataLoader[Whole]]:
         """Every image in file order; an empty list where the split was not given."""

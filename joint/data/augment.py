@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from engine.data.augment import Augmentation, Augmenter, albumentations_library, build_transform
+from engine.errors import InputError
 from engine.numbers import ClosedUnitInterval, PositiveFloat
 
 
@@ -25,6 +26,10 @@ class JointAugmentation(Augmentation):
         min_side: boxes with a shorter side, in canvas pixels, are dropped.
         min_visible: boxes of which the crop shows a smaller part are dropped; 0 keeps even the smallest part.
         extra: further transforms, applied to the crop in this order.
+        mosaic: probability that an image is made of parts of four.
+        copy_paste: probability that objects of another image are pasted into it.
+        mixup: not for images with masks, as a pixel of two images has no one class: 0.
+        closing: share of the training at its end without mosaic, pasted objects and blends.
         vflip: probability of a vertical flip, for pictures that have no upper side.
         rotate90: whether pictures are turned by a random multiple of 90 degrees.
     """
@@ -35,6 +40,12 @@ class JointAugmentation(Augmentation):
     min_visible: ClosedUnitInterval = 0.1
     vflip: ClosedUnitInterval = 0.0
     rotate90: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.mixup:
+            msg = "augmentation.mixup is for boxes alone: a pixel of two images has no one class. Leave it out."
+            raise InputError(msg)
 
     def build(self, canvas_hw: tuple[int, int], fill_color: tuple[int, int, int]) -> Augmenter:
         """The albumentations pipeline for one canvas; masks are 255 beside the picture.

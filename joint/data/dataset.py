@@ -17,6 +17,7 @@ from detection.data.classes import BoxClasses
 from detection.data.dataset import BoxImages, Sample
 from detection.data.dataset import collate as collate_boxes
 from engine.data.augment import Augmented, ImageAugmenter
+from engine.data.mixing import Parts
 from engine.errors import InputError, SampleError
 from engine.reading.images import FloatArray, Letterbox, UInt8Array, pad_to_canvas, resize_labels
 from engine.reading.reader import PixelReader
@@ -48,6 +49,19 @@ class JointSample(NamedTuple):
     masked: bool
     truth: UInt8Array = _NO_TRUTH
     instance_ids: Int32Array = _NO_INSTANCES
+
+
+def parts_of(sample: JointSample) -> Parts:
+    """What is mixed of a sample."""
+    labelled = sample.labelled
+    return Parts(labelled.image, labelled.boxes_xyxy, labelled.class_ids, sample.mask)
+
+
+def with_parts(sample: JointSample, parts: Parts) -> JointSample:
+    """The sample with other parts."""
+    labelled = sample.labelled._replace(image=parts.image, boxes_xyxy=parts.boxes_xyxy, class_ids=parts.class_ids)
+    assert parts.mask is not None
+    return sample._replace(labelled=labelled, mask=parts.mask)
 
 
 class Masks(NamedTuple):

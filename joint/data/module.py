@@ -16,15 +16,25 @@ from detection.formats.found import FormatWord
 from detection.formats.module import BoxSetModule
 from engine.checked import checked
 from engine.data.augment import ImageAugmenter
-from engine.data.bad_images import OnBadImage
+from engine.data.bad_images import OnBadImage, ReadableImages
 from engine.data.contracts import SPLITS, SplitName
+from engine.data.mixing import MixedImages
 from engine.data.module import SplitData, canvas_of
 from engine.errors import InputError
 from engine.numbers import NonNegativeFloat, NonNegativeInt, PositiveInt
 from engine.reading.options import Reading
 from joint.data.augment import JointAugmentation
 from joint.data.contracts import JointNetworkTask
-from joint.data.dataset import JointImages, JointSample, Masks, boxed_images, collate, collate_evaluation
+from joint.data.dataset import (
+    JointImages,
+    JointSample,
+    Masks,
+    boxed_images,
+    collate,
+    collate_evaluation,
+    parts_of,
+    with_parts,
+)
 from segmentation.data.cityscapes.files import CityscapesFiles
 from segmentation.data.classes import MaskClasses
 from segmentation.data.mask_folder import MaskFolder
@@ -273,6 +283,11 @@ class JointDataModule(SplitData[JointNetworkTask, JointSample, JointSample]):
         """The augmented training images: one set with both kinds of labels, or one for each kind."""
         augmenter = self.augmentation.build(self._canvas_hw(), self.fill_color)
         return self._sets("train", augmenter=augmenter)
+
+    def mixed(self, images: ReadableImages[JointSample]) -> ReadableImages[JointSample] | MixedImages[JointSample]:
+        """The training images of a set, mixed as the augmentation asks."""
+        mixing = self.augmentation.mixing
+        return MixedImages(images, mixing, parts_of, with_parts) if mixing.mixes else images
 
     def whole_sets(self, split: SplitName) -> list[JointImages]:
         """The images of a split, those with boxes first."""

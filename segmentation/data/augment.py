@@ -11,6 +11,7 @@ import numpy as np
 
 from engine.checked import Checked
 from engine.data.augment import Augmenter, Transform, albumentations_library, build_transform, check_scales
+from engine.data.mixing import Mixing
 from engine.numbers import AboveZeroToOne, ClosedUnitInterval, PositiveFloat, ZeroToHalf
 from engine.reading.images import UInt8Array
 
@@ -46,6 +47,8 @@ class SegmentationAugmentation(Checked):
         saturation: the same for the distance from grey.
         hue: largest turn of the hue, as a fraction of the colour circle.
         extra: further transforms, applied to the crop in this order.
+        mosaic: probability that a crop is made of parts of four.
+        closing: share of the training at its end without mosaic.
     """
 
     scale_min: PositiveFloat = 0.5
@@ -59,11 +62,18 @@ class SegmentationAugmentation(Checked):
     saturation: ClosedUnitInterval = 0.5
     hue: ZeroToHalf = 0.1
     extra: tuple[Transform, ...] = ()
+    mosaic: ClosedUnitInterval = 0.0
+    closing: ClosedUnitInterval = 0.1
     group: ClassVar[str] = "augmentation"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_scales(self.scale_min, self.scale_max)
+
+    @property
+    def mixing(self) -> Mixing:
+        """How crops are mixed."""
+        return Mixing(self.mosaic, closing=self.closing)
 
     def build(self, crop_hw: tuple[int, int], fill_color: tuple[int, int, int]) -> CropAugmenter:
         """The albumentations pipeline for crops of one size.

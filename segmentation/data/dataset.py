@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset
 
+from engine.data.mixing import Parts
 from engine.distributed import is_main
 from engine.errors import InputError, SampleError, did_you_mean
 from engine.names import respelled, shown_names, spelled_alike
@@ -52,6 +53,17 @@ class WholeImage(NamedTuple):
     class_ids: UInt8Array
     instance_ids: npt.NDArray[np.int32] | None
     place: int
+
+
+def parts_of(crop: Crop) -> Parts:
+    """What is mixed of a crop."""
+    return Parts(crop.image, np.empty((0, 4), np.float32), np.empty(0, np.int64), crop.class_ids)
+
+
+def with_parts(crop: Crop, parts: Parts) -> Crop:
+    """The crop with other parts."""
+    assert parts.mask is not None
+    return crop._replace(image=parts.image, class_ids=parts.mask)
 
 
 class TrainingCrops(Dataset[Crop]):

@@ -11,8 +11,9 @@ from typing import Literal
 from lightning.pytorch.utilities import rank_zero_info
 
 from engine.checked import checked
-from engine.data.bad_images import OnBadImage
+from engine.data.bad_images import OnBadImage, ReadableImages
 from engine.data.contracts import SplitName
+from engine.data.mixing import MixedImages
 from engine.data.module import SplitData
 from engine.errors import InputError
 from engine.numbers import NonNegativeInt, PositiveInt
@@ -23,7 +24,16 @@ from segmentation.data.cityscapes.labels import CITYSCAPES
 from segmentation.data.class_files import class_list, read_class_list
 from segmentation.data.classes import MaskClasses, Rgb
 from segmentation.data.contracts import SegmenterTask
-from segmentation.data.dataset import Crop, TrainingCrops, WholeImage, WholeImages, collate_crops, collate_images
+from segmentation.data.dataset import (
+    Crop,
+    TrainingCrops,
+    WholeImage,
+    WholeImages,
+    collate_crops,
+    collate_images,
+    parts_of,
+    with_parts,
+)
 from segmentation.data.drawn.masks import DrawnData, DrawnMasks, read_drawn
 from segmentation.data.mask_folder import MaskFolder
 from segmentation.data.masks import MaskFormat, MaskReader
@@ -189,9 +199,7 @@ class SegmentationDataModule(SplitData[SegmenterTask, Crop, WholeImage]):
             return split in self._drawn
         return bool(self._splits(split))
 
-    def files(
-        self, split: SplitName, *, leave_out: bool | None = None
-    ) -> MaskFolder | CityscapesFiles | DrawnMasks:
+    def files(self, split: SplitName, *, leave_out: bool | None = None) -> MaskFolder | CityscapesFiles | DrawnMasks:
         """The pairs of a split.
 
         Args:
@@ -243,6 +251,11 @@ class SegmentationDataModule(SplitData[SegmenterTask, Crop, WholeImage]):
         crops = TrainingCrops(files, self._rows, augmenter, self.repeat, self.reader)
         self.check_train_share(crops, crops.files.source, ", or --data.repeat")
         return [crops]
+
+    def mixed(self, images: ReadableImages[Crop]) -> ReadableImages[Crop] | MixedImages[Crop]:
+        """The training crops, mixed as the augmentation asks."""
+        mixing = self.augmentation.mixing
+        return MixedImages(images, mixing, parts_of, with_parts) if mixing.mixes else images
 
     def whole_sets(self, split: SplitName) -> list[WholeImages]:
         """The images and masks of a split at full size."""
