@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from backbones.grid import Grid, resample, size_hw
+from backbones.grid import Grid, feature_grid, resample, size_hw
 from deployment.explaining.cell_maps import Method, cell_maps, explained_maps
 from detection.network.anchors import decode_boxes
 from detection.network.model import EfficientDet
@@ -21,6 +21,8 @@ from engine.prediction.canvas import OnCanvas
 from engine.prediction.predictor import check_numbers
 from engine.reading.images import FloatArray, Letterbox
 from segmentation.network.model import Segmenter
+
+_PIXELS = Grid(1, (0, 0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +96,7 @@ def explain_boxes(
         for row in chosen[:most]:
             anchor, class_id = int(found.anchors[row]), int(found.class_ids[row])
             by_level = cell_maps(network, logits[anchor, class_id], maps, method)
-            heat = _over_canvas(by_level, canvas_hw, sample.letterbox)
+            heat = _over_canvas(by_level, network, canvas_hw, sample.letterbox)
             box = (found.boxes_xyxy[row] / sample.letterbox.scale).tolist()
             evidence.append(_of_box(class_id, float(found.scores[row]), box, heat))
     return evidence
@@ -116,13 +118,17 @@ def _answers(network: EfficientDet, images: Tensor, letterbox: Letterbox, config
     return _Answers(found.boxes_xyxy[0, :count], found.scores[0, :count], found.class_ids[0, :count], rows[0, place])
 
 
-def _over_canvas(by_level: Sequence[FloatArray], canvas_hw: tuple[int, int], letterbox: Letterbox) -> FloatArray:
-    """Maps of all levels over the image. The cells of a level share the canvas, as its anchors do."""
+def _over_canvas(
+    by_level: Sequence[FloatArray], network: EfficientDet, canvas_hw: tuple[int, int], letterbox: Letterbox
+) -> FloatArray:
+    """Maps of all levels over the image, each at the places that its cells look at.
+
+    These are not the middles of the anchors: TensorFlow's padding lets a cell see half a stride further right and down.
+    """
     heat = torch.zeros(canvas_hw)
-    for level in by_level:
-        heat += F.interpolate(torch.from_numpy(level)[None, None], canvas_hw, mode="bilinear", align_corners=False)[
-            0, 0
-        ]
+    for level, cells in zip(network.config.levels, by_level, strict=True):
+        grid = feature_grid(canvas_hw, 2**level, same_padding=network.config.padding == "same")
+        heat += resample(torch.from_numpy(cells)[None, None], grid, _PIXELS, canvas_hw)[0, 0]
     height, width = letterbox.scaled_hw
     image = heat[None, None, :height, :width]
     return _scaled(F.interpolate(image, letterbox.image_hw, mode="bilinear", align_corners=False)[0, 0])
@@ -185,9 +191,8 @@ def _over_image(by_level: Sequence[FloatArray], grids: Sequence[Grid], image_hw:
 
     Gradients of fine maps are as many times smaller as they have more cells, so levels are not added as they are.
     """
-    pixel = Grid(1, (0, 0))
     maps = [
-        resample(torch.from_numpy(_to_one(level))[None, None], grid, pixel, image_hw)[0, 0]
+        resample(torch.from_numpy(_to_one(level))[None, None], grid, _PIXELS, image_hw)[0, 0]
         for level, grid in zip(by_level, grids, strict=True)
     ]
     return _scaled(torch.stack(maps).mean(0))

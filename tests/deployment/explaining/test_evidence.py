@@ -24,6 +24,18 @@ def by_hand(level: torch.Tensor, gradient: torch.Tensor, method: str) -> torch.T
     return (weights * level).sum(1).clamp(min=0)
 
 
+def over_pixels(cells: np.ndarray, stride: int, canvas_hw: tuple[int, int]) -> np.ndarray:
+    """Between the centres of what cells see: with TensorFlow's padding the last one is the canvas's last pixel.
+
+    At strides that divide the canvas; a level of another one begins where the remainder does.
+    """
+    places = [
+        (side - 1) % stride + stride * np.arange(count) for side, count in zip(canvas_hw, cells.shape, strict=True)
+    ]
+    rows = np.stack([np.interp(np.arange(canvas_hw[0]), places[0], column) for column in cells.T], 1)
+    return np.stack([np.interp(np.arange(canvas_hw[1]), places[1], row) for row in rows])
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("nms", ["hard", "soft"])
 def test_boxes_rest_on_what_the_gradients_say(method, nms):
@@ -54,7 +66,10 @@ def test_boxes_rest_on_what_the_gradients_say(method, nms):
         gradients = torch.autograd.grad(logits[anchor, each.class_id], leaves, retain_graph=True)
         levels = [by_hand(*pair, method).detach() for pair in zip(leaves, gradients, strict=True)]
         assert sum(bool(level.any()) for level in levels) == 1  # the head reads one level for each box
-        heat = sum(F.interpolate(level[None], images.shape[-2:], mode="bilinear")[0, 0] for level in levels)
+        heat = torch.from_numpy(sum(
+            over_pixels(cells[0].numpy(), 2**level, images.shape[-2:])
+            for level, cells in zip(network.config.levels, levels, strict=True)
+        )).float()  # fmt: skip
         height, width = sample.letterbox.scaled_hw
         heat = F.interpolate(heat[None, None, :height, :width], pixels.shape[:2], mode="bilinear")[0, 0]
         np.testing.assert_allclose(each.heat, (heat / heat.max()).numpy(), atol=1e-5)
