@@ -19,7 +19,6 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.checked import Checked
-from engine.data.mixing import Mixing
 from engine.errors import InputError, did_you_mean
 from engine.numbers import ClosedUnitInterval, PositiveFloat, ZeroToHalf
 from engine.reading.images import FloatArray, Letterbox, UInt8Array, clip_boxes, pad_to_canvas, resize_labels
@@ -62,6 +61,32 @@ class Transform:
 
     name: str
     args: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """How often samples are mixed, and which boxes are left of them.
+
+    Attributes:
+        mosaic: probability that a sample is made of four.
+        copy_paste: probability that objects of another sample are pasted into it.
+        mixup: probability that it is blended with another.
+        closing: share of the training at its end without any of these.
+        min_side: boxes with a shorter side, in pixels, are dropped.
+        min_visible: boxes of which less is seen are dropped.
+    """
+
+    mosaic: float = 0.0
+    copy_paste: float = 0.0
+    mixup: float = 0.0
+    closing: float = 0.0
+    min_side: float = 1.0
+    min_visible: float = 0.0
+
+    @property
+    def mixes(self) -> bool:
+        """Whether anything is mixed at all."""
+        return max(self.mosaic, self.copy_paste, self.mixup) > 0
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ looks so (Ge et al., "YOLOX", arXiv 2107.08430, section 2.1, for the last 15 of 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -16,6 +15,7 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset
 
+from engine.data.augment import Mixing
 from engine.reading.images import FloatArray, UInt8Array
 
 Sample = TypeVar("Sample")
@@ -42,32 +42,6 @@ class Parts(NamedTuple):
     boxes_xyxy: FloatArray
     class_ids: npt.NDArray[np.int64]
     mask: UInt8Array | None = None
-
-
-@dataclass(frozen=True)
-class Mixing:
-    """How often samples are mixed, and which boxes are left of them.
-
-    Attributes:
-        mosaic: probability that a sample is made of four.
-        copy_paste: probability that objects of another sample are pasted into it.
-        mixup: probability that it is blended with another.
-        closing: share of the training at its end without any of these.
-        min_side: boxes with a shorter side, in pixels, are dropped.
-        min_visible: boxes of which less is seen are dropped.
-    """
-
-    mosaic: float = 0.0
-    copy_paste: float = 0.0
-    mixup: float = 0.0
-    closing: float = 0.0
-    min_side: float = 1.0
-    min_visible: float = 0.0
-
-    @property
-    def mixes(self) -> bool:
-        """Whether anything is mixed at all."""
-        return max(self.mosaic, self.copy_paste, self.mixup) > 0
 
 
 class Sized(Protocol[_Sample_co]):

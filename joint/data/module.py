@@ -37,6 +37,7 @@ from joint.data.dataset import (
 )
 from segmentation.data.cityscapes.files import CityscapesFiles
 from segmentation.data.classes import MaskClasses
+from segmentation.data.drawn.masks import DrawnMasks
 from segmentation.data.mask_folder import MaskFolder
 from segmentation.data.module import NO_MASK, CityscapesData, FolderData, SegmentationDataModule
 
@@ -254,7 +255,9 @@ class JointDataModule(SplitData[JointNetworkTask, JointSample, JointSample]):
             raise InputError(msg)
         return self._coco.box_source(split)
 
-    def mask_source(self, split: SplitName, *, leave_out: bool | None = None) -> MaskFolder | CityscapesFiles:
+    def mask_source(
+        self, split: SplitName, *, leave_out: bool | None = None
+    ) -> MaskFolder | CityscapesFiles | DrawnMasks:
         """The images and masks of a split.
 
         Args:

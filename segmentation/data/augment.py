@@ -10,8 +10,7 @@ from typing import ClassVar, Protocol
 import numpy as np
 
 from engine.checked import Checked
-from engine.data.augment import Augmenter, Transform, albumentations_library, build_transform, check_scales
-from engine.data.mixing import Mixing
+from engine.data.augment import Augmenter, Mixing, Transform, albumentations_library, build_transform, check_scales
 from engine.numbers import AboveZeroToOne, ClosedUnitInterval, PositiveFloat, ZeroToHalf
 from engine.reading.images import UInt8Array
 

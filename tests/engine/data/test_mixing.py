@@ -8,8 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.data.augment import Mixing
 from engine.data.loader import SampleLoader
-from engine.data.mixing import MixedImages, Mixing, Parts, blend, mosaic, paste
+from engine.data.mixing import MixedImages, Parts, blend, mosaic, paste
 from engine.data.mixture import Mixture
 
 SIZE = (60, 80)
