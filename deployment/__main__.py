@@ -28,7 +28,7 @@ _COMMANDS = {
     "quantize": "deployment.precision.command",
     "prune": "deployment.pruning.command",
     "benchmark": "deployment.benchmark.command",
-    "setup": "deployment.litert.command",
+    "setup": "deployment.setup.command",
 }
 
 
