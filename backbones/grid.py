@@ -134,16 +134,35 @@ def resampled_strips(
 def _padded(maps: Tensor, grid: Grid, onto: Grid, target_hw: tuple[int, int]) -> tuple[Tensor, int, tuple[int, int]]:
     """Maps that reach over all cells of the finer grid, its cells per cell, and where its first one lies on them."""
     factor = grid.stride // onto.stride
-    pads, starts = [], []
-    for length, cells, offset, target in zip(target_hw, size_hw(maps), grid.offset_yx, onto.offset_yx, strict=True):
+    (top, bottom), (left, right) = margins(size_hw(maps), grid, onto, target_hw)
+    if top or bottom or left or right:
+        maps = F.pad(maps, (left, right, top, bottom), mode="replicate")
+    y, x = (
+        before * factor - (offset - target) // onto.stride
+        for before, offset, target in zip((top, left), grid.offset_yx, onto.offset_yx, strict=True)
+    )
+    return maps, factor, (y, x)
+
+
+def margins(
+    cells_hw: tuple[int, int], grid: Grid, onto: Grid, target_hw: tuple[int, int]
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """How many cells a map lacks above, below, left and right, so that it reaches over all cells of a finer grid.
+
+    Args:
+        cells_hw: height and width of the map in its own cells.
+        grid: its grid.
+        onto: the finer grid of the same network and image.
+        target_hw: number of rows and columns of the finer grid.
+
+    Returns:
+        Above and below, then left and right; each is 0 or 1.
+    """
+    factor = grid.stride // onto.stride
+    lacking = []
+    for length, cells, offset, target in zip(target_hw, cells_hw, grid.offset_yx, onto.offset_yx, strict=True):
         # Fine cell k lies at coarse position (k - first) / factor; one more coarse cell on each side where needed.
         first = (offset - target) // onto.stride
         before = max(0, math.ceil(first / factor))
-        after = max(0, math.ceil((length - 1 - first) / factor) - (cells - 1))
-        pads.append((before, after))
-        starts.append(before * factor - first)
-    (top, bottom), (left, right) = pads
-    if top or bottom or left or right:
-        maps = F.pad(maps, (left, right, top, bottom), mode="replicate")
-    y, x = starts
-    return maps, factor, (y, x)
+        lacking.append((before, max(0, math.ceil((length - 1 - first) / factor) - (cells - 1))))
+    return lacking[0], lacking[1]

@@ -31,9 +31,8 @@ from PIL import Image
 from deployment.export.formats.openvino_file import write_openvino
 from deployment.export.options import SUFFIXES, Format, Options
 from deployment.export.write import export
-from deployment.litert.environment import folder as litert_folder
-from deployment.litert.environment import is_ready
 from deployment.networks import Loaded, load_any
+from deployment.setup.environment import LITERT
 from engine.errors import InputError
 from engine.exports.files import open_exported
 from engine.prediction.sources import IMAGES, find_sources
@@ -211,7 +210,7 @@ def main() -> None:
             expected: list[list[Answer]] = []
             for file_format in given.formats:
                 started = time.perf_counter()
-                if file_format == "litert" and not is_ready(litert_folder()):
+                if file_format == "litert" and not LITERT.is_ready:
                     reason = "not measured: no environment of its converter here"
                     rows.append([checkpoint.stem, file_format, reason, *[""] * 5])
                     continue

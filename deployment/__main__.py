@@ -30,7 +30,7 @@ _COMMANDS = {
     "prune": "deployment.pruning.command",
     "benchmark": "deployment.benchmark.command",
     "explain": "deployment.explaining.command",
-    "setup": "deployment.litert.command",
+    "setup": "deployment.setup.command",
 }
 
 

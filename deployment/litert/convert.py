@@ -15,13 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from deployment.litert import environment
 from deployment.litert.calibration import write_canvases
 from deployment.litert.editing import INPUT, SUPPRESSED_KEYS, append_suppression, give_floats, take_pixels
 from deployment.litert.mediapipe import NAME, object_detector, with_labels
 from deployment.litert.model import Model
 from deployment.litert.network import LitertNetwork, Network, detector_of, usual_hw
 from deployment.litert.options import LitertOptions
+from deployment.setup.environment import LITERT, tell_user
 from detection.network.model import EfficientDet
 from engine.errors import InputError
 from engine.exports.extras import needed
@@ -39,7 +39,7 @@ def write_tflite(
     *,
     metadata: Mapping[str, object],
     options: LitertOptions = LitertOptions(),
-    tell: Callable[[str], None] = environment.tell_user,
+    tell: Callable[[str], None] = tell_user,
 ) -> Path:
     """Write a network as a .tflite file, and the names of its box classes beside it as `<name>.labels.txt`.
 
@@ -73,7 +73,7 @@ def write_tflite(
         sample = torch.zeros((1, *image_hw, 3), dtype=torch.float32 if integers else torch.uint8)
         with torch.no_grad():
             torch.export.save(torch.export.export(graph, (sample,)), program)
-        python = environment.make(tell)
+        python = LITERT.make(tell)
         _convert(python, [program, converted, options.precision, *([images] if integers else [])])
         model = Model.read(converted)
         if options.precision == "float32":

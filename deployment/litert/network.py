@@ -6,16 +6,16 @@ import copy
 from typing import NamedTuple, TypeAlias
 
 import torch
-import torch.nn.functional as F
-from timm.layers import Conv2dSame, get_same_padding
 from torch import Tensor, nn
 
-from backbones.folding import KernelPaddedConv2d
+from backbones.grid import size_hw
+from deployment.litert.layers import Decoder, as_converted, coarse_cells
 from detection.network.anchors import make_anchors
 from detection.network.model import EfficientDet
 from engine.errors import InputError
-from joint.network.model import JointNetwork
+from joint.network.model import JointNetwork, SharedMaps
 from segmentation.network.decoders import SmpHead
+from segmentation.network.deeplab import DeepLabHead
 from segmentation.network.model import Segmenter
 
 Network: TypeAlias = EfficientDet | Segmenter | JointNetwork
@@ -56,10 +56,14 @@ class LitertNetwork(nn.Module):
     def __init__(self, network: Network, image_hw: tuple[int, int], *, argmax: bool, integers: bool) -> None:
         super().__init__()
         own = copy.deepcopy(network).eval().to(memory_format=torch.contiguous_format).requires_grad_(False)
-        _as_converted(own)
+        as_converted(own)
         self.network = own
         self.argmax = argmax
         self.scaling = Scaling(own, integers=integers)
+        segmenter = segmenter_of(own)
+        self.decoder: Decoder | None = None
+        if segmenter is not None and isinstance(segmenter.head, DeepLabHead):
+            self.decoder = Decoder(segmenter)
         if not _pads(own, image_hw):
             for part in parts_of(own):
                 setattr(part, "normalise", _as_it_is)  # noqa: B010 - even 0 and 1 would be in the converter's way
@@ -85,10 +89,25 @@ class LitertNetwork(nn.Module):
             class_maps, box_maps = network(channels_first)
             return network.box_head.flatten(box_maps), network.class_head.flatten(class_maps).sigmoid()
         if isinstance(network, Segmenter):
-            return (self._pixels(network(channels_first)),)
-        found = network(channels_first)
-        class_logits, box_deltas, _ = found.predictions
-        return box_deltas, class_logits.sigmoid(), self._pixels(found.segmentation.logits)
+            if self.decoder is None:
+                return (self._pixels(network(channels_first)),)
+            maps = network.backbone(network.normalise(channels_first))
+            return (self._pixels(self.decoder(maps, size_hw(channels_first))),)
+        return self._both(network, channels_first)
+
+    def _both(self, network: JointNetwork, images: Tensor) -> tuple[Tensor, ...]:
+        """As `JointNetwork.forward`, whose anchors the converter would compute, and fail to."""
+        detector, backbone, reader = network.detector, network.backbone, network.segmenter.backbone
+        assert isinstance(reader, SharedMaps)
+        assert self.decoder is not None
+        normal = detector.normalise(images)
+        canvas_hw = size_hw(normal)
+        maps = backbone(normal)
+        grids = zip(maps[1:], backbone.grids(canvas_hw)[1:], backbone.coarse_grids(canvas_hw)[1:], strict=True)
+        pyramid = detector.fpn([coarse_cells(*group) for group in grids])
+        box_deltas = detector.box_head.flatten(detector.box_head(pyramid))
+        scores = detector.class_head.flatten(detector.class_head(pyramid)).sigmoid()
+        return box_deltas, scores, self._pixels(self.decoder(reader.pick(maps), size_hw(images)))
 
     def _pixels(self, logits: Tensor) -> Tensor:
         channels_last = logits.permute(0, 2, 3, 1)
@@ -133,23 +152,6 @@ def _canvas_hw(detector: EfficientDet, image_hw: tuple[int, int]) -> tuple[int, 
     return height, width
 
 
-def _as_converted(network: nn.Module) -> None:
-    """Put layers that the converter takes well in the place of others, which compute the same."""
-    for name, module in list(network.named_modules()):
-        conv = module
-        if isinstance(module, KernelPaddedConv2d):  # LiteRT's own convolutions have TensorFlow's padding
-            outputs, inputs, *kernel = module.weight.shape
-            conv = Conv2dSame(
-                inputs * module.groups, outputs, (kernel[0], kernel[1]), module.stride, groups=module.groups,
-                bias=module.bias is not None,
-            )  # fmt: skip
-            conv.weight, conv.bias = nn.Parameter(module.weight.detach()), module.bias
-        if isinstance(conv, Conv2dSame) and conv.in_channels == 3:
-            conv = _FirstConv(conv)
-        if conv is not module:
-            network.set_submodule(name, conv.requires_grad_(False))
-
-
 def _pads(network: Network, image_hw: tuple[int, int]) -> bool:
     """Whether a network itself pads images of this size."""
     detector, segmenter = detector_of(network), segmenter_of(network)
@@ -162,27 +164,6 @@ def _pads(network: Network, image_hw: tuple[int, int]) -> bool:
 
 def _as_it_is(images: Tensor) -> Tensor:
     return images
-
-
-class _FirstConv(nn.Module):
-    """A network's first convolution, which pads the image with its channels last: the converter turns nothing around.
-
-    Args:
-        conv: the convolution, with TensorFlow's padding.
-    """
-
-    def __init__(self, conv: Conv2dSame) -> None:
-        super().__init__()
-        self.weight, self.bias, self.stride = conv.weight, conv.bias, conv.stride
-
-    def forward(self, image: Tensor) -> Tensor:
-        """(1, 3, H, W) to (1, C, ceil(H / stride), ceil(W / stride))."""
-        pads = [0, 0]
-        for axis in (3, 2):
-            total = get_same_padding(image.shape[axis], self.weight.shape[axis], self.stride[axis - 2], 1)
-            pads += [total // 2, total - total // 2]
-        padded = F.pad(image.permute(0, 2, 3, 1), pads).permute(0, 3, 1, 2)
-        return F.conv2d(padded, self.weight, self.bias, self.stride)
 
 
 class Scaling(nn.Module):

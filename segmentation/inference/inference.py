@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -50,7 +50,11 @@ class Network(Protocol):
         ...
 
     def parameters(self) -> Iterator[Tensor]:
-        """Its tensors, from which the device is known."""
+        """Its weights, from which the device is known; an exported file has none here."""
+        ...
+
+    def buffers(self) -> Iterator[Tensor]:
+        """Its other tensors."""
         ...
 
 
@@ -129,7 +133,7 @@ def probabilities(network: Network, images: UInt8Array | Tensor, config: Inferen
     """
     config = config or Inference()
     batch = _as_batch(images)
-    batch = batch.to(next(network.parameters()).device)
+    batch = batch.to(_device_of(network))
     size_hw = (batch.shape[2], batch.shape[3])
     passes = len(config.scales) * (2 if config.flip else 1)
     total: Tensor | None = None
@@ -169,13 +173,17 @@ def class_rows(network: Network, images: UInt8Array | Tensor, config: Inference 
         return rows if images.ndim == 4 else rows[0]
     if tuple(config.scales) != (1.0,) or config.flip:
         return probabilities(network, images, config).argmax(-3).to(torch.uint8)
-    batch = batch.to(next(network.parameters()).device)
+    batch = batch.to(_device_of(network))
     tiling = config.tiling((batch.shape[2], batch.shape[3]), network.stride)
     if tiling is None or len(tiling) == 1:
         rows = torch.cat([_classes(strip) for strip in _strips(network, batch)], 1)
     else:
         rows = _rows_of_tiles(network, batch, tiling, config.batch)
     return rows if images.ndim == 4 else rows[0]
+
+
+def _device_of(network: Network) -> torch.device:
+    return next(chain(network.parameters(), network.buffers())).device
 
 
 class Answer(NamedTuple):
@@ -220,7 +228,7 @@ def _best(network: Network, images: UInt8Array | Tensor, config: Inference) -> t
     tiling = config.tiling((batch.shape[2], batch.shape[3]), network.stride) if once else None
     if not once or (tiling is not None and len(tiling) > 1):
         return probabilities(network, images, config), True
-    found = _logits(network, batch.to(next(network.parameters()).device))
+    found = _logits(network, batch.to(_device_of(network)))
     check_numbers(found)
     return found if images.ndim == 4 else found[0], False
 

@@ -72,10 +72,11 @@ def test_what_a_newcomer_sees(here, trained):
     assert said.code == 0
     assert said.out == ""
     # Under pytest Lightning's logger has another format.
-    precision, device, what, where = (line.removeprefix("INFO: ") for line in said.err.strip().splitlines())
+    precision, device, what, data, where = (line.removeprefix("INFO: ") for line in said.err.strip().splitlines())
     assert precision.startswith("precision ")
     assert device == "GPU available: False, used: False" or "GPU available: True" in device
     assert what == "EfficientDet lite0: 3.0 M parameters; 10 classes; images on 128 x 128 pixels (height x width)"
+    assert data.startswith("quick check of the boxes of ")
     assert where.startswith(
         "Results are in runs/detection/seen; best checkpoint: runs/detection/seen/checkpoints/best-"
     )

@@ -45,7 +45,7 @@ WALKS = {
     "engine/data/bad_images.py": "whether files named by annotations are there",
     "segmentation/data/cityscapes/files.py": "names of splits, for a message",
     "backbones/weights/load.py": "installed packages",
-    "deployment/litert/environment.py": "what a killed set-up left",
+    "deployment/setup/environment.py": "what a killed set-up left",
 }
 
 

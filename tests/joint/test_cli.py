@@ -88,12 +88,13 @@ def test_what_a_newcomer_sees(here):
     assert said.code == 0, said.err
     assert said.out == ""
     # Under pytest Lightning's logger has another format.
-    precision, _, what, where = (line.removeprefix("INFO: ") for line in said.err.strip().splitlines())
+    precision, _, what, data, where = (line.removeprefix("INFO: ") for line in said.err.strip().splitlines())
     assert precision.startswith("precision ")
     assert what == (
         "EfficientDet lite0 and DeepLabv3+ at output stride 16 on tf_efficientnet_lite0: 3.0 M parameters; "
         "10 classes of boxes, 19 of pixels; images on 128 x 256 pixels (height x width)"
     )
+    assert data.startswith("quick check of the boxes of ")
     assert where.startswith("Results are in runs/joint/seen; best checkpoint: runs/joint/seen/checkpoints/best-")
 
 

@@ -12,7 +12,6 @@ import torch
 from torchvision.ops import box_iou
 
 from deployment.litert.edge_tpu import check
-from engine.errors import InputError
 from engine.exports.files import computed, open_exported
 from tests.deployment.networks import network_of, picture
 
@@ -100,12 +99,6 @@ def test_int8_finds_the_boxes(ckpt, exported, calibration):
     assert hits / total > 0.7
 
 
-# Faults of the conversion that are known and open: DeepLabv3+'s pooled branch is broadcast in an order that LiteRT
-# refuses, and the joint network detaches a view.
-not_yet = pytest.mark.xfail(reason="the converter refuses the network", raises=InputError, strict=True)
-
-
-@not_yet
 @pytest.mark.parametrize("argmax", [True, False])
 def test_a_segmenter_in_float32(ckpt, exported, argmax):
     path = exported("segmentation", "litert", image_size=(HEIGHT, WIDTH), argmax=argmax)
@@ -117,7 +110,6 @@ def test_a_segmenter_in_float32(ckpt, exported, argmax):
         assert (file.predict(image).class_ids == expected).mean() > 0.999
 
 
-@not_yet
 def test_a_segmenter_in_int8(ckpt, exported, calibration):
     path = exported(
         "segmentation", "litert", image_size=(HEIGHT, WIDTH), argmax=False, precision="int8", calibration=calibration
@@ -131,7 +123,6 @@ def test_a_segmenter_in_int8(ckpt, exported, calibration):
     assert check(path).refused == ()
 
 
-@not_yet
 def test_a_joint_network_in_float32(ckpt, exported):
     file, network = load("joint", exported("joint", "litert")), load("joint", ckpt("joint"))
     for seed in range(2):

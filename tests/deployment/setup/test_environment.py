@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from deployment.litert import command, environment
 from deployment.litert.convert import _convert
+from deployment.setup import command, environment
+from deployment.setup.environment import LITERT
 from engine.errors import InputError
 
 
@@ -31,20 +32,20 @@ def test_made_once(place):
     lines: list[str] = []
     calls: list[Path] = []
     for _ in range(2):
-        python = environment.make(lines.append, lambda folder: (calls.append(folder), install(folder)))
+        python = LITERT.make(lines.append, lambda folder: (calls.append(folder), install(folder)))
     assert python == environment.python_of(place)
-    assert environment.is_ready(place)
+    assert LITERT.is_ready
     assert len(calls) == len(lines) == 1
     assert str(place) in lines[0]
     assert [path.name for path in place.parent.iterdir() if path.name.endswith(".part")] == []
 
 
 def test_made_anew_for_other_packages(place):
-    environment.make(lambda line: None, install)
+    LITERT.make(lambda line: None, install)
     (place / "made_of.txt").write_text("litert-torch==0.0.1\n")
-    assert not environment.is_ready(place)
-    environment.make(lambda line: None, install)
-    assert environment.is_ready(place)
+    assert not LITERT.is_ready
+    LITERT.make(lambda line: None, install)
+    assert LITERT.is_ready
 
 
 def test_a_failure_leaves_nothing(place):
@@ -53,7 +54,7 @@ def test_a_failure_leaves_nothing(place):
         raise InputError("no network")
 
     with pytest.raises(InputError, match="no network"):
-        environment.make(lambda line: None, fails)
+        LITERT.make(lambda line: None, fails)
     assert not place.exists()
     assert not list(place.parent.glob("*.part"))
 
@@ -69,7 +70,7 @@ def test_two_at_once_make_one(place):
         install(folder)
 
     lines: list[str] = []
-    first = threading.Thread(target=environment.make, args=(lambda line: None, slowly))
+    first = threading.Thread(target=LITERT.make, args=(lambda line: None, slowly))
     first.start()
     assert begun.wait(30)
 
@@ -77,7 +78,7 @@ def test_two_at_once_make_one(place):
         lines.append(line)
         go_on.set()  # it waits, and says so
 
-    environment.make(says, slowly)
+    LITERT.make(says, slowly)
     first.join()
     assert len(calls) == 1
     assert lines[0].startswith("waiting for another process")
@@ -87,7 +88,7 @@ def test_a_folder_of_the_users_is_left_alone(place):
     place.mkdir(parents=True)
     (place / "thesis.txt").write_text("years of work")
     with pytest.raises(InputError, match=r"is no environment of this program\. Set EFFDENSE_LITERT"):
-        environment.make(lambda line: None, install)
+        LITERT.make(lambda line: None, install)
     assert (place / "thesis.txt").read_text() == "years of work"
 
 
@@ -97,7 +98,7 @@ def test_what_uv_says_is_passed_on(place, monkeypatch):
 
     monkeypatch.setattr(subprocess, "run", fails)
     with pytest.raises(InputError, match=r"could not make the environment of LiteRT's converter: .*no route to host"):
-        environment.make(lambda line: None)
+        LITERT.make(lambda line: None)
     assert not place.exists()
 
 
@@ -105,11 +106,11 @@ def test_without_uv(place, monkeypatch):
     monkeypatch.setattr(environment.importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(environment.shutil, "which", lambda name: None)
     with pytest.raises(InputError, match="Run: pip install uv"):
-        environment.make(lambda line: None)
+        LITERT.make(lambda line: None)
 
 
 def test_the_command_says_where_it_is(place, capsys):
-    environment.make(lambda line: None, install)
+    LITERT.make(lambda line: None, install)
     assert command.main(["litert"]) == 0
     assert capsys.readouterr().out == f"{place}: ready\n"
     assert command.main(["onnx"]) == 2

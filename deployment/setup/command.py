@@ -17,21 +17,15 @@ def setup(format: Literal["litert"]) -> None:
 
     Args:
         format: litert.
-    """
-    assert format == "litert"
-    setup_litert()
-
-
-def setup_litert() -> None:
-    """Make the environment of LiteRT's converter if it is missing, and say where it is.
 
     Raises:
         InputError: uv is missing or fails, or the folder cannot be written.
     """
-    from deployment.litert.environment import folder, make, tell_user
+    from deployment.setup.environment import ENVIRONMENTS, tell_user
 
-    make(tell_user)
-    sys.stdout.write(f"{folder()}: ready\n")
+    environment = ENVIRONMENTS[format]
+    environment.make(tell_user)
+    sys.stdout.write(f"{environment.folder}: ready\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,0 +1,1 @@
+"""Environments of converters that cannot share the project's own."""
