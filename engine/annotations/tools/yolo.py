@@ -17,6 +17,7 @@ from engine.names import shown_names
 NAME = "YOLO"
 _SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "minival": "val", "test": "test"}
 _NO_LABELS = ("classes.txt", "obj.names", "labels.txt", "train.txt", "val.txt", "valid.txt", "test.txt", "notes.txt")
+_YAML = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 _NUMBERED = "class_"  # with the number behind it, the name of a class without one
 _SLACK = 0.01  # of the image's side, by which exporters round a box over its edge
 
@@ -61,7 +62,8 @@ def read(files: SetFiles, labels: Sequence[str], classes: Sequence[str] = ()) ->
     """
     yaml_name = labels[0] if suffix_of(labels[0]) in (".yaml", ".yml") else None
     content = {} if yaml_name is None else _content(files, yaml_name)
-    names = list(classes) or (class_list(files) if yaml_name is None else _names(files, yaml_name, content))
+    named = _names_alone(files) if yaml_name is None else _names(files, yaml_name, content)
+    names = list(classes) or named
     if yaml_name is None:
         chosen: dict[str, list[str]] = {}
         for image in files.images:
@@ -166,11 +168,24 @@ def _is_label(files: SetFiles, name: str) -> bool:
     return len(values) >= 5 and values[0] == int(values[0])
 
 
+def _names_alone(files: SetFiles) -> list[str]:
+    """The names of a set without a YAML that names its images: of a list, or of a YAML that holds names alone."""
+    found = class_list(files)
+    if found:
+        return found
+    for name in files.names:
+        if name.rpartition("/")[2] in _YAML:
+            content = _content(files, name)
+            if content.get("names"):
+                return _names(files, name, content)
+    return []
+
+
 def _is_data_yaml(files: SetFiles, name: str) -> bool:
     try:
         content = _content(files, name)
     except InputError:
-        return name.rpartition("/")[2] in ("data.yaml", "data.yml")
+        return name.rpartition("/")[2] in _YAML
     return bool({"names", "nc"} & set(content)) and bool(set(_SPLITS) & set(content))
 
 

@@ -241,6 +241,7 @@ def test_voc_list_without_its_xml(tmp_path: Path) -> None:
         "train: /content/drive/set/images\nnc: 2\nnames: [a, b]\n",
         "train: list.txt\nnames: [a, b]\n",
         "\ufefftrain: images\r\nnames: ['a', \"b\"]\r\n",
+        "names:\n  0: a\n  1: b\n",
         "",
     ],
 )
