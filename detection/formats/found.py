@@ -9,13 +9,14 @@ from typing import Literal, NamedTuple, get_args
 
 from detection.data.boxes import BoxTable
 from detection.formats.collected import ReadOptions
-from detection.formats.readers import coco, csv_boxes, dota, kitti, openimages, voc, yolo
-from detection.formats.readers.shapes import reader as reader_of_shapes
+from detection.formats.readers import coco, csv_boxes, dota, kitti, openimages, voc
+from detection.formats.readers.shapes import read_yolo, reader
 from detection.formats.splits import with_splits
 from engine.annotations.files import SetFiles
 from engine.annotations.recognised import SHAPE_TOOLS, counted, recognised
 from engine.annotations.splits import ALL, shares_of
 from engine.annotations.tools import coco as coco_tool
+from engine.annotations.tools import yolo
 from engine.data.contracts import SPLITS, SplitName
 from engine.errors import InputError
 
@@ -33,12 +34,12 @@ class _Reader(NamedTuple):
 READERS: Mapping[FormatWord, _Reader] = {
     "coco": _Reader(coco_tool.NAME, coco_tool.claims, coco.read),
     "voc": _Reader(voc.NAME, voc.claims, voc.read),
-    "yolo": _Reader(yolo.NAME, yolo.claims, yolo.read),
+    "yolo": _Reader(yolo.NAME, yolo.claims, read_yolo),
     "csv": _Reader(csv_boxes.NAME, csv_boxes.claims, csv_boxes.read),
     "openimages": _Reader(openimages.NAME, openimages.claims, openimages.read),
     "kitti": _Reader(kitti.NAME, kitti.claims, kitti.read),
     "dota": _Reader(dota.NAME, dota.claims, dota.read),
-    **{word: _Reader(tool.name, tool.claims, reader_of_shapes(tool)) for word, tool in SHAPE_TOOLS.items()},
+    **{word: _Reader(tool.name, tool.claims, reader(tool)) for word, tool in SHAPE_TOOLS.items()},
 }
 
 

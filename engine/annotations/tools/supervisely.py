@@ -33,11 +33,15 @@ class _Bitmap(msgspec.Struct):
     data: str
 
 
-class _Object(msgspec.Struct):
-    class_title: str = msgspec.field(name="classTitle")
-    geometry_type: str | None = msgspec.field(name="geometryType", default=None)
+class _Geometry(msgspec.Struct):
     points: _Points | None = None
     bitmap: _Bitmap | None = None
+
+
+class _Object(_Geometry):
+    class_title: str = msgspec.field(name="classTitle", default="")
+    geometry_type: str | None = msgspec.field(name="geometryType", default=None)
+    geometry: _Geometry | None = None  # in which some exporters put what belongs beside it
 
 
 class _Size(msgspec.Struct, frozen=True):
@@ -92,21 +96,22 @@ def _images(files: SetFiles, labels: Sequence[str]) -> Iterator[ShapeImage]:
 
 def _shape(files: SetFiles, where: str, entry: _Object) -> Shape | None:
     """One shape; None where it has no area."""
-    kind = entry.geometry_type or ("bitmap" if entry.bitmap else "polygon")
+    geometry = entry.geometry or entry
+    kind = entry.geometry_type or ("bitmap" if geometry.bitmap else "polygon")
     if kind in FLAT:
         files.note(FLAT_NOTE)
         return None
-    if kind == "bitmap" and entry.bitmap is not None:
-        return _bitmap(where, entry.class_title, entry.bitmap)
-    ring = ring_of(entry.points.exterior, where) if entry.points is not None else ()
+    if kind == "bitmap" and geometry.bitmap is not None:
+        return _bitmap(where, entry.class_title, geometry.bitmap)
+    ring = ring_of(geometry.points.exterior, where) if geometry.points is not None else ()
     if kind == "rectangle" and len(ring) == 4:
         x0, x1, y0, y1 = *sorted(ring[0::2]), *sorted(ring[1::2])
         return box(entry.class_title, (x0, y0, x1 + 1, y1 + 1))
-    if kind == "polygon" and entry.points is not None:
+    if kind == "polygon" and geometry.points is not None:
         if len(ring) < 6:
             files.note(SMALL_NOTE)
             return None
-        holes = tuple(ring_of(hole, where) for hole in entry.points.interior if len(hole) > 2)
+        holes = tuple(ring_of(hole, where) for hole in geometry.points.interior if len(hole) > 2)
         return Shape(entry.class_title, "polygon", (ring,), holes)
     msg = (
         f"{where} has the type '{kind}'; allowed are rectangle, polygon and bitmap, and points and lines. Correct or "

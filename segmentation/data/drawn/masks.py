@@ -14,7 +14,7 @@ from engine.annotations.files import SetFiles
 from engine.annotations.recognised import SHAPE_TOOLS, ShapeTool, counted, recognised
 from engine.annotations.shapes import Shape, ShapeImage, area_of
 from engine.annotations.splits import ALL, parts_by_name, shares_of
-from engine.annotations.tools import coco
+from engine.annotations.tools import coco, yolo
 from engine.data.contracts import SPLITS, SplitName
 from engine.errors import InputError, did_you_mean
 from engine.reading.images import UInt8Array, image_size
@@ -22,10 +22,11 @@ from segmentation.data.classes import IGNORED, MaskClasses
 from segmentation.data.drawn.drawing import drawn
 from segmentation.data.pairs import Pair
 
-DrawnFormat = Literal["coco", "labelme", "label_studio", "cvat", "via", "supervisely"]
+DrawnFormat = Literal["coco", "yolo", "labelme", "label_studio", "cvat", "via", "supervisely"]
 Overlap = Literal["later", "smaller"]
 _TOOLS: Mapping[DrawnFormat, ShapeTool] = {
     "coco": ShapeTool(coco.NAME, coco.claims, coco.read),
+    "yolo": ShapeTool(yolo.NAME, yolo.claims, yolo.read),
     "labelme": SHAPE_TOOLS["labelme"],
     "label_studio": SHAPE_TOOLS["label_studio"],
     "cvat": SHAPE_TOOLS["cvat"],
@@ -163,7 +164,7 @@ def read_drawn(root: str | Path, options: DrawnData, *, leave_out: bool = False)
     files = SetFiles.below(root)
     word, labels = recognised(files, _TOOLS, options.format, "--data.drawn.format")
     tool = _TOOLS[word]
-    found = tool.read(files, labels)
+    found = yolo.read(files, labels, options.classes) if word == "yolo" else tool.read(files, labels)
     images = list(found.images)
     _check_shapes(files, tool.name, images)
     classes = _classes(files, found.names, images, options)

@@ -107,14 +107,23 @@ def write_voc(root: Path) -> Path:
 
 
 def yolo_rows(name: str) -> str:
-    """The rows of an image; the first of two is a polygon of the same extent."""
+    """The rows of an image; the second of two is a polygon, of the same four corners."""
     height, width = SIZES[name]
     rows = []
     for count, box in enumerate(boxes_of((name,))):
         x0, y0, x1, y1 = box.corners
         numbers = [(x0 + x1) / 2 / width, (y0 + y1) / 2 / height, (x1 - x0) / width, (y1 - y0) / height]
         if count == 1:
-            numbers = [x0 / width, y0 / height, x1 / width, y0 / height, x1 / width, y1 / height]
+            numbers = [
+                x0 / width,
+                y0 / height,
+                x1 / width,
+                y0 / height,
+                x1 / width,
+                y1 / height,
+                x0 / width,
+                y1 / height,
+            ]
         rows.append(" ".join([str(NAMES.index(box.name)), *map(repr, map(float, numbers))]))
     return "\n".join(rows)
 

@@ -241,6 +241,7 @@ def test_voc_list_without_its_xml(tmp_path: Path) -> None:
         "train: /content/drive/set/images\nnc: 2\nnames: [a, b]\n",
         "train: list.txt\nnames: [a, b]\n",
         "\ufefftrain: images\r\nnames: ['a', \"b\"]\r\n",
+        "names:\n  0: a\n  1: b\n",
         "",
     ],
 )
@@ -296,7 +297,10 @@ def test_yolo_refused(row: str | None, yaml: str | None, parts: list[str], tmp_p
 
 def test_yolo_split_that_is_not_there(tmp_path: Path) -> None:
     found = read_set(write_yolo(tmp_path))
-    assert found.notes == ("YOLO: '../test/images' of test is not there, so the set has no test",)
+    assert found.notes == (
+        "YOLO: '../test/images' of test is not there, so the set has no test",
+        "2 polygons were taken as the boxes around them",
+    )
 
 
 @pytest.mark.parametrize(

@@ -83,11 +83,12 @@ def test_supervisely_shapes(tmp_path: Path) -> None:
             tmp_path,
             {"geometryType": "polygon", "points": {"exterior": ring, "interior": [hole]}},
             {"geometryType": "bitmap", "bitmap": {"origin": [5, 6], "data": data}},
+            {"geometryType": "rectangle", "geometry": {"points": {"exterior": [[9, 8], [1, 2]]}}},
             {"geometryType": "point", "points": {"exterior": [[1, 2]], "interior": []}},
         )
     )
-    assert corners(found) == [[0, 0, 10, 10], [5, 6, 7, 8]]
-    assert found.splits["all"].areas.tolist() == [96, 3]
+    assert corners(found) == [[0, 0, 10, 10], [5, 6, 7, 8], [1, 2, 10, 9]]
+    assert found.splits["all"].areas.tolist() == [96, 3, 63]
     refused(supervisely(tmp_path / "x", {"geometryType": "cuboid"}), "has the type 'cuboid'")
     refused(supervisely(tmp_path / "y", {"bitmap": {"origin": [1, 2], "data": "AAAA"}}), "cannot be unpacked")
 

@@ -158,6 +158,14 @@ def studio(names: tuple[str, ...]) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
+def yolo(name: str) -> str:
+    rows = []
+    for label, *corners in OBJECTS[name]:
+        numbers = [value for x, y in ring(tuple(corners)) for value in (x / SIZE[1], y / SIZE[0])]
+        rows.append(" ".join(map(str, [NAMES.index(label), *numbers])))
+    return "\n".join(rows)
+
+
 def write(root: Path, kind: str) -> Path:
     """The set in a format."""
     word, _, how = kind.partition(" ")
@@ -171,6 +179,13 @@ def write(root: Path, kind: str) -> Path:
                 (folder / f"{name[:-4]}.json").write_text(json.dumps(labelme(name, how == "masks")))
         elif word == "cvat":
             (folder / "annotations.xml").write_text(cvat(names, how == "masks"))
+        elif word == "yolo":
+            (folder / "images").mkdir()
+            (folder / "labels").mkdir()
+            for name in names:
+                (folder / name).rename(folder / "images" / name)
+                (folder / "labels" / f"{name[:-4]}.txt").write_text(yolo(name))
+            (root / "data.yaml").write_text(f"train: train/images\nval: val/images\nnames: {list(NAMES)}\n")
         else:
             (folder / "labels.json").write_text(json.dumps(via(names) if word == "via" else studio(names)))
     return root
@@ -178,7 +193,7 @@ def write(root: Path, kind: str) -> Path:
 
 KINDS = (
     *("coco polygon", "coco packed", "coco runs", "labelme polygons", "labelme masks"),
-    *("cvat polygons", "cvat masks", "via", "label_studio"),
+    *("cvat polygons", "cvat masks", "via", "label_studio", "yolo"),
 )
 
 
@@ -191,7 +206,7 @@ def test_one_set_in_every_format(kind: str, tmp_path: Path) -> None:
         files = found.splits[split]
         order = ("background", *(("wheel", "bolt", "nut") if kind.startswith("cvat") else NAMES))
         assert files.classes.names == order
-        assert [pair.image for pair in files.pairs] == [tmp_path / split / name for name in images]
+        assert [pair.image.name for pair in files.pairs] == list(images)
         for pair in files.pairs:
             np.testing.assert_array_equal(files.read_mask(pair.mask), expected(pair.image.name, order))
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import yaml
 
-from detection.data.boxes import BoxTable
-from detection.formats.collected import Collected, ReadOptions
 from engine.annotations.files import SetFiles, class_list, folder_of, joined, lines_of, rounded, stem_of, suffix_of
+from engine.annotations.shapes import Shape, ShapeImage, ShapeSet, box
 from engine.annotations.splits import folder_split
 from engine.errors import InputError
 from engine.names import shown_names
@@ -16,9 +17,18 @@ from engine.names import shown_names
 NAME = "YOLO"
 _SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "minival": "val", "test": "test"}
 _NO_LABELS = ("classes.txt", "obj.names", "labels.txt", "train.txt", "val.txt", "valid.txt", "test.txt", "notes.txt")
+_YAML = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
+_NUMBERED = "class_"  # with the number behind it, the name of a class without one
 _SLACK = 0.01  # of the image's side, by which exporters round a box over its edge
 
 Texts = dict[str, object]
+
+
+class _Row(NamedTuple):
+    """A class by its number, and the corners of a box or the points of a polygon."""
+
+    number: int
+    pixels: tuple[float, ...]
 
 
 def claims(files: SetFiles) -> list[str]:
@@ -39,33 +49,47 @@ def claims(files: SetFiles) -> list[str]:
     return labels if any(_is_label(files, label) for label in labels[:20]) else []
 
 
-def read(files: SetFiles, labels: Sequence[str], options: ReadOptions) -> Mapping[str, BoxTable]:
-    """The images of each split with their boxes; of a polygon the box around it.
+def read(files: SetFiles, labels: Sequence[str], classes: Sequence[str] = ()) -> ShapeSet:
+    """The images of each split with their boxes and polygons; key points are left out.
+
+    Args:
+        files: the set.
+        labels: what `claims` has found.
+        classes: names of the numbers, in place of those of the set.
 
     Raises:
         InputError: the YAML names no classes or no images, or a row is not of this format.
     """
     yaml_name = labels[0] if suffix_of(labels[0]) in (".yaml", ".yml") else None
     content = {} if yaml_name is None else _content(files, yaml_name)
-    names = list(options.classes) or (class_list(files) if yaml_name is None else _names(files, yaml_name, content))
-    points = _key_points(content)
-    collected = Collected(files, options, names)
+    named = _names_alone(files) if yaml_name is None else _names(files, yaml_name, content)
+    names = list(classes) or named
     if yaml_name is None:
         chosen: dict[str, list[str]] = {}
         for image in files.images:
             chosen.setdefault(folder_split(image), []).append(image)
     else:
         chosen = _chosen(files, yaml_name, content)
-    known = bool(names)
+    images = _images(files, chosen, names, _key_points(content))
+    if names:
+        return ShapeSet(tuple(names), images)
+    every = list(images)
+    numbers = [int(shape.label.removeprefix(_NUMBERED)) for image in every for shape in image.shapes]
+    return ShapeSet(tuple(f"{_NUMBERED}{number}" for number in range(max(numbers, default=-1) + 1)), every)
+
+
+def _images(
+    files: SetFiles, chosen: Mapping[str, Sequence[str]], names: Sequence[str], points: int
+) -> Iterator[ShapeImage]:
     for split, images in chosen.items():
         for image in images:
             size_hw = files.size_hw(image)
-            place = collected.image(split, image, size_hw)
             label = _label_of(files, image)
             if label is None:
                 files.note("images have no label file and are taken as images without objects")
+                yield ShapeImage(image, image, split, size_hw, ())
                 continue
-            rows: dict[tuple[float, ...], None] = {}
+            rows: dict[_Row, None] = {}
             for line, text in lines_of(files.text(label)):
                 where = f"'{files.path(label)}', line {line}"
                 row = _row(where, text, size_hw, points)
@@ -73,19 +97,23 @@ def read(files: SetFiles, labels: Sequence[str], options: ReadOptions) -> Mappin
                     files.note("rows of labels stand twice in their file and were taken once")
                     continue
                 rows[row] = None
-                class_id = int(row[0])
-                if known and class_id >= len(names):
-                    msg = f"{where}: class {class_id}, but there are {len(names)}, from 0. Correct 'names' or the row."
+                if names and row.number >= len(names):
+                    msg = (
+                        f"{where}: class {row.number}, but there are {len(names)}, from 0. Correct 'names' or the row."
+                    )
                     raise InputError(msg)
-                if not known:
-                    for missing in range(class_id + 1):
-                        collected.name_class(f"class_{missing}")
-                name = names[class_id] if known else f"class_{class_id}"
-                collected.box(split, place, name, (row[1], row[2], row[3], row[4]))
-    return collected.tables(NAME)
+            yield ShapeImage(label, image, split, size_hw, tuple(_shape(row, names) for row in rows))
 
 
-def _row(where: str, text: str, size_hw: tuple[int, int], points: int) -> tuple[float, ...]:
+def _shape(row: _Row, names: Sequence[str]) -> Shape:
+    name = names[row.number] if names else f"{_NUMBERED}{row.number}"
+    if len(row.pixels) == 4:
+        x0, y0, x1, y1 = row.pixels
+        return box(name, (x0, y0, x1, y1))
+    return Shape(name, "polygon", (row.pixels,))
+
+
+def _row(where: str, text: str, size_hw: tuple[int, int], points: int) -> _Row:
     """The class and the corners in pixels of one row."""
     words = text.split()
     try:
@@ -99,9 +127,9 @@ def _row(where: str, text: str, size_hw: tuple[int, int], points: int) -> tuple[
     if count == 4 or (points and count == 4 + points):
         values = values[:5]  # without key points, whose visibility is no fraction
         x, y, width, height = values[1:]
-        edges = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+        edges = [x - width / 2, y - height / 2, x + width / 2, y + height / 2]
     elif count >= 6 and count % 2 == 0:
-        edges = (min(values[1::2]), min(values[2::2]), max(values[1::2]), max(values[2::2]))
+        edges = values[1:]
     elif count == 5:
         msg = f"{where}: 6 numbers, as predictions with a score have. Give labels, which have 5, or remove the last."
         raise InputError(msg)
@@ -113,8 +141,8 @@ def _row(where: str, text: str, size_hw: tuple[int, int], points: int) -> tuple[
         msg = f"{where}: {worst:g} is no fraction of a side; allowed is 0 to 1. Divide pixels by it."
         raise InputError(msg)
     height, width = size_hw
-    sides = (width, height, width, height)
-    return (values[0], *(rounded(edge * side) for edge, side in zip(edges, sides, strict=True)))
+    pixels = (rounded(edge * side) for edge, side in zip(edges, itertools.cycle((width, height)), strict=False))
+    return _Row(int(values[0]), tuple(pixels))
 
 
 def _label_of(files: SetFiles, image: str) -> str | None:
@@ -140,11 +168,24 @@ def _is_label(files: SetFiles, name: str) -> bool:
     return len(values) >= 5 and values[0] == int(values[0])
 
 
+def _names_alone(files: SetFiles) -> list[str]:
+    """The names of a set without a YAML that names its images: of a list, or of a YAML that holds names alone."""
+    found = class_list(files)
+    if found:
+        return found
+    for name in files.names:
+        if name.rpartition("/")[2] in _YAML:
+            content = _content(files, name)
+            if content.get("names"):
+                return _names(files, name, content)
+    return []
+
+
 def _is_data_yaml(files: SetFiles, name: str) -> bool:
     try:
         content = _content(files, name)
     except InputError:
-        return name.rpartition("/")[2] in ("data.yaml", "data.yml")
+        return name.rpartition("/")[2] in _YAML
     return bool({"names", "nc"} & set(content)) and bool(set(_SPLITS) & set(content))
 
 
