@@ -6,7 +6,6 @@ import contextlib
 import csv
 import io
 import json
-import tracemalloc
 
 import cv2
 import numpy as np
@@ -233,29 +232,6 @@ def test_times_of_a_variable_rate(tmp_path):
     np.testing.assert_allclose(seconds, np.cumsum([0, *durations])[:-1] / 1000, atol=1e-3)
     drawn = VideoFrames(tmp_path / "out/v_overlay.webm")
     assert len(list(drawn.timed())) / drawn.rate == pytest.approx(sum(durations) / 1000, abs=0.05)
-
-
-@pytest.mark.slow
-def test_memory_does_not_grow(tmp_path):
-    """What Python and NumPy hold at the end of a long video is what they held in its middle."""
-    scene = Scene(size_hw=(120, 160), count=2, pillar=None)
-    predictor, held = stand_in(scene), []
-    watched = predictor.network.detect
-
-    def detect(batch, postprocess):
-        held.append(tracemalloc.get_traced_memory()[0])
-        return watched(batch, postprocess)
-
-    predictor.network.detect = detect
-    path = scene.write(tmp_path / "a.mp4", 240)
-    files = VideoFiles(tmp_path / "a_objects.csv", tmp_path / "a_overlay.webm", tmp_path / "a_labels")
-    tracemalloc.start()
-    try:
-        find_in_video(predictor, path, files, tracking=Tracking(), batch_size=4, progress=False)
-    finally:
-        tracemalloc.stop()
-    assert len(held) == 60
-    assert max(held[40:]) - max(held[10:30]) < 100_000  # bytes; a frame has 57,600
 
 
 @pytest.mark.parametrize(
