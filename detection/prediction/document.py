@@ -11,7 +11,7 @@ import msgspec
 
 from detection.data.classes import BoxClasses
 from detection.prediction.found import Found
-from detection.prediction.frame_table import read_frames
+from detection.prediction.frame_table import ENDING, read_frames
 from detection.prediction.keys import Keys
 from engine.outputs import atomic_path
 from engine.prediction.journal import Journal, shown_path
@@ -93,7 +93,7 @@ def listed_entries(journal: Journal) -> Iterator[BoxEntry]:
             for one in read_frames(table):
                 about = FrameAbout(one.number, one.seconds, one.track_ids)
                 found = (one.boxes_xyxy, one.scores, one.category_ids)
-                yield BoxEntry(entry.source, entry.size_hw, *found, video=entry.video, frame=about)
+                yield BoxEntry(entry.source, entry.size_hw, *found, entry.outputs, entry.video, about)
 
 
 def write_detections(
@@ -140,11 +140,12 @@ def _keyed(entries: Callable[[], Iterator[BoxEntry]], keys: Keys | None) -> Iter
 
 
 def _name(entry: BoxEntry) -> str:
-    """The file of an image; a frame is named as if it had been written beside its video."""
+    """The file of an image; a frame is named as if it had been written beside its video, and as its labels are."""
     shown = shown_path(entry.source)
     if entry.frame is None:
         return shown
-    return str(PurePosixPath(shown).with_suffix("")) + f"_{entry.frame.number:06d}.jpg"
+    video = PurePosixPath(entry.outputs[0]).name.removesuffix(ENDING)  # of two videos of one name, each has its own
+    return str(PurePosixPath(shown).with_name(f"{video}_{entry.frame.number:06d}.jpg"))
 
 
 def _image(image_id: int, entry: BoxEntry, name: str, videos: dict[str, Item]) -> Item:

@@ -12,6 +12,7 @@ from pathlib import Path
 from detection.prediction.found import Found
 from engine.outputs import make_folder
 
+ENDING = "_objects.csv"  # of a table's name, behind that of its video
 COLUMNS = (
     "frame", "seconds", "track_id", "class", "category_id", "score", "left", "top", "right", "bottom",
 )  # fmt: skip

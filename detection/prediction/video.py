@@ -12,7 +12,7 @@ import numpy as np
 
 from detection.data.classes import BoxClasses
 from detection.prediction.found import Found
-from detection.prediction.frame_table import ObjectTable
+from detection.prediction.frame_table import ENDING, ObjectTable
 from detection.prediction.predictor import DetectionPredictor
 from detection.prediction.yolo import LABELS_SUFFIX, write_labels
 from engine.prediction.predictor import answered
@@ -20,7 +20,7 @@ from engine.tracking.byte_track import NO_ID, ByteTrack, Tracking
 from engine.video.frames import Frames, VideoFrames
 from engine.video.written import SUFFIX, drawn_video
 
-_OBJECTS, _OVERLAY, _LABELS = "_objects.csv", f"_overlay{SUFFIX}", "_labels"
+_OVERLAY, _LABELS = f"_overlay{SUFFIX}", "_labels"
 
 
 class Following:
@@ -81,7 +81,7 @@ class VideoFiles:
         def ending(end: str) -> Path | None:
             return next((path for path in paths if path.name.endswith(end)), None)
 
-        return cls(ending(_OBJECTS), ending(_OVERLAY), ending(_LABELS))
+        return cls(ending(ENDING), ending(_OVERLAY), ending(_LABELS))
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ def video_outputs(name: Path, *, pictures: bool, yolo: bool) -> list[Path]:
         pictures: whether a video with boxes is drawn.
         yolo: whether YOLO labels are written.
     """
-    endings = ((_OBJECTS, True), (_OVERLAY, pictures), (_LABELS, yolo))
+    endings = ((ENDING, True), (_OVERLAY, pictures), (_LABELS, yolo))
     return [name.with_name(name.name + ending) for ending, asked in endings if asked]
 
 

@@ -242,7 +242,8 @@ def answered(
     Raises:
         UnreadableError: no frame can be read.
     """
-    shown = iter(tqdm(frames.timed(), frames.name, frames.count or None, unit="frame", disable=not progress))
+    name = frames.name.rpartition("/")[2].rstrip("'")
+    shown = iter(tqdm(frames.timed(), name, frames.count or None, unit="frame", disable=not progress))
     while some := list(itertools.islice(shown, 1 if frames.live else batch_size)):
         answers = predictor.run([predictor.prepare(frame.picture) for frame in some])
         yield [AnsweredFrame(*both) for both in zip(some, answers, strict=True)]

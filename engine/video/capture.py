@@ -26,7 +26,7 @@ _OPENING = Lock()  # the environment is one for all threads
 _HEARING = Lock()  # so is standard error
 _STANDARD_ERROR = 2
 _UNKNOWN = "its content is no video of a known kind"
-_COMPLAINT = re.compile(rb"\[[\w,]+ @ 0x[0-9a-f]+\] (.*)")
+_COMPLAINT = re.compile(rb"\[[\w,.-]+ @ 0x[0-9a-f]+\] (.*)")
 _RENAMED = b"OpenCV: FFMPEG: tag "  # FFmpeg has another name for a codec in WebM; it takes that
 _SILENCE_MS = 10_000  # after which a stream that says nothing has ended; FFmpeg's own is half a minute
 # What may come over an address that the user gave. No protocol of files: a list that a server gives names none here.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ _LOOKED_AT = 250  # frames from which the usual interval is told
 _MOST_TIMES = 16.0  # a video is not drawn at more than so many times its mean rate
 _DAMAGED, _EMPTY = "it is damaged or of an unknown codec", "it has no frame that can be decoded"
 _MOST_MISSED = 250  # frames in a row that cannot be decoded, after which nothing more is hoped for
+_LONGEST_TRY = 20.0  # seconds for these, as a server may let each one wait
 _WARY = 16  # frames that a decoder may hold back, so that a complaint comes before the gap that it tells of
 _MOST_LISTED = 3  # damaged places in one message
 _log = logging.getLogger(__name__)
@@ -213,6 +215,7 @@ class Recording:
 
         number, seconds, missed, reason = -1, 0.0, 0, ""  # of the last frame; since then
         wary = 0  # frames for which a gap of the times is taken for lost frames
+        good = time.monotonic()  # when a frame was read last
         clock = Clock(1 / self.rate)
         with ExitStack() as stack:
             stack.callback(self._capture.release)
@@ -223,6 +226,8 @@ class Recording:
                 reason = complaints.heard or reason
                 if not found:
                     if not complaints.heard and number + 1 + missed >= self.count:
+                        break
+                    if time.monotonic() - good > _LONGEST_TRY:
                         break
                     missed += 1  # a frame that cannot be decoded at all; others may follow
                     continue
@@ -236,6 +241,7 @@ class Recording:
                     self.damage.add(number, seconds, reason)
                 missed, reason = 0, ""
                 yield TimedFrame(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), seconds, number)
+                good = time.monotonic()
         if number < 0:
             raise self._refuse(_EMPTY)
         self._finish(number + 1, seconds, reason)

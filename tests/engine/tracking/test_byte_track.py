@@ -82,7 +82,7 @@ def test_two_that_cross_keep_their_ids():
         assert number == 0 or ids.tolist() == [1, 2]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.integers(0, 10**6))
 def test_the_order_of_boxes_changes_no_track(seed):
     rng = np.random.default_rng(seed)
@@ -99,6 +99,7 @@ def test_the_order_of_boxes_changes_no_track(seed):
         np.testing.assert_array_equal(first[order] > 0, second > 0)
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.integers(1, 40), st.floats(-5, 5))
 def test_a_gap_is_so_many_frames(frames, speed):
     """The sums of a gap are those of single frames, added up one by one."""

@@ -8,6 +8,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from tests.engine.video.variable import rewritten, turned
+
 COLORS = [(230, 40, 40), (40, 200, 60), (60, 80, 240), (230, 210, 40), (200, 60, 220), (40, 210, 220)]
 BACKGROUND, PILLAR = 96, 60
 
@@ -59,15 +61,18 @@ class Scene:
             image[:, self.pillar[0] : self.pillar[1]] = PILLAR
         return image
 
-    def write(self, path: Path, frames: int, codec: str = "mp4v") -> Path:
-        """A video of the first frames."""
-        height, width = self.size_hw
-        code = cv2.VideoWriter.fourcc(*codec)
-        writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, code, self.rate, (width, height))
+    def write(self, path: Path, frames: int, codec: str = "mp4v", turn: int = 0) -> Path:
+        """A video of the first frames; an MP4 may be stored turned, as a phone does, so that a player turns it back."""
+        size = self.size_hw if turn in (90, 270) else self.size_hw[::-1]
+        writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*codec), self.rate, size)
         assert writer.isOpened()
         for number in range(frames):
-            writer.write(np.ascontiguousarray(self.picture(number)[..., ::-1]))
+            stored = np.rot90(self.picture(number), turn // 90)
+            writer.write(np.ascontiguousarray(stored[..., ::-1]))
         writer.release()
+        if turn:
+            data = path.read_bytes()
+            path.write_bytes(rewritten(data, lambda kind, body: turned(body, turn) if kind == b"tkhd" else body))
         return path
 
 

@@ -53,7 +53,7 @@ def test_it_is_webm(tmp_path, codec, name):
     assert name in start
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.lists(st.floats(0.005, 0.4), min_size=1, max_size=8))
 def test_each_picture_stands_at_its_time(tmp_path_factory, durations):
     """What a player shows at any time is the last picture whose time had come, to within half a frame."""

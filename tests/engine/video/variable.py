@@ -26,6 +26,13 @@ def rewritten(data, change):
     return out
 
 
+def turned(header: bytes, turn: int) -> bytes:
+    """The content of a track's header by which a player turns it clockwise."""
+    a, b, c, d = TURNS[turn]
+    matrix = struct.pack(">9i", *(v << 16 for v in (a, b, 0, c, d, 0, 0, 0)), 1 << 30)
+    return header[:40] + matrix + header[76:]
+
+
 def write_video(path: Path, pictures, durations_ms=None, turn: int = 0, codec: str = "mp4v", rate: float = 25) -> Path:
     """An MP4 whose frames last for these milliseconds, and which a player turns clockwise."""
     height, width = pictures[0].shape[:2]
@@ -48,9 +55,7 @@ def write_video(path: Path, pictures, durations_ms=None, turn: int = 0, codec: s
         if kind in (b"mdhd", b"mvhd"):
             return body[:12] + struct.pack(">II", 1000, total) + body[20:]
         if kind == b"tkhd":
-            a, b, c, d = TURNS[turn]
-            matrix = struct.pack(">9i", *(v << 16 for v in (a, b, 0, c, d, 0, 0, 0)), 1 << 30)
-            return body[:20] + struct.pack(">I", total) + body[24:40] + matrix + body[76:]
+            return turned(body[:20] + struct.pack(">I", total) + body[24:], turn)
         return body
 
     path.write_bytes(rewritten(path.read_bytes(), change))
