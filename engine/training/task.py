@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar, cast
@@ -18,11 +18,13 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
+from engine.analysis.findings import Findings
 from engine.data.contracts import SplitName, TaskData
 from engine.errors import InputError
 from engine.outputs import make_folder
 from engine.prediction.streaming import PredictingModule
 from engine.reading.options import Way
+from engine.reports.contents import ImageCard
 from engine.tasks import TaskSpec
 from engine.training.checkpoint_files import Mode
 from engine.training.checkpoints import KEY, misfits, save_metadata
@@ -82,6 +84,7 @@ class DenseTask(PredictingModule, ABC, Generic[Data]):
         self.schedule = schedule
         self._last_loss: Tensor | None = None
         self.began = False
+        self.pictured = False  # whether somebody will ask for `findings`
         self._peaks: list[float] = []
         self._resumed = False
         self._steps_before: float | None = None
@@ -113,6 +116,21 @@ class DenseTask(PredictingModule, ABC, Generic[Data]):
     def evaluation_loss(self) -> float | None:
         """The loss of all images of an evaluation on all devices, to be logged; None in a task that counts none."""
         return None
+
+    def findings(self, split: SplitName) -> Findings | None:
+        """What the last evaluation found, as pictures and tables; None, the default, for a task that draws nothing.
+
+        It is asked on the first process alone, and only where `pictured` was set before the evaluation.
+        """
+        return None
+
+    def batch_cards(self, batch: object) -> Sequence[ImageCard]:
+        """The first images of a training batch with their labels, as the network sees them; by default none."""
+        return ()
+
+    def picture_classes(self) -> tuple[str, ...]:
+        """The names of the classes, in the order that chooses their colours."""
+        return ()
 
     def setup(self, stage: str) -> None:
         """Check that the results can be written before the long work that finds them, and keep true boxes whole."""

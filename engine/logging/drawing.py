@@ -1,0 +1,87 @@
+"""The contents of a report as files in a folder: a picture of each chart, matrix and gallery, a CSV of each table."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from engine.analysis.figures import draw_chart, draw_matrix
+from engine.analysis.sheets import draw_sheet
+from engine.outputs import atomic_path, write_text
+from engine.reading.images import UInt8Array
+from engine.reports.contents import Chart, Gallery, ImageCard, Matrix, Section, Table
+from engine.logging.loggers import file_stem
+
+_SHEET_CARDS, _SHEET_COLUMNS = 16, 4
+_PHOTO_QUALITY = 88
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A picture with its name.
+
+    Attributes:
+        name: name of its file, without the suffix.
+        image: (h, w, 3) RGB.
+        photo: whether it is made of photographs, for which JPEG is a tenth of PNG.
+    """
+
+    name: str
+    image: UInt8Array
+    photo: bool
+
+
+def pictures_of(sections: tuple[Section, ...], classes: tuple[str, ...]) -> Iterator[Picture]:
+    """A picture of each chart that has a curve, of each matrix and of each gallery.
+
+    Args:
+        sections: what to draw.
+        classes: names in the order that chooses their colours.
+    """
+    for section in sections:
+        for part in section.parts:
+            if isinstance(part, Chart) and part.series:
+                yield Picture(file_stem(part.title), draw_chart(part, classes), photo=False)
+            elif isinstance(part, Matrix):
+                yield Picture(file_stem(part.title), draw_matrix(part), photo=False)
+            elif isinstance(part, Gallery) and part.cards:
+                sheet = draw_sheet(part.cards[:_SHEET_CARDS], classes, _SHEET_COLUMNS // 2, beside=True)
+                yield Picture(file_stem(part.title), sheet, photo=True)
+
+
+def batch_picture(cards: tuple[ImageCard, ...], classes: tuple[str, ...], name: str) -> Picture:
+    """The images of a training batch with their labels; at least one card."""
+    return Picture(name, draw_sheet(cards[:_SHEET_CARDS], classes, _SHEET_COLUMNS, beside=False), photo=True)
+
+
+def write_picture(picture: Picture, folder: Path) -> Path:
+    """Write a picture as PNG, or one of photographs as JPEG.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    path = folder / f"{picture.name}{'.jpg' if picture.photo else '.png'}"
+    with atomic_path(path) as temporary:
+        Image.fromarray(picture.image).save(temporary, quality=_PHOTO_QUALITY)
+    return path
+
+
+def write_tables(sections: tuple[Section, ...], folder: Path) -> None:
+    """Write each table as CSV.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    for section in sections:
+        for part in section.parts:
+            if isinstance(part, Table) and part.rows:
+                text = io.StringIO()
+                writer = csv.writer(text, lineterminator="\n")
+                writer.writerow([column.name for column in part.columns])
+                writer.writerows(part.rows)
+                write_text(folder / f"{file_stem(part.title)}.csv", text.getvalue())
