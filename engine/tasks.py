@@ -21,6 +21,7 @@ from engine.errors import InputError, check_choice
 TASKS = "effdense.tasks"
 PROGRAMS = "effdense.programs"
 COMMANDS = ("fit", "validate", "test", "predict")  # what Lightning's trainer does for every task
+REPORT_COMMANDS = {"report": "engine.cli.report", "compare": "engine.cli.compare"}
 
 
 class FormerConfig(NamedTuple):
@@ -55,6 +56,8 @@ class TaskSpec:
         monitor_mode: Whether a larger ("max") or a smaller ("min") measure is better.
         in_progress_bar: Measures that the progress bar shows.
         commands: The plain commands, each with the module whose `main` takes its arguments.
+        reporter: The function that takes a scored task and its split and returns what a report shows of them; a task
+            without one has no commands `report` and `compare`.
         checkpoint_args: Constructor arguments that a checkpoint decides, by their name in its metadata.
         resume_args: The same for a resumed training only, such as optimizer and schedule, whose state the checkpoint
             holds.
@@ -80,6 +83,7 @@ class TaskSpec:
     monitor_mode: Literal["min", "max"] = "max"
     in_progress_bar: tuple[str, ...] = ()
     commands: Mapping[str, str] = field(default_factory=dict)
+    reporter: str | None = None
     checkpoint_args: tuple[str, ...] = ()
     resume_args: tuple[str, ...] = ("optimizer", "schedule")
     answer_args: tuple[str, ...] = ()
@@ -90,9 +94,14 @@ class TaskSpec:
     trainer_defaults: Mapping[str, object] = field(default_factory=dict)
 
     @property
+    def report_commands(self) -> Mapping[str, str]:
+        """The commands about whole runs, each with the module whose `main` takes the task and its arguments."""
+        return {} if self.reporter is None else REPORT_COMMANDS
+
+    @property
     def all_commands(self) -> tuple[str, ...]:
         """Every command: those of Lightning and the plain ones."""
-        return (*COMMANDS, *self.commands)
+        return (*COMMANDS, *self.commands, *self.report_commands)
 
 
 @cache

@@ -55,6 +55,9 @@ def run_task(spec: TaskSpec, argv: Sequence[str] | None = None) -> int:
         return 0
     if words[0] in spec.commands:
         return run_module(spec.commands[words[0]], words[1:])
+    if words[0] in spec.report_commands:
+        status: int = importlib.import_module(spec.report_commands[words[0]]).main(spec, words[1:])
+        return status
     if status := run_command(lambda: check_order(spec, words)):
         return status
     asked = next((index for index, word in enumerate(words) if word in HELP[:2]), None)
@@ -138,6 +141,7 @@ def parse_function(
     *,
     positional: bool = False,
     renamed: Mapping[str, str] | None = None,
+    skip: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The arguments of a typed function from a command line; `--help` prints its options and ends the program.
 
@@ -148,6 +152,7 @@ def parse_function(
         description: the first line of the help.
         positional: arguments without a default are given by their place, not as options.
         renamed: former names of options, each with its present name.
+        skip: parameters that the command line does not give.
 
     Raises:
         InputError: an option is unknown, missing or of another type.
@@ -155,7 +160,7 @@ def parse_function(
     from jsonargparse import ArgumentParser
 
     parser = ArgumentParser(prog=command, description=description, exit_on_error=False, allow_abbrev=False)
-    names = parser.add_function_arguments(function, as_positional=positional)
+    names = parser.add_function_arguments(function, as_positional=positional, skip=set(skip))
     parameters = inspect.signature(function).parameters
     places = {name for name in parameters if positional and parameters[name].default is inspect.Parameter.empty}
     words = with_underscores(argv)

@@ -359,18 +359,21 @@ def _handlers(logger: str) -> list[logging.Handler]:
     return logging.getLogger(logger).handlers
 
 
-def run_cli(spec: TaskSpec, argv: Sequence[str], program: str) -> int:
+def run_cli(
+    spec: TaskSpec, argv: Sequence[str], program: str, started: list[EffDenseCLI] | None = None
+) -> int:
     """Run a command of a task's trainer, and print an error of the user as one message on stderr.
 
     Args:
         spec: The task.
         argv: The command and its options.
         program: How the program is called, such as `python -m detection`.
+        started: Takes the command line's object, which holds the task and its data after the command.
 
     Returns:
         The exit status: 0, 2 after a wrong input, 130 after an interruption.
     """
-    started: list[EffDenseCLI] = []
+    started = [] if started is None else started
     try:
         with quiet():
             EffDenseCLI(spec, argv, program, started)

@@ -47,12 +47,16 @@ class Series:
         x: (P,) ascending; for bars their centres. At most some hundred points: bin what has more.
         y: (P,) values; NaN leaves a gap.
         class_name: the class that it belongs to, for the filter of classes; None belongs to all.
+        color: its place in the page's colours; None is its place among the series.
+        dashed: whether it is drawn dashed, as the second of two runs.
     """
 
     name: str
     x: Floats
     y: Floats
     class_name: str | None = None
+    color: int | None = None
+    dashed: bool = False
 
 
 @dataclass(frozen=True)
@@ -293,14 +297,18 @@ class Report:
         title: its heading, such as `EfficientDet lite0 on BCCD`.
         subtitle: a line below it: the run's folder, the split, how many images.
         classes: the class list in its order, which chooses the colours; names beyond it get further colours.
+        class_colors: a colour for each of `classes`, such as `#80ff00`; empty leaves them to the page.
         figures: the key figures.
         sections: the chapters.
         provenance: configuration, versions and command line.
+        score_threshold: where the page's slider of scores stands at first.
     """
 
     title: str
     subtitle: str = ""
     classes: tuple[str, ...] = ()
+    class_colors: tuple[str, ...] = ()
     figures: tuple[Figure, ...] = ()
     sections: tuple[Section, ...] = ()
     provenance: Provenance = Provenance()
+    score_threshold: float = 0.0

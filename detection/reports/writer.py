@@ -1,0 +1,34 @@
+"""The thin step from a scored task to its report."""
+
+from __future__ import annotations
+
+from detection.reports.boxes import SCORE, FoundBoxes, box_figures, box_sections
+from detection.scores.metric import BoxScores
+from detection.task import DetectionTask
+from engine.data.contracts import SplitName
+from engine.reading.reader import PixelReader
+from engine.reports.contents import Report
+from engine.training.task import DenseTask, TaskData
+
+
+def shown(task: DenseTask[TaskData], split: SplitName) -> Report:
+    """What the last evaluation of a detector showed.
+
+    Args:
+        task: a `DetectionTask` that has scored the split.
+        split: the split.
+    """
+    assert isinstance(task, DetectionTask)
+    assert isinstance(task.scores, BoxScores)
+    assert task.data is not None
+    source = task.data.box_source(split)
+    records = task.records.gather().numbered_as(source, task.classes)
+    found = FoundBoxes(source, records.table(), records.image_ids, task.scores)
+    return Report(
+        title=f"EfficientDet {task.network.config.name}: {len(task.classes)} classes",
+        subtitle=f"{split} of {source.source}, {len(records.image_ids):,} images",
+        classes=tuple(name for name in task.classes.names if name),
+        figures=box_figures(task.scores),
+        sections=box_sections(found, PixelReader(task.reading, task.fill_color)),
+        score_threshold=SCORE,
+    )

@@ -1,0 +1,1 @@
+"""The evaluation of both tasks as a report shows it."""
