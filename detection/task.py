@@ -12,9 +12,7 @@ from jsonargparse.typing import register_type
 from torch import Tensor
 
 from backbones.contract import Freezing
-from detection.analysis.analysis import analyse_boxes
-from detection.analysis.cards import SourceImages, batch_cards
-from detection.analysis.findings import box_findings
+from detection.analysis.cards import batch_cards
 from detection.data.batch import DetectionBatch
 from detection.data.classes import BoxClasses
 from detection.data.contracts import DetectionData
@@ -24,12 +22,11 @@ from detection.network.model import EfficientDet
 from detection.network.postprocess import Postprocess
 from detection.recipe import OPTIMIZER, SCHEDULE
 from detection.scores.metric import Backend, BoxScores, evaluate_boxes
-from detection.scores.records import DetectionRecords, DetectionTable
+from detection.scores.records import DetectionRecords
 from detection.scores.truth import GroundTruth
 from detection.spec import SPEC
 from detection.weights.exported import load_exported
 from detection.weights.load import load_pretrained
-from engine.analysis.findings import Findings
 from engine.checked import checked
 from engine.data.contracts import SplitName
 from engine.data.one_canvas import agreed_size
@@ -39,7 +36,6 @@ from engine.exports.files import check_overrides, check_untrained, is_exported
 from engine.numbers import AllOrCount, PositiveInt
 from engine.outputs import write_json
 from engine.reading.options import Reading, agreed_reading
-from engine.reading.reader import PixelReader
 from engine.reports.contents import ImageCard
 from engine.scores.image_sums import ImageSums
 from engine.tasks import TaskSpec
@@ -121,7 +117,6 @@ class DetectionTask(DenseTask[DetectionData]):
         self.records = DetectionRecords()
         self.sums = ImageSums()
         self._truth: dict[str, GroundTruth] = {}
-        self._table: DetectionTable | None = None
 
     @property
     def network(self) -> EfficientDet:
@@ -282,18 +277,9 @@ class DetectionTask(DenseTask[DetectionData]):
             self._truth[split] = GroundTruth.of(source)
         truth, table = self._truth[split], records.table()
         scores = evaluate_boxes(truth, table, image_ids=records.image_ids, backend=self.evaluator)
-        self._table = table if self.pictured else None
         if self.scores_file is not None and writing:
             write_json(self.scores_file, scores.to_dict())
         return scores
-
-    def findings(self, split: SplitName) -> Findings | None:
-        """Curves, mistakes and images of the last evaluation."""
-        if self._table is None or self.data is None or not isinstance(self.scores, BoxScores):
-            return None
-        images = SourceImages(self.data.box_source(split), PixelReader(self.reading, self.fill_color))
-        found = analyse_boxes(self._truth[split], self._table, self.records.image_ids)
-        return box_findings(found, self.scores, images)
 
     def batch_cards(self, batch: object) -> Sequence[ImageCard]:
         """The first images of a training batch with their boxes."""

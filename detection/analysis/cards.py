@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +18,6 @@ from detection.data.boxes import BoxSource, Floats, Ints
 from detection.data.classes import BoxClasses
 from engine.errors import InputError
 from engine.reading.images import UInt8Array
-from engine.reading.reader import PixelReader
 from engine.reports.contents import Box, ImageCard
 from engine.reports.encoding import encode_image
 
@@ -46,7 +46,7 @@ class SourceImages:
     """
 
     source: BoxSource
-    read: PixelReader
+    read: Callable[[Path], UInt8Array]
 
     def name(self, image_id: int) -> str:
         """The name of a file, without its folders."""

@@ -9,6 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from detection.analysis.analysis import analyse_boxes
+from detection.analysis.cards import SourceImages
+from detection.analysis.sections import analysis_sections
 from detection.data.boxes import BoxSource
 from detection.scores.metric import BoxScores
 from detection.scores.records import DetectionTable
@@ -72,9 +75,8 @@ def box_sections(found: FoundBoxes, read: Reader) -> tuple[Section, ...]:
         found: the evaluation.
         read: reads an image file as (H, W, 3) RGB.
     """
-    table = class_table(found)
-    gallery = sample_gallery(found, read)
-    return Section("Classes", (table,)), Section("Images", (gallery,))
+    analysis = analyse_boxes(GroundTruth.of(found.source), found.table, found.image_ids.tolist())
+    return analysis_sections(analysis, found.scores, SourceImages(found.source, read))
 
 
 def class_table(found: FoundBoxes) -> Table:
@@ -128,7 +130,9 @@ def _true(found: FoundBoxes, row: int) -> list[Box]:
     start, end = source.box_ends[row : row + 2].tolist()
     return [
         Box(_corners(box), names[source.classes.category_ids[class_id]], "truth")
-        for box, class_id in zip(source.boxes_xywh[start:end].tolist(), source.class_ids[start:end].tolist(), strict=True)
+        for box, class_id in zip(
+            source.boxes_xywh[start:end].tolist(), source.class_ids[start:end].tolist(), strict=True
+        )
     ]
 
 

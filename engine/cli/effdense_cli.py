@@ -359,9 +359,7 @@ def _handlers(logger: str) -> list[logging.Handler]:
     return logging.getLogger(logger).handlers
 
 
-def run_cli(
-    spec: TaskSpec, argv: Sequence[str], program: str, started: list[EffDenseCLI] | None = None
-) -> int:
+def run_cli(spec: TaskSpec, argv: Sequence[str], program: str, started: list[EffDenseCLI] | None = None) -> int:
     """Run a command of a task's trainer, and print an error of the user as one message on stderr.
 
     Args:

@@ -31,9 +31,9 @@ from torch import Tensor
 
 from engine.checked import Checked
 from engine.errors import InputError
+from engine.logging.loggers import LogWord
 from engine.numbers import PositiveInt
 from engine.outputs import make_folder, write_json, write_text
-from engine.logging.loggers import LogWord
 from engine.training.checkpoint_files import CHECKPOINTS, LAST
 from engine.training.checkpoints import versions
 from engine.training.claims import Claim, claim_next, next_version

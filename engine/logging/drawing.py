@@ -12,10 +12,10 @@ from PIL import Image
 
 from engine.analysis.figures import draw_chart, draw_matrix
 from engine.analysis.sheets import draw_sheet
+from engine.logging.loggers import file_stem
 from engine.outputs import atomic_path, write_text
 from engine.reading.images import UInt8Array
 from engine.reports.contents import Chart, Gallery, ImageCard, Matrix, Section, Table
-from engine.logging.loggers import file_stem
 
 _SHEET_CARDS, _SHEET_COLUMNS = 16, 4
 _PHOTO_QUALITY = 88

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import pkgutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
-from engine.analysis.findings import Findings
 from engine.data.contracts import SplitName
 from engine.errors import InputError
-from engine.reports.contents import Section
-from engine.reports.runs import training_section
 from engine.logging.drawing import Picture, batch_picture, pictures_of, write_picture, write_tables
 from engine.logging.loggers import log_picture
+from engine.reports.contents import Report
+from engine.reports.encoding import within_budget
+from engine.reports.runs import REPORT, provenance, training_section
+from engine.reports.write import write_report
 from engine.training.checkpoint_files import CHECKPOINTS
 from engine.training.task import DenseTask
 
@@ -54,14 +58,7 @@ class RunPictures(Callback):
         self._batches = 0
         self._drawn_at = -_EVERY
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Let the task keep what it found."""
-        if isinstance(pl_module, DenseTask):
-            pl_module.pictured = True
-
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
         """Draw the first batches as the network sees them."""
         if self._batches >= _BATCHES or not trainer.is_global_zero or not isinstance(pl_module, DenseTask):
             return
@@ -75,23 +72,24 @@ class RunPictures(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw the curves of a training, or what `validate` found."""
-        if trainer.sanity_checking or not trainer.is_global_zero:
+        if trainer.sanity_checking:
             return
         if trainer.state.fn != "fit":
             self._evaluated(trainer, pl_module, "val")
-        elif time.monotonic() - self._drawn_at >= _EVERY:
+        elif trainer.is_global_zero and time.monotonic() - self._drawn_at >= _EVERY:
             self._curves(trainer, log=False)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw what `test` found."""
-        if trainer.is_global_zero:
-            self._evaluated(trainer, pl_module, "test")
+        self._evaluated(trainer, pl_module, "test")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw the curves, and what the last validation found."""
-        if trainer.is_global_zero and isinstance(pl_module, DenseTask) and pl_module.began:
+        if not isinstance(pl_module, DenseTask) or not pl_module.began:
+            return
+        if trainer.is_global_zero:
             self._curves(trainer, log=True)
-            self._evaluated(trainer, pl_module, "val")
+        self._evaluated(trainer, pl_module, "val")
 
     def _curves(self, trainer: Trainer, *, log: bool) -> None:
         begun = time.perf_counter()
@@ -105,14 +103,16 @@ class RunPictures(Callback):
         self.seconds += time.perf_counter() - begun
 
     def _evaluated(self, trainer: Trainer, module: LightningModule, split: SplitName) -> None:
+        """Draw what the task found; every process asks the task, as the answer gathers what all have seen."""
+        if not isinstance(module, DenseTask) or module.spec.reporter is None or module.scores is None:
+            return
         begun = time.perf_counter()
-        found = module.findings(split) if isinstance(module, DenseTask) else None
-        if found is not None:
+        found: Report = pkgutil.resolve_name(module.spec.reporter)(module, split)
+        if trainer.is_global_zero:
             self._keep(trainer, list(pictures_of(found.sections, found.classes)), split)
-            self._tables(found, split)
-        self.seconds += time.perf_counter() - begun
-        if found is not None:
-            rank_zero_info(f"Pictures are in {self.folder / PICTURES} ({self.seconds:.1f} s)")
+            self._write(found, split)
+            self.seconds += time.perf_counter() - begun
+            rank_zero_info(f"Pictures and {REPORT} are in {self.folder} ({self.seconds:.1f} s)")
 
     def _keep(self, trainer: Trainer, pictures: list[Picture], split: SplitName, *, log: bool = True) -> None:
         """Write pictures and log them; a folder that cannot be written costs the pictures, not the run."""
@@ -126,9 +126,17 @@ class RunPictures(Callback):
                 for picture in pictures:
                     log_picture(logger, f"{split}/{picture.name}", picture.image, trainer.global_step)
 
-    def _tables(self, found: Findings, split: SplitName) -> None:
-        sections: tuple[Section, ...] = found.sections
+    def _write(self, found: Report, split: SplitName) -> None:
+        """Write the tables, and the report in one file."""
+        training = training_section(self.folder)
+        whole = replace(
+            found,
+            subtitle=f"{os.path.relpath(self.folder)}; {found.subtitle}",
+            sections=(*found.sections, *(() if training is None else (training,))),
+            provenance=provenance(self.folder),
+        )
         try:
-            write_tables(sections, self.folder / PICTURES / split)
+            write_tables(found.sections, self.folder / PICTURES / split)
+            write_report(within_budget(whole), self.folder / (REPORT if split == "val" else f"report-{split}.html"))
         except InputError as error:
-            rank_zero_warn(f"no tables: {error}")
+            rank_zero_warn(f"no report: {error}")

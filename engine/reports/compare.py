@@ -169,7 +169,10 @@ def _leaves(value: object, name: str) -> Iterator[tuple[str, str]]:
         for key, inner in value.items():
             yield from _leaves(inner, f"{name}.{key}" if name else str(key))
     elif name:
-        yield name, ", ".join(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, str) else str(value)
+        yield (
+            name,
+            ", ".join(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, str) else str(value),
+        )
 
 
 def _less(value: Cell, other: Cell) -> float | None:

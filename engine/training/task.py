@@ -18,7 +18,6 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from engine.analysis.findings import Findings
 from engine.data.contracts import SplitName, TaskData
 from engine.errors import InputError
 from engine.outputs import make_folder
@@ -84,7 +83,6 @@ class DenseTask(PredictingModule, ABC, Generic[Data]):
         self.schedule = schedule
         self._last_loss: Tensor | None = None
         self.began = False
-        self.pictured = False  # whether somebody will ask for `findings`
         self._peaks: list[float] = []
         self._resumed = False
         self._steps_before: float | None = None
@@ -115,13 +113,6 @@ class DenseTask(PredictingModule, ABC, Generic[Data]):
 
     def evaluation_loss(self) -> float | None:
         """The loss of all images of an evaluation on all devices, to be logged; None in a task that counts none."""
-        return None
-
-    def findings(self, split: SplitName) -> Findings | None:
-        """What the last evaluation found, as pictures and tables; None, the default, for a task that draws nothing.
-
-        It is asked on the first process alone, and only where `pictured` was set before the evaluation.
-        """
         return None
 
     def batch_cards(self, batch: object) -> Sequence[ImageCard]:

@@ -1,4 +1,4 @@
-"""All that an evaluation of boxes found, as the contents of a report."""
+"""All that an analysis of boxes found, as chapters of a report."""
 
 from __future__ import annotations
 
@@ -17,51 +17,40 @@ from detection.analysis.charts import (
 from detection.analysis.tables import class_table, image_table, mistake_table, pair_table
 from detection.data.boxes import Ints
 from detection.scores.metric import BoxScores
-from engine.analysis.findings import Findings
 from engine.reports.contents import Figure, Gallery, ImageCard, Section
 
 _WORST_CARDS, _OTHER_CARDS = 24, 8
 
 
-def box_findings(found: BoxAnalysis, scores: BoxScores, images: Images) -> Findings:
-    """The contents of a report.
+def analysis_sections(found: BoxAnalysis, scores: BoxScores, images: Images) -> tuple[Section, ...]:
+    """The chapters on boxes: scores, mistakes, calibration and images.
 
     Args:
         found: the analysis.
-        scores: the numbers of the table, which stand at the top.
+        scores: the numbers of the table.
         images: names and pixels.
     """
     curves = (precision_recall_chart(found), f1_chart(found), mean_chart(found))
     mistakes = (confusion_matrix(found), gains_chart(found), mistake_table(found), pair_table(found))
-    sections = (
+    return (
         Section("Scores of the boxes", (*curves, class_table(found, scores))),
         Section("Mistakes of the boxes", mistakes),
         Section("Calibration of the scores", calibration_charts(found)),
         Section("Images with boxes", (*_galleries(found, images), image_table(found, images))),
     )
-    return Findings(found.compared.class_names, _figures(found, scores), sections)
 
 
-def _figures(found: BoxAnalysis, scores: BoxScores) -> tuple[Figure, ...]:
-    twelve = scores.twelve
-    labels = {
-        "ap": ("AP", "mean over IoU 0.50 to 0.95"), "ap50": ("AP50", "at IoU 0.50"), "ap75": ("AP75", "at IoU 0.75"),
-        "ap_small": ("AP small", "below 32² pixels"), "ap_medium": ("AP medium", "below 96² pixels"),
-        "ap_large": ("AP large", "from 96² pixels on"), "ar100": ("AR", "recall, 100 detections per image"),
-    }  # fmt: skip
-    figures = [
-        Figure(label, None if twelve[name] < 0 else twelve[name], detail) for name, (label, detail) in labels.items()
-    ]
-    best = found.threshold
+def analysis_figures(found: BoxAnalysis) -> tuple[Figure, ...]:
+    """The numbers that stand at the top beside those of the table."""
+    best, error = found.threshold, found.calibration.expected_error
+    figures: tuple[Figure, ...] = ()
     if best is not None:
-        figures += [
+        figures = (
             Figure("best F1", best.f1, f"mean of the classes, scores from {best.score:.3f} on"),
             Figure("precision", best.precision, "there"),
             Figure("recall", best.recall, "there"),
-        ]
-    error = found.calibration.expected_error
-    figures.append(Figure("calibration error", None if np.isnan(error) else error, "expected, at IoU 0.5", "min"))
-    return (*figures, Figure("images", float(len(found.compared.image_ids)), "", None))
+        )
+    return (*figures, Figure("calibration error", None if np.isnan(error) else error, "expected, at IoU 0.5", "min"))
 
 
 def _galleries(found: BoxAnalysis, images: Images) -> list[Gallery]:
