@@ -5,5 +5,9 @@ from setuptools import find_packages, setup
 setup(
     packages=[*find_packages(exclude=("tests*", "benchmarks*")), "engine.configs"],
     package_dir={"engine.configs": "configs"},
-    package_data={"": ["py.typed"], "engine.configs": ["**/*.yaml"]},
+    package_data={
+        "": ["py.typed"],
+        "engine.configs": ["**/*.yaml"],
+        "engine.reports": ["page/*", "page/vendor/*"],
+    },
 )

@@ -21,7 +21,7 @@ from engine.errors import InputError, check_choice
 TASKS = "effdense.tasks"
 PROGRAMS = "effdense.programs"
 COMMANDS = ("fit", "validate", "test", "predict")  # what Lightning's trainer does for every task
-REPORT_COMMANDS = {"report": "engine.cli.report", "compare": "engine.cli.compare"}
+REPORT_COMMANDS = {"report": "engine.cli.reports.report", "compare": "engine.cli.reports.compare"}
 
 
 class FormerConfig(NamedTuple):

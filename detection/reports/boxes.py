@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -136,7 +136,7 @@ def _true(found: FoundBoxes, row: int) -> list[Box]:
     ]
 
 
-def _found(found: FoundBoxes, row: int, names: dict[int, str]) -> list[Box]:
+def _found(found: FoundBoxes, row: int, names: Mapping[int, str]) -> list[Box]:
     table = found.table
     mine = np.flatnonzero((table.image_ids == found.source.image_ids[row]) & (table.scores >= _LEAST_SCORE))
     mine = mine[np.argsort(-table.scores[mine], kind="stable")][:_MOST_BOXES]

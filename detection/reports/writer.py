@@ -5,10 +5,10 @@ from __future__ import annotations
 from detection.reports.boxes import SCORE, FoundBoxes, box_figures, box_sections
 from detection.scores.metric import BoxScores
 from detection.task import DetectionTask
-from engine.data.contracts import SplitName
+from engine.data.contracts import SplitName, TaskData
 from engine.reading.reader import PixelReader
 from engine.reports.contents import Report
-from engine.training.task import DenseTask, TaskData
+from engine.training.task import DenseTask
 
 
 def shown(task: DenseTask[TaskData], split: SplitName) -> Report:

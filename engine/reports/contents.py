@@ -294,7 +294,7 @@ class Report:
     """All that a report shows.
 
     Attributes:
-        title: its heading, such as `EfficientDet lite0 on BCCD`.
+        title: its heading, such as `Lite0 on blood cells`.
         subtitle: a line below it: the run's folder, the split, how many images.
         classes: the class list in its order, which chooses the colours; names beyond it get further colours.
         class_colors: a colour for each of `classes`, such as `#80ff00`; empty leaves them to the page.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -69,7 +70,8 @@ def training_section(folder: Path) -> Section | None:
 
 def _columns(file: Path) -> Columns:
     """Each logged number with its steps, of a run that was resumed from all its parts; a later part replaces steps."""
-    older = sorted(file.parent.glob(f"{file.stem}.*{file.suffix}"), key=lambda path: (len(path.name), path.name))
+    numbered = (file.with_suffix(f".{number}{file.suffix}") for number in itertools.count(1))
+    older = itertools.takewhile(Path.is_file, numbered)  # as a resumed training sets them aside
     found: dict[str, dict[float, float]] = {}
     for part in (*older, *([file] if file.is_file() else [])):
         try:

@@ -40,11 +40,26 @@ def checkpoint_of_run(
         hint = did_you_mean(name, names)
         msg = f"--ckpt_path {which}: no run '{name}' in '{place}'.{hint} Runs: {', '.join(names[:8])}."
         raise InputError(msg)
-    folder = runs[names.index(name)] if name is not None else runs[0]
+    return checkpoint_in(runs[names.index(name)] if name is not None else runs[0], which, mode)
+
+
+def checkpoint_in(folder: Path, which: Literal["best", "last"], mode: Mode = "max") -> Path:
+    """The best or last checkpoint in the folder of a run.
+
+    Args:
+        folder: the folder of the run.
+        which: the best checkpoint by the score in its name, or the last one.
+        mode: whether a larger or a smaller score is better.
+
+    Raises:
+        InputError: there is no such checkpoint.
+    """
     found = list((folder / CHECKPOINTS).glob(f"{which}*.ckpt"))
     if not found:
         have = ", ".join(path.name for path in sorted((folder / CHECKPOINTS).glob("[!.]*.ckpt")))
         msg = f"--ckpt_path {which}: run '{folder}' has no such file. Give one of its checkpoints by its path: {have}."
+        if not have:
+            msg = f"run '{folder}' has no checkpoint. Give another run, or a .ckpt file."
         raise InputError(msg)
     if which == "last" and folder / CHECKPOINTS / LAST in found:
         return folder / CHECKPOINTS / LAST

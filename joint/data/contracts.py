@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from detection.data.classes import BoxClasses
 from detection.data.contracts import DetectorTask, ScoredBoxes
+from engine.data.contracts import SplitName
+from joint.data.dataset import JointImages
 from segmentation.data.classes import MaskClasses
 from segmentation.data.contracts import ScoredMasks
 
@@ -30,6 +33,10 @@ class JointData(ScoredBoxes, ScoredMasks, Protocol):
     @property
     def segmentation_classes(self) -> MaskClasses:
         """The class list for a segmenter that is made for these data."""
+        ...
+
+    def whole_sets(self, split: SplitName) -> Sequence[JointImages]:
+        """The images of a split as they are scored, those with boxes first."""
         ...
 
     @property

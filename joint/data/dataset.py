@@ -151,6 +151,10 @@ class JointImages(Dataset[JointSample]):
         assert self.boxes is not None
         return self.boxes.image_path(index)
 
+    def image_id(self, index: int) -> int:
+        """The id by which records know an image: that of its annotations, or else its place in the set of masks."""
+        return index if self.boxes is None else int(self.boxes.source.image_ids[self._places[index]])
+
     def __len__(self) -> int:
         return len(self._places) if self.masks is None else len(self.masks.files.pairs)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from engine.data.contracts import PictureTask, TaskData
+from engine.data.contracts import PictureTask, SplitName, TaskData
 from segmentation.data.classes import MaskClasses
+from segmentation.data.pairs import MaskSource
 
 
 class SegmenterTask(PictureTask, Protocol):
@@ -32,6 +33,10 @@ class SegmentationData(ScoredMasks, Protocol):
     @property
     def classes(self) -> MaskClasses:
         """The class list of a model made for these data."""
+        ...
+
+    def files(self, split: SplitName) -> MaskSource:
+        """The pictures and masks of a split."""
         ...
 
     @property

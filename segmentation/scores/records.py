@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -205,6 +205,19 @@ class SegmentationRecords:
         if not self.counter.cityscapes:
             return class_scores(self.counter.classes, confusion, boundary)
         return benchmark_scores(confusion, self._instances(images), boundary)
+
+    def image_scores(self) -> dict[int, float]:
+        """The mean IoU of each image alone, over the classes that are true or found in it; NaN without counted pixels.
+
+        It is by the images' indices. The mean over images is not the score of the set, in which large classes of an
+        image weigh more.
+        """
+        found: dict[int, float] = {}
+        for index in self.indices:
+            alone = SegmentationRecords(self.counter.classes, self.counter.cityscapes)
+            alone.put(index, replace(self._images[index], instances=None))
+            found[index] = alone.scores().miou
+        return found
 
     def _instances(self, images: Sequence[ImageCounts]) -> InstanceSums | None:
         known = [image.instances for image in images if image.instances is not None]

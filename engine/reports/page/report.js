@@ -288,6 +288,10 @@
       entry.target.src = address(entry.target.picture);
     }
   }, { rootMargin: "600px" });
+  addEventListener("beforeprint", () => {
+    for (const element of all(".stage img:not([src])")) element.src = address(element.picture);
+    charts.filter(({ figure }) => !("drawn" in figure.dataset)).forEach(({ build }) => build());
+  });
   const picture = (image, alt, lazily) => {
     const element = make("img", { alt, decoding: "async", width: image.width, height: image.height });
     if (lazily) {
@@ -416,6 +420,16 @@
       toggle("predictions", true, (on) => { switches.prediction = on; });
       toggle("labels", false, (on) => { switches.labels = on; });
       if (mistakeList.length) choose("Colour by", ["mistake", "class"], (value) => { switches.colour = value; });
+    }
+    if (overlays.length) {
+      const there = names.filter((name) => part.cards.some((card) => card.class_names.includes(name)));
+      const legend = make("ul", { class: "classes", "aria-label": "Colours of the classes" });
+      for (const name of there) {
+        const swatch = make("span", { class: "swatch", "aria-hidden": "true" });
+        swatch.style.background = hue(name);
+        legend.append(make("li", {}, swatch, name));
+      }
+      if (there.length) bar.after(legend);
     }
     for (const name of overlays) toggle(name, switches.overlays[name], (on) => { switches.overlays[name] = on; });
     const scores = part.cards.map((card) => card.score);

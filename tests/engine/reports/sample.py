@@ -40,8 +40,8 @@ def card(number: int, name: str | None = None) -> ImageCard:
         120,
         encode_image(pixels),
         (
-            Box((20, 20, 80, 60), class_name, "truth", mistake="missed" if mistake == "missed" else None),
-            Box((22, 18, 82, 61), class_name, "prediction", 0.3 + 0.1 * (number % 7), mistake),
+            Box((20.0, 20.0, 80.0, 60.0), class_name, "truth", mistake="missed" if mistake == "missed" else None),
+            Box((22.0, 18.0, 82.0, 61.0), class_name, "prediction", 0.3 + 0.1 * (number % 7), mistake),
         ),
         (Overlay("classes", encode_overlay(mask, np.array([[0, 90, 200]], np.uint8))),),
         score=number / 10,
@@ -54,8 +54,8 @@ def sample_report() -> Report:
     x = np.linspace(0, 1, 101)
     curves = tuple(Series(name, x, (1 - x) ** (place + 1), name) for place, name in enumerate(CLASSES))
     chart = Chart(
-        "Precision and recall", "recall", "precision", (*curves, Series("all", x, 1 - x)), x_range=(0, 1),
-        y_range=(0, 1), diagonal=True, marks=(Mark(0.5, 0.5, "best F1 0.50", CLASSES[1]),), note="IoU 0.5",
+        "Precision and recall", "recall", "precision", (*curves, Series("all", x, 1 - x)), x_range=(0.0, 1.0),
+        y_range=(0.0, 1.0), diagonal=True, marks=(Mark(0.5, 0.5, "best F1 0.50", CLASSES[1]),), note="IoU 0.5",
     )  # fmt: skip
     bars = Chart("Scores", "score", "count", (Series("right", x[::10], 10 * x[::10]),), kind="bar")
     loss = Chart("Loss", "step", "loss", (Series("train", 10 * x, np.where(x > 0.5, np.nan, 2 - x)),), log_y=True)

@@ -15,7 +15,7 @@ from engine.errors import InputError
 from engine.outputs import make_folder
 from engine.reports.runs import REPORT, provenance, require_run, training_section
 from engine.tasks import TaskSpec
-from engine.training.checkpoint_files import CHECKPOINTS, LAST, best_of, require_checkpoint
+from engine.training.checkpoint_files import Mode, checkpoint_in, require_checkpoint
 
 Split = Literal["val", "test"]
 
@@ -59,7 +59,7 @@ def report(
         InputError: the folder is none of a run, or has no checkpoint.
     """
     config = require_run(run)
-    checkpoint = _checkpoint(run, ckpt_path, spec)
+    checkpoint = _checkpoint(run, ckpt_path, spec.monitor_mode)
     output = output or run / (REPORT if split == "val" else f"report-{split}.html")
     make_folder(output.parent)  # before the minutes that the scoring takes
     moved = () if root is None else ("--data.root", root)
@@ -68,15 +68,14 @@ def report(
     return Asked(run, split, output, words)
 
 
-def _checkpoint(run: Path, given: str, spec: TaskSpec) -> Path:
-    folder = run / CHECKPOINTS
-    if given == "best" and (found := sorted(folder.glob("best*.ckpt"))):
-        return best_of(found, spec.monitor_mode)
-    if given == "last" or (given == "best" and (folder / LAST).is_file()):  # without a validation none is the best
-        given = str(folder / LAST)
+def _checkpoint(run: Path, given: str, mode: Mode) -> Path:
     if given == "best":
-        msg = f"run '{run}' has no checkpoint. Give --ckpt_path FILE, or another run."
-        raise InputError(msg)
+        try:
+            return checkpoint_in(run, "best", mode)
+        except InputError:  # without a validation none is the best
+            given = "last"
+    if given == "last":
+        return checkpoint_in(run, "last", mode)
     require_checkpoint(Path(given))
     return Path(given)
 

@@ -1,0 +1,1 @@
+"""The commands about whole runs: `report` and `compare`."""
