@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import ClassVar
@@ -12,7 +12,6 @@ from jsonargparse.typing import register_type
 from torch import Tensor
 
 from backbones.contract import Freezing
-from detection.analysis.cards import batch_cards
 from detection.data.batch import DetectionBatch
 from detection.data.classes import BoxClasses
 from detection.data.contracts import DetectionData
@@ -36,7 +35,6 @@ from engine.exports.files import check_overrides, check_untrained, is_exported
 from engine.numbers import AllOrCount, PositiveInt
 from engine.outputs import write_json
 from engine.reading.options import Reading, agreed_reading
-from engine.reports.contents import ImageCard
 from engine.scores.image_sums import ImageSums
 from engine.tasks import TaskSpec
 from engine.training.checkpoint_files import Mode
@@ -280,11 +278,3 @@ class DetectionTask(DenseTask[DetectionData]):
         if self.scores_file is not None and writing:
             write_json(self.scores_file, scores.to_dict())
         return scores
-
-    def batch_cards(self, batch: object) -> Sequence[ImageCard]:
-        """The first images of a training batch with their boxes."""
-        return batch_cards(batch, self.classes) if isinstance(batch, DetectionBatch) else ()
-
-    def picture_classes(self) -> tuple[str, ...]:
-        """The names of the classes."""
-        return self.classes.names

@@ -15,6 +15,8 @@ from detection.scores.records import DetectionTable
 from detection.scores.truth import GroundTruth
 from engine.analysis.calibration import Reliability, reliability
 
+LEAST_DRAWN = 0.05  # score of a box on a card; the page's slider hides those that do not count
+
 
 @dataclass(frozen=True, eq=False)
 class BoxAnalysis:
@@ -31,6 +33,8 @@ class BoxAnalysis:
         shown_matching: their matches.
         mistakes: their mistakes.
         counts: their counts by image.
+        drawn: detections of which cards hold the boxes, from `LEAST_DRAWN` on.
+        drawn_mistakes: their mistakes.
     """
 
     compared: Comparison
@@ -43,6 +47,8 @@ class BoxAnalysis:
     shown_matching: Matching
     mistakes: Mistakes
     counts: ImageCounts
+    drawn: Comparison
+    drawn_mistakes: Mistakes
 
     @property
     def conventions(self) -> str:
@@ -67,6 +73,7 @@ def analyse_boxes(truth: GroundTruth, table: DetectionTable, image_ids: Iterable
     shown_matching = match(shown)
     mistakes = find_mistakes(shown, shown_matching)
     counted = ~matching.ignored
+    drawn = compared.above(LEAST_DRAWN)
     return BoxAnalysis(
         compared=compared,
         matching=matching,
@@ -78,4 +85,6 @@ def analyse_boxes(truth: GroundTruth, table: DetectionTable, image_ids: Iterable
         shown_matching=shown_matching,
         mistakes=mistakes,
         counts=count_images(shown, shown_matching, mistakes),
+        drawn=drawn,
+        drawn_mistakes=find_mistakes(drawn, match(drawn)),
     )

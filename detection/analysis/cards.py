@@ -11,17 +11,20 @@ from typing import Protocol
 import numpy as np
 
 from detection.analysis.matching import Matching
-from detection.analysis.mistakes import MISTAKES, Mistakes
+from detection.analysis.mistakes import MISSED, MISTAKES, Mistakes
 from detection.analysis.overlaps import Comparison
 from detection.data.batch import DetectionBatch
-from detection.data.boxes import BoxSource, Floats, Ints
+from detection.data.boxes import BoxSource, Flags, Floats, Ints
 from detection.data.classes import BoxClasses
 from engine.errors import InputError
 from engine.reading.images import UInt8Array
+from engine.reports.batches import MOST
+from engine.reports.choosing import distinct_names
 from engine.reports.contents import Box, ImageCard
 from engine.reports.encoding import encode_image
 
-_CARD_SIDE = 512  # pixels of the longer side of a card's picture
+_BATCH_SIDE = 512  # pixels of the longer side of a training image's picture
+_MOST_BOXES = 100  # of an image
 
 
 class Images(Protocol):
@@ -42,29 +45,33 @@ class SourceImages:
 
     Attributes:
         source: the annotations, which name the files.
+        image_ids: the images that were scored.
         read: reads them as the network sees them.
     """
 
     source: BoxSource
+    image_ids: Ints
     read: Callable[[Path], UInt8Array]
 
     def name(self, image_id: int) -> str:
-        """The name of a file, without its folders."""
-        return self._path(image_id).name
+        """The name of a file, without the folders that all have in common."""
+        return self._names[image_id]
 
     def pixels(self, image_id: int) -> UInt8Array | None:
         """(h, w, 3) RGB of the original size; None for a file that cannot be read."""
         try:
-            return self.read(self._path(image_id))
+            return self.read(self._paths[image_id])
         except InputError:
             return None
 
-    def _path(self, image_id: int) -> Path:
-        return self.source.image_path(self._places[image_id])
+    @cached_property
+    def _paths(self) -> dict[int, Path]:
+        places = {image_id: place for place, image_id in enumerate(self.source.image_ids.tolist())}
+        return {image_id: self.source.image_path(places[image_id]) for image_id in self.image_ids.tolist()}
 
     @cached_property
-    def _places(self) -> dict[int, int]:
-        return {image_id: place for place, image_id in enumerate(self.source.image_ids.tolist())}
+    def _names(self) -> dict[int, str]:
+        return dict(zip(self._paths, distinct_names([str(path) for path in self._paths.values()]), strict=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,62 +108,54 @@ def count_images(compared: Comparison, matching: Matching, mistakes: Mistakes) -
     kinds = np.zeros((images, len(MISTAKES)), np.int64)
     sorted_out = mistakes.kinds >= 0
     np.add.at(kinds, (compared.images[sorted_out], mistakes.kinds[sorted_out]), 1)
-    kinds[:, MISTAKES.index("missed")] = per_image(compared.true_images[mistakes.missed])
+    kinds[:, MISSED] = per_image(compared.true_images[mistakes.missed])
     total = objects + found + wrong
     f1 = np.divide(2 * found, total, out=np.ones(images), where=total > 0)
     return ImageCounts(objects, found, kinds, f1)
 
 
 def image_card(
-    compared: Comparison,
-    matching: Matching,
-    mistakes: Mistakes,
-    counts: ImageCounts,
-    row: int,
-    name: str,
-    image: UInt8Array,
+    drawn: Comparison, kinds: Mistakes, missed: Flags, counts: ImageCounts, row: int, name: str, image: UInt8Array
 ) -> ImageCard:
     """A card of one image.
 
     Args:
-        compared: the detections that are shown, and the annotations.
-        matching: their matches.
-        mistakes: their mistakes.
-        counts: those of the images.
+        drawn: the detections that the card holds, and the annotations.
+        kinds: the mistakes of these detections.
+        missed: (G,) annotations that are shown as missed.
+        counts: those of the images, which stand on the card.
         row: the image's row.
         name: its name.
         image: (h, w, 3) RGB of the original size.
     """
-    own, true = np.flatnonzero(compared.images == row), np.flatnonzero(compared.true_images == row)
+    own, true = np.flatnonzero(drawn.images == row), np.flatnonzero(drawn.true_images == row)
+    own = own[np.argsort(-drawn.scores[own], kind="stable")][:_MOST_BOXES]
     boxes = [
         Box(
-            _corners(compared.true_boxes_xywh[place]),
-            compared.class_names[compared.true_class_ids[place]],
+            _corners(drawn.true_boxes_xywh[place]),
+            drawn.class_names[drawn.true_class_ids[place]],
             "truth",
-            mistake="missed" if mistakes.missed[place] else None,
+            mistake=MISTAKES[MISSED] if missed[place] else None,
         )
         for place in true.tolist()
-        if not compared.crowd[place]
     ]
     boxes += [
         Box(
-            _corners(compared.boxes_xywh[place]),
-            compared.class_names[compared.class_ids[place]],
+            _corners(drawn.boxes_xywh[place]),
+            drawn.class_names[drawn.class_ids[place]],
             "prediction",
-            float(compared.scores[place]),
-            None if mistakes.kinds[place] < 0 else MISTAKES[mistakes.kinds[place]],
+            round(float(drawn.scores[place]), 4),
+            None if kinds.kinds[place] < 0 else MISTAKES[kinds.kinds[place]],
         )
         for place in own.tolist()
     ]
     height, width = image.shape[:2]
     note = ", ".join(f"{number} {kind}" for kind, number in zip(MISTAKES, counts.mistakes[row], strict=True) if number)
-    return ImageCard(
-        name, width, height, encode_image(image, _CARD_SIDE), tuple(boxes), score=float(counts.f1[row]),
-        score_name="F1", note=note,
-    )  # fmt: skip
+    score = float(counts.f1[row])
+    return ImageCard(name, width, height, encode_image(image), tuple(boxes), score=score, score_name="F1", note=note)
 
 
-def batch_cards(batch: DetectionBatch, classes: BoxClasses, most: int = 16) -> list[ImageCard]:
+def batch_cards(batch: DetectionBatch, classes: BoxClasses, most: int = MOST) -> list[ImageCard]:
     """The first images of a training batch with their boxes, as the network sees them.
 
     Args:
@@ -173,10 +172,10 @@ def batch_cards(batch: DetectionBatch, classes: BoxClasses, most: int = 16) -> l
             for (left, top, right, bottom), row in zip(corners[rows >= 0].tolist(), rows[rows >= 0], strict=True)
         )
         name = f"{number}: image {int(batch.image_ids[number])}"
-        cards.append(ImageCard(name, image.shape[1], image.shape[0], encode_image(image, _CARD_SIDE), shown))
+        cards.append(ImageCard(name, image.shape[1], image.shape[0], encode_image(image, _BATCH_SIDE), shown))
     return cards
 
 
 def _corners(box_xywh: Floats) -> tuple[float, float, float, float]:
     left, top, width, height = box_xywh.tolist()
-    return left, top, left + width, top + height
+    return round(left, 2), round(top, 2), round(left + width, 2), round(top + height, 2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 
 from detection.analysis.analysis import BoxAnalysis
@@ -15,11 +17,9 @@ from detection.analysis.charts import (
     precision_recall_chart,
 )  # fmt: skip
 from detection.analysis.tables import class_table, image_table, mistake_table, pair_table
-from detection.data.boxes import Ints
 from detection.scores.metric import BoxScores
+from engine.reports.choosing import WORST, sample
 from engine.reports.contents import Figure, Gallery, ImageCard, Section
-
-_WORST_CARDS, _OTHER_CARDS = 24, 8
 
 
 def analysis_sections(found: BoxAnalysis, scores: BoxScores, images: Images) -> tuple[Section, ...]:
@@ -54,30 +54,23 @@ def analysis_figures(found: BoxAnalysis) -> tuple[Figure, ...]:
 
 
 def _galleries(found: BoxAnalysis, images: Images) -> list[Gallery]:
-    """The worst images, and some others, evenly taken."""
+    """The worst images, and a fixed choice, in which two runs agree."""
     order = found.counts.worst_first()
-    faulty = order[found.counts.mistakes[order].sum(axis=1) > 0]
-    worst = faulty[:_WORST_CARDS]
-    others = np.setdiff1d(np.arange(len(order)), worst)
-    others = (
-        others[np.unique(np.linspace(0, len(others) - 1, _OTHER_CARDS).astype(np.int64))] if len(others) else others
-    )
-    chosen = {"The worst images": (worst, len(faulty), "by their own F1"),
-              "Ground truth beside predictions": (others, len(order), "evenly taken from all")}  # fmt: skip
-    galleries = []
-    for title, (rows, total, how) in chosen.items():
-        cards = _cards(found, rows, images)
-        if cards:
-            galleries.append(Gallery(title, tuple(cards), total, f"{how}; {found.conventions}"))
-    return galleries
+    faulty = order[found.counts.mistakes[order].sum(axis=1) > 0].tolist()
+    names = {row: images.name(image_id) for row, image_id in enumerate(found.compared.image_ids.tolist())}
+    worst = Gallery(
+        "The worst images", _cards(found, faulty[:WORST], names, images), len(faulty),
+        f"By their own F1; {found.conventions}.",
+    )  # fmt: skip
+    chosen = Gallery("A sample", _cards(found, sample(names), names, images), len(names), "The same in each run.")
+    return [gallery for gallery in (worst, chosen) if gallery.cards]
 
 
-def _cards(found: BoxAnalysis, rows: Ints, images: Images) -> list[ImageCard]:
+def _cards(found: BoxAnalysis, rows: Sequence[int], names: Mapping[int, str], images: Images) -> tuple[ImageCard, ...]:
     cards = []
-    for row in rows.tolist():
-        image_id = int(found.compared.image_ids[row])
-        image = images.pixels(image_id)
+    for row in rows:
+        image = images.pixels(int(found.compared.image_ids[row]))
         if image is not None:
-            shown = found.shown, found.shown_matching, found.mistakes, found.counts
-            cards.append(image_card(*shown, row, images.name(image_id), image))
-    return cards
+            drawn = found.drawn, found.drawn_mistakes, found.mistakes.missed, found.counts
+            cards.append(image_card(*drawn, row, names[row], image))
+    return tuple(cards)

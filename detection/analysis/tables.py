@@ -18,8 +18,8 @@ _MOST_ROWS = 300  # of a table of images or of pairs of classes
 def class_table(found: BoxAnalysis, scores: BoxScores) -> Table:
     """The numbers of each class."""
     columns = (
-        Column("class", "class"), Column("objects", "count"),
-        Column("AP", "share", "mean over IoU 0.50 to 0.95", "max"), Column("AP50", "share", "at IoU 0.50", "max"),
+        Column("class", "class"), Column("AP", "share", "mean over IoU 0.50 to 0.95", "max"),
+        Column("objects", "count", "annotated, without crowds"), Column("AP50", "share", "at IoU 0.50", "max"),
         Column("best F1", "share", "at IoU 0.50", "max"), Column("least score", "number", "of the best F1"),
         Column("precision", "share", "there", "max"), Column("recall", "share", "there", "max"),
         Column("calibration error", "share", "expected, of all scores of the class", "min"),
@@ -29,8 +29,8 @@ def class_table(found: BoxAnalysis, scores: BoxScores) -> Table:
         best, error = curve.best(), reliability(curve.scores, curve.right).expected_error
         numbers = (None,) * 4 if best is None else (best.f1, best.score, best.precision, best.recall)
         known_error = None if np.isnan(error) else error
-        rows.append((name, curve.objects, scores.per_class.get(name), curve.ap, *numbers, known_error))
-    return Table("Classes", columns, tuple(rows))
+        rows.append((name, scores.per_class.get(name), curve.objects, curve.ap, *numbers, known_error))
+    return Table("AP by class", columns, tuple(rows))
 
 
 def pair_table(found: BoxAnalysis) -> Table:

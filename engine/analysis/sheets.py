@@ -15,7 +15,8 @@ from engine.reports.contents import Box, ImageCard, Origin, Overlay
 _CELL = 448  # pixels of the longer side of a picture on a sheet
 _GAP = 6
 _LINE = 16  # pixels of a line of text
-_OF_TRUTH = ("ground truth",)
+_OF_TRUTH = ("true classes",)  # overlays of what is annotated
+_UNSEEN = ("wrong pixels",)  # overlays that would hide what was found
 
 
 def draw_sheet(cards: Sequence[ImageCard], classes: tuple[str, ...], columns: int, beside: bool) -> UInt8Array:
@@ -70,7 +71,7 @@ def _panel(card: ImageCard, classes: tuple[str, ...], origin: Origin) -> Image.I
     scale = _CELL / max(picture.size)
     picture = picture.resize((max(1, round(picture.width * scale)), max(1, round(picture.height * scale))))
     for overlay in card.overlays:
-        if (overlay.name in _OF_TRUTH) == (origin == "truth"):
+        if overlay.name not in _UNSEEN and (overlay.name in _OF_TRUTH) == (origin == "truth"):
             _lay(picture, overlay)
     boxes = [box for box in card.boxes if box.origin == origin]
     if not boxes:

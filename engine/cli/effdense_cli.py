@@ -264,7 +264,7 @@ class EffDenseCLI(LightningCLI):
             # Lightning's summary would be one row with empty columns; the task says in one line what it trains.
             kwargs["enable_model_summary"] = False
         if self._run().pictures and not settings["fast_dev_run"] and self.subcommand != "predict":
-            callbacks += run_pictures(self.folder, self.checkpoint.path if self.checkpoint else None)
+            callbacks += run_pictures(self.spec, self.folder, self.checkpoint.path if self.checkpoint else None)
         kwargs["precision"], note = chosen_precision(
             settings["precision"], settings["accelerator"], training=self.subcommand == "fit"
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from PIL import Image
@@ -15,7 +15,7 @@ from engine.analysis.sheets import draw_sheet
 from engine.logging.loggers import file_stem
 from engine.outputs import atomic_path, write_text
 from engine.reading.images import UInt8Array
-from engine.reports.contents import Chart, Gallery, ImageCard, Matrix, Section, Table
+from engine.reports.contents import Chart, Gallery, ImageCard, Matrix, Report, Section, Table
 
 _SHEET_CARDS, _SHEET_COLUMNS = 16, 4
 _PHOTO_QUALITY = 88
@@ -36,27 +36,33 @@ class Picture:
     photo: bool
 
 
-def pictures_of(sections: tuple[Section, ...], classes: tuple[str, ...]) -> Iterator[Picture]:
-    """A picture of each chart that has a curve, of each matrix and of each gallery.
-
-    Args:
-        sections: what to draw.
-        classes: names in the order that chooses their colours.
-    """
-    for section in sections:
+def pictures_of(report: Report) -> Iterator[Picture]:
+    """A picture of each chart that has a curve, of each matrix and of each gallery."""
+    classes = report.classes
+    for section in report.sections:
         for part in section.parts:
             if isinstance(part, Chart) and part.series:
                 yield Picture(file_stem(part.title), draw_chart(part, classes), photo=False)
             elif isinstance(part, Matrix):
                 yield Picture(file_stem(part.title), draw_matrix(part), photo=False)
             elif isinstance(part, Gallery) and part.cards:
-                sheet = draw_sheet(part.cards[:_SHEET_CARDS], classes, _SHEET_COLUMNS // 2, beside=True)
+                cards = [_cut(card, report.score_threshold) for card in part.cards[:_SHEET_CARDS]]
+                sheet = draw_sheet(cards, classes, _SHEET_COLUMNS // 2, beside=True)
                 yield Picture(file_stem(part.title), sheet, photo=True)
 
 
-def batch_picture(cards: tuple[ImageCard, ...], classes: tuple[str, ...], name: str) -> Picture:
-    """The images of a training batch with their labels; at least one card."""
-    return Picture(name, draw_sheet(cards[:_SHEET_CARDS], classes, _SHEET_COLUMNS, beside=False), photo=True)
+def _cut(card: ImageCard, least: float) -> ImageCard:
+    """The card without the boxes below a score."""
+    return replace(card, boxes=tuple(box for box in card.boxes if box.score is None or box.score >= least))
+
+
+def batch_picture(report: Report, name: str) -> Picture | None:
+    """The images of a training batch with their labels; None without any."""
+    galleries = (part for section in report.sections for part in section.parts if isinstance(part, Gallery))
+    cards = [card for gallery in galleries for card in gallery.cards][:_SHEET_CARDS]
+    if not cards:
+        return None
+    return Picture(name, draw_sheet(cards, report.classes, _SHEET_COLUMNS, beside=False), photo=True)
 
 
 def write_picture(picture: Picture, folder: Path) -> Path:

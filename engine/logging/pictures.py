@@ -20,6 +20,7 @@ from engine.reports.contents import Report
 from engine.reports.encoding import within_budget
 from engine.reports.runs import REPORT, provenance, training_section
 from engine.reports.write import write_report
+from engine.tasks import TaskSpec
 from engine.training.checkpoint_files import CHECKPOINTS
 from engine.training.task import DenseTask
 
@@ -36,10 +37,16 @@ def evaluated_run(checkpoint: str | Path | None) -> Path | None:
     return place.parent if place.name == CHECKPOINTS else None
 
 
-def run_pictures(folder: Path | None, checkpoint: Path | None) -> list[Callback]:
-    """The callback for the folder of a training, or of the run whose checkpoint is evaluated; none without a run."""
+def run_pictures(spec: TaskSpec, folder: Path | None, checkpoint: Path | None) -> list[Callback]:
+    """The callback for a run; none without one, or for a task that has no reports.
+
+    Args:
+        spec: the task.
+        folder: the folder of a training.
+        checkpoint: what `validate` and `test` evaluate, which tells the folder of its run.
+    """
     place = folder or evaluated_run(checkpoint)
-    return [] if place is None else [RunPictures(place)]
+    return [] if place is None or spec.reporter is None else [RunPictures(place)]
 
 
 class RunPictures(Callback):
@@ -62,10 +69,12 @@ class RunPictures(Callback):
         """Draw the first batches as the network sees them."""
         if self._batches >= _BATCHES or not trainer.is_global_zero or not isinstance(pl_module, DenseTask):
             return
+        if pl_module.spec.batch_reporter is None:
+            return
         begun = time.perf_counter()
-        cards = tuple(pl_module.batch_cards(batch))
-        if cards:
-            picture = batch_picture(cards, pl_module.picture_classes(), f"batch_{self._batches}")
+        report: Report = pkgutil.resolve_name(pl_module.spec.batch_reporter)(pl_module, batch)
+        picture = batch_picture(report, f"batch_{self._batches}")
+        if picture is not None:
             self._keep(trainer, [picture], "train")
         self._batches += 1
         self.seconds += time.perf_counter() - begun
@@ -98,7 +107,7 @@ class RunPictures(Callback):
                 logger.save()  # it writes every hundred steps only
         section = training_section(self.folder)
         if section is not None:
-            self._keep(trainer, list(pictures_of((section,), ())), "train", log=log)
+            self._keep(trainer, list(pictures_of(Report("Training", sections=(section,)))), "train", log=log)
         self._drawn_at = time.monotonic()
         self.seconds += time.perf_counter() - begun
 
@@ -109,7 +118,7 @@ class RunPictures(Callback):
         begun = time.perf_counter()
         found: Report = pkgutil.resolve_name(module.spec.reporter)(module, split)
         if trainer.is_global_zero:
-            self._keep(trainer, list(pictures_of(found.sections, found.classes)), split)
+            self._keep(trainer, list(pictures_of(found)), split)
             self._write(found, split)
             self.seconds += time.perf_counter() - begun
             rank_zero_info(f"Pictures and {REPORT} are in {self.folder} ({self.seconds:.1f} s)")

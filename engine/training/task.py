@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar, cast
@@ -23,7 +23,6 @@ from engine.errors import InputError
 from engine.outputs import make_folder
 from engine.prediction.streaming import PredictingModule
 from engine.reading.options import Way
-from engine.reports.contents import ImageCard
 from engine.tasks import TaskSpec
 from engine.training.checkpoint_files import Mode
 from engine.training.checkpoints import KEY, misfits, save_metadata
@@ -114,14 +113,6 @@ class DenseTask(PredictingModule, ABC, Generic[Data]):
     def evaluation_loss(self) -> float | None:
         """The loss of all images of an evaluation on all devices, to be logged; None in a task that counts none."""
         return None
-
-    def batch_cards(self, batch: object) -> Sequence[ImageCard]:
-        """The first images of a training batch with their labels, as the network sees them; by default none."""
-        return ()
-
-    def picture_classes(self) -> tuple[str, ...]:
-        """The names of the classes, in the order that chooses their colours."""
-        return ()
 
     def setup(self, stage: str) -> None:
         """Check that the results can be written before the long work that finds them, and keep true boxes whole."""

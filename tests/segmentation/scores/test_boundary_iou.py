@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from segmentation.analysis.boundary_iou import boundary_bands
 from segmentation.data.classes import IGNORED
+from segmentation.scores.boundary_iou import boundary_bands
 
 
 def band_of(mask, ratio):
@@ -52,7 +52,7 @@ def test_bands_are_those_of_the_authors(seed, ratio):
 
 
 def test_equal_maps_agree_and_uncounted_pixels_do_not_count():
-    true, drawn = blobs(3)
+    true, _ = blobs(3)
     np.testing.assert_array_equal(boundary_bands(true, true, 4).iou(), 1)
     half = true.copy()
     half[:, 45:] = IGNORED

@@ -1,1 +1,0 @@
-"""What a segmenter does well and what not: pairs of classes, boundaries, images."""
