@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
@@ -76,7 +77,9 @@ def make_loggers(word: LogWord | None, folder: Path, task: str) -> list[Logger]:
         # Without `offline`, so that WANDB_MODE and `wandb offline` decide.
         loggers.append(WandbLogger(name=folder.name, save_dir=str(folder), project=f"effdense-{task}", log_model=False))
     if word == "mlflow":
-        # MLFLOW_TRACKING_URI names a server; without it everything stays in the folder.
+        # MLFLOW_TRACKING_URI names a server. Without it everything stays in the folder, as files: the client alone has
+        # no database, and from 3.7 on asks to be told so.
+        os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
         tracking = MLFlowLogger(
             experiment_name=f"effdense-{task}", run_name=folder.name, save_dir=str(folder / "mlruns"), log_model=False
         )

@@ -64,19 +64,22 @@ def test_a_training_draws_itself(task):
         ious = [float(row["IoU"]) for row in rows if row["IoU"]]
         assert np.mean(ious) == pytest.approx(last["val_miou"], abs=1e-6)
 
-    # `validate` draws into the run whose checkpoint it is given, and nothing where it is told so.
-    for path in (pictures / "val").iterdir():
-        path.unlink()
-    best = "validate --config small.yaml --ckpt_path best --run.name drawn"
-    run(task, best)
-    assert names(pictures / "val") == set()
-    run(task, f"{best} --run.pictures true")
-    assert names(pictures / "val") >= EXPECTED[task]
 
-
-def test_one_option_switches_it_off(task):
-    short = "--trainer.max_epochs 1 --trainer.limit_train_batches 1 --run.log csv"
-    run(task, f"fit --config small.yaml --run.name plain --run.pictures false {short}")
-    found = names(Path("runs", task, "plain"))
-    assert not {name for name in found if name.startswith(("events", "pictures", "report"))}
-    assert "metrics.csv" in found
+@pytest.mark.parametrize("task", ["detection"], indirect=True)
+def test_validate_draws_where_it_is_told(task):
+    quick = "--trainer.max_epochs 1 --trainer.limit_train_batches 1"
+    run(task, f"fit --config small.yaml --run.name drawn --run.pictures false --run.log csv {quick}")
+    folder = Path("runs/detection/drawn")
+    plain = {"config.yaml", "versions.json", "metrics.csv", "hparams.yaml", "checkpoints"}
+    assert names(folder) == plain
+    best = "validate --config small.yaml --ckpt_path best --run.name drawn --run.pictures"
+    run(task, f"{best} false")
+    assert names(folder) == plain
+    run(task, f"{best} true")
+    assert names(folder) == {*plain, "pictures", "report.html"}
+    assert names(folder / "pictures/val") >= EXPECTED[task]
+    # A checkpoint that lies in no run leaves nothing.
+    (lone := Path("lone")).mkdir()
+    (lone / "best.ckpt").write_bytes(next((folder / "checkpoints").glob("best*")).read_bytes())
+    run(task, "validate --config small.yaml --ckpt_path lone/best.ckpt --run.pictures true")
+    assert names(lone) == {"best.ckpt"}
