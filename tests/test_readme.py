@@ -47,6 +47,7 @@ SMALL: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = {
         (),
     ),
     ("detection", "score"): ("", ()),
+    ("detection", "report"): ("", ("runs/detection/demo/report.html",)),
     ("detection", "convert-data"): ("", ("MYSET-YOLO/data.yaml",)),
     ("detection", "check"): ("--output found.json", ("found.json",)),
     ("segmentation", "predict"): ("", ("predictions/areas.csv",)),
