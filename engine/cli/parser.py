@@ -15,7 +15,6 @@ from lightning.pytorch.cli import LightningArgumentParser
 from engine.cli.messages import Known, reword
 from engine.errors import InputError
 
-
 _SERVICES = ("mlflow", "wandb")  # whose clients raise errors of their own, as where nobody is logged in
 
 

@@ -12,7 +12,6 @@ import yaml
 
 from tests.house.source import BENCHMARKS, MODULES, PACKAGES, PROJECT, ROOT, TESTS, dotted, name_of, tree
 
-
 # Clients of services, with dozens of packages that no test needs; the tests hold the calls to them against stand-ins.
 SERVICES = ("mlflow", "wandb")
 
