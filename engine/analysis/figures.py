@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 _DASHES = ("-", "--", "-.", ":")
 _DPI = 100
+_MOST_INSIDE = 6  # names in a legend within the axes
 _MOST_NAMED = 16  # curves with a name in the legend
 _MOST_WRITTEN = 20  # classes of a matrix whose numbers are written into it
 _MOST_LABELLED = 60
@@ -31,8 +32,10 @@ def draw_chart(chart: Chart, classes: tuple[str, ...] = ()) -> UInt8Array:
         chart: what to draw.
         classes: names in the order that chooses their colours.
     """
-    figure = Figure(figsize=(7.5, 4.8), dpi=_DPI, layout="constrained")
-    axes = figure.add_subplot()
+    outside = len(chart.series) > _MOST_INSIDE
+    figure = Figure(figsize=(9.5 if outside else 7.5, 4.8), dpi=_DPI)
+    # A layout by hand: matplotlib's own measures every label twice, which takes as long as the drawing.
+    axes = figure.add_axes((0.09, 0.17, 0.62 if outside else 0.88, 0.74))
     draw = _bars if chart.kind == "bar" else _lines
     draw(axes, chart, classes)
     if chart.diagonal:
@@ -51,7 +54,6 @@ def draw_chart(chart: Chart, classes: tuple[str, ...] = ()) -> UInt8Array:
     axes.grid(visible=True, alpha=0.25)
     handles, labels = axes.get_legend_handles_labels()
     if len(labels) > 0:
-        outside = len(labels) > 6
         place = {"loc": "center left", "bbox_to_anchor": (1, 0.5)} if outside else {"loc": "best"}
         axes.legend(handles, labels, fontsize=8, frameon=False, **place)
     _note(figure, chart.note)
@@ -78,7 +80,8 @@ def draw_matrix(matrix: Matrix) -> UInt8Array:
                 axes.text(column, row, _short(count), ha="center", va="center", fontsize=8, color=color)
     axes.set(title=matrix.title, xlabel=matrix.column_label, ylabel=matrix.row_label)
     figure.colorbar(picture, ax=axes, label="share of the row", fraction=0.05)
-    _note(figure, matrix.note)
+    if matrix.note:
+        figure.supxlabel(matrix.note, fontsize=7, color="dimgrey")  # the layout makes room for it
     return _pixels(figure)
 
 
@@ -115,7 +118,7 @@ def _color_of(series: Series, classes: tuple[str, ...]) -> str:
 
 def _note(figure: Figure, note: str) -> None:
     if note:
-        figure.supxlabel(note, fontsize=7, color="dimgrey", wrap=True)
+        figure.text(0.5, 0.015, note, fontsize=7, color="dimgrey", ha="center")
 
 
 def _short(count: float) -> str:

@@ -63,7 +63,7 @@ class RunPictures(Callback):
         self.folder = folder
         self.seconds = 0.0
         self._batches = 0
-        self._drawn_at = -_EVERY
+        self._drawn_at = time.monotonic()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
         """Draw the first batches as the network sees them."""
@@ -85,7 +85,7 @@ class RunPictures(Callback):
             return
         if trainer.state.fn != "fit":
             self._evaluated(trainer, pl_module, "val")
-        elif trainer.is_global_zero and time.monotonic() - self._drawn_at >= _EVERY:
+        elif trainer.is_global_zero and time.monotonic() - self._drawn_at >= _EVERY:  # not in a short training
             self._curves(trainer, log=False)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -70,7 +70,7 @@ def test_validate_draws_where_it_is_told(task):
     quick = "--trainer.max_epochs 1 --trainer.limit_train_batches 1"
     run(task, f"fit --config small.yaml --run.name drawn --run.pictures false --run.log csv {quick}")
     folder = Path("runs/detection/drawn")
-    plain = {"config.yaml", "versions.json", "metrics.csv", "hparams.yaml", "checkpoints"}
+    plain = {"config.yaml", "versions.json", "metrics.csv", "checkpoints"}
     assert names(folder) == plain
     best = "validate --config small.yaml --ckpt_path best --run.name drawn --run.pictures"
     run(task, f"{best} false")
