@@ -172,7 +172,7 @@
       });
       const rangeOfY = () => {
         if (part.y_range) return { range: part.y_range };
-        if (part.log_y) return { range: (_, low, high) => uPlot.rangeLog(floor, Math.max(high ?? 1, floor * 10), 10, true) };
+        if (part.log_y) return { range: (_, low, high) => [floor, 1.2 * Math.max(high ?? 1, floor * 10)] };
         if (part.kind === "bar") return { range: (_, low, high) => [Math.min(0, low ?? 0), (high ?? 0) * 1.05 || 1] };
         return {};
       };
@@ -230,14 +230,13 @@
               ctx.beginPath();
               ctx.arc(x, y, 4 * devicePixelRatio, 0, 7);
               ctx.fill();
-              const room = chart.bbox.left + chart.bbox.width - x;
-              const right = room > ctx.measureText(mark.text).width + 8 * devicePixelRatio;
-              const at_y = Math.max(y - 6 * devicePixelRatio, chart.bbox.top + 12 * devicePixelRatio);
-              ctx.textAlign = right ? "left" : "right";
+              const gap = 7 * devicePixelRatio;
+              const left = Math.min(x + gap, chart.bbox.left + chart.bbox.width - ctx.measureText(mark.text).width - gap);
+              const top = Math.max(y - gap, chart.bbox.top + 2 * gap);
               ctx.strokeStyle = themed("--card");
               ctx.lineWidth = 3 * devicePixelRatio;
-              ctx.strokeText(mark.text, x + (right ? 7 : -7) * devicePixelRatio, at_y);
-              ctx.fillText(mark.text, x + (right ? 7 : -7) * devicePixelRatio, at_y);
+              ctx.strokeText(mark.text, left, top);
+              ctx.fillText(mark.text, left, top);
             }
             ctx.restore();
           }],
