@@ -63,7 +63,8 @@ def sample_report() -> Report:
         kind="bar",
     )  # fmt: skip
     counts = Chart(
-        "Counts", "score", "count", (Series("all", x[::10], np.array([0.0, 3, 900, *range(8)])),), kind="bar", log_y=True
+        "Counts", "score", "count", (Series("all", x[::10], np.array([0.0, 3, 900, *range(8)])),), kind="bar",
+        log_y=True,
     )  # fmt: skip
     loss = Chart("Loss", "step", "loss", (Series("train", 10 * x, np.where(x > 0.5, np.nan, 2 - x)),), log_y=True)
     matrix = Matrix(
