@@ -12,6 +12,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoa
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from engine.cli.parser import user_message
 from engine.errors import InputError
 from engine.logging.loggers import log_picture, make_loggers, make_own
 
@@ -104,3 +105,15 @@ def test_other_loggers_get_the_same_pixels(tmp_path):
 
     log_picture(CSVLogger(str(tmp_path), name="", version="two"), "val/chart", PICTURE, 7)  # takes none
     assert not (tmp_path / "two").exists()
+
+
+class UsageError(Exception):
+    """An error of a service's client."""
+
+
+def test_an_error_of_a_service_is_one_line_with_a_way_out():
+    UsageError.__module__ = "wandb.errors.errors"
+    message = user_message(UsageError("No API key configured. Use `wandb login` to log in."))
+    assert message.startswith("No API key configured. Use `wandb login` to log in. Or leave the service out")
+    assert "WANDB_MODE=offline" in message
+    assert user_message(type("Other", (Exception,), {})("x")) is None
