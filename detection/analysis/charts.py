@@ -20,11 +20,11 @@ def precision_recall_chart(found: BoxAnalysis) -> Chart:
     known = [curve.interpolated for curve in found.curves if curve.objects]
     series = [Series("mean of the classes", RECALLS, np.mean(known, axis=0))] if known else []
     series += [
-        Series(f"{name} {curve.ap:.3f}", RECALLS, curve.interpolated, name)
+        Series(name, RECALLS, curve.interpolated, name)
         for name, curve in zip(found.compared.class_names, found.curves, strict=True)
         if curve.objects
     ]
-    note = f"IoU {MATCH_IOU:g}; the numbers are each class's AP50, and the mean of the curves is the AP50 of the table"
+    note = f"IoU {MATCH_IOU:g}; the mean of a curve is the AP50 of its class"
     return Chart(
         "Precision and recall", "recall", "precision", tuple(series), x_range=(0, 1), y_range=(0, 1.02), note=note
     )
@@ -40,7 +40,7 @@ def f1_chart(found: BoxAnalysis) -> Chart:
             continue
         precision, recall = curve.at(_THRESHOLDS)
         f1 = harmonic_mean(np.nan_to_num(precision), recall)
-        series.append(Series(f"{name} {best.f1:.2f} at {best.score:.2f}", _THRESHOLDS, f1, name))
+        series.append(Series(name, _THRESHOLDS, f1, name))
         marks.append(Mark(best.score, best.f1, f"{best.f1:.2f} at {best.score:.2f}", name))
     if found.threshold is not None:
         best = found.threshold

@@ -87,6 +87,7 @@ def draw_matrix(matrix: Matrix) -> UInt8Array:
 
 def _lines(axes: Axes, chart: Chart, classes: tuple[str, ...]) -> None:
     named = len(chart.series) <= _MOST_NAMED
+    marks = {mark.class_name: f": {mark.text}" for mark in chart.marks if mark.class_name is not None}
     plain = 0
     for series in chart.series:
         if series.class_name is None:
@@ -95,7 +96,9 @@ def _lines(axes: Axes, chart: Chart, classes: tuple[str, ...]) -> None:
             plain += 1
         else:
             color, dash, width = _color_of(series, classes), "-", 1.2
-            label = series.name if named else "_"  # matplotlib leaves names out that begin so
+            label = (
+                f"{series.name}{marks.get(series.class_name, '')}" if named else "_"
+            )  # matplotlib leaves names out that begin so
         marker = "o" if np.count_nonzero(np.isfinite(series.y)) == 1 else None
         axes.plot(series.x, series.y, dash, color=color, linewidth=width, label=label, marker=marker, markersize=4)
 
