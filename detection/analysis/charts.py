@@ -12,6 +12,7 @@ from detection.analysis.mistakes import MISTAKES
 from detection.data.boxes import Floats
 from engine.reports.contents import Chart, Mark, Matrix, Series
 
+_MOST_MARKED = 8  # classes whose best places are named in the chart; the table has those of all
 _THRESHOLDS: Floats = np.linspace(0, 1, 201)
 
 
@@ -41,7 +42,8 @@ def f1_chart(found: BoxAnalysis) -> Chart:
         precision, recall = curve.at(_THRESHOLDS)
         f1 = harmonic_mean(np.nan_to_num(precision), recall)
         series.append(Series(name, _THRESHOLDS, f1, name))
-        marks.append(Mark(best.score, best.f1, f"{best.f1:.2f} at {best.score:.2f}", name))
+        if len(found.curves) <= _MOST_MARKED:
+            marks.append(Mark(best.score, best.f1, f"{best.f1:.2f} at {best.score:.2f}", name))
     if found.threshold is not None:
         best = found.threshold
         marks.insert(0, Mark(best.score, best.f1, f"best mean F1 {best.f1:.3f} at {best.score:.3f}"))
