@@ -35,6 +35,7 @@ SPEC = TaskSpec(
     trainer="joint.prediction.trainer:JointTrainer",
     predictor="joint.prediction.predictor:load",
     reporter="joint.reports.writer:shown",
+    batch_reporter="joint.reports.writer:shown_batch",
     commands={"boxes": "joint.data.instances", "check": "joint.checking.check", "ray": "joint.prediction.ray_predict"},
     quick_check="joint.checking.quick:quick_check",
     monitor="val_joint",

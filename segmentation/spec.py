@@ -34,6 +34,7 @@ SPEC = TaskSpec(
     trainer="segmentation.prediction.trainer:SegmentationTrainer",
     predictor="segmentation.inference.predictor:load",
     reporter="segmentation.reports.writer:shown",
+    batch_reporter="segmentation.reports.writer:shown_batch",
     commands={
         "score": "segmentation.scores.score",
         "check-data": "segmentation.checking.check_data",

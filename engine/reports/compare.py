@@ -12,6 +12,7 @@ from engine.reports.contents import (
     Cell,
     Chart,
     Column,
+    ColumnKind,
     Gallery,
     ImageCard,
     Matrix,
@@ -64,7 +65,9 @@ def _figures(first: Report, second: Report, names: tuple[str, str]) -> Table:
         for figure in first.figures
         if figure.name in values
     )
-    columns = (Column("figure"), *(Column(name, "number") for name in (*names, "difference")), Column("meaning"))
+    shares = all(abs(cell) <= 1 for row in rows for cell in row[1:3] if isinstance(cell, float))
+    kind: ColumnKind = "share" if shares else "number"
+    columns = (Column("figure"), *(Column(name, kind) for name in (*names, "difference")), Column("meaning"))
     return Table("Key figures", columns, rows, f"The difference is {names[1]} less {names[0]}.")
 
 
@@ -118,7 +121,9 @@ def _joined(first: Table, second: Table, names: tuple[str, str]) -> Iterator[Par
     columns, others = [first.columns[0]], {row[0]: row for row in second.rows}
     for column in first.columns[1:]:
         columns += [replace(column, name=f"{column.name}: {name}") for name in names]
-        columns += [] if column.kind in _TEXTS else [Column(f"{column.name}: difference", "number")]
+        if column.kind not in _TEXTS:
+            # A difference of scores is no score, which the slider would cut.
+            columns.append(Column(f"{column.name}: difference", "share" if column.kind == "score" else column.kind))
     rows = []
     for row in first.rows:
         if row[0] not in others:

@@ -100,7 +100,15 @@
       heading.classList.toggle("dim", Boolean(filters.class) && heading.dataset.class !== filters.class);
     }
   };
-  form.addEventListener("input", apply);
+  let waiting = false; /* a slider moves more often than a screen is drawn */
+  form.addEventListener("input", () => {
+    if (waiting) return;
+    waiting = true;
+    requestAnimationFrame(() => {
+      waiting = false;
+      apply();
+    });
+  });
   form.addEventListener("reset", () => setTimeout(apply));
   form.addEventListener("submit", (event) => event.preventDefault());
 
@@ -154,16 +162,34 @@
       const steps = data[0].slice(1).map((x, place) => x - data[0][place]);
       const gap = steps.length ? Math.min(...steps) : 1;
       const axis = (label) => ({ label, stroke: text, labelSize: 18, labelFont: "12px system-ui", font: "12px system-ui", grid: { stroke: line, width: 1 }, ticks: { stroke: line }, labelGap: 2 });
+      const width = Math.max(200, box.clientWidth);
+      /* The floor of a logarithmic axis: below the smallest number that has a logarithm. */
+      const positive = part.series.flatMap((series) => series.y.filter((y) => y > 0));
+      const floor = part.log_y ? Math.min(...positive, 1) / 2 : 0;
+      if (part.log_y) for (const column of data.slice(1)) column.forEach((y, place) => { if (y <= 0) column[place] = null; });
+      const bars = part.kind === "bar" && uPlot.paths.bars({
+        size: [0.9, (0.9 * (width - 90)) / data[0].length],
+      });
+      const rangeOfY = () => {
+        if (part.y_range) return { range: part.y_range };
+        if (part.log_y) return { range: (_, low, high) => [floor, 1.2 * Math.max(high ?? 1, floor * 10)] };
+        if (part.kind === "bar") return { range: (_, low, high) => [Math.min(0, low ?? 0), (high ?? 0) * 1.05 || 1] };
+        return {};
+      };
       const options = {
-        width: Math.max(200, box.clientWidth),
+        width,
         height: 260,
         legend: { show: false },
         cursor: { drag: { x: true, y: false } },
         scales: {
           x: { time: false, ...(part.x_range ? { range: part.x_range } : part.kind === "bar" ? { range: (_, low, high) => [low - gap / 2, high + gap / 2] } : {}) },
-          y: { ...(part.log_y ? { distr: 3 } : {}), ...(part.y_range ? { range: part.y_range } : part.kind === "bar" ? { range: (_, low, high) => [Math.min(0, low), high * 1.05 || 1] } : {}) },
+          y: { ...(part.log_y ? { distr: 3 } : {}), ...rangeOfY() },
         },
-        axes: [axis(part.x_label), { ...axis(part.y_label), size: 58 }],
+        axes: [
+          /* Without a label the places mean nothing, as the legend names what stands there. */
+          { ...axis(part.x_label), ...(part.x_label ? {} : { values: () => [], size: 12, labelSize: 0 }) },
+          { ...axis(part.y_label), size: 58 },
+        ],
         series: [{}, ...part.series.map((series, place) => ({
           label: series.name,
           show: visible(place),
@@ -171,7 +197,7 @@
           width: 2,
           dash: styleOf(series, place).dash,
           points: { show: part.kind === "line" && series.x.length < 12 },
-          ...(part.kind === "bar" ? { paths: uPlot.paths.bars({ size: [0.9] }), fill: themed(styleOf(series, place).color) } : {}),
+          ...(bars ? { paths: bars, fillTo: floor, fill: themed(styleOf(series, place).color) } : {}),
         }))],
         hooks: {
           setCursor: [(chart) => {
@@ -204,9 +230,13 @@
               ctx.beginPath();
               ctx.arc(x, y, 4 * devicePixelRatio, 0, 7);
               ctx.fill();
-              const right = x < chart.bbox.left + chart.bbox.width * 0.6;
-              ctx.textAlign = right ? "left" : "right";
-              ctx.fillText(mark.text, x + (right ? 7 : -7) * devicePixelRatio, Math.max(y - 6, chart.bbox.top + 12 * devicePixelRatio));
+              const gap = 7 * devicePixelRatio;
+              const left = Math.min(x + gap, chart.bbox.left + chart.bbox.width - ctx.measureText(mark.text).width - gap);
+              const top = Math.max(y - gap, chart.bbox.top + 2 * gap);
+              ctx.strokeStyle = themed("--card");
+              ctx.lineWidth = 3 * devicePixelRatio;
+              ctx.strokeText(mark.text, left, top);
+              ctx.fillText(mark.text, left, top);
             }
             ctx.restore();
           }],
@@ -375,14 +405,38 @@
     const boxed = part.cards.some((card) => card.boxes.length);
     const overlays = [...new Set(part.cards.flatMap((card) => card.overlays.map((overlay) => overlay.name)))];
     const switches = { truth: true, prediction: true, labels: false, colour: mistakeList.length ? "mistake" : "class", overlays: Object.fromEntries(overlays.map((name, place) => [name, place === overlays.length - 1])) };
-    const toggle = (label, on, change) => {
-      const input = make("input", { type: "checkbox" });
-      input.checked = on;
-      input.addEventListener("change", () => {
-        change(input.checked);
-        render();
-      });
-      bar.append(make("label", {}, input, label));
+    const legend = make("ul", { class: "classes", "aria-label": "Colours" });
+    bar.after(legend);
+    const explain = () => {
+      const shown = new Map(); /* what a colour stands for */
+      const kinds = new Set(part.cards.flatMap((card) => card.boxes.map((box) => box.mistake)));
+      const there = new Set(part.cards.flatMap((card) => [...card.class_names, ...(switches.colour === "class" ? card.boxes.map((box) => box.class_name) : [])]));
+      for (const name of [...names, ...there]) if (there.has(name)) shown.set(name, hue(name));
+      if (boxed && switches.colour === "mistake") {
+        shown.set("right, or found", RIGHT);
+        for (const name of mistakeList) if (kinds.has(name)) shown.set(name, mistakeColour(name));
+      }
+      legend.replaceChildren(...[...shown].map(([name, colour]) => {
+        const swatch = make("span", { class: "swatch", "aria-hidden": "true" });
+        swatch.style.background = colour;
+        return make("li", {}, swatch, name);
+      }));
+    };
+    const toggles = [];
+    if (boxed) toggles.push(["ground truth (dashed)", switches, "truth"], ["predictions", switches, "prediction"], ["labels", switches, "labels"]);
+    for (const name of overlays) toggles.push([name, switches.overlays, name]);
+    /* The same switches stand above the gallery and in the viewer. */
+    const switchboard = (place, changed, without = []) => {
+      for (const [label, owner, key] of toggles) {
+        if (without.includes(key)) continue;
+        const input = make("input", { type: "checkbox" });
+        input.checked = owner[key];
+        input.addEventListener("change", () => {
+          owner[key] = input.checked;
+          changed();
+        });
+        place.append(make("label", {}, input, label));
+      }
     };
     const choose = (label, options, change) => {
       const select = make("select");
@@ -400,6 +454,10 @@
       button.addEventListener("click", () => {
         const cards = shown();
         view = { cards, place: cards.indexOf(card), switches };
+        const board = find("#viewer-switches");
+        board.replaceChildren();
+        switchboard(board, showCard, ["labels"]);
+        viewer.addEventListener("close", refresh, { once: true });
         showCard();
         viewer.showModal();
       });
@@ -415,23 +473,19 @@
       list.append(...order.map((place) => rows[place].item));
       find(".after", gallery).textContent = filters.class || filters.mistake ? `, ${shown().length} pass the filters` : "";
     };
-    if (boxed) {
-      toggle("ground truth (dashed)", true, (on) => { switches.truth = on; });
-      toggle("predictions", true, (on) => { switches.prediction = on; });
-      toggle("labels", false, (on) => { switches.labels = on; });
-      if (mistakeList.length) choose("Colour by", ["mistake", "class"], (value) => { switches.colour = value; });
-    }
-    if (overlays.length) {
-      const there = names.filter((name) => part.cards.some((card) => card.class_names.includes(name)));
-      const legend = make("ul", { class: "classes", "aria-label": "Colours of the classes" });
-      for (const name of there) {
-        const swatch = make("span", { class: "swatch", "aria-hidden": "true" });
-        swatch.style.background = hue(name);
-        legend.append(make("li", {}, swatch, name));
-      }
-      if (there.length) bar.after(legend);
-    }
-    for (const name of overlays) toggle(name, switches.overlays[name], (on) => { switches.overlays[name] = on; });
+    const board = make("span", { class: "switches" });
+    bar.append(board);
+    const refresh = () => {
+      board.replaceChildren();
+      switchboard(board, render);
+      render();
+    };
+    switchboard(board, render);
+    if (boxed && mistakeList.length) choose("Colour by", ["mistake", "class"], (value) => {
+      switches.colour = value;
+      explain();
+    });
+    explain();
     const scores = part.cards.map((card) => card.score);
     if (scores.some((score) => score !== null)) {
       const ranked = part.cards.map((_, place) => place).filter((place) => scores[place] !== null).sort((a, b) => scores[a] - scores[b]);

@@ -58,6 +58,14 @@ def sample_report() -> Report:
         y_range=(0.0, 1.0), diagonal=True, marks=(Mark(0.5, 0.5, "best F1 0.50", CLASSES[1]),), note="IoU 0.5",
     )  # fmt: skip
     bars = Chart("Scores", "score", "count", (Series("right", x[::10], 10 * x[::10]),), kind="bar")
+    kinds = Chart(
+        "Gains", "", "gain", tuple(Series(f"kind {n}", np.array([float(n)]), np.array([0.1 * n])) for n in range(3)),
+        kind="bar",
+    )  # fmt: skip
+    counts = Chart(
+        "Counts", "score", "count", (Series("all", x[::10], np.array([0.0, 3, 900, *range(8)])),), kind="bar",
+        log_y=True,
+    )  # fmt: skip
     loss = Chart("Loss", "step", "loss", (Series("train", 10 * x, np.where(x > 0.5, np.nan, 2 - x)),), log_y=True)
     matrix = Matrix(
         "Confusion", "truth", "prediction", (*CLASSES, "background"), (*CLASSES, "background"),
@@ -75,7 +83,7 @@ def sample_report() -> Report:
         classes=CLASSES,
         figures=(Figure("AP", 0.4321), Figure("AP50", None), Figure("images", 1234.0, HOSTILE, None)),
         sections=(
-            Section("Scores", (chart, bars, loss, matrix, Table("Classes", columns, rows))),
+            Section("Scores", (chart, bars, loss, matrix, kinds, counts, Table("Classes", columns, rows))),
             Section("Images", (Gallery("Worst images", cards, 300),), note=HOSTILE),
         ),
         provenance=Provenance("python -m detection fit", f"name: {HOSTILE}\n", {"torch": "2.15", HOSTILE: HOSTILE}),

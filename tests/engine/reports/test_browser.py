@@ -19,11 +19,19 @@ def file(tmp_path_factory):
     return path
 
 
+def settled(page):
+    """The page after it has drawn what the last change asked for."""
+    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    return page
+
+
 def visible_cards(page):
+    settled(page)
     return page.locator(".cards > li:visible").count()
 
 
 def rows(page):
+    settled(page)
     return page.locator("table.sortable tbody td.class").all_inner_texts()
 
 
@@ -32,7 +40,7 @@ def rows(page):
 def test_it_opens_without_a_word_and_shows_everything(file, width, scheme):
     with opened(file, width, scheme) as page:
         assert visible_cards(page) == 12
-        assert page.locator(".chart[data-drawn] canvas").count() == 3
+        assert page.locator(".chart[data-drawn] canvas").count() == 5
         images = loaded_images(page)
         assert len(images) == 24  # each with its mask
         assert all(images)
@@ -61,6 +69,7 @@ def test_filters_filter(file):
         boxes = page.locator(".stage rect.prediction")
         assert boxes.count() == 12
         page.get_by_label("Score from").fill("0.75")  # scores are 0.3, 0.4, ... 0.9 and again from 0.3
+        settled(page)
         assert boxes.count() == 2
         assert page.locator(".stage rect.truth").count() == 12
         assert rows(page) == []  # the table has AP as a score: 0.12, 0.42, 0.72
@@ -101,7 +110,7 @@ def test_tables_are_sorted_by_a_key_press(file):
 def test_images_are_ordered_and_leafed_through_by_keys(file):
     with opened(file) as page:
         page.get_by_label("Order").select_option("highest score first")
-        assert page.locator(".cards .card-name").first.inner_text() == HOSTILE
+        assert page.locator(".cards .card-name").first.text_content() == HOSTILE
         page.get_by_role("button", name="Open image 10.png").focus()
         page.keyboard.press("Enter")
         dialog = page.locator("dialog[open]")
@@ -114,8 +123,13 @@ def test_images_are_ordered_and_leafed_through_by_keys(file):
         page.keyboard.press("ArrowLeft")
         expect(dialog.locator("#viewer-name")).to_have_text(f"{HOSTILE} (1 of 12)")
         expect(dialog.get_by_role("button", name="Previous")).to_be_disabled()
+        dialog.get_by_label("predictions").uncheck()
+        assert dialog.locator("rect.prediction").count() == 0
+        assert dialog.locator("rect.truth").count() == 1
         page.keyboard.press("Escape")
         expect(page.locator("dialog[open]")).to_have_count(0)
+        assert page.locator(".cards rect.prediction").count() == 0  # the gallery follows
+        expect(page.locator(".gallery").get_by_label("predictions")).not_to_be_checked()
 
 
 def test_every_control_is_reached_by_the_tab_key(file):
@@ -143,7 +157,7 @@ def test_the_button_turns_light_to_dark_and_back(file):
 
 def test_curves_are_switched_off_one_by_one(file):
     with opened(file) as page:
-        button = page.locator(".legend button", has_text="all")
+        button = page.locator(".legend button", has_text="all").first
         expect(button).to_have_attribute("aria-pressed", "true")
         button.click()
         expect(button).to_have_attribute("aria-pressed", "false")

@@ -9,8 +9,9 @@ import numpy as np
 from PIL import Image
 
 from engine.reports.choosing import distinct_names, sample, worst
-from engine.reports.contents import Gallery, Section
+from engine.reports.contents import EncodedImage, Gallery, Section
 from engine.reports.encoding import encode_image, encode_overlay, within_budget
+from engine.reports.write import render
 from tests.engine.reports.sample import card, sample_report
 
 
@@ -87,3 +88,12 @@ def test_names_lose_the_folders_that_all_have():
     assert distinct_names(["a\\1.png", "a\\2.png"]) == ["1.png", "2.png"]
     assert distinct_names(["/x/only.png"]) == ["only.png"]
     assert distinct_names([]) == []
+
+
+def test_a_page_within_the_budget_is_smaller_than_15_megabytes():
+    large = replace(card(0), image=EncodedImage("image/webp", np.random.default_rng(0).bytes(100_000), 640, 480))
+    gallery = Gallery("worst", tuple(replace(large, name=f"{number}.png") for number in range(300)), 5000)
+    report = within_budget(replace(sample_report(), sections=(Section("Images", (gallery,)),)))
+    page = render(report)
+    assert 13_000_000 < len(page.encode()) < 15_000_000
+    assert f"{len(report.sections[0].parts[0].cards)} of 5,000 shown" in page

@@ -86,6 +86,7 @@ def test_two_reports_side_by_side():
     assert [row[:3] for row in figures.rows] == [("AP", 0.4321, 0.5), ("AP50", None, None)]
     assert figures.rows[0][3] == pytest.approx(0.5 - 0.4321)
     assert figures.rows[1][3] is None
+    assert [column.kind for column in figures.columns] == ["text", "share", "share", "share", "text"]
     (curves,) = of_title(both, "Precision and recall")
     assert isinstance(curves, Chart)
     assert [series.name for series in curves.series][:2] == [f"{CLASSES[0]}: one", f"{CLASSES[0]}: two"]
@@ -96,6 +97,7 @@ def test_two_reports_side_by_side():
     heads = [column.name for column in classes.columns]
     assert heads[:4] == ["class", "AP: one", "AP: two", "AP: difference"]
     assert heads[-2:] == ["worst mistake: one", "worst mistake: two"]
+    assert [column.kind for column in classes.columns[1:7]] == ["score", "score", "share", "count", "count", "count"]
     assert len(classes.rows) == 2
     assert [row[3] for row in classes.rows] == pytest.approx([0.25, 0.25])
     (images,) = of_title(both, "Worst images")
