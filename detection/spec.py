@@ -44,6 +44,7 @@ SPEC = TaskSpec(
     trainer="detection.prediction.trainer:DetectionTrainer",
     predictor="detection.prediction.predictor:load",
     reporter="detection.reports.writer:shown",
+    batch_reporter="detection.reports.writer:shown_batch",
     commands={
         "check": "detection.checking.check",
         "score": "detection.scores.score",

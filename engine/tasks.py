@@ -58,6 +58,8 @@ class TaskSpec:
         commands: The plain commands, each with the module whose `main` takes its arguments.
         reporter: The function that takes a scored task and its split and returns what a report shows of them; a task
             without one has no commands `report` and `compare`.
+        batch_reporter: The function that takes a task and a batch of its training and returns what a report shows of
+            it; None draws no batches.
         checkpoint_args: Constructor arguments that a checkpoint decides, by their name in its metadata.
         resume_args: The same for a resumed training only, such as optimizer and schedule, whose state the checkpoint
             holds.
@@ -84,6 +86,7 @@ class TaskSpec:
     in_progress_bar: tuple[str, ...] = ()
     commands: Mapping[str, str] = field(default_factory=dict)
     reporter: str | None = None
+    batch_reporter: str | None = None
     checkpoint_args: tuple[str, ...] = ()
     resume_args: tuple[str, ...] = ("optimizer", "schedule")
     answer_args: tuple[str, ...] = ()

@@ -33,6 +33,7 @@ SPEC = TaskSpec(
     trainer="joint.prediction.trainer:JointTrainer",
     predictor="joint.prediction.predictor:load",
     reporter="joint.reports.writer:shown",
+    batch_reporter="joint.reports.writer:shown_batch",
     commands={"boxes": "joint.data.instances", "ray": "joint.prediction.ray_predict"},
     monitor="val_joint",
     in_progress_bar=("val_ap", "val_miou"),

@@ -32,6 +32,7 @@ SPEC = TaskSpec(
     trainer="segmentation.prediction.trainer:SegmentationTrainer",
     predictor="segmentation.inference.predictor:load",
     reporter="segmentation.reports.writer:shown",
+    batch_reporter="segmentation.reports.writer:shown_batch",
     commands={"score": "segmentation.scores.score", "check": "segmentation.scores.submission"},
     monitor="val_miou",
     in_progress_bar=("val_miou",),

@@ -69,7 +69,7 @@ class SegmentationTask(DenseTask[SegmentationData]):
         optimizer: update rule, learning rate and decay.
         schedule: warm-up and course of the learning rate.
         boundary: tolerance of the boundary F-score in validation and test, below 1 a share of the diagonal, such as
-            0.0075, from 1 on pixels; null leaves it out, as it takes time.
+            0.0075, from 1 on pixels; null leaves it, and boundary IoU with it, out, as they take time.
         scores: JSON file for all scores of validation or test.
     """
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from detection.reports.boxes import SCORE, FoundBoxes, box_figures, box_sections
+from detection.analysis.cards import batch_cards
+from detection.data.batch import DetectionBatch
+from detection.reports.boxes import FoundBoxes, box_figures, box_sections
 from detection.scores.metric import BoxScores
 from detection.task import DetectionTask
 from engine.data.contracts import SplitName, TaskData
 from engine.reading.reader import PixelReader
+from engine.reports.batches import batch_section
 from engine.reports.contents import Report
 from engine.training.task import DenseTask
 
@@ -28,7 +31,15 @@ def shown(task: DenseTask[TaskData], split: SplitName) -> Report:
         title=f"EfficientDet {task.network.config.name}: {len(task.classes)} classes",
         subtitle=f"{split} of {source.source}, {len(records.image_ids):,} images",
         classes=tuple(name for name in task.classes.names if name),
-        figures=box_figures(task.scores),
+        figures=box_figures(found),
         sections=box_sections(found, PixelReader(task.reading, task.fill_color)),
-        score_threshold=SCORE,
+        score_threshold=found.least_score,
     )
+
+
+def shown_batch(task: DenseTask[TaskData], batch: object) -> Report:
+    """A training batch of a detector, as the network sees it."""
+    assert isinstance(task, DetectionTask)
+    assert isinstance(batch, DetectionBatch)
+    cards = batch_cards(batch, task.classes)
+    return Report("Training", classes=task.classes.names, sections=(batch_section(cards, len(batch.images)),))

@@ -31,7 +31,6 @@ from engine.cli.runs import (
     check_counts,
     claim_run,
     keep_metrics,
-    make_loggers,
     run_folder,
 )
 from engine.data.module import SplitData
@@ -40,6 +39,8 @@ from engine.errors import InputError
 from engine.exports.files import Runtime, is_exported, open_exported
 from engine.hardware.devices import check_devices
 from engine.hardware.precision import chosen_precision
+from engine.logging.loggers import make_loggers, make_own
+from engine.logging.pictures import run_pictures
 from engine.settings import refuse_conflicts, without
 from engine.tasks import TaskSpec
 from engine.training.averaging import EMA
@@ -242,8 +243,8 @@ class EffDenseCLI(LightningCLI):
             keep_metrics(folder)
             self.save_config_kwargs = {"folder": folder, "program": self.program, "arguments": self.arguments}
             callbacks.append(RandomState())
-            if settings["logger"] in (None, True):
-                kwargs["logger"] = make_loggers(folder)
+            if make_own(self._run().log, settings["logger"]):
+                kwargs["logger"] = make_loggers(self._run().log, folder, self.spec.name)
             if settings["logger"] is not False:
                 callbacks.append(LearningRateMonitor(logging_interval="step"))
             if settings["enable_checkpointing"] is not False:
@@ -262,6 +263,8 @@ class EffDenseCLI(LightningCLI):
         if settings["enable_model_summary"] is None:
             # Lightning's summary would be one row with empty columns; the task says in one line what it trains.
             kwargs["enable_model_summary"] = False
+        if self._run().pictures and not settings["fast_dev_run"] and self.subcommand != "predict":
+            callbacks += run_pictures(self.spec, self.folder, self.checkpoint.path if self.checkpoint else None)
         kwargs["precision"], note = chosen_precision(
             settings["precision"], settings["accelerator"], training=self.subcommand == "fit"
         )

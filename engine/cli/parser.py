@@ -15,6 +15,8 @@ from lightning.pytorch.cli import LightningArgumentParser
 from engine.cli.messages import Known, reword
 from engine.errors import InputError
 
+_SERVICES = ("mlflow", "wandb")  # whose clients raise errors of their own, as where nobody is logged in
+
 
 class ShortErrorParser(LightningArgumentParser):
     """A parser that raises `InputError` with a short message instead of printing its usage and ending the program."""
@@ -84,6 +86,11 @@ def _reworded(error: BaseException) -> str | None:
         # Loggers and callbacks ask for their packages when they are made.
         remedy = f" Run: pip install {error.name}" if error.name else ""
         return f"{first_lines(text)}{remedy}, or leave the option out that needs it."
+    if type(error).__module__.partition(".")[0] in _SERVICES:
+        return (
+            f"{first_lines(text)} Or leave the service out: set WANDB_MODE=offline or MLFLOW_TRACKING_URI, or give "
+            "another --run.log."
+        )
     if isinstance(error, RuntimeError) and "conditioned on metric" in text:
         return f"{first_lines(text)} Give one of these as its monitor."
     interval = re.search(r"val_check_interval` \((\d+)\).*number of the training batches \((\d+)\)", text)

@@ -3,7 +3,8 @@
 runs/detection/version_0/
     config.yaml        every setting, to repeat the run
     versions.json      packages, commit and command line
-    metrics.csv        and TensorBoard's events file
+    metrics.csv        and TensorBoard's events file, or what `--run.log` asks for
+    pictures/          of training batches, curves, mistakes and images
     checkpoints/       best-….ckpt by the task's measure, last.ckpt of the last epoch's end
 """
 
@@ -25,12 +26,12 @@ from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from engine.checked import Checked
 from engine.errors import InputError
+from engine.logging.loggers import LogWord
 from engine.numbers import PositiveInt
 from engine.outputs import make_folder, write_json, write_text
 from engine.training.checkpoint_files import CHECKPOINTS, LAST
@@ -50,11 +51,16 @@ class Run(Checked):
         name: Name of the run; without one it is version_0, version_1 and so on.
         save_steps: Write the last checkpoint every N steps too, for long epochs; without it, only at the end of each
             epoch. Only for tasks whose training can be resumed within an epoch, as our own can.
+        log: Where a training logs to beside metrics.csv: to tensorboard, nowhere else (csv), wandb or mlflow; null is
+            tensorboard, or the loggers of trainer.logger.
+        pictures: Draw training batches, curves, mistakes and images into the run's folder, and log them.
     """
 
     root: str = "runs"
     name: str | None = None
     save_steps: PositiveInt | None = None
+    log: LogWord | None = None
+    pictures: bool = True
     group: ClassVar[str] = "run"
 
     def __post_init__(self) -> None:
@@ -135,12 +141,6 @@ def _set_aside(path: Path) -> None:
 def keep_metrics(folder: Path) -> None:
     """Rename the metrics of a run that is resumed, as Lightning's logger removes the file when it starts."""
     _set_aside(folder / "metrics.csv")
-
-
-def make_loggers(folder: Path) -> list[Logger]:
-    """A CSV and a TensorBoard logger that write into the run's folder itself."""
-    root, version = str(folder.parent), folder.name
-    return [CSVLogger(root, name="", version=version), TensorBoardLogger(root, name="", version=version)]
 
 
 class Progress(TQDMProgressBar):

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from detection.reports.boxes import SCORE, FoundBoxes, box_figures, box_sections
+from detection.analysis.cards import batch_cards
+from detection.reports.boxes import FoundBoxes, box_figures, box_sections
 from detection.scores.metric import BoxScores
 from engine.data.contracts import SplitName, TaskData
 from engine.errors import InputError
 from engine.reading.reader import PixelReader
+from engine.reports.batches import batch_section
 from engine.reports.choosing import distinct_names
 from engine.reports.contents import Figure, Report, Section
 from engine.training.task import DenseTask
+from joint.data.batch import JointBatch
 from joint.data.dataset import JointImages
 from joint.prediction.predictor import JointPredictor
 from joint.scores.records import JointRecords
 from joint.scores.scores import JointScores
 from joint.task import JointTask
+from segmentation.data.batch import SegmentationBatch
 from segmentation.data.dataset import read_pair
+from segmentation.reports.batches import batch_cards as mask_cards
 from segmentation.reports.masks import FoundMasks, MaskedImage, color_names, mask_figures, mask_sections
 from segmentation.scores.metric import SegmentationScores
 
@@ -39,9 +45,12 @@ def shown(task: DenseTask[TaskData], split: SplitName) -> Report:
     joint = None if math.isnan(scores.joint) else scores.joint
     figures = [Figure("joint", joint, "weighted mean of AP and mIoU")]
     sections: list[Section] = []
+    least_score = 0.0
     if scores.boxes is not None:
-        figures += box_figures(scores.boxes)
-        sections += box_sections(_boxes(task, split, records, scores.boxes), PixelReader(task.reading, task.fill_color))
+        boxes = _boxes(task, split, records, scores.boxes)
+        figures += box_figures(boxes)
+        sections += box_sections(boxes, PixelReader(task.reading, task.fill_color))
+        least_score = boxes.least_score
     if scores.masks is not None:
         figures += mask_figures(scores.masks)
         sections += mask_sections(_masks(task, sets, records, scores.masks))
@@ -55,7 +64,7 @@ def shown(task: DenseTask[TaskData], split: SplitName) -> Report:
         class_colors=tuple(masks.values()),
         figures=tuple(figures),
         sections=tuple(sections),
-        score_threshold=SCORE,
+        score_threshold=least_score,
     )
 
 
@@ -93,3 +102,16 @@ def _looking(task: JointTask, images: JointImages) -> Callable[[int], MaskedImag
         return MaskedImage(image, true_rows, found.class_ids)
 
     return look
+
+
+def shown_batch(task: DenseTask[TaskData], batch: object) -> Report:
+    """A training batch of a joint network, as the network sees it: boxes, and classes of pixels where there are any."""
+    assert isinstance(task, JointTask)
+    assert isinstance(batch, JointBatch)
+    masked = batch.masked.tolist()
+    crops = mask_cards(SegmentationBatch(batch.images, batch.masks), task.segmentation_classes)
+    cards = [
+        replace(card, overlays=crop.overlays if has else ())
+        for card, crop, has in zip(batch_cards(batch.detection(), task.classes), crops, masked, strict=False)
+    ]
+    return Report("Training", classes=task.classes.names, sections=(batch_section(cards, len(masked)),))

@@ -18,6 +18,7 @@ from segmentation.scores.metric import SegmentationScores
 
 _WRONG = np.array([[230, 0, 60]], np.uint8)
 _RIGHT_ROW, _WRONG_ROW = 1, 0
+_MOST_ROWS = 300  # of a table of images or of pairs of classes
 _MEANINGS = {
     "miou": ("mIoU", "mean of the classes"),
     "pixel_accuracy": ("pixel accuracy", "share of the pixels that are right"),
@@ -26,6 +27,7 @@ _MEANINGS = {
     "category_iou": ("category IoU", "mean of the categories"),
     "category_iiou": ("category iIoU", "weighted by instances"),
     "boundary_f": ("boundary F", "mean of the classes"),
+    "boundary_iou": ("boundary IoU", "along the outlines, mean of the classes"),
 }
 
 
@@ -79,8 +81,11 @@ def mask_sections(found: FoundMasks) -> tuple[Section, ...]:
         Gallery("A sample", _cards(found, sample(found.names)), len(found.names), "The same in each run."),
     )
     return (
-        Section("Classes of pixels", (mask_table(found.scores), confusion_matrix(found.scores, found.classes))),
-        Section("Images under their classes", galleries),
+        Section(
+            "Classes of pixels",
+            (mask_table(found.scores), confusion_matrix(found.scores, found.classes), confused_pairs(found)),
+        ),
+        Section("Images under their classes", (*galleries, image_table(found))),
     )
 
 
@@ -95,7 +100,9 @@ def mask_table(scores: SegmentationScores) -> Table:
             "recall": (hits / true, "share of its pixels that are found"),
             "share": (true / true.sum(), "of all counted pixels"),
         }
-    measured = {"iIoU": scores.class_iious, "boundary F": scores.boundary_fs}
+    measured = {
+        "iIoU": scores.class_iious, "boundary F": scores.boundary_fs, "boundary IoU": scores.boundary_ious,
+    }  # fmt: skip
     extra = {name: values for name, values in measured.items() if values}
     rows: list[tuple[Cell, ...]] = []
     for row, (name, iou) in enumerate(scores.class_ious.items()):
@@ -117,6 +124,34 @@ def confusion_matrix(scores: SegmentationScores, classes: MaskClasses) -> Matrix
     columns = (*classes.names, "no class") if whole else classes.names
     note = "Pixels of all images; those that are not annotated are left out."
     return Matrix("Confusion", "truth", "found", classes.names, columns, counts.astype(np.float64), note)
+
+
+def confused_pairs(found: FoundMasks) -> Table:
+    """Which class was most often taken for which."""
+    counts = found.scores.confusion.copy()
+    true = counts.sum(axis=1)
+    counts[np.arange(len(counts)), np.arange(len(counts))] = 0
+    order = np.argsort(-counts, axis=None, kind="stable")[:_MOST_ROWS]
+    names = (*found.classes.names, "no class")
+    rows: list[tuple[Cell, ...]] = []
+    for row, column in zip(*(side.tolist() for side in np.unravel_index(order, counts.shape)), strict=True):
+        if counts[row, column]:
+            share = float(counts[row, column] / true[row])
+            rows.append((names[row], names[column], int(counts[row, column]), share))
+    columns = (
+        Column("truth", "class"), Column("found", "class"), Column("pixels", "count"),
+        Column("share", "share", "of the pixels of the true class"),
+    )  # fmt: skip
+    return Table("The most common confusions", columns, tuple(rows))
+
+
+def image_table(found: FoundMasks) -> Table:
+    """The images, the worst first."""
+    known = {place: score for place, score in found.image_scores.items() if not math.isnan(score)}
+    rows: tuple[tuple[Cell, ...], ...] = tuple((found.names[place], known[place]) for place in worst(known, _MOST_ROWS))
+    columns = (Column("image"), Column("mean IoU", "share", "of the classes that are true or found in it", "max"))
+    rest = "" if len(rows) == len(known) else f"The first {len(rows)} of {len(known):,}."
+    return Table("Images under their classes, the worst first", columns, rows, rest)
 
 
 def _cards(found: FoundMasks, places: Sequence[int]) -> tuple[ImageCard, ...]:

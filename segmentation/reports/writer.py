@@ -9,11 +9,14 @@ import torch
 from engine.data.contracts import SplitName, TaskData
 from engine.errors import InputError
 from engine.reading.reader import PixelReader
+from engine.reports.batches import batch_section
 from engine.reports.choosing import distinct_names
 from engine.reports.contents import Report
 from engine.training.task import DenseTask
+from segmentation.data.batch import SegmentationBatch
 from segmentation.data.dataset import WholeImages
 from segmentation.inference.inference import class_rows
+from segmentation.reports.batches import batch_cards
 from segmentation.reports.masks import FoundMasks, MaskedImage, color_names, mask_figures, mask_sections
 from segmentation.scores.metric import SegmentationScores
 from segmentation.task import SegmentationTask
@@ -61,3 +64,11 @@ def looking(task: SegmentationTask, images: WholeImages) -> Callable[[int], Mask
         return MaskedImage(sample.image, sample.class_ids, rows)
 
     return look
+
+
+def shown_batch(task: DenseTask[TaskData], batch: object) -> Report:
+    """A training batch of a segmenter, as the network sees it."""
+    assert isinstance(task, SegmentationTask)
+    assert isinstance(batch, SegmentationBatch)
+    cards = batch_cards(batch, task.classes)
+    return Report("Training", classes=task.classes.names, sections=(batch_section(cards, len(batch.images)),))

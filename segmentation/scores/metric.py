@@ -32,6 +32,8 @@ class SegmentationScores:
         category_ious: IoU by category name, of Cityscapes' seven; else empty.
         category_iious: instance-weighted IoU by category name, of Cityscapes' two; empty where not measured.
         boundary_fs: boundary F-score by class name, the mean over images; empty where it was not measured.
+        boundary_ious: IoU of the bands along outlines by class name, of the pixels of all images; empty where it was
+            not measured.
         confusion: (K, K + 1) pixels by true class and predicted class; the last column is for pixels given no class.
     """
 
@@ -43,6 +45,7 @@ class SegmentationScores:
     category_ious: PerClass = field(default_factory=dict)
     category_iious: PerClass = field(default_factory=dict)
     boundary_fs: PerClass = field(default_factory=dict)
+    boundary_ious: PerClass = field(default_factory=dict)
     confusion: Counts = field(default_factory=lambda: np.zeros((0, 1), np.int64), repr=False, compare=False)
 
     @staticmethod
@@ -51,10 +54,16 @@ class SegmentationScores:
 
         Args:
             cityscapes: whether Cityscapes' category and instance scores are measured.
-            boundary: whether the boundary F-score is.
+            boundary: whether the boundary F-score and boundary IoU are.
         """
         benchmark = ("iiou", "category_iou", "category_iiou") if cityscapes else ()
-        return ("miou", "pixel_accuracy", "mean_accuracy", *benchmark, *(("boundary_f",) if boundary else ()))
+        return (
+            "miou",
+            "pixel_accuracy",
+            "mean_accuracy",
+            *benchmark,
+            *(("boundary_f", "boundary_iou") if boundary else ()),
+        )
 
     def as_dict(self, prefix: str = "val_") -> dict[str, float]:
         """The means by name, as a logger takes them: `val_miou` and so on; only those that were measured."""
@@ -68,6 +77,7 @@ class SegmentationScores:
             "category_iou": self.category_ious,
             "category_iiou": self.category_iious,
             "boundary_f": self.boundary_fs,
+            "boundary_iou": self.boundary_ious,
         }
         numbers |= {name: _mean(values) for name, values in means.items() if values}
         return {prefix + name: value for name, value in numbers.items()}
@@ -75,14 +85,19 @@ class SegmentationScores:
     def to_dict(self) -> dict[str, object]:
         """All numbers in JSON's types; a number that does not exist is null."""
         whole = {name: None if math.isnan(value) else value for name, value in self.as_dict("").items()}
-        names = ("class_ious", "class_iious", "category_ious", "category_iious", "boundary_fs")
+        names = ("class_ious", "class_iious", "category_ious", "category_iious", "boundary_fs", "boundary_ious")
         parts = {name: dict(getattr(self, name)) for name in names if getattr(self, name)}
         return {**whole, **parts, "confusion": self.confusion.tolist()}
 
     def table(self, per_class: bool = True) -> str:
         """Text: classes and categories with their scores, `-` where there is none, and the means below them."""
         lines: list[str] = []
-        columns = {"IoU": self.class_ious, "iIoU": self.class_iious, "boundary F": self.boundary_fs}
+        columns = {
+            "IoU": self.class_ious,
+            "iIoU": self.class_iious,
+            "boundary F": self.boundary_fs,
+            "boundary IoU": self.boundary_ious,
+        }
         lines += _block("class", columns, per_class)
         if self.category_ious:
             columns = {"IoU": self.category_ious, "iIoU": self.category_iious}
@@ -91,13 +106,16 @@ class SegmentationScores:
         return "\n".join(lines)
 
 
-def class_scores(classes: MaskClasses, confusion: Counts, boundary: Floats | None = None) -> SegmentationScores:
+def class_scores(
+    classes: MaskClasses, confusion: Counts, boundary: Floats | None = None, bands: Floats | None = None
+) -> SegmentationScores:
     """Scores for any class list.
 
     Args:
         classes: K classes.
         confusion: (K, K + 1) pixels by true class and predicted class, the last column for no class.
         boundary: (K,) boundary F-scores, NaN for none.
+        bands: (K,) boundary IoUs, NaN for none.
     """
     ious = class_ious(confusion)
     return SegmentationScores(
@@ -106,12 +124,13 @@ def class_scores(classes: MaskClasses, confusion: Counts, boundary: Floats | Non
         mean_accuracy=mean_of_valid(class_accuracies(confusion)),
         class_ious=_by_name(classes.names, ious),
         boundary_fs={} if boundary is None else _by_name(classes.names, boundary),
+        boundary_ious={} if bands is None else _by_name(classes.names, bands),
         confusion=confusion,
     )
 
 
 def benchmark_scores(
-    confusion: Counts, instances: InstanceSums | None, boundary: Floats | None = None
+    confusion: Counts, instances: InstanceSums | None, boundary: Floats | None = None, bands: Floats | None = None
 ) -> SegmentationScores:
     """Scores as the Cityscapes benchmark gives them.
 
@@ -119,6 +138,7 @@ def benchmark_scores(
         confusion: (34, 34) pixels by true id and predicted id.
         instances: sums over the set; without them there is no iIoU.
         boundary: (19,) boundary F-scores, NaN for none.
+        bands: (19,) boundary IoUs, NaN for none.
     """
     scores = cityscapes_scores(confusion, instances)
     ids = list(CITYSCAPES.label_ids)
@@ -134,6 +154,7 @@ def benchmark_scores(
         category_ious=_by_name(CATEGORIES, scores.category_ious),
         category_iious={} if instances is None else _by_name(CATEGORIES, scores.category_iious),
         boundary_fs={} if boundary is None else _by_name(CITYSCAPES.names, boundary),
+        boundary_ious={} if bands is None else _by_name(CITYSCAPES.names, bands),
         confusion=reduced,
     )
 

@@ -13,6 +13,7 @@ from engine.errors import InputError
 from segmentation.data.cityscapes.labels import CITYSCAPES
 from segmentation.data.classes import IGNORED, MaskClasses
 from segmentation.scores.boundary import boundary_f_scores, check_tolerance
+from segmentation.scores.boundary_iou import Bands, boundary_bands
 from segmentation.scores.cityscapes_scores import ID_COUNT, InstanceSums, instance_sums
 from segmentation.scores.confusion import Counts, Floats, UInt8Array, class_confusion, count_pairs
 from segmentation.scores.metric import SegmentationScores, benchmark_scores, class_scores
@@ -30,12 +31,14 @@ class ImageCounts:
         counts: (C,) int64 pixels there.
         instances: sums over its instances, or None without an instance map.
         boundary: (K,) boundary F-scores, or None if not measured.
+        bands: pixels along the outlines of each class, or None if not measured.
     """
 
     places: npt.NDArray[np.int32]
     counts: Counts
     instances: InstanceSums | None
     boundary: Floats | None
+    bands: Bands | None = None
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class ImageCounter:
         classes: the class list.
         cityscapes: count what Cityscapes' category and instance scores need; the classes must be `CITYSCAPES`.
         boundary: tolerance of the boundary F-score, below 1 a share of the diagonal, from 1 on pixels; None leaves
-            it out, as it takes longer than everything else.
+            it and boundary IoU out, as they take longer than everything else.
 
     Raises:
         InputError: the classes are not Cityscapes' though `cityscapes` is set, or the tolerance is out of range.
@@ -122,10 +125,11 @@ class ImageCounter:
     ) -> ImageCounts:
         flat = confusion.ravel()
         places = np.flatnonzero(flat)
-        boundary = None
+        boundary = bands = None
         if self.boundary is not None:
             boundary = boundary_f_scores(predicted_rows, true_rows, len(self.classes), self.boundary)
-        return ImageCounts(places.astype(np.int32), flat[places], instances, boundary)
+            bands = boundary_bands(predicted_rows, true_rows, len(self.classes))
+        return ImageCounts(places.astype(np.int32), flat[places], instances, boundary, bands)
 
 
 class SegmentationRecords:
@@ -201,10 +205,13 @@ class SegmentationRecords:
         flat = confusion.reshape(-1)  # a view
         for image in images:
             flat[image.places] += image.counts
-        boundary = None if self.counter.boundary is None else _mean_boundary(images, len(self.counter.classes))
+        boundary = bands = None
+        if self.counter.boundary is not None:
+            boundary = _mean_boundary(images, len(self.counter.classes))
+            bands = _sum_of_bands(images, len(self.counter.classes)).iou()
         if not self.counter.cityscapes:
-            return class_scores(self.counter.classes, confusion, boundary)
-        return benchmark_scores(confusion, self._instances(images), boundary)
+            return class_scores(self.counter.classes, confusion, boundary, bands)
+        return benchmark_scores(confusion, self._instances(images), boundary, bands)
 
     def image_scores(self) -> dict[int, float]:
         """The mean IoU of each image alone, over the classes that are true or found in it; NaN without counted pixels.
@@ -246,3 +253,12 @@ def _mean_boundary(images: Sequence[ImageCounts], count: int) -> Floats:
             seen += known
     with np.errstate(invalid="ignore"):
         return np.asarray(total / seen)
+
+
+def _sum_of_bands(images: Sequence[ImageCounts], count: int) -> Bands:
+    """The pixels of the bands of all images together."""
+    total = Bands(np.zeros(count, np.int64), np.zeros(count, np.int64))
+    for image in images:
+        if image.bands is not None:
+            total = Bands(total.both + image.bands.both, total.either + image.bands.either)
+    return total

@@ -35,6 +35,7 @@ CONFIG: dict[str, Any] = {
         "schedule": {"warmup_steps": 3},
     },
     "ema": {"decay": 0.9},
+    "run": {"pictures": False},
     "data": {
         "train_images": "scenes/leftImg8bit/train",
         "train_annotations": "scenes/annotations/instances_train.json",

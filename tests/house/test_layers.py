@@ -19,10 +19,14 @@ BELOW = {task: {"engine", "backbones", task} for task in TASKS} | {
 }
 # The rooms of a task; a reader of one task knows his way in the others.
 ROOMS = {"network", "weights", "data", "scores", "prediction", "reports"}
-OWN_ROOMS = {"detection": {"checking", "formats"}, "segmentation": {"inference", "large"}, "joint": {"training"}}
+OWN_ROOMS = {
+    "detection": {"analysis", "checking", "formats"},
+    "segmentation": {"inference", "large"},
+    "joint": {"training"},
+}
 # The thin last layer, by the names of its files and folders; everything else is usable without Lightning.
 SHELL_FILES = {"task.py", "module.py", "trainer.py", "streaming.py", "writer.py"}
-SHELL_FOLDERS = {"engine/cli", "engine/cli/reports", "engine/training"}
+SHELL_FOLDERS = {"engine/cli", "engine/cli/reports", "engine/logging", "engine/training"}
 
 
 # Where the engine may name a network or a data set: as the source of a formula. The scenes write data sets' files.

@@ -31,6 +31,7 @@ CONFIG: dict[str, Any] = {
         "schedule": {"warmup_steps": 2},
     },
     "ema": {"decay": 0.9},
+    "run": {"pictures": False},
     "data": {"batch_size": 3, "num_workers": 0},
     "trainer": {
         "accelerator": "cpu",

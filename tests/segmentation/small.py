@@ -43,12 +43,14 @@ LOADING: dict[str, Any] = {"crop_size": list(CROP_HW), "batch_size": 4, "num_wor
 STREETS: dict[str, Any] = {
     "model": MODEL,
     "ema": {"decay": 0.9},
+    "run": {"pictures": False},
     "data": {"format": "cityscapes", "root": "scenes", "cityscapes": {"test_split": "train"}, **LOADING},
     "trainer": TRAINER,
 }
 FOLDER: dict[str, Any] = {
     "model": MODEL,
     "ema": {"decay": 0},
+    "run": {"pictures": False},
     "data": {
         "format": "folder",
         "root": "things",

@@ -62,9 +62,9 @@ def report(
     checkpoint = _checkpoint(run, ckpt_path, spec.monitor_mode)
     output = output or run / (REPORT if split == "val" else f"report-{split}.html")
     make_folder(output.parent)  # before the minutes that the scoring takes
-    moved = () if root is None else ("--data.root", root)
+    others = ("--run.pictures", "false", *(() if root is None else ("--data.root", root)))
     command = "validate" if split == "val" else "test"
-    words = (command, "--config", str(config), "--ckpt_path", str(checkpoint), *moved)
+    words = (command, "--config", str(config), "--ckpt_path", str(checkpoint), *others)
     return Asked(run, split, output, words)
 
 

@@ -37,11 +37,12 @@ def test_numbers_of_any_classes():
 
 def test_table_of_any_classes():
     assert nuclei_scores(boundary=1).table().splitlines() == [
-        " class         IoU  boundary F",
-        " background  0.600       1.000",
-        " nucleus     0.500       1.000",
-        " never           -           -",
-        " mean        0.550       1.000",
+        # Every pixel is at the frame, so that along the outlines there is the same as everywhere.
+        " class         IoU  boundary F  boundary IoU",
+        " background  0.600       1.000         0.600",
+        " nucleus     0.500       1.000         0.500",
+        " never           -           -             -",
+        " mean        0.550       1.000         0.550",
         "",
         " pixel accuracy 0.714   mean accuracy 0.708",
     ]
@@ -82,5 +83,6 @@ def test_a_file_of_the_scores_holds_all_of_them():
     scores = nuclei_scores(boundary=1)
     stored = scores.to_dict()
     assert stored["boundary_fs"] == {"background": 1, "nucleus": 1, "never": None}
+    assert stored["boundary_ious"] == {"background": 0.6, "nucleus": 0.5, "never": None}
     assert stored["miou"] == scores.miou
     assert "category_ious" not in stored

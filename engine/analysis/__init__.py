@@ -1,0 +1,1 @@
+"""What the analyses of all tasks share: calibration, the curves of a run, and drawing."""

@@ -1,0 +1,1 @@
+"""What a run leaves behind beside its checkpoints: logs and pictures."""
