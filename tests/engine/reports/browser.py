@@ -11,6 +11,7 @@ from pathlib import Path
 from playwright.sync_api import Page, expect, sync_playwright
 
 WIDTHS = (390, 1280)
+expect.set_options(timeout=60_000)  # milliseconds: a busy machine is slow, and no page is wrong for it
 
 
 def chromium() -> str:
@@ -33,6 +34,7 @@ def opened(file: Path, width: int = 1280, scheme: str = "light") -> Iterator[Pag
         # The sandbox needs rights that a container's root has not.
         browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        page.set_default_timeout(120_000)
         said: list[str] = []
         asked: list[str] = []
         page.on("console", lambda message: said.append(message.text))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import expect
 
+from engine.reports.compare import compare_reports
 from engine.reports.write import write_report
 from tests.engine.reports.browser import WIDTHS, loaded_images, opened
 from tests.engine.reports.sample import HOSTILE, sample_report
@@ -47,6 +48,18 @@ def test_it_opens_without_a_word_and_shows_everything(file, width, scheme):
         assert page.evaluate("document.documentElement.scrollWidth") == width  # nothing sticks out at the side
         assert page.evaluate("window.broken") is None  # no name of the data ran as a script
         assert page.locator("main img[src=x]").count() == 0
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_two_reports_side_by_side_open_too(width, tmp_path):
+    write_report(compare_reports(sample_report(), sample_report(), ("one", "two")), tmp_path / "compare.html")
+    with opened(tmp_path / "compare.html", width) as page:
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        assert visible_cards(page) == 24
+        assert all(loaded_images(page))
+        expect(page.locator(".chart[data-drawn] canvas")).to_have_count(8)  # bars stand twice, curves over each other
+        names = page.locator(".cards .card-name").all_text_contents()[:2]
+        assert names == ["image 0.png: one", "image 0.png: two"]
 
 
 def test_filters_filter(file):
