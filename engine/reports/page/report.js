@@ -233,6 +233,8 @@
               const gap = 7 * devicePixelRatio;
               const left = Math.min(x + gap, chart.bbox.left + chart.bbox.width - ctx.measureText(mark.text).width - gap);
               const top = Math.max(y - gap, chart.bbox.top + 2 * gap);
+              ctx.textAlign = "left"; /* the axes have left it otherwise */
+              ctx.textBaseline = "alphabetic";
               ctx.strokeStyle = themed("--card");
               ctx.lineWidth = 3 * devicePixelRatio;
               ctx.strokeText(mark.text, left, top);
