@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from detection.data.boxes import BoxTable, Floats, Ints, Rows, ends_of
 from detection.data.classes import BoxClasses
-from detection.data.coco_json import NotFiniteError, NotJsonError, json_fault, python_json, utf8
+from engine.annotations.json_text import NotFiniteError, NotJsonError, json_fault, python_json, utf8
 from engine.errors import InputError
 from engine.training.memory import return_freed_memory
 

@@ -11,11 +11,11 @@ import numpy as np
 
 from detection.data.boxes import BoxTable, box_table
 from detection.data.classes import BoxClasses
-from detection.formats.files import SetFiles
+from engine.annotations.files import SetFiles
+from engine.annotations.splits import ALL
 from engine.errors import InputError, did_you_mean
 
 VocOrigin = Literal["auto", "0", "1"]
-ALL = "all"  # the one part of a set that has no splits
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class _Part:
     class_rows: array[int] = field(default_factory=lambda: array("q"))
     corners: array[float] = field(default_factory=lambda: array("d"))
     crowd: array[int] = field(default_factory=lambda: array("b"))
+    areas: array[float] = field(default_factory=lambda: array("d"))
 
 
 class Collected:
@@ -73,9 +74,23 @@ class Collected:
         return split in self._parts and name in self._parts[split].places
 
     def box(
-        self, split: str, image: int, name: str, corners_xyxy: tuple[float, float, float, float], crowd: bool = False
+        self,
+        split: str,
+        image: int,
+        name: str,
+        corners_xyxy: tuple[float, float, float, float],
+        crowd: bool = False,
+        area: float | None = None,
     ) -> None:
         """Add a box in pixels, edges; corners that a tool has swapped are turned and counted.
+
+        Args:
+            split: where its image is.
+            image: the image's place there.
+            name: its class.
+            corners_xyxy: left, top, right and bottom.
+            crowd: whether it stands for any number of objects.
+            area: square pixels of the object; by default those of the box.
 
         Raises:
             InputError: the user's class list lacks the name, or the name is empty.
@@ -90,6 +105,7 @@ class Collected:
         part.class_rows.append(row)
         part.corners.extend((left, top, right, bottom))
         part.crowd.append(crowd)
+        part.areas.append((right - left) * (bottom - top) if area is None else area)
 
     def name_class(self, name: str) -> None:
         """Add a class that may have no box."""
@@ -132,6 +148,7 @@ class Collected:
             np.array(part.rows, np.int64),
             new_rows[np.array(part.class_rows, np.int64)],
             sizes_hw=np.array(part.sizes, np.int32).reshape(-1, 2),
+            areas=np.array(part.areas, np.float64),
             crowd=np.array(part.crowd, np.bool_),
         )
 

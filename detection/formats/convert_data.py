@@ -15,7 +15,7 @@ from detection.data.boxes import BoxTable
 from detection.formats.collected import ReadOptions, VocOrigin
 from detection.formats.found import FormatWord, read_set
 from detection.formats.splits import part_of
-from detection.formats.writers import coco, voc, yolo
+from detection.formats.writers import coco, labelme, voc, yolo
 from detection.formats.writers.parts import SetToWrite
 from engine.cli.commands import parse_function, program, run_command
 from engine.data.contracts import SplitName
@@ -23,11 +23,12 @@ from engine.errors import InputError, OutputError
 from engine.names import shown_names
 from engine.outputs import make_folder
 
-Target = Literal["coco", "voc", "yolo"]
+Target = Literal["coco", "voc", "yolo", "labelme"]
 _WRITERS: Mapping[Target, Callable[[SetToWrite, Path], dict[str, str]]] = {
     "coco": coco.write,
     "voc": voc.write,
     "yolo": yolo.write,
+    "labelme": labelme.write,
 }
 
 
@@ -142,8 +143,8 @@ def _lost(tables: Mapping[str, BoxTable], to: Target) -> list[str]:
     crowds = sum(int(table.crowd.sum()) for table in tables.values())
     if crowds and to == "yolo":
         notes.append(f"{crowds:,} crowds were left out, which YOLO has no word for")
-    if crowds and to == "voc":
-        notes.append(f"{crowds:,} crowds are marked as difficult, VOC's word for what is not scored")
+    if crowds and to in ("voc", "labelme"):
+        notes.append(f"{crowds:,} crowds are marked as difficult, the word there for what is not scored")
     return notes
 
 

@@ -8,15 +8,20 @@ from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
 from detection.data.boxes import BoxTable
-from detection.formats.collected import ALL, ReadOptions
-from detection.formats.files import SetFiles
-from detection.formats.json_kinds import UNREAD, json_files
-from detection.formats.readers import coco, csv_boxes, voc, yolo
-from detection.formats.splits import shares_of, with_splits
+from detection.formats.collected import ReadOptions
+from detection.formats.readers import coco, csv_boxes, dota, kitti, openimages, voc, yolo
+from detection.formats.readers.shapes import reader as reader_of_shapes
+from detection.formats.splits import with_splits
+from engine.annotations.files import SetFiles
+from engine.annotations.recognised import SHAPE_TOOLS, counted, recognised
+from engine.annotations.splits import ALL, shares_of
+from engine.annotations.tools import coco as coco_tool
 from engine.data.contracts import SPLITS, SplitName
 from engine.errors import InputError
 
-FormatWord = Literal["coco", "voc", "yolo", "csv"]
+FormatWord = Literal[
+    "coco", "voc", "yolo", "csv", "openimages", "kitti", "dota", "labelme", "label_studio", "cvat", "via", "supervisely"
+]
 
 
 class _Reader(NamedTuple):
@@ -26,10 +31,14 @@ class _Reader(NamedTuple):
 
 
 READERS: Mapping[FormatWord, _Reader] = {
-    "coco": _Reader(coco.NAME, coco.claims, coco.read),
+    "coco": _Reader(coco_tool.NAME, coco_tool.claims, coco.read),
     "voc": _Reader(voc.NAME, voc.claims, voc.read),
     "yolo": _Reader(yolo.NAME, yolo.claims, yolo.read),
     "csv": _Reader(csv_boxes.NAME, csv_boxes.claims, csv_boxes.read),
+    "openimages": _Reader(openimages.NAME, openimages.claims, openimages.read),
+    "kitti": _Reader(kitti.NAME, kitti.claims, kitti.read),
+    "dota": _Reader(dota.NAME, dota.claims, dota.read),
+    **{word: _Reader(tool.name, tool.claims, reader_of_shapes(tool)) for word, tool in SHAPE_TOOLS.items()},
 }
 
 
@@ -56,8 +65,8 @@ class FoundSet:
         names = {name for table in self.splits.values() for name in table.classes.names}
         counts = ", ".join(f"{split} {len(table):,}" for split, table in self.splits.items() if split != ALL)
         return (
-            f"{self.format_name}, {_counted(images, 'image')}, {_counted(len(names), 'class')}, "
-            f"{_counted(boxes, 'box')}{f' ({counts})' if counts else ''}"
+            f"{self.format_name}, {counted(images, 'image')}, {counted(len(names), 'class')}, "
+            f"{counted(boxes, 'box')}{f' ({counts})' if counts else ''}"
         )
 
     def parts(self, split: str | None, group: str | None) -> Mapping[SplitName, BoxTable]:
@@ -94,40 +103,12 @@ def read_set(root: str | Path, format_word: FormatWord | None = None, options: R
             used.
     """
     files = SetFiles.below(root)
-    word, labels = _recognised(files, format_word)
+    word, labels = recognised(files, READERS, format_word, "--data.format")
     reader = READERS[word]
     tables = reader.read(files, labels, options)
     ordered = {split: tables[split] for split in (*SPLITS, ALL) if split in tables}
     notes = [f"{count:,} {what}" if count else what for what, count in files.notes.items()]
     return FoundSet(files.root, reader.name, ordered, tuple(notes))
-
-
-def _recognised(files: SetFiles, word: FormatWord | None) -> tuple[FormatWord, list[str]]:
-    """The format of a set with the label files of it."""
-    wanted = READERS if word is None else {word: READERS[word]}
-    found = {one: labels for one, reader in wanted.items() if (labels := reader.claims(files))}
-    if len(found) == 1:
-        return next(iter(found.items()))
-    where = f"'{files.path(files.only)}'" if files.only else f"'{files.root}'"
-    if found:
-        names = " and ".join(READERS[one].name for one in found)
-        msg = f"{where} holds labels as {names}. Say which: --data.format {' or '.join(found)}."
-        raise InputError(msg)
-    for kind in json_files(files):
-        if kind in UNREAD:
-            why, remedy = UNREAD[kind]
-            msg = f"{where} is {kind}: {why}. {remedy}"
-            raise InputError(msg)
-    what = "labels" if word is None else f"labels as {READERS[word].name}"
-    known = ", ".join(reader.name for reader in READERS.values())
-    images = f"{_counted(len(files.images), 'image')} and no {what}" if files.images else f"no images and no {what}"
-    msg = f"{where} holds {images} that are known ({known}). Give the folder that holds both."
-    raise InputError(msg)
-
-
-def _counted(count: int, what: str) -> str:
-    many = {"class": "classes", "box": "boxes"}.get(what, f"{what}s")
-    return f"{count:,} {what if count == 1 else many}"
 
 
 assert set(get_args(FormatWord)) == set(READERS)

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from detection.data.boxes import Floats
-from detection.data.coco_json import json_fault, utf8
+from engine.annotations.json_text import json_fault, utf8
 from engine.errors import InputError
 
 JsonId: TypeAlias = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]

@@ -25,10 +25,8 @@ from engine.reading.options import Reading
 from joint.data.augment import JointAugmentation
 from joint.data.contracts import JointNetworkTask
 from joint.data.dataset import JointImages, JointSample, Masks, boxed_images, collate, collate_evaluation
-from segmentation.data.cityscapes.files import CityscapesFiles
 from segmentation.data.classes import MaskClasses
-from segmentation.data.mask_folder import MaskFolder
-from segmentation.data.module import NO_MASK, CityscapesData, FolderData, SegmentationDataModule
+from segmentation.data.module import NO_MASK, CityscapesData, FolderData, MaskSet, SegmentationDataModule
 
 
 @dataclass(frozen=True)
@@ -244,7 +242,7 @@ class JointDataModule(SplitData[JointNetworkTask, JointSample, JointSample]):
             raise InputError(msg)
         return self._coco.box_source(split)
 
-    def mask_source(self, split: SplitName, *, leave_out: bool | None = None) -> MaskFolder | CityscapesFiles:
+    def mask_source(self, split: SplitName, *, leave_out: bool | None = None) -> MaskSet:
         """The images and masks of a split.
 
         Args:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
+
+from lightning.pytorch.utilities import rank_zero_info
 
 from engine.checked import checked
 from engine.data.bad_images import OnBadImage
@@ -21,9 +24,11 @@ from segmentation.data.class_files import class_list, read_class_list
 from segmentation.data.classes import MaskClasses, Rgb
 from segmentation.data.contracts import SegmenterTask
 from segmentation.data.dataset import Crop, TrainingCrops, WholeImage, WholeImages, collate_crops, collate_images
+from segmentation.data.drawn.masks import DrawnData, DrawnMasks, read_drawn
 from segmentation.data.mask_folder import MaskFolder
 from segmentation.data.masks import MaskFormat, MaskReader
 
+MaskSet: TypeAlias = MaskFolder | CityscapesFiles | DrawnMasks
 NO_MASK = "it has no mask, or is listed and does not exist"
 _LEAST_SIDE = 33  # pixels of a crop, as of any picture that the network takes
 
@@ -95,13 +100,14 @@ class FolderData:
 
 
 class SegmentationDataModule(SplitData[SegmenterTask, Crop, WholeImage]):
-    """Cityscapes, or any folders of images and masks.
+    """Cityscapes, any folders of images and masks, or images with objects that an annotation tool has drawn.
 
     Args:
-        format: which of the two the data are.
+        format: which of the three the data are.
         root: folder that the other paths start from; without it they start from the working folder.
         cityscapes: which parts of Cityscapes are used.
         folder: where your own images and masks are.
+        drawn: what becomes of polygons and masks in the label files of a set in `root`.
         crop_size: side of the training crops, or their height and width.
         batch_size: crops per device and step.
         eval_batch_size: whole images per device and step; more than one needs images of one size.
@@ -123,10 +129,11 @@ class SegmentationDataModule(SplitData[SegmenterTask, Crop, WholeImage]):
     @checked
     def __init__(
         self,
-        format: Literal["cityscapes", "folder"] = "cityscapes",
+        format: Literal["cityscapes", "folder", "drawn"] = "cityscapes",
         root: str | None = None,
         cityscapes: CityscapesData = CityscapesData(),
         folder: FolderData = FolderData(),
+        drawn: DrawnData = DrawnData(),
         crop_size: int | tuple[int, int] = (512, 1024),
         batch_size: PositiveInt = 8,
         eval_batch_size: PositiveInt = 1,
@@ -148,6 +155,7 @@ class SegmentationDataModule(SplitData[SegmenterTask, Crop, WholeImage]):
         self.format = format
         self.cityscapes = cityscapes
         self.folder = folder
+        self.drawn = drawn
         self.augmentation = augmentation
         self.repeat = repeat
 
@@ -165,6 +173,8 @@ class SegmentationDataModule(SplitData[SegmenterTask, Crop, WholeImage]):
         """
         if self.format == "cityscapes":
             return CITYSCAPES
+        if self.format == "drawn":
+            return next(iter(self._drawn.values())).classes
         given = self.folder.classes
         if given is None:
             msg = "the data have no class list. Give --data.folder.classes, such as '[background, nucleus]'."
@@ -176,9 +186,11 @@ class SegmentationDataModule(SplitData[SegmenterTask, Crop, WholeImage]):
         if self.format == "folder":
             images, masks, _ = self.folder.of(split)
             return images is not None or masks is not None
+        if self.format == "drawn":
+            return split in self._drawn
         return bool(self._splits(split))
 
-    def files(self, split: SplitName, *, leave_out: bool | None = None) -> MaskFolder | CityscapesFiles:
+    def files(self, split: SplitName, *, leave_out: bool | None = None) -> MaskSet:
         """The pairs of a split.
 
         Args:
@@ -202,6 +214,11 @@ class SegmentationDataModule(SplitData[SegmenterTask, Crop, WholeImage]):
                 list_file=None if names is None else self.root / names,
                 leave_out=leave_out,
             )
+        if self.format == "drawn":
+            if split not in self._drawn:
+                msg = f"the set in '{self.root}' has no {split}, only {', '.join(self._drawn)}. Give a set that has it."
+                raise InputError(msg)
+            return self._drawn[split]
         if not self._splits(split):
             option = "train_splits" if split == "train" else f"{split}_split"
             msg = f"the data have no '{option}'. Give --data.cityscapes.{option}."
@@ -231,6 +248,14 @@ class SegmentationDataModule(SplitData[SegmenterTask, Crop, WholeImage]):
         files = self.files(split)
         self.leave_out(split, files.unpaired, NO_MASK)
         return [WholeImages(files, self._rows, self.reader)]
+
+    @cached_property
+    def _drawn(self) -> Mapping[SplitName, DrawnMasks]:
+        """The splits of a set with drawn objects, read once."""
+        found = read_drawn(self.root, self.drawn, leave_out=self.on_bad_image == "skip")
+        for line in found.lines:
+            rank_zero_info(f"{found.root}: {line}")
+        return found.splits
 
     @property
     def _rows(self) -> MaskClasses:

@@ -28,7 +28,7 @@ class Pair(NamedTuple):
 
 
 class MaskSource(Protocol):
-    """A set of pictures with masks, as `CityscapesFiles` and `MaskFolder` find them."""
+    """A set of pictures with masks, as `CityscapesFiles`, `MaskFolder` and `DrawnMasks` find them."""
 
     @property
     def source(self) -> str:

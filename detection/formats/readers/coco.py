@@ -12,13 +12,11 @@ import numpy as np
 from detection.data.boxes import BoxTable, ends_of
 from detection.data.classes import BoxClasses
 from detection.data.coco import CocoAnnotations
-from detection.formats.collected import ALL, ReadOptions
-from detection.formats.files import SetFiles, folder_of, stem_of
-from detection.formats.json_kinds import json_files
-from detection.formats.splits import folder_split, split_of
+from detection.formats.collected import ReadOptions
+from engine.annotations.files import SetFiles, folder_of
+from engine.annotations.splits import folder_split
+from engine.annotations.tools.coco import by_split
 from engine.errors import InputError
-
-NAME = "COCO"
 
 
 class _Category(msgspec.Struct):
@@ -31,38 +29,14 @@ class _Categories(msgspec.Struct):
     categories: list[_Category] = []
 
 
-def claims(files: SetFiles) -> list[str]:
-    """The JSON files with images, annotations and categories."""
-    return json_files(files).get("COCO", [])
-
-
 def read(files: SetFiles, labels: Sequence[str], options: ReadOptions) -> Mapping[str, BoxTable]:
     """The images and boxes of each file, under the file's own ids.
 
     Raises:
         InputError: a file cannot be used, or two files are of the same split.
     """
-    found = {split: _table(files, name, split) for split, name in _by_split(files, labels).items()}
+    found = {split: _table(files, name, split) for split, name in by_split(files, labels).items()}
     return {split: _ordered(table, options.classes) for split, table in found.items()}
-
-
-def _by_split(files: SetFiles, labels: Sequence[str]) -> dict[str, str]:
-    chosen: dict[str, list[str]] = {}
-    for name in labels:
-        chosen.setdefault(split_of(name) or ALL, []).append(name)
-    if len(chosen) > 1 and ALL in chosen:  # beside train.json and val.json stands often one of both
-        files.note(f"COCO: {len(chosen[ALL])} files without a split in their names were left out", 0)
-        del chosen[ALL]
-    found = {}
-    for split, names in chosen.items():
-        instances = [name for name in names if stem_of(name).startswith("instances")]
-        rest = instances if len(instances) == 1 else names
-        if len(rest) > 1:
-            where = f"'{rest[0]}' and '{rest[1]}'"
-            msg = f"'{files.root}' has several COCO files for the split '{split}': {where}. Give one as --data.root."
-            raise InputError(msg)
-        found[split] = rest[0]
-    return {split: found[split] for split in ("train", "val", "test", ALL) if split in found}
 
 
 def _table(files: SetFiles, name: str, split: str) -> BoxTable:

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from detection.data.boxes import BoxTable
-from detection.formats.collected import ALL, Collected, ReadOptions
-from detection.formats.files import SetFiles, folder_of, number
-from detection.formats.splits import folder_split, split_of
+from detection.formats.collected import Collected, ReadOptions
+from engine.annotations.files import SetFiles, folder_of, number
+from engine.annotations.splits import ALL, folder_split, split_of
 from engine.errors import InputError
 
 NAME = "CSV of boxes"

@@ -9,10 +9,10 @@ from typing import NamedTuple
 from xml.etree.ElementTree import Element
 
 from detection.data.boxes import BoxTable
-from detection.formats.collected import ALL, Collected, ReadOptions
-from detection.formats.files import SetFiles, folder_of, lines_of, listed, number, stem_of
-from detection.formats.splits import folder_split
-from detection.formats.xml_text import parse_xml, text_of
+from detection.formats.collected import Collected, ReadOptions
+from engine.annotations.files import SetFiles, class_list, folder_of, lines_of, listed, number, stem_of
+from engine.annotations.splits import ALL, folder_split
+from engine.annotations.xml_text import parse_xml, text_of
 from engine.data.contracts import SPLITS
 from engine.errors import InputError
 
@@ -66,18 +66,6 @@ def read(files: SetFiles, labels: Sequence[str], options: ReadOptions) -> Mappin
                     files.note("boxes have their corners swapped and were turned")
                 collected.box(split, place, one.name, (left - first, top - first, right, bottom), one.difficult)
     return collected.tables(NAME)
-
-
-def class_list(files: SetFiles) -> list[str]:
-    """The names of `classes.txt`, `labels.txt` or `obj.names`, if the set has one such file: one name a line."""
-    found = [name for name in files.names if name.rpartition("/")[2].lower() in _CLASS_FILES]
-    if not found:
-        return []
-    names = [line.strip() for line in files.text(min(found, key=lambda name: (name.count("/"), name))).splitlines()]
-    return [name for name in names if name]
-
-
-_CLASS_FILES = frozenset(("classes.txt", "obj.names", "labels.txt", "_darknet.labels", "predefined_classes.txt"))
 
 
 def _is_voc(files: SetFiles, name: str) -> bool:

@@ -8,9 +8,8 @@ import yaml
 
 from detection.data.boxes import BoxTable
 from detection.formats.collected import Collected, ReadOptions
-from detection.formats.files import SetFiles, folder_of, joined, lines_of, stem_of, suffix_of
-from detection.formats.readers.voc import class_list
-from detection.formats.splits import folder_split
+from engine.annotations.files import SetFiles, class_list, folder_of, joined, lines_of, rounded, stem_of, suffix_of
+from engine.annotations.splits import folder_split
 from engine.errors import InputError
 from engine.names import shown_names
 
@@ -18,7 +17,6 @@ NAME = "YOLO"
 _SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "minival": "val", "test": "test"}
 _NO_LABELS = ("classes.txt", "obj.names", "labels.txt", "train.txt", "val.txt", "valid.txt", "test.txt", "notes.txt")
 _SLACK = 0.01  # of the image's side, by which exporters round a box over its edge
-_DIGITS = 7  # of a pixel; what lies behind is left by the division by the image's side
 
 Texts = dict[str, object]
 
@@ -116,7 +114,7 @@ def _row(where: str, text: str, size_hw: tuple[int, int], points: int) -> tuple[
         raise InputError(msg)
     height, width = size_hw
     sides = (width, height, width, height)
-    return (values[0], *(round(edge * side, _DIGITS) for edge, side in zip(edges, sides, strict=True)))
+    return (values[0], *(rounded(edge * side) for edge, side in zip(edges, sides, strict=True)))
 
 
 def _label_of(files: SetFiles, image: str) -> str | None:

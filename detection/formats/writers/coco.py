@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from detection.formats.collected import ALL
 from detection.formats.writers.parts import SetToWrite, folder_in
+from engine.annotations.splits import ALL
 from engine.outputs import write_json
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from detection.data.boxes import BoxTable
-from detection.formats.collected import ALL
+from engine.annotations.splits import ALL
 from engine.reading.images import image_size
 
 

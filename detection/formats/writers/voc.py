@@ -9,8 +9,8 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-from detection.formats.collected import ALL
 from detection.formats.writers.parts import Placed, SetToWrite
+from engine.annotations.splits import ALL
 from engine.outputs import write_text
 
 DATABASE = "pixels as in VOC2012"  # by which readers, ours too, know where pixels begin

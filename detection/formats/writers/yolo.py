@@ -11,8 +11,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import yaml
 
-from detection.formats.collected import ALL
 from detection.formats.writers.parts import SetToWrite, folder_in
+from engine.annotations.splits import ALL
 from engine.data.contracts import SPLITS
 from engine.outputs import write_text
 

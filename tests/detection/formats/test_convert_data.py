@@ -19,7 +19,7 @@ from engine.errors import InputError, OutputError
 from tests.detection.formats.sets import write_coco
 from tests.detection.small import command
 
-FORMATS = ("coco", "voc", "yolo")
+FORMATS = ("coco", "voc", "yolo", "labelme")
 
 
 def contents(found: FoundSet) -> dict[str, list[tuple[bytes, list[tuple[str, bool]], np.ndarray]]]:
@@ -187,8 +187,9 @@ def test_crowds_are_named(tmp_path: Path) -> None:
     content["annotations"][0]["iscrowd"] = 1
     path.write_text(json.dumps(content))
     assert "1 crowds were left out" in convert_data(root, tmp_path / "yolo", to="yolo")
-    assert "1 crowds are marked as difficult" in convert_data(root, tmp_path / "voc", to="voc")
-    assert read_set(tmp_path / "voc").splits["train"].crowd.sum() == 1
+    for word in ("voc", "labelme"):
+        assert "1 crowds are marked as difficult" in convert_data(root, tmp_path / word, to=word)  # type: ignore[arg-type]
+        assert read_set(tmp_path / word).splits["train"].crowd.sum() == 1
 
 
 def test_the_command(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from detection.formats.found import read_set
 from detection.formats.module import BoxSetModule
-from detection.formats.splits import shares_of
+from engine.annotations.splits import shares_of
 from engine.errors import InputError
 from joint.data.module import BoxFiles, JointDataModule
 from tests.detection.formats.sets import (

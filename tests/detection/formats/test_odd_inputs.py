@@ -164,7 +164,7 @@ def as_corners(content: dict[str, Any]) -> None:
         (lambda c: {k: c[k] for k in ("images", "annotations")}, ["COCO captions"]),
         (lambda c: c["annotations"][0].pop("bbox") and None, ["neither a 'bbox' nor a mask"]),
         (lambda c: c["annotations"][0].update(bbox=[1, 2, -3, 4]), ["width and height of at least 0"]),
-        (lambda c: {"version": "1.0", "size": {}, "objects": []}, ["Supervisely", "Export the set as"]),
+        (lambda c: {"items": [], "categories": {}}, ["Datumaro", "Export the set as"]),
         (lambda c: {"nothing": 1}, ["no labels that are known"]),
     ],
 )  # fmt: skip

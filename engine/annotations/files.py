@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-from detection.data.coco_json import json_fault, utf8
+from engine.annotations.json_text import json_fault, utf8
 from engine.errors import InputError
 from engine.names import pairing_name
 from engine.reading.images import IMAGE_SUFFIXES, image_size
@@ -26,6 +26,8 @@ from engine.reading.listing import walk
 Parsed = TypeVar("Parsed")
 _ADDRESS = re.compile(r"[A-Za-z][\w+.-]+://")
 _MASKS = frozenset(("masks", "mask", "labels", "segmentationclass", "segmentationobject", "annotations", "gtfine"))
+_CLASS_FILES = frozenset(("classes.txt", "obj.names", "labels.txt", "_darknet.labels", "predefined_classes.txt"))
+_DIGITS = 7  # of a pixel
 _MOST_BYTES = 4 << 30  # a label file of more is none that a tool writes
 
 
@@ -243,6 +245,20 @@ def joined(folder: str | None, name: str) -> str | None:
         elif part not in ("", "."):
             parts.append(part)
     return "/".join(parts)
+
+
+def class_list(files: SetFiles) -> list[str]:
+    """The names of `classes.txt`, `labels.txt` or `obj.names`, if the set has one such file: one name a line."""
+    found = [name for name in files.names if name.rpartition("/")[2].lower() in _CLASS_FILES]
+    if not found:
+        return []
+    names = [line.strip() for line in files.text(min(found, key=lambda name: (name.count("/"), name))).splitlines()]
+    return [name for name in names if name]
+
+
+def rounded(pixels: float) -> float:
+    """A coordinate without what a division by the image's side, in fractions or percent, leaves behind its digits."""
+    return round(pixels, _DIGITS)
 
 
 def number(text: str, where: str) -> float:

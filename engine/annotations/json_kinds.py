@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from weakref import WeakKeyDictionary
 
 import msgspec
 
-from detection.data.coco_json import utf8
-from detection.formats.files import SetFiles, folder_of
+from engine.annotations.files import SetFiles, folder_of
+from engine.annotations.json_text import utf8
 
 # Formats that share the suffix but are not read, with what their first level has.
 _EXPORT = "Export the set as COCO, Pascal VOC or YOLO."
@@ -16,24 +17,30 @@ UNREAD: Mapping[str, tuple[str, str]] = {  # why, and the remedy
     "COCO captions": ("texts without boxes", "Give the file 'instances_...json' of the same set."),
     "COCO panoptic": ("segments without boxes", "Give the file 'instances_...json' of the same set."),
     "CreateML": ("not read", _EXPORT),
-    "Supervisely": ("not read", _EXPORT),
     "Datumaro": ("not read", _EXPORT),
-    "Label Studio (JSON-MIN)": ("too short to read", "Export it as JSON or COCO."),
     "Cityscapes polygons": ("masks", "Use python -m segmentation, or make boxes with python -m joint boxes."),
 }
-_FEW = 8  # files of a folder that are opened to see whether all are LabelMe's
+_FEW = 8  # files of a folder that are opened to see whether all are of one kind
+_ONE_EACH = ("LabelMe", "Supervisely")  # kinds with a file for each image
+_found: WeakKeyDictionary[SetFiles, Mapping[str, list[str]]] = WeakKeyDictionary()
 
 
 def json_files(files: SetFiles) -> Mapping[str, list[str]]:
-    """The JSON files of a set by the tool that wrote them; files of other kinds are left out."""
+    """The JSON files of a set by the tool that wrote them, looked at once; files of other kinds are left out."""
+    if files not in _found:
+        _found[files] = _by_kind(files)
+    return _found[files]
+
+
+def _by_kind(files: SetFiles) -> Mapping[str, list[str]]:
     folders: dict[str, list[str]] = {}
     for name in files.ending(".json"):
         folders.setdefault(folder_of(name), []).append(name)
     found: dict[str, list[str]] = {}
     for names in folders.values():
         first = [_kind(files, name) for name in names[:_FEW]]
-        if first == ["LabelMe"] * _FEW:
-            found.setdefault("LabelMe", []).extend(names)
+        if len(first) == _FEW and first[0] in _ONE_EACH and len(set(first)) == 1:
+            found.setdefault(first[0], []).extend(names)
             continue
         for name, kind in zip(names, first + [_kind(files, name) for name in names[_FEW:]], strict=True):
             if kind is not None:
@@ -63,7 +70,7 @@ def _kind_of_object(top: Mapping[str, msgspec.Raw]) -> str | None:
         return "COCO"
     if "shapes" in top and ("imagePath" in top or "imageData" in top or "version" in top):
         return "LabelMe"
-    if "_via_img_metadata" in top:
+    if "_via_img_metadata" in top or {"metadata", "view", "file", "attribute"} <= set(top):
         return "VIA"
     if "items" in top and "categories" in top:
         return "Datumaro"
