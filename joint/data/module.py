@@ -35,11 +35,8 @@ from joint.data.dataset import (
     parts_of,
     with_parts,
 )
-from segmentation.data.cityscapes.files import CityscapesFiles
 from segmentation.data.classes import MaskClasses
-from segmentation.data.drawn.masks import DrawnMasks
-from segmentation.data.mask_folder import MaskFolder
-from segmentation.data.module import NO_MASK, CityscapesData, FolderData, SegmentationDataModule
+from segmentation.data.module import NO_MASK, CityscapesData, FolderData, MaskSet, SegmentationDataModule
 
 
 @dataclass(frozen=True)
@@ -255,9 +252,7 @@ class JointDataModule(SplitData[JointNetworkTask, JointSample, JointSample]):
             raise InputError(msg)
         return self._coco.box_source(split)
 
-    def mask_source(
-        self, split: SplitName, *, leave_out: bool | None = None
-    ) -> MaskFolder | CityscapesFiles | DrawnMasks:
+    def mask_source(self, split: SplitName, *, leave_out: bool | None = None) -> MaskSet:
         """The images and masks of a split.
 
         Args:

@@ -27,6 +27,7 @@ from segmentation.inference.pictures import overlay
 from segmentation.spec import SPEC
 
 _COMMAND = "check-data"
+_FORMATS = {"cityscapes": "Cityscapes", "folder": "folders of images and masks", "drawn": "drawn objects"}
 
 
 def check_data(
@@ -69,7 +70,7 @@ def check_data(
 def title_of(data: MaskData, sources: Mapping[str, PairedSource]) -> str:
     """The set in one line: what it is, and how many images each split has."""
     counts = ", ".join(f"{split} {len(files.pairs):,}" for split, files in sources.items())
-    what = "Cityscapes" if data.format == "cityscapes" else "folders of images and masks"
+    what = _FORMATS.get(data.format, data.format)
     classes = len(next(iter(sources.values())).classes)
     return f"{what}, {sum(len(files.pairs) for files in sources.values()):,} images, {classes} classes ({counts})"
 

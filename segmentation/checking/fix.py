@@ -178,8 +178,9 @@ def _bring_as_it_is(one: _Kept, classes: MaskClasses, part: Path, done: Counter[
 
 def _describe(part: Path, folder: Path, splits: list[str], read: ReadMasks, layout: str) -> None:
     """Write the class list, and a config for `fit`."""
-    data: dict[str, object] = {"format": layout, "root": str(folder)}
-    if layout != "cityscapes":
+    of_folders = layout != "cityscapes"
+    data: dict[str, object] = {"format": "folder" if of_folders else layout, "root": str(folder)}
+    if of_folders:
         classes = plain_classes(next(iter(read.sources.values())).classes)
         write_text(part / CLASSES, yaml.safe_dump(dict(classes.to_dict()), sort_keys=False, default_flow_style=None))
         paths = {f"{split}_{kind}": f"{kind}/{split}" for split in splits for kind in ("images", "masks")}

@@ -70,7 +70,7 @@ def read_masks(files: MaskSource) -> list[MaskFacts]:
 
 def _broken(path: Path, error: InputError) -> Finding:
     """Why a file cannot be read, under the names that images have."""
-    for found in read_facts(path).findings:
+    for found in read_facts(path).findings if path.is_file() else ():  # no file has what is drawn of objects
         if found.severity == "error":
             return Finding(found.name.replace("image.", "mask."), "error", found.file, found.detail)
     return Finding("mask.unreadable", "error", str(path), _reason(error, str(path)))
@@ -85,8 +85,10 @@ def _reason(error: InputError, name: str) -> str:
 
 
 def _of_the_file(path: Path) -> list[Finding]:
-    """What its header says."""
-    found = []
+    """What its header says; what is drawn of objects has none."""
+    found: list[Finding] = []
+    if not path.is_file():
+        return found
     with opened(path, "mask") as image:
         if image.mode.startswith("I"):
             found.append(Finding("mask.deep", "warning", str(path), "has 16 bits or more, where 8 hold all classes"))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from lightning.pytorch.utilities import rank_zero_info
 
@@ -38,6 +38,7 @@ from segmentation.data.drawn.masks import DrawnData, DrawnMasks, read_drawn
 from segmentation.data.mask_folder import MaskFolder
 from segmentation.data.masks import MaskFormat, MaskReader
 
+MaskSet: TypeAlias = MaskFolder | CityscapesFiles | DrawnMasks
 NO_MASK = "it has no mask, or is listed and does not exist"
 _LEAST_SIDE = 33  # pixels of a crop, as of any picture that the network takes
 
@@ -199,7 +200,7 @@ class SegmentationDataModule(SplitData[SegmenterTask, Crop, WholeImage]):
             return split in self._drawn
         return bool(self._splits(split))
 
-    def files(self, split: SplitName, *, leave_out: bool | None = None) -> MaskFolder | CityscapesFiles | DrawnMasks:
+    def files(self, split: SplitName, *, leave_out: bool | None = None) -> MaskSet:
         """The pairs of a split.
 
         Args:

@@ -119,6 +119,11 @@ class DrawnMasks:
             self._packed += msgspec.msgpack.encode(shapes)
             self._drawn[pairs[-1].mask] = _Drawn(path, image.size_hw, start, len(self._packed))
         self.pairs = tuple(pairs)
+        self.unused: tuple[Path, ...] = ()  # what is drawn is drawn on an image
+
+    def read_leniently(self, path: Path) -> UInt8Array:
+        """As `read_mask`, which knows no pixels of no class."""
+        return self.read_mask(path)
 
     def read_mask(self, path: Path) -> UInt8Array:
         """(H, W) rows of `classes`; `IGNORED` in crowds, and without a background where no object is.

@@ -219,3 +219,29 @@ def test_the_command(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert drawn == {"mask.size-1-4.jpg", "mask.values-1-3.jpg"}
     assert main([]) == 2
     assert main(["--config", str(config), "--data.folder.clases", "[a]"]) == 2
+
+
+def test_drawn_objects(tmp_path: Path) -> None:
+    """Objects of annotation tools have no mask files; their images are looked at all the same, and a copy has masks."""
+    root = tmp_path / "set"
+    images, annotations = [], []
+    (root / "images").mkdir(parents=True)
+    for seed in (1, 2, 3):
+        Image.fromarray(pixels(seed)).save(root / "images" / f"{seed}.png")
+        images.append({"id": seed, "file_name": f"{seed}.png", "height": SIZE_HW[0], "width": SIZE_HW[1]})
+        x = 10 + seed
+        polygon = [x, 10, x + 30, 10, x + 30, 40, x, 40]
+        annotations.append({"id": seed, "image_id": seed, "category_id": 1, "bbox": [x, 10, 30, 30], "area": 900})
+        annotations[-1] |= {"segmentation": [polygon], "iscrowd": 0}
+    content = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "thing"}]}
+    (root / "annotations").mkdir()
+    (root / "annotations" / "instances_train.json").write_text(json.dumps(content))
+    given = SegmentationDataModule("drawn", str(root))
+    assert check_data(given).findings == ()
+    cut(root / "images" / "2.png")
+    report = check_data(SegmentationDataModule("drawn", str(root)), fix=tmp_path / "out")
+    assert {(one.name, Path(one.file).name) for one in report.findings} == {("image.truncated", "2.png")}
+    assert main(["--config", str(tmp_path / "out" / "data.yaml")]) == 0
+    mask = np.array(Image.open(tmp_path / "out" / "masks" / "train" / "1.png"))
+    assert set(np.unique(mask).tolist()) == {0, 1}
+    assert mask[10:40, 11:41].mean() == 1
