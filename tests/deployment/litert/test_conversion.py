@@ -110,16 +110,23 @@ def test_a_segmenter_in_float32(ckpt, exported, argmax):
         assert (file.predict(image).class_ids == expected).mean() > 0.999
 
 
-def test_a_segmenter_in_int8(ckpt, exported, calibration):
+@torch.no_grad()
+def test_a_segmenter_in_int8(exported, calibration):
+    """Logits rise and fall together; classes are the same where the network is not in doubt.
+
+    The classes of random weights lie close together. Against a spread of 0.95, logits are 0.16 off (root mean square),
+    so that the best class differs at 14 % of all pixels, and at 1 % of those where it leads by 0.5.
+    """
     path = exported(
         "segmentation", "litert", image_size=(HEIGHT, WIDTH), argmax=False, precision="int8", calibration=calibration
     )
-    file, network = load("segmentation", path), load("segmentation", ckpt("segmentation"))
-    shares = [
-        (file.predict(image).class_ids == network.predict(image).class_ids).mean()
-        for image in (picture(HEIGHT, WIDTH, seed) for seed in (20, 21))
-    ]
-    assert min(shares) > 0.9
+    found = computed(open_exported(path, "segmentation"), CANVASES, SIZES)["logits"]
+    expected = network_of("segmentation")(CANVASES)
+    assert np.corrcoef(found.flatten(), expected.flatten())[0, 1] > 0.97
+    best, second = expected.topk(2, dim=1).values.unbind(1)
+    clear = best - second > 0.5
+    assert clear.float().mean() > 0.3
+    assert (found.argmax(1) == expected.argmax(1))[clear].float().mean() > 0.97
     assert check(path).refused == ()
 
 

@@ -9,7 +9,9 @@ import torch
 from deployment.litert.convert import fractions
 from deployment.litert.editing import append_suppression, give_floats, take_pixels
 from deployment.litert.options import LitertOptions
+from detection.network.anchors import decode_boxes
 from detection.network.postprocess import Postprocess, postprocess
+from tests.deployment.litert.operator_form import suppressed
 from tests.deployment.litert.toy import (
     CLASSES,
     HEIGHT,
@@ -54,6 +56,27 @@ def test_boxes_are_those_of_the_detector_cut_at_the_canvas(class_agnostic, seed)
     pixels = boxes[0, :used][:, [1, 0, 3, 2]] * (WIDTH, HEIGHT, WIDTH, HEIGHT)
     np.testing.assert_allclose(pixels, expected.boxes_xyxy[0, :used], atol=1e-4)
     assert (classes[0, :used] == expected.class_ids[0, :used].numpy()).all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_operator_in_numpy(seed):
+    """What the file holds: boxes cut at the canvas, then the operator as `operator_form` writes it down."""
+    options = LitertOptions(score_threshold=0.2, iou_threshold=0.4, max_detections=30)
+    model, anchors = of_boxes(), anchors_yxhw(seed)
+    append_suppression(model, anchors, CLASSES, options)
+    image = np.random.default_rng(seed).permutation(np.arange(1, 255, dtype=np.uint8))[: HEIGHT * WIDTH * 3]
+    image = image.reshape(1, HEIGHT, WIDTH, 3)
+    boxes, classes, scores, count = computed(model.to_bytes(), image)
+    deltas, values = pixels_as(image[0])
+    decoded = decode_boxes(torch.from_numpy(deltas).float(), corners(anchors)).numpy()
+    cut = (decoded / (WIDTH, HEIGHT, WIDTH, HEIGHT)).clip(0, 1)[:, [1, 0, 3, 2]].astype(np.float32)
+    values = np.where((cut[:, 2:] > cut[:, :2]).all(1)[:, None], values, 0).astype(np.float32)
+    expected = suppressed(cut, values, 0.2, 0.4, 30)
+    used = int(count[0])
+    assert used == len(expected.scores) > 3
+    np.testing.assert_allclose(scores[0, :used], expected.scores, atol=1e-6)
+    np.testing.assert_allclose(boxes[0, :used], expected.boxes, atol=1e-5)
+    assert (classes[0, :used] == expected.classes).all()
 
 
 def test_a_box_beside_the_canvas_is_not_given():
