@@ -63,7 +63,8 @@ class DetectionPredictor(Predictor[OnCanvas, Found]):
         image_size: see `DetectorSettings`.
 
     Raises:
-        InputError: the canvas is too small, or `canvas` is not an allowed word.
+        InputError: the canvas is too small, the network lays images on another one itself, or `canvas` is not an
+            allowed word.
     """
 
     network: EfficientDet
@@ -77,8 +78,9 @@ class DetectionPredictor(Predictor[OnCanvas, Found]):
     ) -> None:
         super().__init__(network, network.reading)
         self.postprocess = postprocess
-        limit_hw = canvas_limit(network.config.image_size, image_size)
-        self.canvas = Canvas(limit_hw, network.fill_color, network.stride, canvas)
+        inside = network.takes_pictures
+        limit_hw = canvas_limit(network.config.image_size, image_size, inside=inside)
+        self.canvas = Canvas(limit_hw, network.fill_color, network.stride, canvas, inside)
 
     @property
     def classes(self) -> BoxClasses:

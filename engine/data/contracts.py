@@ -48,3 +48,8 @@ class CanvasTask(PictureTask, Protocol):
     def canvas_hw(self) -> tuple[int, int]:
         """Height and width of the task's own canvas, in pixels."""
         ...
+
+    @property
+    def takes_pictures(self) -> bool:
+        """Whether its network lays pictures on that canvas itself."""
+        ...

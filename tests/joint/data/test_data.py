@@ -129,7 +129,7 @@ class TestBoth:
         data = both(streets)
 
         class Task:
-            canvas_hw, fill_color, reading = (64, 64), (1, 2, 3), Reading()
+            canvas_hw, takes_pictures, fill_color, reading = (64, 64), False, (1, 2, 3), Reading()
             classes = BoxClasses(("nothing", *reversed(data.classes.names)), (1, *reversed(data.classes.category_ids)))
             segmentation_classes = type(CITYSCAPES)(tuple(reversed(CITYSCAPES.names)))
 
