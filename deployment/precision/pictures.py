@@ -79,7 +79,7 @@ class Pictures:
 
 
 def pictures_for(network: Network, about: About, paths: Sequence[Path]) -> Pictures:
-    """The pictures for a file: on the canvas of its boxes or of its one size, or each in its own size.
+    """The pictures for a file: on the canvas of its boxes or of its one size, or else each in its own size.
 
     Args:
         network: says how rasters are read, and the colour beside a picture.
@@ -87,7 +87,7 @@ def pictures_for(network: Network, about: About, paths: Sequence[Path]) -> Pictu
         paths: the files.
     """
     read = PixelReader(network.reading, network.fill_color)
-    size_hw = None if about.takes_pictures else about.image_hw or about.canvas_hw
+    size_hw = about.image_hw or about.canvas_hw
     canvas = None if size_hw is None else Canvas(size_hw, network.fill_color, network.stride)
     return Pictures(tuple(paths), read, network.fill_color, canvas, about.multiple, about.batch or 1)
 

@@ -112,7 +112,7 @@ class About(Checked):
             "category_ids": json.dumps(self.category_ids),
             "pixel_names": json.dumps(self.pixel_names),
             "fill_color": json.dumps(self.fill_color),
-            "image_hw": json.dumps(self.image_hw or self.canvas_hw),
+            "image_hw": json.dumps(None if self.takes_pictures else self.image_hw or self.canvas_hw),
             "licence": self.licence,
         }
         return {name: value for name, value in values.items() if value not in ("", "[]", "null")}

@@ -90,6 +90,7 @@ def line(capsys: pytest.CaptureFixture[str]) -> str:
         ([*INT8, "--calibration_list", "d.ckpt", *DATA], "'d.ckpt' is no list of pictures"),
         (["--calibration_list", "truth.json", *DATA], "calibration_list says which pictures of --calibration"),
         (["--calibration_count", "9", *DATA], "calibration_count says which pictures of --calibration"),
+        (["--letterbox", "inside", *INT8, *DATA], "leave the letter-box outside"),
         (["--argmax", "true", *INT8, *DATA], "argmax is a setting of classes of pixels"),
         ([*INT8, "--bound", "-1", *DATA], "bound"),
         ([*INT8, "--output", "d.tflite", *DATA], "a file of onnx ends in .onnx"),
