@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from deployment.export.graphs import Form, Graph, Network, graph_of
+from deployment.export.graphs import Form, Graph, graph_of
+from deployment.networks import Network
 from detection.network.postprocess import clip_boxes
 from engine.reading.images import Letterbox, pad_to_canvas
 from segmentation.network.model import Segmenter
