@@ -133,11 +133,6 @@ class DetectionTask(DenseTask[DetectionData]):
         return self.network.config.image_size
 
     @property
-    def takes_pictures(self) -> bool:
-        """Whether an exported file lays pictures on the canvas itself."""
-        return self.network.takes_pictures
-
-    @property
     def fill_color(self) -> tuple[int, int, int]:
         """Colour of the canvas beside the image."""
         return self.network.fill_color

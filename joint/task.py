@@ -176,11 +176,6 @@ class JointTask(DenseTask[JointData]):
         return self.network.detector.config.image_size
 
     @property
-    def takes_pictures(self) -> bool:
-        """Whether an exported file lays pictures on the canvas itself."""
-        return self.network.detector.takes_pictures
-
-    @property
     def fill_color(self) -> tuple[int, int, int]:
         """Colour of the canvas beside the image."""
         return self.network.fill_color

@@ -60,17 +60,19 @@ def _(images: Tensor, height: int, width: int) -> Tensor:
 
 
 @torch.library.custom_op("effdense::enlarge", mutates_args=())
-def enlarge(maps: Tensor, images: Tensor) -> Tensor:
+def enlarge(maps: Tensor, images: Tensor, height: int, width: int) -> Tensor:
     """A map of the canvas at the pixels of the pictures, bilinear.
 
     Args:
         maps: (B, K, height, width) of the canvas.
         images: (B, 3, H, W).
+        height: of the canvas, in pixels.
+        width: of the canvas.
 
     Returns:
         (B, K, H, W).
     """
-    rows, columns = _place(images, maps.shape[2], maps.shape[3]).scaled_hw
+    rows, columns = _place(images, height, width).scaled_hw
     inside = maps[:, :, :rows, :columns]
     if inside.shape[2:] == images.shape[2:]:
         return inside.clone(memory_format=torch.contiguous_format)
@@ -78,7 +80,7 @@ def enlarge(maps: Tensor, images: Tensor) -> Tensor:
 
 
 @enlarge.register_fake
-def _(maps: Tensor, images: Tensor) -> Tensor:
+def _(maps: Tensor, images: Tensor, height: int, width: int) -> Tensor:
     return maps.new_empty(maps.shape[0], maps.shape[1], images.shape[2], images.shape[3])
 
 
@@ -138,7 +140,7 @@ class PictureGraph(Graph):
         values = dict(zip(self.on_canvas.outputs, found, strict=True))
         values["boxes_xyxy"] = clip_boxes(values["boxes_xyxy"] / scale, picture_hw)
         if "logits" in values:
-            logits = enlarge(values.pop("logits"), images)
+            logits = enlarge(values.pop("logits"), images, *self.canvas_hw)
             values["class_rows" if self.argmax else "logits"] = logits.argmax(1).byte() if self.argmax else logits
         return tuple(values[name] for name in self.outputs)
 

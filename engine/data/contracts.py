@@ -41,6 +41,15 @@ class PictureTask(Protocol):
         ...
 
 
+class LaysOut(Protocol):
+    """A network that may lay pictures on its canvas itself."""
+
+    @property
+    def takes_pictures(self) -> bool:
+        """Whether it does, and answers in the pictures' pixels, as some exported files do."""
+        ...
+
+
 class CanvasTask(PictureTask, Protocol):
     """The same for a task that lays every picture on one canvas."""
 
@@ -50,6 +59,6 @@ class CanvasTask(PictureTask, Protocol):
         ...
 
     @property
-    def takes_pictures(self) -> bool:
-        """Whether its network lays pictures on that canvas itself."""
+    def network(self) -> LaysOut:
+        """What computes the pictures."""
         ...

@@ -342,7 +342,7 @@ def canvas_of(given: int | tuple[int, int] | None, task: CanvasTask | None, opti
     Raises:
         InputError: neither a size nor a task is given, or a size is given to a task that lays pictures out itself.
     """
-    if task is not None and task.takes_pictures:
+    if task is not None and task.network.takes_pictures:
         if given not in (None, task.canvas_hw):
             msg = (
                 f"the size of the canvas is {given}, but the file lays pictures on its own of {task.canvas_hw[0]} x "

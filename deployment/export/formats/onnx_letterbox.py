@@ -36,9 +36,7 @@ def translations() -> dict[Callable[..., object], Callable[..., object]]:
         _, scale = scaled(images, height, width)
         return op.Concat(scale, op.Cast(op.Shape(images, start=2, end=4), to=1), axis=0)
 
-    def enlarge(maps: object, images: object) -> object:
-        # The canvas has one size; the exporter knows it.
-        height, width = (int(side) for side in maps.shape[2:])  # type: ignore[attr-defined]
+    def enlarge(maps: object, images: object, height: int, width: int) -> object:
         scaled_hw, _ = scaled(images, height, width)
         inside = op.Slice(maps, _ints(op, 0, 0), scaled_hw, _ints(op, 2, 3))
         target = op.Shape(images, start=2, end=4)

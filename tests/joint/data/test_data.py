@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -129,7 +130,8 @@ class TestBoth:
         data = both(streets)
 
         class Task:
-            canvas_hw, takes_pictures, fill_color, reading = (64, 64), False, (1, 2, 3), Reading()
+            canvas_hw, fill_color, reading = (64, 64), (1, 2, 3), Reading()
+            network = SimpleNamespace(takes_pictures=False)
             classes = BoxClasses(("nothing", *reversed(data.classes.names)), (1, *reversed(data.classes.category_ids)))
             segmentation_classes = type(CITYSCAPES)(tuple(reversed(CITYSCAPES.names)))
 
