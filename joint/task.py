@@ -259,7 +259,8 @@ class JointTask(DenseTask[JointData]):
         """Both networks, their classes and the canvas."""
         network = self.network
         stride = network.segmenter.config.output_stride
-        height, width = canvas_of(None if self.data is None else self.data.canvas_size, self, "a 'canvas_size'")
+        given = None if self.data is None else self.data.canvas_size
+        height, width = canvas_of(given, self, "a 'canvas_size'") or self.canvas_hw
         return (
             f"EfficientDet {network.detector.config.name} and DeepLabv3+ at output stride {stride} on "
             f"{network.backbone.name}; {len(self.classes)} classes of boxes, {len(self.segmentation_classes)} of "

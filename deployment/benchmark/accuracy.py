@@ -163,7 +163,10 @@ def _answers(
         waiting.clear()
 
     for index, image in pictures:
-        waiting.append((index, opened.canvas(image)))
+        laid = opened.canvas(image)
+        if waiting and waiting[0][1].image.shape != laid.image.shape:  # of a file that takes pictures as they are
+            yield from flush()
+        waiting.append((index, laid))
         if len(waiting) == opened.candidate.batch:
             yield from flush()
     if waiting:

@@ -169,7 +169,8 @@ def _checkpoint(source: str, name: str) -> Subject:
 def _exported(source: str, name: str) -> Subject:
     about = open_any(source).about
     own_hw = about.image_hw or about.canvas_hw or _SEGMENTED_HW
-    return Subject("file", source, name, about.task, _digest(Path(source)), own_hw, about.image_hw, about.precision)
+    fixed_hw = about.canvas_hw if about.takes_pictures else about.image_hw
+    return Subject("file", source, name, about.task, _digest(Path(source)), own_hw, fixed_hw, about.precision)
 
 
 def open_any(source: str) -> Runtime:

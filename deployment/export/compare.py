@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 LARGEST = 1e-3  # what rounding may change, in shares of the largest output
+LARGEST_RESIZED = 0.05  # what another rounding of some pixels may change besides: a wrong canvas changes more
 
 
 def patches(count: int, image_hw: tuple[int, int]) -> Tensor:

@@ -27,6 +27,8 @@ def settled(loaded: Loaded, file_format: Format, options: Options) -> Options:
     """
     _check_number_type(file_format, options)
     _check_answers(loaded, options)
+    if options.takes_pictures:
+        return _for_pictures(loaded, file_format, options)
     if options.layout == "frigate":
         options = _for_frigate(loaded, file_format, options)
     if file_format in ("torch", "litert") and options.image_size is None:
@@ -76,6 +78,26 @@ def _check_answers(loaded: Loaded, options: Options) -> None:
         where = "--nms outside" if boxes else "a network of pixels only"
         msg = f"{asked} is a setting of the suppression, which {where} does not have. Leave it out."
         raise InputError(msg)
+
+
+def _for_pictures(loaded: Loaded, file_format: Format, options: Options) -> Options:
+    """The options with the canvas that pictures are laid on, if there is one.
+
+    Raises:
+        InputError: the format or an option is not for pictures of any size.
+    """
+    boxes = detector_in(loaded.network) is not None
+    wrong = (
+        "--format litert, whose files are for one size" if file_format == "litert"
+        else "--layout frigate, which is for one size" if options.layout == "frigate"
+        else "--nms outside, as boxes that are not decoded have no pixels" if boxes and options.nms == "outside"
+        else "--image_size, and a segmenter has no canvas" if not boxes and options.image_size is not None
+        else ""
+    )  # fmt: skip
+    if wrong:
+        msg = f"--letterbox inside takes pictures of any size; it cannot go with {wrong}. Leave one of them out."
+        raise InputError(msg)
+    return replace(options, image_size=options.image_size or _usual_hw(loaded.network)) if boxes else options
 
 
 def _for_frigate(loaded: Loaded, file_format: Format, options: Options) -> Options:

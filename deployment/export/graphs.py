@@ -50,11 +50,13 @@ class Graph(nn.Module):
         inputs: names of the arguments of `forward`.
         outputs: names of its results.
         multiple: what open heights and widths are multiples of.
+        least: the smallest open height and width that it is traced for.
     """
 
     inputs: tuple[str, ...] = ("images",)
     outputs: tuple[str, ...] = ()
     multiple = 1
+    least = 129  # below it the coarsest maps have one cell, which torch.export takes for a case of its own
 
 
 class DetectionGraph(Graph):

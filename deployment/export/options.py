@@ -21,7 +21,7 @@ class Contents(Checked):
 
     Attributes:
         image_size: height and width in pixels, or the side of a square; null leaves both open, but for litert and
-            torch, whose files are for one size: the network's own.
+            torch, whose files are for one size: the network's own. With the letter-box inside, the canvas of boxes.
         batch_size: images at a time; null takes any number.
         nms: decoding and suppression of boxes inside the file, or outside, which gives class logits and box deltas;
             null puts them inside.
@@ -29,6 +29,8 @@ class Contents(Checked):
         score_threshold: boxes at or below it are not given; null is the checkpoint's.
         iou_threshold: overlap above which a box is dropped; null is the checkpoint's.
         max_detections: most boxes of an image; null is the checkpoint's, or 20 for Frigate, which reads no more.
+        letterbox: scaling and letter-boxing inside the file, which then takes pictures of any height and width and
+            answers in their pixels, or outside; null leaves them outside.
     """
 
     image_size: PositiveInt | tuple[PositiveInt, PositiveInt] | None = None
@@ -38,11 +40,17 @@ class Contents(Checked):
     score_threshold: ZeroToBelowOne | None = None
     iou_threshold: AboveZeroToOne | None = None
     max_detections: PositiveInt | None = None
+    letterbox: Literal["inside", "outside"] | None = None
 
     @property
     def image_hw(self) -> tuple[int, int] | None:
         """Height and width."""
         return (self.image_size, self.image_size) if isinstance(self.image_size, int) else self.image_size
+
+    @property
+    def takes_pictures(self) -> bool:
+        """Whether the letter-box is inside."""
+        return self.letterbox == "inside"
 
     @property
     def suppression(self) -> dict[str, object]:

@@ -7,7 +7,6 @@ from torch.export import Dim, ExportedProgram
 
 from deployment.export.graphs import Graph
 
-LEAST = 129  # below it the coarsest maps have one cell, which torch.export takes for a case of its own
 MOST = 16_384
 
 
@@ -28,7 +27,7 @@ def program_of(graph: Graph, image_hw: tuple[int, int] | None, batch: int | None
     if batch is None:
         sizes[0] = Dim("batch", min=1, max=1024)
     if image_hw is None:
-        least, most = -(-LEAST // step), MOST // step
+        least, most = -(-graph.least // step), MOST // step
         sides = [Dim(name, min=least, max=most) for name in ("height", "width")]
         sizes |= {axis: side if step == 1 else step * side for axis, side in zip((2, 3), sides, strict=True)}
     given: dict[str, object] = {"images": images}

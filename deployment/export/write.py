@@ -13,12 +13,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from deployment.export.compare import LARGEST, difference, patches
+from deployment.export.compare import LARGEST, LARGEST_RESIZED, difference, patches
 from deployment.export.fitting import detector_in, segmenter_in, settled
 from deployment.export.formats.onnx_file import write_onnx
 from deployment.export.formats.openvino_file import write_openvino
 from deployment.export.formats.torch_file import write_torch
 from deployment.export.graphs import Form, Graph, graph_of
+from deployment.export.letterbox import picture_graph
 from deployment.export.options import Format, Options, check_suffix
 from deployment.export.trace import program_of
 from deployment.litert.convert import LABELS_SUFFIX, labels_of, write_tflite
@@ -85,7 +86,8 @@ def export(loaded: Loaded, path: str | Path, file_format: Format, options: Optio
     options = settled(loaded, file_format, options)
     postprocess = _postprocess(loaded, options)
     form = Form(postprocess, options.argmax is not False, options.image_hw, options.layout)
-    graph = graph_of(network, form)
+    graph = (picture_graph if options.takes_pictures else graph_of)(network, form)
+    open_hw = None if options.takes_pictures else form.image_hw
     about = about_of(loaded, options, graph, postprocess)
     with tempfile.TemporaryDirectory(dir=folder, prefix=f".{path.stem}.") as beside:
         made = Path(beside, path.name)
@@ -93,9 +95,9 @@ def export(loaded: Loaded, path: str | Path, file_format: Format, options: Optio
             said: dict[str, object] = json.loads(about.to_json())
             write_tflite(network, made, metadata=said, options=_litert(options, about, postprocess))
         elif file_format == "torch":
-            write_torch(program_of(graph, form.image_hw, options.batch_size), made, about)
+            write_torch(program_of(graph, open_hw, options.batch_size), made, about)
         else:
-            program = program_of(graph, form.image_hw, options.batch_size)
+            program = program_of(graph, open_hw, options.batch_size)
             onnx_file = made.with_suffix(".onnx")
             write_onnx(program, onnx_file, about, graph.inputs, graph.outputs)
             if file_format == "openvino":
@@ -120,15 +122,19 @@ def about_of(loaded: Loaded, options: Options, graph: Graph, postprocess: Postpr
     """What a file says of itself."""
     detector, segmenter = detector_in(loaded.network), segmenter_in(loaded.network)
     classes: BoxClasses | None = None if detector is None else detector.classes
+    canvas_hw = None if detector is None else detector.config.image_size
+    if detector is not None and options.takes_pictures:
+        canvas_hw = options.image_hw
     source = detector or segmenter
     assert source is not None
     return About(
         task=loaded.task,
         model=loaded.model,
         batch=options.batch_size,
-        image_hw=options.image_hw,
+        image_hw=None if options.takes_pictures else options.image_hw,
         multiple=graph.multiple,
-        canvas_hw=None if detector is None else detector.config.image_size,
+        canvas_hw=canvas_hw,
+        letterbox=options.letterbox or "outside",
         postprocess=None if postprocess is None else asdict(postprocess),
         argmax=segmenter is not None and options.argmax is not False,
         precision=options.precision,
@@ -153,21 +159,13 @@ def compared(path: Path, graph: Graph, about: About) -> float:
         InputError: for a file in float32 with our suppression or none, it is larger than rounding explains, or the
             network gives no numbers.
     """
-    step = graph.multiple
-    height, width = about.image_hw or (-(-256 // step) * step, -(-288 // step) * step)
-    count = about.batch or 2
-    images = patches(count, (height, width))
-    sizes_hw = torch.tensor([(height, width)] * count, dtype=torch.float32)
-    given: dict[str, Tensor] = {"images": images, "sizes_hw": sizes_hw}
-    with torch.no_grad():
-        expected = dict(zip(graph.outputs, graph(**{name: given[name] for name in graph.inputs}), strict=True))
-    if "detections" in expected:
-        expected = boxes_of_rows(expected["detections"], sizes_hw)
-    found = computed(open_exported(path, about.task), images, sizes_hw)
-    if "class_logits" in expected:  # some files hold scores, and give logits that are made of these
-        for each in (found, expected):
-            each["class_logits"] = each["class_logits"].sigmoid()
-    largest = max(difference(found[name], expected[name]) for name in expected if name in _COMPARED)
+    step, canvas_hw = graph.multiple, about.canvas_hw if about.takes_pictures else None
+    height_width = about.image_hw or canvas_hw or (-(-256 // step) * step, -(-288 // step) * step)
+    largest = _apart(path, graph, about, height_width)
+    if canvas_hw is not None:
+        # The runtimes' resampling is Pillow's but for some pixels that are rounded otherwise (one of 255).
+        resized = _apart(path, graph, about, (canvas_hw[0] * 5 // 4, canvas_hw[1] * 3 // 2))
+        largest = largest if resized <= LARGEST_RESIZED else resized
     # TensorFlow Lite's operator suppresses boxes before they are cut at the canvas, and so gives others at its edges;
     # the writer of such a file has compared what goes into the operator.
     own_suppression = path.suffix == ".tflite" and about.postprocess is not None
@@ -178,6 +176,23 @@ def compared(path: Path, graph: Graph, about: About) -> float:
         )
         raise InputError(msg)
     return largest
+
+
+def _apart(path: Path, graph: Graph, about: About, image_hw: tuple[int, int]) -> float:
+    """The largest difference for images of one size."""
+    count = about.batch or 2
+    images = patches(count, image_hw)
+    sizes_hw = torch.tensor([image_hw] * count, dtype=torch.float32)
+    given: dict[str, Tensor] = {"images": images, "sizes_hw": sizes_hw}
+    with torch.no_grad():
+        expected = dict(zip(graph.outputs, graph(**{name: given[name] for name in graph.inputs}), strict=True))
+    if "detections" in expected:
+        expected = boxes_of_rows(expected["detections"], sizes_hw)
+    found = computed(open_exported(path, about.task), images, sizes_hw)
+    if "class_logits" in expected:  # some files hold scores, and give logits that are made of these
+        for each in (found, expected):
+            each["class_logits"] = each["class_logits"].sigmoid()
+    return max(difference(found[name], expected[name]) for name in expected if name in _COMPARED)
 
 
 # The order of boxes with equal scores, and with it their rows, may differ.

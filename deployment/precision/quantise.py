@@ -87,6 +87,9 @@ def quantise(
     if ("int8" in wanted.precision) != bool(wanted.pictures):
         msg = "calibration is for int8, which needs pictures like those that the file will see. Give both, or neither."
         raise InputError(msg)
+    if options.takes_pictures:
+        msg = "files in a smaller number type leave the letter-box outside. Leave --letterbox inside out."
+        raise InputError(msg)
     if not wanted.data:
         msg = (
             "the loss of accuracy is measured on validation data, and none is given. Give its options, as `validate` "

@@ -12,13 +12,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from deployment.export import operators
+from deployment.export import letterbox, operators
 from deployment.running.opening import Faults, unreadable
 from engine.archives import members_of, read_member
 from engine.errors import InputError
 from engine.exports.files import KEY, About
 
-_ = operators  # its import registers the operators that a program may hold
+_ = letterbox, operators  # their import registers the operators that a program may hold
 
 
 class TorchFile:

@@ -20,7 +20,7 @@ from engine.data.augment import ImageAugmenter
 from engine.data.mixing import Parts
 from engine.distributed import is_main
 from engine.errors import InputError, SampleError
-from engine.reading.images import FloatArray, Letterbox, UInt8Array
+from engine.reading.images import FloatArray, Letterbox, Scalar, UInt8Array, pad_to_canvas
 from engine.reading.reader import PixelReader, filled
 
 _log = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ class BoxImages(Dataset[Sample]):
     Args:
         source: the images and boxes.
         classes: rows of the model, in which the source's categories are looked up by name.
-        canvas_hw: height and width of the canvas.
+        canvas_hw: height and width of the canvas; None leaves images as they are, for a file that lays them out itself.
         fill_color: colour of the canvas beside the image: the model's mean, RGB.
         augmenter: what may happen to the image; None letter-boxes it, as prediction does.
         read: reads the images.
@@ -80,7 +80,7 @@ class BoxImages(Dataset[Sample]):
         self,
         source: BoxSource,
         classes: BoxClasses,
-        canvas_hw: tuple[int, int],
+        canvas_hw: tuple[int, int] | None,
         fill_color: tuple[int, int, int],
         augmenter: ImageAugmenter | None = None,
         read: PixelReader = PixelReader(),
@@ -128,7 +128,7 @@ class BoxImages(Dataset[Sample]):
             image, boxes, kept, _ = self.augmenter(image, boxes)
             class_ids, scale = class_ids[kept], float("nan")
         else:
-            letterbox = Letterbox.fit(size_hw, self.canvas_hw)
+            letterbox = Letterbox.own(size_hw) if self.canvas_hw is None else Letterbox.fit(size_hw, self.canvas_hw)
             image, boxes, scale = letterbox.apply(image, self.fill_color), letterbox.to_canvas(boxes), letterbox.scale
             inside = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
             boxes, class_ids = boxes[inside], class_ids[inside]
@@ -136,19 +136,29 @@ class BoxImages(Dataset[Sample]):
 
 
 def collate(samples: Sequence[Sample]) -> DetectionBatch:
-    """Stack samples of one canvas size; boxes are padded to the largest number in a sample, class ids with -1."""
+    """Stack samples; boxes are padded to the largest number in a sample, class ids with -1.
+
+    Images without a canvas are laid on one that all fit on.
+    """
     count = max(len(sample.class_ids) for sample in samples)
     boxes = np.zeros((len(samples), count, 4), dtype=np.float32)
     class_ids = np.full((len(samples), count), -1, dtype=np.int64)
+    images = on_one_canvas([sample.image for sample in samples])
     for row, sample in enumerate(samples):
         boxes[row, : len(sample.class_ids)] = sample.boxes_xyxy
         class_ids[row, : len(sample.class_ids)] = sample.class_ids
     return DetectionBatch(
         # A view: channels lie last in memory, as decoded, and as the convolutions want them.
-        images=torch.stack([torch.from_numpy(sample.image) for sample in samples]).permute(0, 3, 1, 2),
+        images=torch.stack([torch.from_numpy(image) for image in images]).permute(0, 3, 1, 2),
         boxes_xyxy=torch.from_numpy(boxes),
         class_ids=torch.from_numpy(class_ids),
         image_ids=torch.tensor([sample.image_id for sample in samples], dtype=torch.int64),
         scales=torch.tensor([sample.scale for sample in samples], dtype=torch.float32),
         sizes_hw=torch.tensor([sample.size_hw for sample in samples], dtype=torch.int64),
     )
+
+
+def on_one_canvas(arrays: Sequence[npt.NDArray[Scalar]], fill: int = 0) -> list[npt.NDArray[Scalar]]:
+    """Images or masks (h, w[, C]) at the top left of canvases on which the largest of them fits."""
+    canvas_hw = max(each.shape[0] for each in arrays), max(each.shape[1] for each in arrays)
+    return [pad_to_canvas(each, canvas_hw, fill) for each in arrays]

@@ -91,6 +91,7 @@ class BoxDataModule(SplitData[DetectorTask, Sample, Sample]):
             InputError: the images cannot be used, have no box, or are too few for one step.
         """
         images = self._images("train")
+        assert images.canvas_hw is not None  # files that lay pictures out themselves are not trained
         images.augmenter = self.augmentation.build(images.canvas_hw, images.fill_color)
         source = images.source.source
         if not images.box_count:

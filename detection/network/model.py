@@ -164,6 +164,11 @@ class EfficientDet(Foldable):
         return self.class_head.flatten(class_maps), self.box_head.flatten(box_maps), anchors
 
     @property
+    def takes_pictures(self) -> bool:
+        """Whether it lays pictures on its canvas itself, and answers in their pixels, as some exported files do."""
+        return False
+
+    @property
     def suppresses(self) -> bool:
         """Whether the network itself gives boxes, and no logits, as one in an exported file may."""
         return False

@@ -86,8 +86,8 @@ class DetectionPredictor(Predictor[OnCanvas, Found]):
         inference: how an image is computed: whole or in tiles, at several scales, mirrored.
 
     Raises:
-        InputError: the canvas is too small, `canvas` is not an allowed word, or is `tight` with tiles, which fill
-            theirs.
+        InputError: the canvas is too small, the network lays images on another one itself, or `canvas` is not an
+            allowed word, or is `tight` with tiles, which fill theirs.
     """
 
     network: EfficientDet
@@ -102,9 +102,13 @@ class DetectionPredictor(Predictor[OnCanvas, Found]):
     ) -> None:
         super().__init__(network, network.reading)
         self.postprocess = postprocess
-        limit_hw = canvas_limit(network.config.image_size, image_size)
-        self.canvas = Canvas(limit_hw, network.fill_color, network.stride, canvas)
+        inside = network.takes_pictures
+        limit_hw = canvas_limit(network.config.image_size, image_size, inside=inside)
+        self.canvas = Canvas(limit_hw, network.fill_color, network.stride, canvas, inside)
         self.inference = inference
+        if inside and not inference.is_plain:
+            msg = "this file lays images on its canvas itself, so that window and scales are not for it. Leave them out."
+            raise InputError(msg)
         if inference.window is not None and canvas == "tight":
             msg = "canvas is tight, but tiles of one window are laid on one canvas, which they fill. Leave canvas out."
             raise InputError(msg)

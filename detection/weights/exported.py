@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NoReturn, Self, cast
 
@@ -40,6 +40,8 @@ class ExportedDetector(EfficientDet):
         about = runtime.about
         try:
             self.config = DetectorArchitecture.from_settings(about.model)
+            if about.takes_pictures and about.canvas_hw is not None:
+                self.config = replace(self.config, image_size=about.canvas_hw)
             self.classes = BoxClasses.from_dict(cast("StoredClasses", about.settings("classes")))
             self.inside = None if about.postprocess is None else _postprocess(about.postprocess)
         except (KeyError, TypeError, ValueError) as error:
@@ -56,6 +58,11 @@ class ExportedDetector(EfficientDet):
         if self.inside is not None:
             return self.inside
         return _postprocess(self.runtime.about.settings("postprocess"))
+
+    @property
+    def takes_pictures(self) -> bool:
+        """Whether the letter-box is inside the file."""
+        return self.runtime.about.takes_pictures
 
     @property
     def suppresses(self) -> bool:

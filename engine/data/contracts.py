@@ -42,10 +42,24 @@ class PictureTask(Protocol):
         ...
 
 
+class LaysOut(Protocol):
+    """A network that may lay pictures on its canvas itself."""
+
+    @property
+    def takes_pictures(self) -> bool:
+        """Whether it does, and answers in the pictures' pixels, as some exported files do."""
+        ...
+
+
 class CanvasTask(PictureTask, Protocol):
     """The same for a task that lays every picture on one canvas."""
 
     @property
     def canvas_hw(self) -> tuple[int, int]:
         """Height and width of the task's own canvas, in pixels."""
+        ...
+
+    @property
+    def network(self) -> LaysOut:
+        """What computes the pictures."""
         ...

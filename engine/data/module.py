@@ -349,8 +349,8 @@ class SplitData(LightningDataModule, ABC, Generic[Task, Sample, Whole]):
         bad.close()
 
 
-def canvas_of(given: int | tuple[int, int] | None, task: CanvasTask | None, option: str) -> tuple[int, int]:
-    """Height and width of the canvas: the given ones, or those of the task.
+def canvas_of(given: int | tuple[int, int] | None, task: CanvasTask | None, option: str) -> tuple[int, int] | None:
+    """Height and width of the canvas: the given ones, or those of the task; None leaves pictures as they are.
 
     Args:
         given: side of the canvas, or its height and width.
@@ -358,8 +358,16 @@ def canvas_of(given: int | tuple[int, int] | None, task: CanvasTask | None, opti
         option: the option that gives the canvas, such as "an 'image_size'".
 
     Raises:
-        InputError: neither a size nor a task is given.
+        InputError: neither a size nor a task is given, or a size is given to a task that lays pictures out itself.
     """
+    if task is not None and task.network.takes_pictures:
+        if given not in (None, task.canvas_hw):
+            msg = (
+                f"the size of the canvas is {given}, but the file lays pictures on its own of {task.canvas_hw[0]} x "
+                f"{task.canvas_hw[1]} pixels (height x width). Leave it out."
+            )
+            raise InputError(msg)
+        return None
     if isinstance(given, int):
         return (given, given)
     if given is not None:

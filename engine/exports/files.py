@@ -15,6 +15,7 @@ from typing import Literal, Protocol
 from weakref import WeakValueDictionary
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from engine.checked import Checked
@@ -44,6 +45,7 @@ class About(Checked):
         argmax: whether the file gives the classes of pixels rather than their logits.
         precision: number type of the weights and of the computation.
         layout: `frigate` for boxes in rows of one table, see `boxes_of_rows`.
+        letterbox: whether the file takes pictures of any size, lays them on the canvas and answers in their pixels.
         mean: mean of each channel in 0..1, subtracted inside the file.
         std: deviation of each channel in 0..1, divided by inside the file.
         fill_color: RGB in 0..255 of a canvas beside the image.
@@ -69,6 +71,7 @@ class About(Checked):
     argmax: bool = False
     precision: str = "float32"
     layout: Literal["own", "frigate"] = "own"
+    letterbox: Literal["inside", "outside"] = "outside"
     mean: tuple[float, ...] = ()
     std: tuple[PositiveFloat, ...] = ()
     fill_color: tuple[NonNegativeInt, ...] = (0, 0, 0)
@@ -87,6 +90,11 @@ class About(Checked):
                 msg = f"{name} is {str(getattr(self, name))[:40]!r}; allowed: {words}."
                 raise InputError(msg)
 
+    @property
+    def takes_pictures(self) -> bool:
+        """Whether the letter-box is inside."""
+        return self.letterbox == "inside"
+
     def to_json(self) -> str:
         """As text, for the metadata of a file."""
         return json.dumps({"format": FORMAT, **asdict(self)})
@@ -104,7 +112,7 @@ class About(Checked):
             "category_ids": json.dumps(self.category_ids),
             "pixel_names": json.dumps(self.pixel_names),
             "fill_color": json.dumps(self.fill_color),
-            "image_hw": json.dumps(self.image_hw or self.canvas_hw),
+            "image_hw": json.dumps(None if self.takes_pictures else self.image_hw or self.canvas_hw),
             "licence": self.licence,
         }
         return {name: value for name, value in values.items() if value not in ("", "[]", "null")}
@@ -209,7 +217,8 @@ def computed(runtime: Runtime, images: Tensor, sizes_hw: Tensor) -> dict[str, Te
     Args:
         runtime: the opened file.
         images: (B, 3, H, W) uint8 RGB.
-        sizes_hw: (B, 2) height and width of each image on its canvas, in pixels.
+        sizes_hw: (B, 2) height and width of each image on its canvas, in pixels; a file that takes pictures is given
+            this part of each.
 
     Returns:
         The outputs, on the device of the images.
@@ -217,7 +226,36 @@ def computed(runtime: Runtime, images: Tensor, sizes_hw: Tensor) -> dict[str, Te
     Raises:
         InputError: the file takes images of other sizes.
     """
+    if runtime.about.takes_pictures and len(images):
+        return _of_pictures(runtime, images, sizes_hw)
     runtime.about.check_images(images, runtime.path)
+    return _computed(runtime, images, sizes_hw)
+
+
+def _of_pictures(runtime: Runtime, images: Tensor, sizes_hw: Tensor) -> dict[str, Tensor]:
+    """The outputs of a file that takes pictures; their part of a common canvas is all that it is given.
+
+    Maps of pixels have the canvas's size, with 0 beside a picture.
+    """
+    height_width = [(int(height), int(width)) for height, width in sizes_hw.round().tolist()]
+    found: list[dict[str, Tensor]] = [{}] * len(images)
+    for height, width in dict.fromkeys(height_width):
+        places = [place for place, each in enumerate(height_width) if each == (height, width)]
+        some = images[places, :, :height, :width].contiguous()
+        answers = _computed(runtime, some, sizes_hw[places])
+        for row, place in enumerate(places):
+            found[place] = {name: _spread(name, value[row : row + 1], images) for name, value in answers.items()}
+    return {name: torch.cat([one[name] for one in found]) for name in found[0]}
+
+
+def _spread(name: str, value: Tensor, images: Tensor) -> Tensor:
+    if name not in ("class_rows", "logits"):
+        return value
+    (height, width), (rows, columns) = images.shape[2:], value.shape[-2:]
+    return F.pad(value, (0, width - columns, 0, height - rows))
+
+
+def _computed(runtime: Runtime, images: Tensor, sizes_hw: Tensor) -> dict[str, Tensor]:
     count = runtime.about.batch or len(images)
     parts: list[dict[str, Tensor]] = []
     for start in range(0, len(images), count):

@@ -39,18 +39,24 @@ class Canvas:
         policy: `full` lays every image on the whole canvas, as in training and validation; `tight` lays it on a canvas
             no larger than the image needs. That is faster, but shows the network less filling, so that boxes and scores
             of images that do not have the shape of the canvas differ a little.
+        inside: whether the network lays images on its canvas itself, as some exported files do; they are left as they
+            are.
 
     Raises:
-        InputError: the policy is unknown.
+        InputError: the policy is unknown, or is none for a network that lays images out itself.
     """
 
     limit_hw: tuple[int, int]
     fill_color: tuple[int, int, int]
     stride: int
     policy: CanvasPolicy = "full"
+    inside: bool = False
 
     def __post_init__(self) -> None:
         check_choice("canvas", self.policy, POLICIES)
+        if self.inside and self.policy != "full":
+            msg = f"canvas is {self.policy}, but this file lays images on its canvas itself. Leave it out."
+            raise InputError(msg)
 
     def __call__(self, image: UInt8Array) -> OnCanvas:
         """Scale an (h, w, 3) uint8 RGB image to fit, and lay it at the top left of its canvas."""
@@ -59,6 +65,8 @@ class Canvas:
 
     def letterbox(self, image_hw: tuple[int, int]) -> Letterbox:
         """The place of an image of this height and width."""
+        if self.inside:
+            return Letterbox.own(image_hw)
         # The image is fitted into the limit, not into a tight canvas, whose rounding would enlarge it.
         fitted = Letterbox.fit(image_hw, self.limit_hw)
         return fitted if self.policy == "full" else replace(fitted, canvas_hw=self.tight_hw(image_hw))
@@ -84,18 +92,27 @@ def canvas_words(limit_hw: tuple[int, int], policy: CanvasPolicy) -> str:
     return words if policy == "full" else f"{words}, no larger than needed"
 
 
-def canvas_limit(own_hw: tuple[int, int], image_size: int | tuple[int, int] | None) -> tuple[int, int]:
+def canvas_limit(
+    own_hw: tuple[int, int], image_size: int | tuple[int, int] | None, *, inside: bool = False
+) -> tuple[int, int]:
     """Height and width of the full canvas.
 
     Args:
         own_hw: height and width of the detector's own canvas.
         image_size: height and width to use instead, or the side of a square; None takes the detector's own.
+        inside: whether the network lays images on its own canvas itself.
 
     Raises:
-        InputError: `image_size` is too small.
+        InputError: `image_size` is too small, or is not that of a network that lays images out itself.
     """
     size = own_hw if image_size is None else image_size
     limit_hw = (size, size) if isinstance(size, int) else (size[0], size[1])
+    if inside and limit_hw != own_hw:
+        msg = (
+            f"image_size is {image_size}, but this file lays images on its canvas of {own_hw[0]} x {own_hw[1]} pixels "
+            "(height x width) itself. Leave it out, or export the checkpoint with it."
+        )
+        raise InputError(msg)
     if min(limit_hw) < 32:
         msg = f"image_size is {image_size}; give at least 32 pixels."
         raise InputError(msg)

@@ -337,6 +337,11 @@ class Letterbox:
         scale = min(canvas_hw[0] / height, canvas_hw[1] / width)
         return cls(image_hw, canvas_hw, scale, (max(1, int(height * scale)), max(1, int(width * scale))))
 
+    @classmethod
+    def own(cls, image_hw: tuple[int, int]) -> Letterbox:
+        """An image as a canvas of its own."""
+        return cls(image_hw, image_hw, 1.0, image_hw)
+
     def apply(self, image: UInt8Array, fill_color: tuple[int, int, int]) -> UInt8Array:
         """Draw the (H, W, 3) image on a canvas of `fill_color`; returns (canvas H, canvas W, 3) uint8."""
         return pad_to_canvas(resize(image, self.scaled_hw), self.canvas_hw, fill_color)

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from detection.data.boxes import BoxSource
 from detection.data.classes import BoxClasses
-from detection.data.dataset import BoxImages, Sample
+from detection.data.dataset import BoxImages, Sample, on_one_canvas
 from detection.data.dataset import collate as collate_boxes
 from engine.data.augment import Augmented, ImageAugmenter
 from engine.data.mixing import Parts
@@ -117,7 +117,7 @@ class JointImages(Dataset[JointSample]):
     """Images with boxes, with masks, or with both, on one canvas.
 
     Args:
-        canvas_hw: height and width of the canvas.
+        canvas_hw: height and width of the canvas; None leaves images as they are, for a file that lays them out itself.
         fill_color: colour of the canvas beside the image: the model's mean, RGB.
         boxes: the images with boxes, as `boxed_images` gives them.
         masks: the images with masks. If both are given, these are the images, and each must be in the annotations.
@@ -130,7 +130,7 @@ class JointImages(Dataset[JointSample]):
 
     def __init__(
         self,
-        canvas_hw: tuple[int, int],
+        canvas_hw: tuple[int, int] | None,
         fill_color: tuple[int, int, int],
         *,
         boxes: BoxImages | None = None,
@@ -213,7 +213,8 @@ class JointImages(Dataset[JointSample]):
         return self._sample(labelled, mask)
 
     def _letterboxed(self, found: Sample, rows: UInt8Array | None) -> JointSample:
-        letterbox = Letterbox.fit(found.size_hw, self.canvas_hw)
+        size_hw = found.size_hw
+        letterbox = Letterbox.own(size_hw) if self.canvas_hw is None else Letterbox.fit(size_hw, self.canvas_hw)
         boxes = letterbox.to_canvas(found.boxes_xyxy)
         inside = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
         labelled = found._replace(
@@ -224,10 +225,11 @@ class JointImages(Dataset[JointSample]):
         )
         if rows is None:
             return self._sample(labelled, None)
-        return self._sample(labelled, pad_to_canvas(resize_labels(rows, letterbox.scaled_hw), self.canvas_hw, IGNORED))
+        mask = pad_to_canvas(resize_labels(rows, letterbox.scaled_hw), letterbox.canvas_hw, IGNORED)
+        return self._sample(labelled, mask)
 
     def _sample(self, labelled: Sample, mask: UInt8Array | None) -> JointSample:
-        drawn = np.full(self.canvas_hw, IGNORED, dtype=np.uint8) if mask is None else mask
+        drawn = np.full(labelled.image.shape[:2], IGNORED, dtype=np.uint8) if mask is None else mask
         return JointSample(labelled, drawn, boxed=self.boxes is not None, masked=self.masks is not None)
 
 
@@ -246,7 +248,9 @@ def collate_evaluation(samples: Sequence[JointSample]) -> JointEvaluationBatch:
 
 def _stacked(samples: Sequence[JointSample]) -> dict[str, torch.Tensor]:
     labels = {
-        "masks": torch.stack([torch.from_numpy(sample.mask) for sample in samples]),
+        "masks": torch.stack(
+            [torch.from_numpy(mask) for mask in on_one_canvas([sample.mask for sample in samples], IGNORED)]
+        ),
         "boxed": torch.tensor([sample.boxed for sample in samples]),
         "masked": torch.tensor([sample.masked for sample in samples]),
     }

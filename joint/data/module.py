@@ -279,7 +279,9 @@ class JointDataModule(SplitData[JointNetworkTask, JointSample, JointSample]):
 
     def training_sets(self) -> list[JointImages]:
         """The augmented training images: one set with both kinds of labels, or one for each kind."""
-        augmenter = self.augmentation.build(self._canvas_hw(), self.fill_color)
+        canvas_hw = self._canvas_hw()
+        assert canvas_hw is not None  # files that lay pictures out themselves are not trained
+        augmenter = self.augmentation.build(canvas_hw, self.fill_color)
         return self._sets("train", augmenter=augmenter)
 
     def mixed(self, images: ReadableImages[JointSample]) -> ReadableImages[JointSample] | MixedImages[JointSample]:
@@ -364,5 +366,5 @@ class JointDataModule(SplitData[JointNetworkTask, JointSample, JointSample]):
             raise InputError(msg)
         return next(iter(parts.train_splits), None)
 
-    def _canvas_hw(self) -> tuple[int, int]:
+    def _canvas_hw(self) -> tuple[int, int] | None:
         return canvas_of(self.canvas_size, self.task, "a 'canvas_size'")

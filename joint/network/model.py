@@ -158,6 +158,11 @@ class JointNetwork(Foldable):
         return self.detector.reading
 
     @property
+    def takes_pictures(self) -> bool:
+        """Whether it lays pictures on its canvas itself, and answers in their pixels, as some exported files do."""
+        return self.detector.takes_pictures
+
+    @property
     def fill_color(self) -> tuple[int, int, int]:
         """The mean colour in 0..255, which fills canvases beside the image."""
         return self.detector.fill_color

@@ -66,7 +66,7 @@ class JointPredictor(Predictor[OnCanvas, JointFound]):
         segment: see `JointSettings`.
 
     Raises:
-        InputError: the canvas is too small, or its policy is unknown.
+        InputError: the canvas is too small, the network lays images on another one itself, or its policy is unknown.
     """
 
     network: JointNetwork
@@ -83,8 +83,9 @@ class JointPredictor(Predictor[OnCanvas, JointFound]):
     ) -> None:
         super().__init__(network, network.reading)
         self.postprocess = postprocess
-        limit_hw = canvas_limit(network.detector.config.image_size, image_size)
-        self.canvas = Canvas(limit_hw, network.fill_color, network.stride, canvas)
+        inside = network.detector.takes_pictures
+        limit_hw = canvas_limit(network.detector.config.image_size, image_size, inside=inside)
+        self.canvas = Canvas(limit_hw, network.fill_color, network.stride, canvas, inside)
         self.detect = detect
         self.segment = segment
 

@@ -45,10 +45,11 @@ class JointRecords:
         if answers.outputs.segmentation is None and answers.rows is None:
             return
         canvas_hw = (batch.images.shape[-2], batch.images.shape[-1])
-        indices, sizes_hw = batch.image_ids.tolist(), batch.sizes_hw.tolist()
+        indices, sizes_hw, scales = batch.image_ids.tolist(), batch.sizes_hw.tolist(), batch.scales.tolist()
         for row in np.flatnonzero(batch.masked.cpu().numpy()).tolist():
             height, width = sizes_hw[row]
-            letterbox = Letterbox.fit((height, width), canvas_hw)
+            own = scales[row] == 1  # with pictures of other sizes on a canvas of none of them, or on its own
+            letterbox = Letterbox.own((height, width)) if own else Letterbox.fit((height, width), canvas_hw)
             rows = original_classes(answers, row, letterbox).cpu().numpy()
             self.masks.add(indices[row], rows, batch.truth[row], batch.instance_ids[row])
 

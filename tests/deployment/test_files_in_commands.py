@@ -100,6 +100,20 @@ def test_scores(ckpt, exported, here, task, name, file_format):
     assert found == pytest.approx(expected, abs=5e-3, rel=0.02 if task == "joint" else 1e-3)
 
 
+@pytest.mark.parametrize("task", ["detection", pytest.param("joint", marks=pytest.mark.slow)])
+def test_scores_of_a_file_that_takes_pictures(ckpt, exported, here, task):
+    """It is given the pictures themselves, one of which has another size than the others of its batch."""
+    Image.fromarray(picture(200, 110, 9)).save("pictures/0.png")
+    Image.fromarray(np.full((200, 110), SURFACES.label_ids[1], np.uint8)).save("masks/0.png")
+    content = json.loads(Path("boxes.json").read_text())
+    content["images"][0] |= {"height": 200, "width": 110}
+    Path("boxes.json").write_text(json.dumps(content))
+    expected = numbers(scores(task, "validate", ckpt(task)))
+    found = numbers(scores(task, "validate", exported(task, "torch", letterbox="inside")))
+    assert found.keys() == expected.keys()
+    assert found == pytest.approx(expected, abs=1e-6)
+
+
 @pytest.mark.parametrize("file_format", FORMATS)
 @pytest.mark.parametrize("task", TASKS)
 def test_predictions(ckpt, exported, here, task, file_format):

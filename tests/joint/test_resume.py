@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ class Watching(LightningModule):
     """A weight that every batch moves, and a record of the batches."""
 
     canvas_hw = (64, 64)
+    network = SimpleNamespace(takes_pictures=False)
     fill_color = (124, 116, 104)
     reading = Reading()
     segmentation_classes = CITYSCAPES

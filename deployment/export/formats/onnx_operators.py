@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from deployment.export import operators, places
+from deployment.export.formats import onnx_letterbox
 
 if TYPE_CHECKING:
     from onnxscript.onnx_opset import Opset18
@@ -96,6 +97,7 @@ def translations() -> dict[Callable[..., object], Callable[..., object]]:
         torch.ops.effdense.conv_same.default: conv_same,
         torch.ops.effdense.pool_same.default: pool_same,
         torch.ops.effdense.suppress.default: suppress,
+        **onnx_letterbox.translations(),
     }
 
 

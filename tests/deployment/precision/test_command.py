@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from typing import get_args
 
 import numpy as np
 import onnx
@@ -12,10 +13,11 @@ from PIL import Image
 
 from deployment.__main__ import main
 from deployment.precision.pictures import find_pictures
+from deployment.precision.quantise import Precision
 from deployment.running.openvino_file import check_bfloat16
 from detection import load
 from engine.errors import InputError
-from engine.exports.files import open_exported
+from engine.exports.files import About, open_exported
 from tests.deployment.networks import OBJECTS, picture
 
 PICTURES = 4
@@ -88,6 +90,7 @@ def line(capsys: pytest.CaptureFixture[str]) -> str:
         ([*INT8, "--calibration_list", "d.ckpt", *DATA], "'d.ckpt' is no list of pictures"),
         (["--calibration_list", "truth.json", *DATA], "calibration_list says which pictures of --calibration"),
         (["--calibration_count", "9", *DATA], "calibration_count says which pictures of --calibration"),
+        (["--letterbox", "inside", *INT8, *DATA], "leave the letter-box outside"),
         (["--argmax", "true", *INT8, *DATA], "argmax is a setting of classes of pixels"),
         ([*INT8, "--bound", "-1", *DATA], "bound"),
         ([*INT8, "--output", "d.tflite", *DATA], "a file of onnx ends in .onnx"),
@@ -107,6 +110,12 @@ def test_what_validate_refuses_is_the_error(folder, capsys):
     assert error.startswith("error: ")
     assert "gone.json" in error
     assert not list(folder.glob("*.onnx"))
+
+
+@pytest.mark.parametrize("precision", get_args(Precision))
+def test_a_file_can_say_every_number_type(precision, tmp_path):
+    about = About("detection", {}, precision=precision)
+    assert About.from_json(about.to_json(), tmp_path) == about
 
 
 def test_processors_without_bfloat16(tmp_path):

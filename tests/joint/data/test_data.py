@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -130,6 +131,7 @@ class TestBoth:
 
         class Task:
             canvas_hw, fill_color, reading = (64, 64), (1, 2, 3), Reading()
+            network = SimpleNamespace(takes_pictures=False)
             classes = BoxClasses(("nothing", *reversed(data.classes.names)), (1, *reversed(data.classes.category_ids)))
             segmentation_classes = type(CITYSCAPES)(tuple(reversed(CITYSCAPES.names)))
 
