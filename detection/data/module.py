@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -12,8 +13,12 @@ from detection.data.classes import BoxClasses
 from detection.data.coco import CocoAnnotations
 from detection.data.contracts import DetectorTask
 from detection.data.dataset import BoxImages, Sample, collate
+from detection.data.tiles.cutting import TiledImages
+from detection.data.tiles.options import TrainingTiles
+from detection.data.tiles.training import TrainingTileSet
+from detection.data.tiles.whole import WholeTileSet
 from engine.checked import checked
-from engine.data.bad_images import OnBadImage
+from engine.data.bad_images import ImageSet, OnBadImage
 from engine.data.contracts import SPLITS, SplitName
 from engine.data.module import SplitData, canvas_of
 from engine.errors import InputError
@@ -32,6 +37,7 @@ class BoxDataModule(SplitData[DetectorTask, Sample, Sample]):
             most 8.
         image_size: side of the canvas, or its height and width; None takes the model's own.
         augmentation: what may happen to training images.
+        tiles: tiles that large training images are cut into; validation has the same.
         class_rows: how a model made for the training set numbers its classes: "contiguous" gives each category one
             row in ascending order of id, "by_id" gives category id i row i - 1, gaps included, as the published
             COCO weights have it.
@@ -53,6 +59,7 @@ class BoxDataModule(SplitData[DetectorTask, Sample, Sample]):
         num_workers: NonNegativeInt | None = None,
         image_size: PositiveInt | tuple[PositiveInt, PositiveInt] | None = None,
         augmentation: DetectionAugmentation = DetectionAugmentation(),
+        tiles: TrainingTiles = TrainingTiles(),
         class_rows: ClassRows = "contiguous",
         on_bad_image: OnBadImage = "stop",
         bands: tuple[PositiveInt, ...] | None = None,
@@ -64,7 +71,9 @@ class BoxDataModule(SplitData[DetectorTask, Sample, Sample]):
         )
         self.image_size = image_size
         self.augmentation = augmentation
+        self.tiles = tiles
         self.class_rows = class_rows
+        self._tiled: dict[SplitName, WholeTileSet] = {}
 
     @abstractmethod
     def box_source(self, split: SplitName) -> BoxSource:
@@ -83,24 +92,38 @@ class BoxDataModule(SplitData[DetectorTask, Sample, Sample]):
         classes = self.box_source(next((split for split in SPLITS if self.has(split)), "train")).classes
         return classes if self.class_rows == "contiguous" else _rows_by_id(classes)
 
-    def training_sets(self) -> list[BoxImages]:
-        """The augmented training images.
+    def training_sets(self) -> Sequence[ImageSet[Sample]]:
+        """The augmented training images, or their tiles.
 
         Raises:
             InputError: the images cannot be used, have no box, or are too few for one step.
         """
         images = self._images("train")
-        images.augmenter = self.augmentation.build(images.canvas_hw, images.fill_color)
+        augmenter = self.augmentation.build(images.canvas_hw, images.fill_color)
         source = images.source.source
         if not images.box_count:
             msg = f"'{source}' has no box to learn from. Give annotations with boxes."
             raise InputError(msg)
+        if self.tiles.window is not None:
+            tiles = TrainingTileSet(images, self.tiles, augmenter)
+            self.check_train_share(tiles, source, words="tiles")
+            return [tiles]
+        images.augmenter = augmenter
         self.check_train_share(images, source)
         return [images]
 
-    def whole_sets(self, split: SplitName) -> list[BoxImages]:
-        """The images of a split, letter-boxed as prediction does."""
-        return [self._images(split)]
+    def whole_sets(self, split: SplitName) -> Sequence[ImageSet[Sample]]:
+        """The images of a split, letter-boxed as prediction does, or all of their tiles."""
+        images = self._images(split)
+        if self.task is None or self.task.inference.window is None:
+            self._tiled.pop(split, None)
+            return [images]
+        self._tiled[split] = WholeTileSet(images, self.task.inference, self.task.cell)
+        return [self._tiled[split]]
+
+    def tiles_of(self, split: SplitName) -> TiledImages | None:
+        """The tiles that the samples of a split are; None where they are whole images."""
+        return self._tiled[split].tiles if split in self._tiled else None
 
     def _images(self, split: SplitName) -> BoxImages:
         source = self.box_source(split)
@@ -125,6 +148,7 @@ class CocoDataModule(BoxDataModule):
             most 8.
         image_size: side of the canvas, or its height and width; None takes the model's own.
         augmentation: what may happen to training images.
+        tiles: tiles that large training images are cut into; validation has the same.
         class_rows: how a model made for the training set numbers its classes: "contiguous" gives each category one
             row in ascending order of id, "by_id" gives category id i row i - 1, gaps included, as the published
             COCO weights have it.
@@ -150,6 +174,7 @@ class CocoDataModule(BoxDataModule):
         num_workers: NonNegativeInt | None = None,
         image_size: PositiveInt | tuple[PositiveInt, PositiveInt] | None = None,
         augmentation: DetectionAugmentation = DetectionAugmentation(),
+        tiles: TrainingTiles = TrainingTiles(),
         class_rows: ClassRows = "contiguous",
         on_bad_image: OnBadImage = "stop",
         bands: tuple[PositiveInt, ...] | None = None,
@@ -157,7 +182,16 @@ class CocoDataModule(BoxDataModule):
         nodata: float | None = None,
     ) -> None:
         super().__init__(
-            batch_size, num_workers, image_size, augmentation, class_rows, on_bad_image, bands, value_range, nodata
+            batch_size,
+            num_workers,
+            image_size,
+            augmentation,
+            tiles,
+            class_rows,
+            on_bad_image,
+            bands,
+            value_range,
+            nodata,
         )
         self.root = Path(root or "")
         self.paths: dict[SplitName, tuple[str | None, str | None]] = {

@@ -60,7 +60,7 @@ class DetectionTrainer(PredictionTrainer):
             canvas: `full` computes every image on the canvas of training and validation; `tight` on one no larger than
                 the image needs, which is faster.
             window: side in pixels of the tiles in which an image is computed, each on the canvas, read from the file
-                tile by tile; null computes it whole.
+                tile by tile; null is model.inference's, by default the whole image.
             overlap: pixels that neighbouring tiles share, which should be more than the largest objects have; null is
                 a quarter of the window.
             margin: boxes closer than this to an inner end of their tile give way to a neighbour's; null is a quarter
@@ -77,15 +77,18 @@ class DetectionTrainer(PredictionTrainer):
             batch_size: number of images that are computed together.
             num_workers: processes that read images.
         """
-        work = Work(source, output, overwrite, batch_size, num_workers, SLIDES if window else IMAGES)
-        sources = work.sources()
         task = asked(model, DetectionTask, ckpt_path)
+        tiles = task.inference.asked(window, overlap, margin)
+        in_windows = tiles.window is not None
+        work = Work(source, output, overwrite, batch_size, num_workers, SLIDES if in_windows else IMAGES)
+        sources = work.sources()
         postprocess = replace(task.postprocess, score_threshold=score_threshold)
         reading = Reading(bands, value_range, nodata)
-        inference = Inference(window, overlap, margin, tuple(scales or (1.0,)), bool(flip), batch_size)
+        passes = (tuple(scales or (1.0,)), bool(flip), batch_size)
+        inference = Inference(tiles.window, tiles.overlap, tiles.margin, *passes)
         predictor = DetectionPredictor(task.network, postprocess, canvas, inference=inference).with_reading(reading)
         check_pictures(sources, reading)
-        if window is not None:
+        if in_windows:
             predictor.tiling((1, 1))  # checks that they fit
             sources = in_tiles(sources, reading, predictor.reading)
         settings = {
@@ -97,7 +100,7 @@ class DetectionTrainer(PredictionTrainer):
         if predictor.reading != Reading():
             settings["reading"] = reading_settings(predictor.reading)
         chosen = {name: value for name, value in asdict(inference).items() if name != "batch"}
-        if window is not None or not inference.is_plain:
+        if in_windows or not inference.is_plain:
             settings["inference"] = chosen
         settings |= {} if ids is None else {"ids": name_of_weights(ids)}
         keys = None if ids is None else Keys.of(ids, [file.path for file in sources], predictor.classes)
