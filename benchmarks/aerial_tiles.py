@@ -7,8 +7,8 @@
 The package (MIT) carries pictures of NEON's airborne observation platform (CC0) with annotated crowns. Two of
 Yellowstone are taken: one of 2,299 x 2,472 pixels to train on, with 574 crowns of 41 pixels in the middle, and one of
 1,249 x 1,035 with 279 crowns to score; `--swap` takes them the other way round. One network is trained in tiles,
-another for as long on the whole picture, both from ImageNet weights on the same canvas; then the first is scored in tiles
-of other overlaps, and on the whole picture, of which COCO's scores count the best 100 boxes.
+another for as long on the whole picture, both from ImageNet weights on the same canvas; then the first is scored in
+tiles of other overlaps, and on the whole picture, of which COCO's scores count the best 100 boxes.
 """
 
 from __future__ import annotations

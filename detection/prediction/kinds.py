@@ -44,13 +44,15 @@ def in_tiles(sources: Sequence[SourceFile], reading: Reading, usual: Reading) ->
     found: list[SourceFile] = []
     unreadable: list[UnreadableError] = []
     for source in sources:
-        kind: str = IMAGE  # a worker says what is wrong with it
+        if source.kind != IMAGE:
+            found.append(source)
+            continue
         try:
-            kind = kind_of(source.path, reading, usual)
+            found.append(replace(source, kind=kind_of(source.path, reading, usual)))
         except UnreadableError as error:
             unreadable.append(error)
-        found.append(replace(source, kind=kind))
-    if unreadable and len(unreadable) == len(sources):
+            found.append(source)  # a worker says what is wrong with it
+    if unreadable and len(unreadable) == len(found):
         raise unreadable[0]
     return found
 

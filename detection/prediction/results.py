@@ -11,6 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from detection.data.classes import BoxClasses
+from detection.formats.pre_labels import PreLabelFormat, known_by, write_pre_labels
 from detection.prediction.document import JSON_NAME, BoxEntry, box_values, write_detections
 from detection.prediction.found import Found
 from detection.prediction.geojson import write_geojson
@@ -37,17 +38,19 @@ class DetectionResults(Results[Found]):
         pictures: whether pictures are drawn.
         keys: an annotation file's ids for the list; without it images are numbered as they are found.
         reading: the bands and values of rasters that were asked for.
+        pre_labels: the format of a set for annotation tools, if one is written.
     """
 
     classes: BoxClasses
     pictures: bool = True
     keys: Keys | None = None
     reading: Reading = Reading()
+    pre_labels: PreLabelFormat | None = None
 
     @property
     def tables(self) -> list[str]:
-        """The JSON."""
-        return [JSON_NAME]
+        """The JSON, and what tells that the set for annotation tools is there."""
+        return [JSON_NAME, *([] if self.pre_labels is None else [known_by(self.pre_labels)])]
 
     def outputs(self, file: SourceFile, name: Path, *, every: bool = False) -> list[Path]:
         """The picture: JPEG where the image is one, or else PNG; a smaller one of a raster, and its map."""
@@ -85,3 +88,5 @@ class DetectionResults(Results[Found]):
     def write_tables(self, journal: Journal) -> None:
         """Write the JSON of all finished images."""
         write_detections(journal.folder / JSON_NAME, partial(journal.entries, BoxEntry), self.classes, self.keys)
+        if self.pre_labels is not None:
+            write_pre_labels(journal.folder, journal.entries(BoxEntry), self.classes, self.pre_labels)

@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities import rank_zero_info
 
+from detection.formats.pre_labels import PreLabelFormat
 from detection.prediction.keys import Keys
 from detection.prediction.kinds import SLIDES, in_tiles
 from detection.prediction.predictor import DEFAULT_SCORE, DetectionPredictor
@@ -38,6 +39,7 @@ class DetectionTrainer(PredictionTrainer):
         scales: list[TenthToTen] | None = None,
         flip: bool | None = None,
         pictures: bool = True,
+        pre_labels: PreLabelFormat | None = None,
         ids: str | None = None,
         overwrite: bool = False,
         bands: tuple[PositiveInt, ...] | None = None,
@@ -68,6 +70,7 @@ class DetectionTrainer(PredictionTrainer):
             scales: sizes, relative to the canvas, at which an image or tile is computed; boxes are fused.
             flip: fuse with the boxes of the mirrored image.
             pictures: draw the boxes on the images.
+            pre_labels: write a set for annotation tools as well, with copies of the images, to `pre_labels/` in the folder.
             ids: COCO annotation file whose ids the list of objects takes, so that it can be scored: images are matched
                 by file name, categories by name.
             overwrite: start from the beginning in a folder that holds results of other settings.
@@ -106,5 +109,5 @@ class DetectionTrainer(PredictionTrainer):
         keys = None if ids is None else Keys.of(ids, [file.path for file in sources], predictor.classes)
         if keys is not None and keys.note:
             rank_zero_info(keys.note)
-        results = DetectionResults(predictor.classes, pictures, keys, reading)
+        results = DetectionResults(predictor.classes, pictures, keys, reading, pre_labels)
         self.stream(task, ckpt_path, work, sources, predictor, results, settings)
