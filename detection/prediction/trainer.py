@@ -70,7 +70,7 @@ class DetectionTrainer(PredictionTrainer):
             scales: sizes, relative to the canvas, at which an image or tile is computed; boxes are fused.
             flip: fuse with the boxes of the mirrored image.
             pictures: draw the boxes on the images.
-            pre_labels: write a set for annotation tools as well, with copies of the images, to `pre_labels/` in the folder.
+            pre_labels: write a set for annotation tools as well, with copies of the images, to `pre_labels/`.
             ids: COCO annotation file whose ids the list of objects takes, so that it can be scored: images are matched
                 by file name, categories by name.
             overwrite: start from the beginning in a folder that holds results of other settings.

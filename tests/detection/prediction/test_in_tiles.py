@@ -155,7 +155,10 @@ def test_pre_labels_are_a_set_that_is_read_again(here: Path, to: str) -> None:
         size_hw = image_size(table.image_path(index))
         own = [one for one in content["annotations"] if one["image_id"] == sizes[size_hw]]
         read = table.boxes_xywh[table.box_ends[index] : table.box_ends[index + 1]]
-        np.testing.assert_allclose(read, np.array([one["bbox"] for one in own]).reshape(-1, 4), atol=1e-3)
+        boxes = np.array([one["bbox"] for one in own]).reshape(-1, 4)
+        assert len(read) == len(boxes)
+        wide = (boxes[:, 2:] >= 1).all(1)  # VOC counts pixels from 1 and cannot tell the ends of a thinner box apart
+        np.testing.assert_allclose(read[wide], boxes[wide], atol=1e-3)
     assert (
         "4 of 4 are finished"
         in command(f"{PREDICT} --source photos --window 128 --score_threshold {LOW} --pre_labels {to}").err

@@ -127,7 +127,7 @@ def test_tiles_too_small_for_any_object(tmp_path: Path) -> None:
     table = box_table(
         "one", CLASSES, [tmp_path / "a.png"], np.array([[0.0, 0, 400, 400]]), np.zeros(1, int), np.zeros(1, int)
     )
-    with pytest.raises(InputError, match="no tile of 32 px of 'one' shows as much as 0.1 of an object"):
+    with pytest.raises(InputError, match=r"no tile of 32 px of 'one' shows as much as 0\.1 of an object"):
         TrainingTileSet(images(table), TrainingTiles(32), nothing)
 
 
