@@ -23,10 +23,11 @@ from detection.network.model import EfficientDet
 from detection.network.postprocess import Postprocess
 from detection.recipe import OPTIMIZER, SCHEDULE
 from detection.scores.backends import Backend
-from detection.scores.metric import BoxScores, evaluate_boxes
+from detection.scores.metric import COCO_MOST, BoxScores, evaluate_boxes
 from detection.scores.records import DetectionRecords
 from detection.scores.truth import GroundTruth
 from detection.spec import SPEC
+from detection.tiles.evaluation import of_whole_images
 from detection.weights.exported import load_exported
 from detection.weights.load import load_pretrained
 from engine.checked import checked
@@ -35,6 +36,7 @@ from engine.data.one_canvas import agreed_size
 from engine.distributed import all_reduce_sum, run_on_main
 from engine.errors import InputError
 from engine.exports.files import check_overrides, check_untrained, is_exported
+from engine.large.options import InTiles
 from engine.numbers import AllOrCount, PositiveInt
 from engine.outputs import write_json
 from engine.reading.options import Reading, agreed_reading
@@ -68,6 +70,8 @@ class DetectionTask(DenseTask[DetectionData]):
         grad_checkpointing: use less memory and more time in the backbone.
         loss: which anchors learn a box, and the losses of classes and boxes.
         postprocess: suppression settings of validation, test and prediction.
+        inference: tiles in which validation, test and prediction compute large images; without a window those of
+            training, or whole images.
         optimizer: update rule, learning rate and decay.
         schedule: warm-up and course of the learning rate.
         evaluator: `pycocotools`, or `faster` or `hotcoco` for the same numbers in less time (extra `fast`).
@@ -93,6 +97,7 @@ class DetectionTask(DenseTask[DetectionData]):
         grad_checkpointing: bool = False,
         loss: DetectionLoss = DetectionLoss(),
         postprocess: Postprocess = Postprocess(),
+        inference: InTiles = InTiles(),
         optimizer: Optimizer = OPTIMIZER,
         schedule: Schedule = SCHEDULE,
         evaluator: Backend = "pycocotools",
@@ -114,6 +119,7 @@ class DetectionTask(DenseTask[DetectionData]):
         }
         self.loss = loss
         self.postprocess = postprocess
+        self.given_inference = inference
         self.evaluator: Backend = evaluator
         self.records = DetectionRecords()
         self.sums = ImageSums()
@@ -134,6 +140,20 @@ class DetectionTask(DenseTask[DetectionData]):
     def canvas_hw(self) -> tuple[int, int]:
         """Height and width that images are letter-boxed on."""
         return self.network.config.image_size
+
+    @property
+    def inference(self) -> InTiles:
+        """The tiles in which images are scored and predicted: those that were given, or those of the training."""
+        given = self.given_inference
+        if given.window is not None or self.data is None or self.data.tiles.window is None:
+            return given
+        own = self.data.tiles
+        return InTiles(own.window, own.overlap, own.margin)
+
+    @property
+    def cell(self) -> int:
+        """Pixels of the canvas from one cell of the finest map to the next."""
+        return self.network.config.finest_stride
 
     @property
     def fill_color(self) -> tuple[int, int, int]:
@@ -205,8 +225,9 @@ class DetectionTask(DenseTask[DetectionData]):
         )
 
     def network_settings(self) -> dict[str, object]:
-        """Member, architecture and classes, and the settings of suppression."""
-        return {**self.network.settings(), "postprocess": asdict(self.postprocess)}
+        """Member, architecture and classes, and the settings of suppression and tiles."""
+        answers = {"postprocess": asdict(self.postprocess), "inference": asdict(self.inference)}
+        return {**self.network.settings(), **answers}
 
     def training_step(self, batch: DetectionBatch, batch_idx: int) -> Tensor:
         """Loss of a batch, divided by the positives of all devices."""
@@ -272,6 +293,10 @@ class DetectionTask(DenseTask[DetectionData]):
     def _evaluate(self, records: DetectionRecords, split: SplitName) -> BoxScores:
         assert self.data is not None
         source = self.data.box_source(split)
+        most = COCO_MOST
+        if (tiles := self.data.tiles_of(split)) is not None:
+            records = of_whole_images(records, tiles, self.postprocess)
+            most = max(most, records.most)  # the pictures are large, and so may be the number of their objects
         records = records.numbered_as(source, self.classes)
         writing = not self.trainer.sanity_checking
         if self.detections_file is not None and writing:
@@ -279,7 +304,7 @@ class DetectionTask(DenseTask[DetectionData]):
         if split not in self._truth:
             self._truth[split] = GroundTruth.of(source)
         truth, table = self._truth[split], records.table()
-        scores = evaluate_boxes(truth, table, image_ids=records.image_ids, backend=self.evaluator)
+        scores = evaluate_boxes(truth, table, image_ids=records.image_ids, backend=self.evaluator, max_detections=most)
         if self.scores_file is not None and writing:
             write_json(self.scores_file, scores.to_dict())
         return scores

@@ -6,15 +6,31 @@ from typing import Protocol
 
 from detection.data.boxes import BoxSource
 from detection.data.classes import BoxClasses
+from detection.data.tiles.cutting import TiledImages
 from engine.data.contracts import CanvasTask, SplitName, TaskData
+from engine.large.options import InTiles
 
 
-class DetectorTask(CanvasTask, Protocol):
-    """What a data module with boxes asks of its task."""
+class BoxTask(CanvasTask, Protocol):
+    """What data with boxes ask of any task that finds boxes."""
 
     @property
     def classes(self) -> BoxClasses:
         """The class list; the boxes' class ids are its rows."""
+        ...
+
+
+class DetectorTask(BoxTask, Protocol):
+    """What a data module with boxes alone asks of its task."""
+
+    @property
+    def inference(self) -> InTiles:
+        """The tiles in which images are scored; without a window they are scored whole."""
+        ...
+
+    @property
+    def cell(self) -> int:
+        """Pixels of the canvas from one cell of the finest map to the next."""
         ...
 
 
@@ -31,6 +47,15 @@ class DetectionData(ScoredBoxes, Protocol):
 
     def train_classes(self) -> BoxClasses:
         """The class list of a model made for these data."""
+        ...
+
+    @property
+    def tiles(self) -> InTiles:
+        """The tiles that training images are cut into; without a window they are taken whole."""
+        ...
+
+    def tiles_of(self, split: SplitName) -> TiledImages | None:
+        """The tiles that the samples of a split are; None where they are whole images."""
         ...
 
     @property

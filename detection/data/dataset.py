@@ -121,9 +121,7 @@ class BoxImages(Dataset[Sample]):
             raise SampleError(str(error)) from None
         image = filled(pixels, self.read.fill_color)
         size_hw = (image.shape[0], image.shape[1])
-        found = boxes_of(self.source, index)
-        usable = (found.boxes_xyxy[:, 2:] > found.boxes_xyxy[:, :2]).all(axis=1) & ~found.iscrowd
-        boxes, class_ids = found.boxes_xyxy[usable], self._rows[found.class_ids[usable]]
+        boxes, class_ids = self.usable_boxes(index)
         if self.augmenter is not None:
             image, boxes, kept, _ = self.augmenter(image, boxes)
             class_ids, scale = class_ids[kept], float("nan")
@@ -133,6 +131,12 @@ class BoxImages(Dataset[Sample]):
             inside = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
             boxes, class_ids = boxes[inside], class_ids[inside]
         return Sample(image, boxes, class_ids, int(self.source.image_ids[index]), scale, size_hw, pixels.valid)
+
+    def usable_boxes(self, index: int) -> tuple[FloatArray, npt.NDArray[np.int64]]:
+        """The boxes of an image that have an area and are no crowds, in its pixels, with their rows of the model."""
+        found = boxes_of(self.source, index)
+        usable = (found.boxes_xyxy[:, 2:] > found.boxes_xyxy[:, :2]).all(axis=1) & ~found.iscrowd
+        return found.boxes_xyxy[usable], self._rows[found.class_ids[usable]]
 
 
 def collate(samples: Sequence[Sample]) -> DetectionBatch:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -12,8 +13,12 @@ from detection.data.classes import BoxClasses
 from detection.data.coco import CocoAnnotations
 from detection.data.contracts import DetectorTask
 from detection.data.dataset import BoxImages, Sample, collate, parts_of, with_parts
+from detection.data.tiles.cutting import TiledImages
+from detection.data.tiles.options import TrainingTiles
+from detection.data.tiles.training import TrainingTileSet
+from detection.data.tiles.whole import WholeTileSet
 from engine.checked import checked
-from engine.data.bad_images import OnBadImage, ReadableImages
+from engine.data.bad_images import ImageSet, OnBadImage, ReadableImages
 from engine.data.contracts import SPLITS, SplitName
 from engine.data.mixing import MixedImages
 from engine.data.module import SplitData, canvas_of
@@ -33,6 +38,7 @@ class BoxDataModule(SplitData[DetectorTask, Sample, Sample]):
             most 8.
         image_size: side of the canvas, or its height and width; None takes the model's own.
         augmentation: what may happen to training images.
+        tiles: tiles that large training images are cut into; validation has the same.
         class_rows: how a model made for the training set numbers its classes: "contiguous" gives each category one
             row in ascending order of id, "by_id" gives category id i row i - 1, gaps included, as the published
             COCO weights have it.
@@ -54,6 +60,7 @@ class BoxDataModule(SplitData[DetectorTask, Sample, Sample]):
         num_workers: NonNegativeInt | None = None,
         image_size: PositiveInt | tuple[PositiveInt, PositiveInt] | None = None,
         augmentation: DetectionAugmentation = DetectionAugmentation(),
+        tiles: TrainingTiles = TrainingTiles(),
         class_rows: ClassRows = "contiguous",
         on_bad_image: OnBadImage = "stop",
         bands: tuple[PositiveInt, ...] | None = None,
@@ -65,7 +72,9 @@ class BoxDataModule(SplitData[DetectorTask, Sample, Sample]):
         )
         self.image_size = image_size
         self.augmentation = augmentation
+        self.tiles = tiles
         self.class_rows = class_rows
+        self._tiled: dict[SplitName, WholeTileSet] = {}
 
     @abstractmethod
     def box_source(self, split: SplitName) -> BoxSource:
@@ -84,19 +93,24 @@ class BoxDataModule(SplitData[DetectorTask, Sample, Sample]):
         classes = self.box_source(next((split for split in SPLITS if self.has(split)), "train")).classes
         return classes if self.class_rows == "contiguous" else _rows_by_id(classes)
 
-    def training_sets(self) -> list[BoxImages]:
-        """The augmented training images.
+    def training_sets(self) -> Sequence[ImageSet[Sample]]:
+        """The augmented training images, or their tiles.
 
         Raises:
             InputError: the images cannot be used, have no box, or are too few for one step.
         """
         images = self._images("train")
         assert images.canvas_hw is not None  # files that lay pictures out themselves are not trained
-        images.augmenter = self.augmentation.build(images.canvas_hw, images.fill_color)
+        augmenter = self.augmentation.build(images.canvas_hw, images.fill_color)
         source = images.source.source
         if not images.box_count:
             msg = f"'{source}' has no box to learn from. Give annotations with boxes."
             raise InputError(msg)
+        if self.tiles.window is not None:
+            tiles = TrainingTileSet(images, self.tiles, augmenter)
+            self.check_train_share(tiles, source, words="tiles")
+            return [tiles]
+        images.augmenter = augmenter
         self.check_train_share(images, source)
         return [images]
 
@@ -105,9 +119,18 @@ class BoxDataModule(SplitData[DetectorTask, Sample, Sample]):
         mixing = self.augmentation.mixing
         return MixedImages(images, mixing, parts_of, with_parts) if mixing.mixes else images
 
-    def whole_sets(self, split: SplitName) -> list[BoxImages]:
-        """The images of a split, letter-boxed as prediction does."""
-        return [self._images(split)]
+    def whole_sets(self, split: SplitName) -> Sequence[ImageSet[Sample]]:
+        """The images of a split, letter-boxed as prediction does, or all of their tiles."""
+        images = self._images(split)
+        if self.task is None or self.task.inference.window is None:
+            self._tiled.pop(split, None)
+            return [images]
+        self._tiled[split] = WholeTileSet(images, self.task.inference, self.task.cell)
+        return [self._tiled[split]]
+
+    def tiles_of(self, split: SplitName) -> TiledImages | None:
+        """The tiles that the samples of a split are; None where they are whole images."""
+        return self._tiled[split].tiles if split in self._tiled else None
 
     def _images(self, split: SplitName) -> BoxImages:
         source = self.box_source(split)
@@ -132,6 +155,7 @@ class CocoDataModule(BoxDataModule):
             most 8.
         image_size: side of the canvas, or its height and width; None takes the model's own.
         augmentation: what may happen to training images.
+        tiles: tiles that large training images are cut into; validation has the same.
         class_rows: how a model made for the training set numbers its classes: "contiguous" gives each category one
             row in ascending order of id, "by_id" gives category id i row i - 1, gaps included, as the published
             COCO weights have it.
@@ -157,6 +181,7 @@ class CocoDataModule(BoxDataModule):
         num_workers: NonNegativeInt | None = None,
         image_size: PositiveInt | tuple[PositiveInt, PositiveInt] | None = None,
         augmentation: DetectionAugmentation = DetectionAugmentation(),
+        tiles: TrainingTiles = TrainingTiles(),
         class_rows: ClassRows = "contiguous",
         on_bad_image: OnBadImage = "stop",
         bands: tuple[PositiveInt, ...] | None = None,
@@ -164,7 +189,16 @@ class CocoDataModule(BoxDataModule):
         nodata: float | None = None,
     ) -> None:
         super().__init__(
-            batch_size, num_workers, image_size, augmentation, class_rows, on_bad_image, bands, value_range, nodata
+            batch_size,
+            num_workers,
+            image_size,
+            augmentation,
+            tiles,
+            class_rows,
+            on_bad_image,
+            bands,
+            value_range,
+            nodata,
         )
         self.root = Path(root or "")
         self.paths: dict[SplitName, tuple[str | None, str | None]] = {

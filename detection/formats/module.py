@@ -10,6 +10,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from detection.data.augment import DetectionAugmentation
 from detection.data.boxes import BoxTable
 from detection.data.module import ClassRows, CocoDataModule
+from detection.data.tiles.options import TrainingTiles
 from detection.formats.collected import ReadOptions, VocOrigin
 from detection.formats.found import FormatWord, read_set
 from engine.checked import checked
@@ -36,6 +37,7 @@ class BoxSetModule(CocoDataModule):
             most 8.
         image_size: side of the canvas, or its height and width; None takes the model's own.
         augmentation: what may happen to training images.
+        tiles: tiles that large training images are cut into; validation has the same.
         class_rows: how a model made for the training set numbers its classes: "contiguous" gives each category one
             row in ascending order of id, "by_id" gives category id i row i - 1, gaps included, as the published
             COCO weights have it.
@@ -69,6 +71,7 @@ class BoxSetModule(CocoDataModule):
         num_workers: NonNegativeInt | None = None,
         image_size: PositiveInt | tuple[PositiveInt, PositiveInt] | None = None,
         augmentation: DetectionAugmentation = DetectionAugmentation(),
+        tiles: TrainingTiles = TrainingTiles(),
         class_rows: ClassRows = "contiguous",
         on_bad_image: OnBadImage = "stop",
         bands: tuple[PositiveInt, ...] | None = None,
@@ -82,7 +85,7 @@ class BoxSetModule(CocoDataModule):
     ) -> None:
         paths = (train_images, train_annotations, val_images, val_annotations, test_images, test_annotations)
         super().__init__(
-            *(root, *paths, batch_size, num_workers, image_size, augmentation, class_rows, on_bad_image),
+            *(root, *paths, batch_size, num_workers, image_size, augmentation, tiles, class_rows, on_bad_image),
             *(bands, value_range, nodata),
         )
         self.whole = root is not None and not any(paths)

@@ -174,6 +174,11 @@ class DetectorArchitecture(NetworkSettings):
         return super().from_settings({**settings, "architecture": stored})
 
     @property
+    def finest_stride(self) -> int:
+        """Pixels from one cell of the finest map to the next."""
+        return 1 << self.levels[0]
+
+    @property
     def anchors_per_cell(self) -> int:
         """A = octaves x ratios."""
         return self.anchor_octaves * len(self.anchor_ratios)

@@ -12,7 +12,7 @@ from detection.prediction.geojson import has_place
 from engine.errors import InputError, UnreadableError
 from engine.large.opening import open_raster
 from engine.large.slides import SLIDE_SUFFIXES
-from engine.prediction.sources import IMAGE, VIDEO, SourceFile, SourceKinds, image_or_video
+from engine.prediction.sources import VIDEO, SourceFile, SourceKinds, image_or_video
 from engine.reading.images import IMAGE_SUFFIXES
 from engine.reading.kinds import is_raster
 from engine.reading.options import Reading
@@ -48,13 +48,12 @@ def in_tiles(sources: Sequence[SourceFile], reading: Reading, usual: Reading) ->
         if source.kind == VIDEO:
             msg = f"window is for pictures and rasters, but '{source.path}' is a video. Leave it or the video out."
             raise InputError(msg)
-        kind: str = IMAGE  # a worker says what is wrong with it
         try:
-            kind = kind_of(source.path, reading, usual)
+            found.append(replace(source, kind=kind_of(source.path, reading, usual)))
         except UnreadableError as error:
             unreadable.append(error)
-        found.append(replace(source, kind=kind))
-    if unreadable and len(unreadable) == len(sources):
+            found.append(source)  # a worker says what is wrong with it
+    if unreadable and len(unreadable) == len(found):
         raise unreadable[0]
     return found
 

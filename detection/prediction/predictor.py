@@ -106,8 +106,10 @@ class DetectionPredictor(Predictor[OnCanvas, Found]):
         limit_hw = canvas_limit(network.config.image_size, image_size, inside=inside)
         self.canvas = Canvas(limit_hw, network.fill_color, network.stride, canvas, inside)
         self.inference = inference
-        if inside and not inference.is_plain:
-            msg = "this file lays images on its canvas itself, so that window and scales are not for it. Leave them out."
+        if inside and (inference.window is not None or not inference.is_plain):
+            msg = (
+                "this file lays images on its canvas itself, so that window and scales are not for it. Leave them out."
+            )
             raise InputError(msg)
         if inference.window is not None and canvas == "tight":
             msg = "canvas is tight, but tiles of one window are laid on one canvas, which they fill. Leave canvas out."
@@ -144,10 +146,11 @@ class DetectionPredictor(Predictor[OnCanvas, Found]):
         size = settings.get("image_size")
         limit = self.canvas.limit_hw if size is None else size
         own, scales = self.inference, settings.get("scales")
+        tiles = own.asked(settings.get("window"), settings.get("overlap"), settings.get("margin"))
         inference = Inference(
-            _first(settings.get("window"), own.window),
-            _first(settings.get("overlap"), own.overlap),
-            _first(settings.get("margin"), own.margin),
+            tiles.window,
+            tiles.overlap,
+            tiles.margin,
             own.scales if scales is None else tuple(scales),
             _first(settings.get("flip"), own.flip),
             own.batch,
@@ -200,7 +203,7 @@ class DetectionPredictor(Predictor[OnCanvas, Found]):
         Raises:
             InputError: the settings have no window.
         """
-        tiling = self.inference.tiling(size_hw, min(self.canvas.limit_hw), 2 ** self.network.config.levels[0])
+        tiling = self.inference.tiling(size_hw, min(self.canvas.limit_hw), self.network.config.finest_stride)
         if tiling is None:
             msg = "tiles need a window, their side in pixels. Give window."
             raise InputError(msg)

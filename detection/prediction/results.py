@@ -11,7 +11,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from detection.data.classes import BoxClasses
-from detection.prediction.document import JSON_NAME, box_values, listed_entries, write_detections
+from detection.formats.pre_labels import PreLabelFormat, known_by, write_pre_labels
+from detection.prediction.document import JSON_NAME, BoxEntry, box_values, listed_entries, write_detections
 from detection.prediction.found import Found
 from detection.prediction.geojson import write_geojson
 from detection.prediction.keys import Keys
@@ -41,6 +42,7 @@ class DetectionResults(Results[Found]):
         pictures: whether pictures and videos are drawn.
         keys: an annotation file's ids for the list; without it images are numbered as they are found.
         reading: the bands and values of rasters that were asked for.
+        pre_labels: the format of a set for annotation tools, if one is written.
         yolo: whether YOLO labels are written for each image and frame.
         tracking: whether and how objects are followed through videos.
         batch_size: frames that are computed together.
@@ -50,14 +52,16 @@ class DetectionResults(Results[Found]):
     pictures: bool = True
     keys: Keys | None = None
     reading: Reading = Reading()
+    pre_labels: PreLabelFormat | None = None
     yolo: bool = False
     tracking: Tracking | None = None
     batch_size: int = 4
 
     @property
     def tables(self) -> list[str]:
-        """The JSON, and the names of the classes that YOLO labels have as numbers."""
-        return [JSON_NAME, *([CLASSES_NAME] if self.yolo else [])]
+        """The JSON, the names of the classes that YOLO labels have as numbers, and what a set for tools is known by."""
+        labels = [] if self.pre_labels is None else [known_by(self.pre_labels)]
+        return [JSON_NAME, *([CLASSES_NAME] if self.yolo else []), *labels]
 
     def outputs(self, file: SourceFile, name: Path, *, every: bool = False) -> list[Path]:
         """The files of a source.
@@ -125,3 +129,5 @@ class DetectionResults(Results[Found]):
         write_detections(journal.folder / JSON_NAME, partial(listed_entries, journal), self.classes, self.keys)
         if self.yolo:
             write_classes(journal.folder / CLASSES_NAME, self.classes)
+        if self.pre_labels is not None:
+            write_pre_labels(journal.folder, journal.entries(BoxEntry), self.classes, self.pre_labels)

@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities import rank_zero_info
 
+from detection.formats.pre_labels import PreLabelFormat
 from detection.prediction.keys import Keys
 from detection.prediction.kinds import SLIDES, in_tiles
 from detection.prediction.predictor import DEFAULT_SCORE, DetectionPredictor
@@ -47,6 +48,7 @@ class DetectionTrainer(PredictionTrainer):
         scales: list[TenthToTen] | None = None,
         flip: bool | None = None,
         pictures: bool = True,
+        pre_labels: PreLabelFormat | None = None,
         ids: str | None = None,
         yolo: bool = False,
         track: bool = False,
@@ -74,7 +76,7 @@ class DetectionTrainer(PredictionTrainer):
             canvas: `full` computes every image on the canvas of training and validation; `tight` on one no larger than
                 the image needs, which is faster.
             window: side in pixels of the tiles in which an image is computed, each on the canvas, read from the file
-                tile by tile; null computes it whole.
+                tile by tile; null is model.inference's, by default the whole image.
             overlap: pixels that neighbouring tiles share, which should be more than the largest objects have; null is
                 a quarter of the window.
             margin: boxes closer than this to an inner end of their tile give way to a neighbour's; null is a quarter
@@ -82,6 +84,7 @@ class DetectionTrainer(PredictionTrainer):
             scales: sizes, relative to the canvas, at which an image or tile is computed; boxes are fused.
             flip: fuse with the boxes of the mirrored image.
             pictures: draw the boxes on the images and videos.
+            pre_labels: write a set for annotation tools as well, with copies of the images, to `pre_labels/`.
             ids: COCO annotation file whose ids the list of objects takes, so that it can be scored: images are matched
                 by file name, categories by name.
             yolo: write YOLO labels as well, a text for each image or frame.
@@ -94,18 +97,20 @@ class DetectionTrainer(PredictionTrainer):
             batch_size: number of images or frames that are computed together.
             num_workers: processes that read images.
         """
-        kinds = SLIDES if window else IMAGES_AND_VIDEOS
-        work = Work(source, output, overwrite, batch_size, num_workers, kinds)
-        sources = work.sources()
         task = asked(model, DetectionTask, ckpt_path)
+        tiles = task.inference.asked(window, overlap, margin)
+        in_windows = tiles.window is not None
+        work = Work(source, output, overwrite, batch_size, num_workers, SLIDES if in_windows else IMAGES_AND_VIDEOS)
+        sources = work.sources()
         postprocess = replace(task.postprocess, score_threshold=score_threshold)
         reading = Reading(bands, value_range, nodata)
-        inference = Inference(window, overlap, margin, tuple(scales or (1.0,)), bool(flip), batch_size)
+        passes = (tuple(scales or (1.0,)), bool(flip), batch_size)
+        inference = Inference(tiles.window, tiles.overlap, tiles.margin, *passes)
         predictor = DetectionPredictor(task.network, postprocess, canvas, inference=inference).with_reading(reading)
         check_pictures([file for file in sources if file.kind == IMAGE], reading)
-        check_videos(sources, reading, ids)
+        check_videos(sources, reading, ids, pre_labels)
         following = asked_tracking(sources, track, tracking, score_threshold)
-        if window is not None:
+        if in_windows:
             predictor.tiling((1, 1))  # checks that they fit
             sources = in_tiles(sources, reading, predictor.reading)
         settings = {
@@ -117,12 +122,12 @@ class DetectionTrainer(PredictionTrainer):
         if predictor.reading != Reading():
             settings["reading"] = reading_settings(predictor.reading)
         chosen = {name: value for name, value in asdict(inference).items() if name != "batch"}
-        if window is not None or not inference.is_plain:
+        if in_windows or not inference.is_plain:
             settings["inference"] = chosen
         settings |= {} if ids is None else {"ids": name_of_weights(ids)}
         settings |= {} if following is None else {"tracking": asdict(following)}
         keys = None if ids is None else Keys.of(ids, [file.path for file in sources], predictor.classes)
         if keys is not None and keys.note:
             rank_zero_info(keys.note)
-        results = DetectionResults(predictor.classes, pictures, keys, reading, yolo, following, batch_size)
+        results = DetectionResults(predictor.classes, pictures, keys, reading, pre_labels, yolo, following, batch_size)
         self.stream(task, ckpt_path, work, sources, predictor, results, settings)

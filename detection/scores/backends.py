@@ -20,6 +20,7 @@ Backend: TypeAlias = Literal["pycocotools", "faster", "hotcoco"]
 class _Params(Protocol):
     imgIds: list[int]  # noqa: N815  (pycocotools' names)
     catIds: list[int]  # noqa: N815
+    maxDets: list[int]  # noqa: N815
 
 
 class _Coco(Protocol):

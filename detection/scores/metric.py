@@ -16,6 +16,7 @@ from detection.scores.records import DetectionTable, Found
 from detection.scores.result_files import check_boxes
 from detection.scores.truth import GroundTruth, Truth, check_known
 
+COCO_MOST = 100  # detections per image and category
 # Rows of pycocotools' summary in the order of its `stats`.
 _ROWS = (
     ("Average Precision  (AP)", "0.50:0.95", "all", 100),
@@ -42,6 +43,7 @@ class BoxScores:
 
     Attributes:
         per_class: AP by category name; None for a category without objects.
+        max_detections: how many detections per image and category count, where it is another number than COCO's 100.
     """
 
     ap: float
@@ -57,6 +59,7 @@ class BoxScores:
     ar_medium: float
     ar_large: float
     per_class: Mapping[str, float | None]
+    max_detections: int = COCO_MOST
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
@@ -82,7 +85,7 @@ class BoxScores:
         if all(value == -1 for value in self.twelve.values()):
             return " nothing to score: the annotations have no objects in these images"
         lines = [
-            f" {title} @[ IoU={iou:<9} | area={area:>6s} | maxDets={max_dets:>3d} ] = {value:0.3f}"
+            f" {title} @[ IoU={iou:<9} | area={area:>6s} | maxDets={self._most(max_dets):>3d} ] = {value:0.3f}"
             for (title, iou, area, max_dets), value in zip(_ROWS, self.twelve.values(), strict=True)
         ]
         if -1 in self.twelve.values():
@@ -91,6 +94,9 @@ class BoxScores:
             lines += ["", " AP per class (- = no objects)", *_in_columns(self.per_class)]
         return "\n".join(lines)
 
+    def _most(self, max_dets: int) -> int:
+        return self.max_detections if max_dets == COCO_MOST else max_dets
+
 
 def evaluate_boxes(
     ground_truth: Truth,
@@ -98,6 +104,7 @@ def evaluate_boxes(
     *,
     image_ids: Iterable[int] | None = None,
     backend: Backend = "pycocotools",
+    max_detections: int = COCO_MOST,
 ) -> BoxScores:
     """Score boxes against COCO annotations.
 
@@ -108,6 +115,8 @@ def evaluate_boxes(
         image_ids: score these images only, as if no other existed; by default all images of the file,
             those without detections included.
         backend: `faster` is faster-coco-eval, which gives the same numbers in less time; `hotcoco` those in the least.
+        max_detections: how many detections per image and category count, the best first; COCO's own number is 100,
+            which is few for an aerial picture with a thousand objects.
 
     Raises:
         InputError: an input is malformed or names images that the ground truth does not list, or the backend
@@ -123,11 +132,14 @@ def evaluate_boxes(
 
     if not images:  # to hotcoco an empty list means all
         return BoxScores(
-            **dict.fromkeys(BoxScores.names(), -1.0), per_class=dict.fromkeys(truth.category_names.values())
+            **dict.fromkeys(BoxScores.names(), -1.0),
+            per_class=dict.fromkeys(truth.category_names.values()),
+            max_detections=max_detections,
         )
     with contextlib.redirect_stdout(io.StringIO()):
         evaluator = make(truth, table)
         evaluator.params.imgIds = sorted(images)
+        evaluator.params.maxDets = [1, 10, max_detections]
         evaluator.evaluate()
         evaluator.accumulate()
         evaluator.summarize()
@@ -137,7 +149,10 @@ def evaluate_boxes(
     per_class = {name: ap_by_id[category_id] for category_id, name in truth.category_names.items()}
     names = (field.name for field in fields(BoxScores)[:12])
     twelve = dict(zip(names, evaluator.stats[:12].tolist(), strict=True))
-    return BoxScores(**twelve, per_class=per_class)
+    if max_detections != COCO_MOST:  # the summary has no mean AP for another number
+        mean = _mean_of_valid(precision)
+        twelve["ap"] = -1.0 if mean is None else mean
+    return BoxScores(**twelve, per_class=per_class, max_detections=max_detections)
 
 
 def _mean_of_valid(precision: NDArray[np.float64]) -> float | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
@@ -188,6 +188,19 @@ class DetectionRecords:
     def image_ids(self) -> Ints:
         """Ids of all images seen, ascending."""
         return _merge(self._parts).image_ids
+
+    def images(self) -> Iterator[tuple[int, Numbers, Numbers, Numbers]]:
+        """Each image by ascending id: its id, (N, 4) boxes xyxy, (N,) scores and (N,) category ids."""
+        merged = _merge(self._parts)
+        ends = merged.counts.cumsum()
+        for image_id, start, end in zip(merged.image_ids.tolist(), ends - merged.counts, ends, strict=True):
+            rows = slice(int(start), int(end))
+            yield image_id, merged.boxes_xyxy[rows], merged.scores[rows], merged.category_ids[rows]
+
+    @property
+    def most(self) -> int:
+        """The largest number of detections in an image."""
+        return int(_merge(self._parts).counts.max(initial=0))
 
     def table(self) -> DetectionTable:
         """The detections by ascending image id; within an image in the order in which they were added."""

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from detection.data.batch import Detections
 from detection.network.postprocess import Postprocess
-from detection.tiles.canvas import TileCanvas
 from detection.tiles.fusion import fused
 from detection.tiles.inference import Inference
+from engine.large.tile_canvas import TileCanvas
 from engine.prediction.canvas import Canvas, OnCanvas
 from engine.reading.images import Letterbox, UInt8Array
 

@@ -275,13 +275,14 @@ class SplitData(LightningDataModule, ABC, Generic[Task, Sample, Whole]):
             for image in images:
                 self._bad.add(BadImage(split, image, why))
 
-    def check_train_share(self, images: Sized, source: str, remedy: str = "") -> None:
+    def check_train_share(self, images: Sized, source: str, remedy: str = "", words: str = "images") -> None:
         """Do nothing if each device gets at least one batch of the training images.
 
         Args:
             images: the training images.
             source: their name in messages.
             remedy: what helps besides a smaller batch, as the end of a sentence.
+            words: what the samples are.
 
         Raises:
             InputError: a device gets less than one batch.
@@ -290,8 +291,8 @@ class SplitData(LightningDataModule, ABC, Generic[Task, Sample, Whole]):
         share = -(-len(images) // world)
         if share < self.batch_size:
             msg = (
-                f"'{source}' has {len(images)} images, fewer than one step takes ({self.batch_size} on each of {world} "
-                f"devices). Give --data.batch_size of at most {max(1, share)}{remedy}."
+                f"'{source}' has {len(images)} {words}, fewer than one step takes ({self.batch_size} on each of "
+                f"{world} devices). Give --data.batch_size of at most {max(1, share)}{remedy}."
             )
             raise InputError(msg)
 

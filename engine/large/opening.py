@@ -8,7 +8,7 @@ from engine.errors import InputError
 from engine.large.picture_file import PictureFile
 from engine.large.slides import SLIDE_SUFFIXES, SlideFile
 from engine.reading.gdal import driver_of, has_rasterio
-from engine.reading.images import is_turned
+from engine.reading.images import is_turned, wrong_size
 from engine.reading.kinds import is_deep, is_raster
 from engine.reading.options import Reading
 from engine.reading.raster_file import PixelSource, RasterFile
@@ -17,18 +17,30 @@ from engine.reading.raster_file import PixelSource, RasterFile
 _AS_PILLOW = frozenset(("GTiff", "JP2OpenJPEG", "PNG"))
 
 
-def open_windows(path: str | Path, reading: Reading = Reading()) -> PixelSource:
+def open_windows(
+    path: str | Path, reading: Reading = Reading(), annotated_hw: tuple[int, int] | None = None
+) -> PixelSource:
     """A raster, or a picture that is decoded piece by piece if GDAL is there and gives the pixels that Pillow gives.
 
+    Args:
+        path: the file.
+        reading: how rasters are read.
+        annotated_hw: height and width that annotations state, if they state any; see `read_image`.
+
     Raises:
-        InputError: see `RasterFile` and `PictureFile`.
+        InputError: see `RasterFile` and `PictureFile`; or the file has another size.
     """
     path = Path(path)
     if not path.is_file() or is_raster(path):
-        return RasterFile(path, reading)
-    if has_rasterio() and driver_of(path) in _AS_PILLOW and not is_turned(path) and not is_deep(path):
-        return RasterFile(path)
-    return PictureFile(path, reading)
+        source = RasterFile(path, reading)
+    elif has_rasterio() and driver_of(path) in _AS_PILLOW and not is_turned(path) and not is_deep(path):
+        source = RasterFile(path)
+    else:
+        return PictureFile(path, reading, annotated_hw)
+    if annotated_hw is not None and annotated_hw != source.size_hw:
+        source.close()
+        raise wrong_size(path, source.size_hw, annotated_hw)
+    return source
 
 
 def open_raster(

@@ -17,6 +17,7 @@ class PictureFile:
     Args:
         path: the file.
         reading: its value range counts for 16-bit pictures.
+        annotated_hw: height and width that annotations state, if they state any; see `read_image`.
 
     Raises:
         InputError: the file cannot be read, or has more pixels than a picture may have.
@@ -24,9 +25,10 @@ class PictureFile:
 
     georeference = Georeference()
 
-    def __init__(self, path: Path, reading: Reading) -> None:
+    def __init__(self, path: Path, reading: Reading, annotated_hw: tuple[int, int] | None = None) -> None:
         self.path = path
-        self.size_hw: tuple[int, int] = image_size(path)
+        self.size_hw: tuple[int, int] = image_size(path) if annotated_hw is None else annotated_hw
+        self._annotated_hw = annotated_hw
         self._read = PixelReader(reading)
         self._image: UInt8Array | None = None
         self._decoding = Lock()
@@ -46,7 +48,7 @@ class PictureFile:
     def _whole(self) -> UInt8Array:
         with self._decoding:
             if self._image is None:
-                self._image = self._read(self.path)
+                self._image = self._read(self.path, self._annotated_hw)
             return self._image
 
 

@@ -93,21 +93,25 @@ def check_pictures(sources: Sequence[SourceFile], asked_for: Reading) -> None:
             refuse_unused(source.path, asked_for)
 
 
-def check_videos(sources: Sequence[SourceFile], asked_for: Reading, ids: str | None = None) -> None:
+def check_videos(
+    sources: Sequence[SourceFile], asked_for: Reading, ids: str | None = None, pre_labels: str | None = None
+) -> None:
     """Do nothing if all options apply to the videos among the sources.
 
     Args:
         sources: the sources.
         asked_for: the options of rasters of this command.
         ids: the annotation file whose ids the results take.
+        pre_labels: the format of a set of images for annotation tools.
 
     Raises:
         InputError: an option does not apply to one of them.
     """
-    options = [*asked_for.given(), *([] if ids is None else ["ids"])]
+    of_images = {"ids": ids, "pre_labels": pre_labels}
+    options = [*asked_for.given(), *(name for name, value in of_images.items() if value is not None)]
     for source in sources:
         if source.kind == VIDEO and options:
-            what = "rasters" if options[0] != "ids" else "images"
+            what = "images" if options[0] in of_images else "rasters"
             msg = f"{options[0]} is for {what}, but '{source.path}' is a video. Leave it or the video out."
             raise InputError(msg)
 

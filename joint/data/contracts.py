@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from detection.data.classes import BoxClasses
-from detection.data.contracts import DetectorTask, ScoredBoxes
+from detection.data.contracts import BoxTask, ScoredBoxes
 from engine.data.contracts import SplitName
 from joint.data.dataset import JointImages
 from segmentation.data.classes import MaskClasses
 from segmentation.data.contracts import ScoredMasks
 
 
-class JointNetworkTask(DetectorTask, Protocol):
+class JointNetworkTask(BoxTask, Protocol):
     """What a data module with boxes and masks needs of its task; `classes` is the class list of the detector."""
 
     @property

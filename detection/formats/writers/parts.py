@@ -48,15 +48,17 @@ class SetToWrite:
         names: for each split, the file name of each image.
         classes: the names of the classes, without unused rows.
         category_ids: their ids.
+        sized: whether the tables state the sizes of the upright images, so that no image need be opened.
     """
 
     splits: Mapping[str, BoxTable]
     names: Mapping[str, Sequence[str]]
     classes: tuple[str, ...]
     category_ids: tuple[int, ...]
+    sized: bool = False
 
     @classmethod
-    def of(cls, splits: Mapping[str, BoxTable], root: Path) -> SetToWrite:
+    def of(cls, splits: Mapping[str, BoxTable], root: Path, *, sized: bool = False) -> SetToWrite:
         """Name the images of a set; all splits have the classes of the first."""
         classes = next(iter(splits.values())).classes
         used = [row for row, name in enumerate(classes.names) if name]
@@ -67,18 +69,20 @@ class SetToWrite:
             ),
             tuple(classes.names[row] for row in used),
             tuple(classes.category_ids[row] for row in used),
+            sized,
         )
 
     def images(self, split: str) -> Iterator[Placed]:
-        """The images of a split one by one, with their sizes from the files."""
+        """The images of a split one by one, with their sizes, which are those of the files."""
         table = self.splits[split]
         new_rows = np.cumsum([bool(name) for name in table.classes.names]) - 1
         for index, name in enumerate(self.names[split]):
             part = slice(int(table.box_ends[index]), int(table.box_ends[index + 1]))
             boxes = table.boxes_xywh[part]
             path = table.image_path(index)
+            stated = table.size_hw(index) if self.sized else None
             yield Placed(
-                name, path, image_size(path), np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1),
+                name, path, stated or image_size(path), np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1),
                 new_rows[table.class_ids[part]], table.crowd[part], table.areas[part], int(table.image_ids[index]),
             )  # fmt: skip
 

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from detection.formats.found import read_set
 from detection.prediction import kinds
 from detection.prediction.found import Found
 from detection.prediction.predictor import load
 from engine.large.opening import open_raster
 from engine.large.picture_file import ArrayPixels
-from engine.reading.images import resize
+from engine.reading.images import image_size, resize
 from tests.detection.small import command
 
 rasterio = pytest.importorskip("rasterio")
@@ -136,6 +137,54 @@ def test_scales_and_mirror_on_the_command_line(here: Path) -> None:
     expected = load("trained.ckpt").predict("photos/b.jpg", scales=[1.0, 1.5], flip=True, score_threshold=LOW)
     assert len(found) == len(expected)
     np.testing.assert_allclose([one["score"] for one in found], expected.scores, atol=1e-4)
+
+
+@pytest.mark.parametrize("to", ["coco", "voc", "yolo"])
+def test_pre_labels_are_a_set_that_is_read_again(here: Path, to: str) -> None:
+    """By our own reader, which is tested with the formats' own files: the boxes that were found, to 1e-3 of a pixel."""
+    Path("photos/deeper").mkdir()
+    Image.fromarray(picture(90, 140)).save("photos/deeper/b.png")  # another b
+    said = command(f"{PREDICT} --source photos --window 128 --score_threshold {LOW} --pre_labels {to}")
+    assert said.code == 0, said.err
+    content = json.loads(Path("out/detections.json").read_text())
+    table = read_set("out/pre_labels").splits["all"]
+    assert len(table) == 4
+    sizes = {(one["height"], one["width"]): one["id"] for one in content["images"]}
+    for index in range(len(table)):
+        assert table.image_path(index).is_file()
+        size_hw = image_size(table.image_path(index))
+        own = [one for one in content["annotations"] if one["image_id"] == sizes[size_hw]]
+        read = table.boxes_xywh[table.box_ends[index] : table.box_ends[index + 1]]
+        boxes = np.array([one["bbox"] for one in own]).reshape(-1, 4)
+        assert len(read) == len(boxes)
+        wide = (boxes[:, 2:] >= 1).all(1)  # VOC counts pixels from 1 and cannot tell the ends of a thinner box apart
+        np.testing.assert_allclose(read[wide], boxes[wide], atol=1e-3)
+    assert (
+        "4 of 4 are finished"
+        in command(f"{PREDICT} --source photos --window 128 --score_threshold {LOW} --pre_labels {to}").err
+    )
+
+
+def test_tiles_of_a_training_are_those_of_its_answers(here: Path, small_set: Path) -> None:
+    """Trained in tiles and validated in them; the checkpoint keeps the window, and an option replaces it."""
+    for name in ("scenes", "small.yaml"):
+        Path(name).symlink_to(small_set / name)
+    tiles = "--data.tiles.window 48 --data.tiles.overlap 16"
+    said = command(f"fit --config small.yaml --run.name tiled --trainer.max_epochs 1 {tiles}")
+    assert said.code == 0, said.err
+    path = "runs/detection/tiled/checkpoints/last.ckpt"
+    kept = load(path).inference
+    assert (kept.window, kept.overlap) == (48, 16)
+    said = command(
+        f"validate --config small.yaml --ckpt_path {path} --model.scores tiled.json --trainer.accelerator cpu"
+    )
+    assert said.code == 0, said.err
+    options = f"--trainer.accelerator cpu --num_workers 0 --score_threshold {LOW}"
+    assert command(f"predict --ckpt_path {path} --source photos/b.jpg --output here {options}").code == 0
+    assert json.loads(Path("here/settings.json").read_text())["inference"]["window"] == 48
+    options += " --model.inference.window null --model.inference.overlap null"
+    assert command(f"predict --ckpt_path {path} --source photos/b.jpg --output whole {options}").code == 0
+    assert "inference" not in json.loads(Path("whole/settings.json").read_text())
 
 
 def test_a_damaged_file_among_others_is_listed(here: Path) -> None:

@@ -14,11 +14,11 @@ from detection.network.model import EfficientDet
 from detection.network.postprocess import Postprocess
 from detection.prediction.found import Found
 from detection.prediction.predictor import DetectionPredictor
-from detection.tiles.canvas import TileCanvas
 from detection.tiles.fusion import fused
 from detection.tiles.inference import Inference
 from detection.tiles.passes import PASS_SCORE, Passes
 from engine.errors import InputError
+from engine.large.tile_canvas import TileCanvas
 
 TINY: dict[str, Any] = {"image_size": 128, "fpn_channels": 16, "fpn_cells": 1, "head_repeats": 1}
 LOW: dict[str, Any] = {"score_threshold": 0.004}
