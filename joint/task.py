@@ -70,8 +70,7 @@ class JointTask(DenseTask[JointData]):
         segmenter_checkpoint: a checkpoint of a trained segmenter to begin with. Of two backbones the detector's is
             taken, or the segmenter's if the segmenter is to stay as it is.
         pretrained: a checkpoint of another joint training to begin with; class layers start anew where classes differ.
-        backbone_weights: ImageNet weights, if no checkpoint is given: `imagenet` for timm's hub, `package:NAME`, or
-            a file; null starts with random weights.
+        backbone_weights: ImageNet weights, if no checkpoint is given: `imagenet`, `package:NAME`, a file, or null.
         train: the part that learns. If it is one part, the other and the backbone are frozen, with their statistics.
         norms: the backbone's batch norms: `shared` by both tasks, `frozen` as they are, or separate for each task
             (`per_task`), for sets that differ; an image with both kinds of labels then takes two passes.
