@@ -229,7 +229,11 @@ class TestDataModule:
 
     def test_what_the_task_says(self, root: Path) -> None:
         module = data_module(root, image_size=None)
-        task = SimpleNamespace(canvas_hw=(32, 96), classes=CLASSES, fill_color=(1, 2, 3), reading=Reading())
+        network = SimpleNamespace(takes_pictures=False)
+        task = SimpleNamespace(
+            canvas_hw=(32, 96), classes=CLASSES, fill_color=(1, 2, 3), reading=Reading(), network=network,
+            inference=SimpleNamespace(window=None),
+        )  # fmt: skip
         module.trainer = trainer_of(task)
         module.setup("validate")
         batch = next(iter(module.val_dataloader()))
@@ -282,6 +286,7 @@ class Watching(LightningModule):
     classes = CLASSES
     fill_color = FILL
     reading = Reading()
+    network = SimpleNamespace(takes_pictures=False)
 
     def __init__(self) -> None:
         super().__init__()

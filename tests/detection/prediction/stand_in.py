@@ -26,6 +26,8 @@ class Seeing(nn.Module):
         widths: of whole boxes, in pixels, by colour; by default each box that is seen is whole.
     """
 
+    takes_pictures = False
+
     fill_color = (128, 128, 128)
     reading = Reading()
     classes = CLASSES
