@@ -86,8 +86,10 @@ def parses(command: Command) -> bool:
         command = Command(command.program, (*command.argv, "--help"))
     parse_args = jsonargparse.ArgumentParser.parse_args
 
-    def and_stop(self: jsonargparse.ArgumentParser, args: Sequence[str] | None = None, **options: object) -> None:
-        parse_args(self, args, **options)
+    def and_stop(
+        self: jsonargparse.ArgumentParser, args: Sequence[str] | None = None, *more: object, **options: object
+    ) -> None:
+        parse_args(self, args, *more, **options)
         raise _Parsed
 
     with mock.patch.object(jsonargparse.ArgumentParser, "parse_args", and_stop):

@@ -217,7 +217,7 @@ class SplitData(LightningDataModule, ABC, Generic[Task, Sample, Whole]):
 
     def _close(self, mixture: Mixture) -> None:
         """Say to mixed sets when the end of the training begins, in which nothing is mixed; without an end, never."""
-        if self.trainer is None:
+        if self.trainer is None or not any(isinstance(images, MixedImages) for images in self._training):
             return
         steps = self.trainer.max_steps
         if self.trainer.max_epochs is not None and self.trainer.max_epochs > 0:

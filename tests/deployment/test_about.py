@@ -13,7 +13,7 @@ from engine.exports.files import About
 
 PATH = Path("d.onnx")
 WHOLE = About(
-    "joint", {"member": "lite0"}, 2, (96, 128), 32, (512, 512), {"nms": "hard"}, True, "int8", "frigate",
+    "joint", {"member": "lite0"}, 2, (96, 128), 32, (512, 512), {"nms": "hard"}, True, "int8", "frigate", "inside",
     (0.5, 0.4, 0.3), (0.2, 0.2, 0.1), (1, 2, 3), ("car", ""), (7, 8), ("road",), "CC0",
     "last.ckpt", "ab", {"torch": "2"},
 )  # fmt: skip
@@ -42,7 +42,8 @@ def test_another_format(number):
 
 WRONG = {
     "task": 3, "model": "lite0", "batch": 0, "image_hw": [96], "multiple": 0, "canvas_hw": [0, 5],
-    "postprocess": [1], "argmax": 1, "precision": "int4", "layout": "coral", "mean": [None], "std": [0.0, 1.0, 1.0],
+    "postprocess": [1], "argmax": 1, "precision": "int4", "layout": "coral", "letterbox": "left",
+    "mean": [None], "std": [0.0, 1.0, 1.0],
     "fill_color": ["red"], "names": [1], "category_ids": "7", "pixel_names": None, "licence": None, "checkpoint": 1,
     "sha256": [], "versions": "2.15",
 }  # fmt: skip

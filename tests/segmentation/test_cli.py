@@ -80,12 +80,13 @@ def test_what_a_newcomer_sees(here):
     assert said.code == 0
     assert said.out == ""
     # Under pytest Lightning's logger has another format.
-    precision, _, what, where = (line.removeprefix("INFO: ") for line in said.err.strip().splitlines())
+    precision, _, what, data, where = (line.removeprefix("INFO: ") for line in said.err.strip().splitlines())
     assert precision.startswith("precision ")
     assert what == (
         "deeplabv3plus on tf_efficientnet_lite0 at output stride 16: 3.0 M parameters; 2 classes; "
         "crops of 64 x 96 pixels (height x width)"
     )
+    assert data.startswith("quick check of ")
     best = "runs/segmentation/seen/checkpoints/best-"
     assert where.startswith(f"Results are in runs/segmentation/seen; best checkpoint: {best}")
 
