@@ -2,7 +2,8 @@
 
 At multiples of 128 alone a network that pads its canvas looks like one that does not. The small members are compared in
 float32 as they are used, and so are the deepest, which take hours in float64; those between in float64, in which a
-difference of order is far below one of the network.
+difference of order is far below one of the network. D7 and D7x suppress the same maps in both libraries: on a canvas of
+1,536 pixels rounding moves boxes by more than the hundredth of a pixel that is allowed.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ def assert_same_network(name: str, size: tuple[int, int], dtype: torch.dtype) ->
     for found, expected in zip(*maps, strict=True):
         for own, other in zip(found, expected, strict=True):
             torch.testing.assert_close(own, other, atol=bound, rtol=0)
+    if name.endswith(("d7", "d7x")):
+        maps = maps[1], maps[1]
     OmegaConf.set_readonly(theirs.config, False)
     for nms in ("hard", "soft"):
         theirs.config.soft_nms = nms == "soft"
