@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -10,9 +9,6 @@ from typing import Literal
 from detection.data.boxes import BoxSource
 from detection.data.classes import BoxClasses
 from detection.data.dataset import BoxImages
-from detection.data.module import ClassRows
-from detection.formats.collected import VocOrigin
-from detection.formats.found import FormatWord
 from detection.formats.module import BoxSetModule
 from engine.checked import checked
 from engine.data.augment import ImageAugmenter
@@ -35,74 +31,9 @@ from joint.data.dataset import (
     parts_of,
     with_parts,
 )
+from joint.data.files import BoxFiles, MaskFiles
 from segmentation.data.classes import MaskClasses
-from segmentation.data.module import NO_MASK, CityscapesData, FolderData, MaskSet, SegmentationDataModule
-
-
-@dataclass(frozen=True)
-class BoxFiles:
-    """The paths of the annotations with boxes, and of their images.
-
-    In format `both` the images are those of the masks, and the annotations of Cityscapes are by default
-    `annotations/instances_SPLIT.json`, which `python -m joint boxes` writes.
-
-    In format `two` a root without any path is the folder of a set in any format, which is recognised, as in detection.
-
-    Attributes:
-        root: folder that the paths start from; by default data.root.
-        train_images: folder of the training images.
-        train_annotations: COCO JSON file of the training images.
-        val_images: folder of the validation images.
-        val_annotations: COCO JSON file of the validation images.
-        test_images: folder of the test images.
-        test_annotations: COCO JSON file of the test images.
-        class_rows: how a model made for the data numbers its classes: "contiguous" or "by_id", as in detection.
-        format: the format of the set in root, where it holds several; null recognises it.
-        split: shares of train, val and test of a set without splits, such as 0.8/0.1/0.1.
-        group: a regular expression for names of images; those that it matches alike stay in one split.
-        classes: names of the classes in their order, where the set has none or another one.
-        voc_origin: number of the first pixel in Pascal VOC's XML: "1", "0", or "auto".
-    """
-
-    root: str | None = None
-    train_images: str | None = None
-    train_annotations: str | None = None
-    val_images: str | None = None
-    val_annotations: str | None = None
-    test_images: str | None = None
-    test_annotations: str | None = None
-    class_rows: ClassRows = "contiguous"
-    format: FormatWord | None = None
-    split: str | None = None
-    group: str | None = None
-    classes: tuple[str, ...] = ()
-    voc_origin: VocOrigin = "auto"
-
-    def of(self, split: SplitName) -> tuple[str | None, str | None]:
-        """The images and the annotations of a split."""
-        splits: dict[SplitName, tuple[str | None, str | None]] = {
-            "train": (self.train_images, self.train_annotations),
-            "val": (self.val_images, self.val_annotations),
-            "test": (self.test_images, self.test_annotations),
-        }
-        return splits[split]
-
-
-@dataclass(frozen=True)
-class MaskFiles:
-    """The paths of the images with masks.
-
-    Attributes:
-        root: folder that the paths start from; by default data.root.
-        format: whether they are Cityscapes or any folders of images and masks.
-        cityscapes: the parts of Cityscapes that are used.
-        folder: the folders of your own images and masks.
-    """
-
-    root: str | None = None
-    format: Literal["cityscapes", "folder"] = "cityscapes"
-    cityscapes: CityscapesData = CityscapesData()
-    folder: FolderData = FolderData()
+from segmentation.data.module import NO_MASK, MaskSet, SegmentationDataModule
 
 
 class JointDataModule(SplitData[JointNetworkTask, JointSample, JointSample]):
@@ -165,8 +96,12 @@ class JointDataModule(SplitData[JointNetworkTask, JointSample, JointSample]):
         self.steps_per_epoch = steps_per_epoch
         self.canvas_size = canvas_size
         self.augmentation = augmentation
+        if format == "both" and masks.format == "drawn":
+            boxes = boxes.of_drawn(masks, str(self.mask_root))
+            self.box_root = Path(boxes.root or "")
         train, val, test = (self._box_paths(split) for split in SPLITS)
-        whole = boxes.root if format == "two" and not any((*train, *val, *test)) else None
+        one_set = format == "two" or masks.format == "drawn"
+        whole = boxes.root if one_set and not any((*train, *val, *test)) else None
         self._coco = BoxSetModule(
             *(whole, *train, *val, *test),
             class_rows=boxes.class_rows,
@@ -177,7 +112,12 @@ class JointDataModule(SplitData[JointNetworkTask, JointSample, JointSample]):
             voc_origin=boxes.voc_origin,
         )
         self._labelled = SegmentationDataModule(
-            masks.format, str(self.mask_root), masks.cityscapes, masks.folder, on_bad_image=on_bad_image
+            masks.format,
+            str(self.mask_root),
+            masks.cityscapes,
+            masks.folder,
+            masks.drawn,
+            on_bad_image=on_bad_image,
         )
 
     @property
@@ -346,6 +286,8 @@ class JointDataModule(SplitData[JointNetworkTask, JointSample, JointSample]):
         if self.masks.format == "folder":
             folder = self.masks.folder.of(split)[0]
             return None if folder is None else self.mask_root / folder, None
+        if self.masks.format == "drawn":
+            return None, None
         name = self._cityscapes_split(split)
         if name is None:
             return None, None

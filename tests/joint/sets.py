@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from joint.data.module import BoxFiles, JointDataModule, MaskFiles
+from joint.data.files import BoxFiles, MaskFiles
+from joint.data.module import JointDataModule
 
 CANVAS_HW = (128, 192)
 LOADING: dict[str, Any] = {"canvas_size": CANVAS_HW, "batch_size": 3, "num_workers": 0}

@@ -61,7 +61,8 @@ def read(files: SetFiles, labels: Sequence[str], options: ReadOptions) -> Mappin
             place = collected.image(split, picture.image, picture.size_hw)
             for one in picture.objects:
                 left, top, right, bottom = one.corners
-                left, right, top, bottom = min(left, right), max(left, right), min(top, bottom), max(top, bottom)
+                left, right = _in_order(left, right, first)
+                top, bottom = _in_order(top, bottom, first)
                 if (left, top) != one.corners[:2]:
                     files.note("boxes have their corners swapped and were turned")
                 collected.box(split, place, one.name, (left - first, top - first, right, bottom), one.difficult)
@@ -102,6 +103,11 @@ def _object(files: SetFiles, name: str, entry: Element) -> _Object:
     left, top, right, bottom = (number(text, f"{where}, <{side}>") for text, side in zip(texts, _SIDES, strict=True))
     difficult = text_of(entry, "difficult").lower() in ("1", "true", "yes")
     return _Object(text_of(entry, "name"), (left, top, right, bottom), difficult, any("." in text for text in texts))
+
+
+def _in_order(low: float, high: float, first: int) -> tuple[float, float]:
+    """The two sides of a box; where pixels count from 1, those of one narrower than a pixel are not swapped."""
+    return (low, high) if low - first < high else (min(low, high), max(low, high))
 
 
 def _origin(pictures: Sequence[_Picture]) -> int:

@@ -20,7 +20,8 @@ from engine.errors import InputError
 from engine.reading.images import Letterbox
 from engine.reading.options import Reading
 from joint.data.augment import JointAugmentation
-from joint.data.module import BoxFiles, JointDataModule, MaskFiles
+from joint.data.files import BoxFiles, MaskFiles
+from joint.data.module import JointDataModule
 from segmentation.data.cityscapes.labels import CITYSCAPES, LABELS
 from segmentation.data.classes import IGNORED
 from segmentation.data.module import CityscapesData, FolderData
