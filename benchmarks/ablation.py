@@ -91,6 +91,10 @@ BOXES: dict[str, dict[str, str]] = {
     "task_aligned, quality_focal, giou": TAL,
     "dynamic_k, quality_focal, giou": DYNAMIC,
     "atss, giou": ATSS_GIOU,
+    "atss, ciou": {"model.loss": "{assigner: atss, boxes: ciou}"},
+    "varifocal, ciou": {"model.loss": "{classes: varifocal, boxes: ciou}"},
+    "ciou, mixup": {"model.loss.boxes": "ciou", "data.augmentation.mixup": "0.3", "data.augmentation.closing": "0.2"},
+    "ciou, ema, nothing frozen": {"model.loss.boxes": "ciou", **EMA, **FULL_RATE},
     "atss, giou, ema": {**ATSS_GIOU, **EMA},
     "atss, giou, ema, nothing frozen": {**ATSS_GIOU, **EMA, **FULL_RATE},
     "task_aligned, ema, nothing frozen": {**TAL, **EMA, **FULL_RATE},
@@ -223,7 +227,8 @@ def main() -> None:
     rows = given.rows or list(ROWS[given.kind])
     runs = [(m, row, seed) for seed in range(given.seeds) for m in given.members for row in rows]
     longest = [0.0]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": str(HERE)}
+    path = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": path}
     if given.jobs == 1:
         environment |= {"OMP_NUM_THREADS": str(os.cpu_count())}
 
