@@ -3,6 +3,7 @@
 # make demo-joint: both from one network, with both tables and boxes over the overlays.
 # make lint: style, types and the rules of the house.   make hooks: the same before each commit.
 # make coverage: the tests, and the lines that they run; fails where the share falls below its floor.
+# make docs: the site of the documentation in site/; a warning is an error.
 # Each sets up .venv by itself; all it needs is Python 3.11 or newer and make.
 PYTHON ?= python3
 VENV := .venv
@@ -11,7 +12,7 @@ RUN := demo
 SCENES = $(BIN)/python -m engine.scenes demo-data --train 800 --val 64 --height 256 --width 512 \
 	--classes '["person", "rider", "car", "truck", "bus", "bicycle", "traffic sign"]'
 
-.PHONY: help demo demo-segmentation demo-joint test coverage lint hooks setup lock clean
+.PHONY: help demo demo-segmentation demo-joint test coverage lint docs hooks setup lock clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -62,11 +63,15 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/house
 
+docs: setup
+	$(BIN)/mkdocs build --strict
+	@echo "The site: site/index.html"
+
 hooks: setup
 	$(BIN)/pre-commit install
 
 lock:
-	$(BIN)/uv pip compile --quiet --universal --no-emit-index-url --no-header --no-annotate --python-version 3.11 --extra demo --extra explain --extra fast --extra geo --extra keras --extra litert --extra onnx --extra openvino --extra prune --extra ray --extra slides --group dev pyproject.toml --output-file requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --no-emit-index-url --no-header --no-annotate --python-version 3.11 --extra demo --extra docs --extra explain --extra fast --extra geo --extra keras --extra litert --extra onnx --extra openvino --extra prune --extra ray --extra slides --group dev pyproject.toml --output-file requirements.lock
 
 clean:
-	rm -rf demo-data demo-output demo-segmentation-output demo-joint-output runs .coverage
+	rm -rf demo-data demo-output demo-segmentation-output demo-joint-output runs site .coverage

@@ -14,7 +14,7 @@ from tests.test_configs import parser
 
 DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "examples/README.md")]
 # The page of messages is written from the source, with a test of its own.
-DOCUMENTS += sorted(path for path in (ROOT / "docs").glob("*.md") if path.name != "messages.md")
+DOCUMENTS += sorted(path for path in (ROOT / "docs").rglob("*.md") if path.name != "messages.md")
 RECORDS = ("CHANGELOG.md", "benchmarks/RESULTS.md")  # they name files and folders, and commands of their time
 TEXTS = {name_of(path): path.read_text() for path in DOCUMENTS}
 LINES = [line for text in TEXTS.values() for kind, block in code_blocks(text) if not kind for line in lines(block)]
@@ -39,7 +39,9 @@ def test_the_python_of_the_documents_uses_what_exists():
     from detection.prediction.found import Found
     from detection.prediction.predictor import DetectionPredictor
 
-    for name in re.findall(r"`(?:found|detector|model)\.(\w+)", TEXTS["README.md"]):
+    names = re.findall(r"`(?:found|detector|model)\.(\w+)[(\[.`]", TEXTS["README.md"] + TEXTS["docs/detection.md"])
+    assert len(names) > 8
+    for name in names:
         known = {*Found.__dataclass_fields__, *dir(Found), *dir(EfficientDet), *dir(DetectionPredictor)}
         assert name in known, name
 
@@ -89,5 +91,7 @@ def test_files_that_the_documents_name_exist():
     for code in [*INLINE, *records]:
         if re.fullmatch(rf"(?:{'|'.join([*PACKAGES, 'tests', 'benchmarks', 'configs', 'docs'])})/[\w./-]*", code):
             assert (ROOT / code).exists(), code
-    for name in re.findall(r"^\| `(\w+\.yaml)`", TEXTS["README.md"], re.MULTILINE):
+    configs = re.findall(r"^\| `(\w+\.yaml)`", TEXTS["docs/train.md"], re.MULTILINE)
+    assert len(configs) > 10
+    for name in configs:
         assert list((ROOT / "configs").glob(f"*/{name}")), name

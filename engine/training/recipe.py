@@ -203,9 +203,10 @@ def lr_factor(step: int, total_steps: int, warmup_steps: int, schedule: Schedule
         warmup_steps: Number of steps of the warm-up.
         schedule: The course.
 
-    >>> poly = Schedule("poly", warmup_start=0.1, power=0.9)
-    >>> [round(lr_factor(step, 110, 10, poly), 3) for step in (0, 5, 10, 60, 110)]
-    [0.1, 0.55, 1.0, 0.536, 0.0]
+    Examples:
+        >>> poly = Schedule("poly", warmup_start=0.1, power=0.9)
+        >>> [round(lr_factor(step, 110, 10, poly), 3) for step in (0, 5, 10, 60, 110)]
+        [0.1, 0.55, 1.0, 0.536, 0.0]
     """
     if step < warmup_steps:
         return schedule.warmup_start + (1 - schedule.warmup_start) * step / warmup_steps
