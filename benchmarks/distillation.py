@@ -8,7 +8,7 @@ COCO's form; segmentation needs instances/ as well (PNGs, 0 is background). The 
 the students' canvas, and Lite1 on a canvas twice as high and wide. All images lie in memory, augmented on the device by
 flips and scale jitter that is drawn anew from each run's seed, the same for every student of a seed. A run that is
 finished stands in WORK/results.jsonl and is not repeated; no run begins that would end beyond the given minutes, so
-that the same command goes on where it ended. Printed are mean and least to largest value over the seeds, of the averaged
+that the same command goes on where it ended. Printed are mean, least and largest value over the seeds, of the averaged
 weights after the last step.
 """
 

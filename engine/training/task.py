@@ -222,7 +222,7 @@ class DenseTask(PredictingModule, ABC, Generic[Data]):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The optimiser for the global batch, and its schedule, which takes a step with it."""
-        learning = nn.ModuleList([self.built, *([self._modules[DISTILLER]] if DISTILLER in self._modules else [])])
+        learning = nn.ModuleList(self.get_submodule(name) for name in (self.part, DISTILLER) if name in self._modules)
         optimizer = build_optimizer(learning, self.optimizer, self._global_batch())
         steps: float = self.trainer.estimated_stepping_batches
         epochs: float = self.trainer.max_epochs or 0
