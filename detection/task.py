@@ -12,14 +12,15 @@ from jsonargparse.typing import register_type
 from torch import Tensor
 
 from backbones.contract import Freezing
-from backbones.grid import size_hw
 from detection.data.batch import DetectionBatch
 from detection.data.classes import BoxClasses
 from detection.data.contracts import DetectionData
+from detection.network.build import build_detector
+from detection.network.detector import Detector
 from detection.network.family import DetectorOverrides, MemberName, PhiName
+from detection.network.heads.choice import Head, refuse_loss
+from detection.network.heads.parts import refuse_postprocess
 from detection.network.loss_settings import DetectionLoss
-from detection.network.losses import Losses, image_losses
-from detection.network.model import EfficientDet
 from detection.network.postprocess import Postprocess
 from detection.recipe import OPTIMIZER, SCHEDULE
 from detection.scores.backends import Backend
@@ -46,11 +47,23 @@ from engine.training.checkpoint_files import Mode
 from engine.training.recipe import Optimizer, Schedule
 from engine.training.task import DenseTask
 
+
+def check_settings(head: Head, loss: DetectionLoss, postprocess: Postprocess) -> None:
+    """Do nothing if the settings of loss and suppression mean something to a head.
+
+    Raises:
+        InputError: one has no meaning.
+    """
+    if head != "efficientdet":
+        refuse_loss(head, loss)
+        refuse_postprocess(head, postprocess, candidates=head in ("retinanet", "fcos"))
+
+
 register_type(PhiName, fail_already_registered=False)  # the command line checks it, and lists it beside the members
 
 
 class DetectionTask(DenseTask[DetectionData]):
-    """EfficientDet with its training recipe.
+    """EfficientDet, or another detector on its backbone, with its training recipe.
 
     The class list comes from the training annotations; `validate`, `test` and `predict` take it, like all
     settings of the network, from the checkpoint or the published weights.
@@ -58,6 +71,8 @@ class DetectionTask(DenseTask[DetectionData]):
     Args:
         member: the family member, or any φ between members such as phi1.5; it sets backbone, size, pyramid, heads
             and anchors. Null is the member of the published weights, or else d0.
+        head: what stands on the pyramid: EfficientDet's, or torchvision's retinanet, fcos, ssd, faster_rcnn or
+            mask_rcnn, which finds masks as well; null is efficientdet, or that of the checkpoint or the weights.
         architecture: single values that replace the member's.
         num_classes: only to be checked against the annotations, or for data without any.
         classes: the class list, if it should not come from the annotations.
@@ -68,7 +83,7 @@ class DetectionTask(DenseTask[DetectionData]):
         frozen_stages: 0 trains all, 1 freezes the stem, k the stem and k - 1 stages, -1 the backbone.
         freeze_norm: keep the backbone's batch norms as they are.
         grad_checkpointing: use less memory and more time in the backbone.
-        loss: which anchors learn a box, and the losses of classes and boxes.
+        loss: which anchors learn a box, and the losses of classes and boxes; of head efficientdet.
         postprocess: suppression settings of validation, test and prediction.
         inference: tiles in which validation, test and prediction compute large images; without a window those of
             training, or whole images.
@@ -81,12 +96,13 @@ class DetectionTask(DenseTask[DetectionData]):
 
     spec: ClassVar[TaskSpec] = SPEC
     part: ClassVar[str] = "detector"
-    detector: EfficientDet
+    detector: Detector
 
     @checked
     def __init__(
         self,
         member: MemberName | PhiName | None = None,
+        head: Head | None = None,
         architecture: DetectorOverrides = DetectorOverrides(),
         num_classes: PositiveInt | None = None,
         classes: BoxClasses | None = None,
@@ -107,6 +123,7 @@ class DetectionTask(DenseTask[DetectionData]):
         super().__init__(optimizer, schedule, detections, scores)
         self.detections_file, self.scores_file = detections, scores
         self.member = member
+        self.head = head
         self.architecture = architecture
         self.num_classes = num_classes
         self.given_classes = classes
@@ -126,7 +143,7 @@ class DetectionTask(DenseTask[DetectionData]):
         self._truth: dict[str, GroundTruth] = {}
 
     @property
-    def network(self) -> EfficientDet:
+    def network(self) -> Detector:
         """The detector; built when first asked for."""
         self.configure_model()
         return self.detector
@@ -165,8 +182,22 @@ class DetectionTask(DenseTask[DetectionData]):
         """How rasters become the RGB that the network sees."""
         return self.network.reading
 
-    def build(self) -> EfficientDet:
+    def build(self) -> Detector:
         """The detector with the weights that the command starts from."""
+        if self.head is not None:
+            check_settings(self.head, self.loss, self.postprocess)  # before weights are fetched
+        detector = self._built()
+        own = detector.config.head
+        if self.head not in (None, own):
+            msg = (
+                f"model.head is {self.head}, but the weights '{self.pretrained}' are of head {own}. Leave model.head "
+                "out, or start from a backbone: --model.backbone_weights."
+            )
+            raise InputError(msg)
+        check_settings(own, self.loss, self.postprocess)
+        return detector
+
+    def _built(self) -> Detector:
         fitting, restoring = self.fitting, self.restoring
         wanted = self._wanted_classes(fitting)
         overrides = self.architecture.given()
@@ -191,9 +222,10 @@ class DetectionTask(DenseTask[DetectionData]):
                 detector.set_classes(wanted)
             return detector
         start = self.backbone_weights if fitting and not restoring else None
-        return EfficientDet(self.member or "d0", classes=wanted, backbone_weights=start, **self.freezing, **overrides)
+        options = {"head": self.head, "classes": wanted, "backbone_weights": start, **self.freezing, **overrides}
+        return build_detector(self.member or "d0", **options)
 
-    def _exported(self, overrides: Mapping[str, object], *, fitting: bool) -> EfficientDet:
+    def _exported(self, overrides: Mapping[str, object], *, fitting: bool) -> Detector:
         """The detector of an exported file, which has its settings from the checkpoint that it was made of."""
         assert self.pretrained is not None
         check_untrained(self.pretrained, fitting=fitting)
@@ -220,28 +252,27 @@ class DetectionTask(DenseTask[DetectionData]):
         """Member, classes and canvas."""
         height, width = self.canvas_hw
         return (
-            f"EfficientDet {self.detector.config.name}; {len(self.classes)} classes; images on {height} x {width} "
-            "pixels (height x width)"
+            f"{self.detector.title}; {len(self.classes)} classes; images on {height} x {width} pixels (height x width)"
         )
 
     def network_settings(self) -> dict[str, object]:
-        """Member, architecture and classes, and the settings of suppression and tiles."""
+        """Member, head, architecture and classes, and the settings of suppression and tiles."""
         answers = {"postprocess": asdict(self.postprocess), "inference": asdict(self.inference)}
-        return {**self.network.settings(), **answers}
+        return {"head": self.network.config.head, **self.network.settings(), **answers}
 
     def training_step(self, batch: DetectionBatch, batch_idx: int) -> Tensor:
-        """Loss of a batch, divided by the positives of all devices."""
-        losses = self.detector.losses(batch, self.loss)
-        # One call for the positives and for what is logged: a log that synchronises itself waits for a barrier as well.
-        everywhere = losses.over_devices(all_reduce_sum)
+        """Loss of a batch, divided by what is counted on all devices."""
+        sums = self.detector.loss_sums(batch, self.loss)
+        # One call for the count and for what is logged: a log that synchronises itself waits for a barrier as well.
+        everywhere = sums.over_devices(all_reduce_sum)
         # DDP averages gradients over the devices: the mean of sums * world / total is the sum over the total.
-        positives = everywhere.positives + 1
-        total = losses.total(positives / self.trainer.world_size, self.loss.of_boxes)
+        divisor = everywhere.divisor
+        total = sums.total(divisor / self.trainer.world_size)
         self.watch(total, batch_idx)
         size = len(batch.images)
-        self.log("train_loss", everywhere.total(positives, self.loss.of_boxes), prog_bar=True, batch_size=size)
-        parts = {"train_class_loss": everywhere.classes, "train_box_loss": everywhere.boxes}
-        self.log_dict({name: value / positives for name, value in parts.items()}, batch_size=size)
+        self.log("train_loss", everywhere.total(divisor), prog_bar=True, batch_size=size)
+        parts = {f"train_{name}_loss": value for name, value in everywhere.named(divisor).items()}
+        self.log_dict(parts, batch_size=size)
         return total
 
     def on_validation_epoch_start(self) -> None:
@@ -255,9 +286,9 @@ class DetectionTask(DenseTask[DetectionData]):
             found = self.detector.detect(batch, self.postprocess)
         else:
             predictions = self.detector.predictions(batch.images)
-            lattice = self.detector.lattice(size_hw(batch.images))
-            sums = image_losses(*predictions, batch.boxes_xyxy, batch.class_ids, self.loss, lattice)
-            self.sums.add(batch.image_ids, sums)
+            sums = self.detector.image_losses(predictions, batch, self.loss)
+            if sums is not None:
+                self.sums.add(batch.image_ids, sums)
             found = self.detector.detections(predictions, batch, self.postprocess)
         rows = found.class_ids.clamp(min=0).cpu()
         # Rows without a name, ten of COCO's ninety, stand for ids that no annotation file lists.
@@ -272,18 +303,17 @@ class DetectionTask(DenseTask[DetectionData]):
 
     def logged(self) -> Mapping[str, Mode | None]:
         """The losses, and COCO's twelve numbers in validation."""
-        losses: dict[str, Mode | None] = dict.fromkeys(
-            ("train_loss", "train_class_loss", "train_box_loss", "val_loss"), "min"
-        )
+        parts = [f"train_{name}_loss" for name in self.network.loss_terms(self.loss).names]
+        losses: dict[str, Mode | None] = dict.fromkeys(("train_loss", *parts, "val_loss"), "min")
         return losses | dict.fromkeys((f"val_{name}" for name in BoxScores.names()), "max")
 
     def evaluation_loss(self) -> float | None:
-        """The training loss of all images, whole on their canvases, divided by the positive anchors of all of them."""
+        """The training loss of all images, whole on their canvases, divided by what is counted in all of them."""
         total = self.sums.total()
         if total is None:
             return None
-        losses = Losses(*total.unbind())
-        return float(losses.total(losses.positives + 1, self.loss.of_boxes))
+        losses = self.detector.loss_terms(self.loss).of(total)
+        return float(losses.total(losses.divisor))
 
     def evaluate(self, split: SplitName) -> BoxScores:
         """COCO's numbers, computed by one process for all."""

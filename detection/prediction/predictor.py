@@ -19,7 +19,7 @@ from torch import Tensor
 
 from detection.data.batch import DetectionBatch, Detections
 from detection.data.classes import BoxClasses
-from detection.network.model import EfficientDet
+from detection.network.detector import Detector
 from detection.network.postprocess import Postprocess
 from detection.prediction.found import Found
 from detection.tiles.inference import Inference
@@ -90,11 +90,11 @@ class DetectionPredictor(Predictor[OnCanvas, Found]):
             allowed word, or is `tight` with tiles, which fill theirs.
     """
 
-    network: EfficientDet
+    network: Detector
 
     def __init__(
         self,
-        network: EfficientDet,
+        network: Detector,
         postprocess: Postprocess = Postprocess(score_threshold=DEFAULT_SCORE),
         canvas: CanvasPolicy = "full",
         image_size: int | tuple[int, int] | None = None,
@@ -174,7 +174,7 @@ class DetectionPredictor(Predictor[OnCanvas, Found]):
         if self.network.suppresses:
             return self.network.detect(batch, postprocess)
         predictions = self.network.predictions(images)
-        check_numbers(*predictions[:2])
+        check_numbers(*predictions)
         return self.network.detections(predictions, batch, postprocess)
 
     def find(
