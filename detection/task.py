@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,18 +12,20 @@ from jsonargparse.typing import register_type
 from torch import Tensor
 
 from backbones.contract import Freezing
-from detection.data.batch import DetectionBatch
+from detection.data.batch import DetectionBatch, Detections
 from detection.data.classes import BoxClasses
 from detection.data.contracts import DetectionData
 from detection.network.build import build_detector
 from detection.network.detector import Detector
 from detection.network.family import DetectorOverrides, MemberName, PhiName
 from detection.network.heads.choice import Head, refuse_loss
+from detection.network.heads.kinds.pasting import pasted_batch
 from detection.network.heads.parts import refuse_postprocess
 from detection.network.loss_settings import DetectionLoss
 from detection.network.postprocess import Postprocess
 from detection.recipe import OPTIMIZER, SCHEDULE
 from detection.scores.backends import Backend
+from detection.scores.masks import MaskRecords, evaluate_masks, write_masks
 from detection.scores.metric import COCO_MOST, BoxScores, evaluate_boxes
 from detection.scores.records import DetectionRecords
 from detection.scores.truth import GroundTruth
@@ -46,18 +48,6 @@ from engine.tasks import TaskSpec
 from engine.training.checkpoint_files import Mode
 from engine.training.recipe import Optimizer, Schedule
 from engine.training.task import DenseTask
-
-
-def check_settings(head: Head, loss: DetectionLoss, postprocess: Postprocess) -> None:
-    """Do nothing if the settings of loss and suppression mean something to a head.
-
-    Raises:
-        InputError: one has no meaning.
-    """
-    if head != "efficientdet":
-        refuse_loss(head, loss)
-        refuse_postprocess(head, postprocess, candidates=head in ("retinanet", "fcos"))
-
 
 register_type(PhiName, fail_already_registered=False)  # the command line checks it, and lists it beside the members
 
@@ -139,6 +129,7 @@ class DetectionTask(DenseTask[DetectionData]):
         self.given_inference = inference
         self.evaluator: Backend = evaluator
         self.records = DetectionRecords()
+        self.masks = MaskRecords()
         self.sums = ImageSums()
         self._truth: dict[str, GroundTruth] = {}
 
@@ -168,6 +159,11 @@ class DetectionTask(DenseTask[DetectionData]):
         return InTiles(own.window, own.overlap, own.margin)
 
     @property
+    def wants_masks(self) -> bool:
+        """Whether training samples have the masks of their objects."""
+        return self.network.config.head == "mask_rcnn"
+
+    @property
     def cell(self) -> int:
         """Pixels of the canvas from one cell of the finest map to the next."""
         return self.network.config.finest_stride
@@ -185,7 +181,8 @@ class DetectionTask(DenseTask[DetectionData]):
     def build(self) -> Detector:
         """The detector with the weights that the command starts from."""
         if self.head is not None:
-            check_settings(self.head, self.loss, self.postprocess)  # before weights are fetched
+            refuse_loss(self.head, self.loss)  # before weights are fetched
+            refuse_postprocess(self.head, self.postprocess)
         detector = self._built()
         own = detector.config.head
         if self.head not in (None, own):
@@ -194,7 +191,8 @@ class DetectionTask(DenseTask[DetectionData]):
                 "out, or start from a backbone: --model.backbone_weights."
             )
             raise InputError(msg)
-        check_settings(own, self.loss, self.postprocess)
+        refuse_loss(own, self.loss)
+        refuse_postprocess(own, self.postprocess)
         return detector
 
     def _built(self) -> Detector:
@@ -278,7 +276,7 @@ class DetectionTask(DenseTask[DetectionData]):
     def on_validation_epoch_start(self) -> None:
         """Forget the detections and losses of the last evaluation."""
         self.check_finite()
-        self.records, self.sums = DetectionRecords(), ImageSums()
+        self.records, self.masks, self.sums = DetectionRecords(), MaskRecords(), ImageSums()
 
     def validation_step(self, batch: DetectionBatch, batch_idx: int) -> None:
         """Collect the detections and the losses of a batch, from one pass."""
@@ -293,19 +291,30 @@ class DetectionTask(DenseTask[DetectionData]):
         rows = found.class_ids.clamp(min=0).cpu()
         # Rows without a name, ten of COCO's ninety, stand for ids that no annotation file lists.
         named = torch.tensor([bool(name) for name in self.classes.names])
+        category_ids = torch.tensor(self.classes.category_ids)[rows]
+        if found.masks is not None:
+            self._add_masks(batch, found, found.masks, category_ids)
         self.records.add(
             batch.image_ids.cpu().numpy(),
             found.boxes_xyxy.float().cpu().numpy(),
             found.scores.float().cpu().numpy(),
-            torch.tensor(self.classes.category_ids)[rows].numpy(),
+            category_ids.numpy(),
             valid=((found.class_ids >= 0).cpu() & named[rows]).numpy(),
         )
+
+    def _add_masks(self, batch: DetectionBatch, found: Detections, masks: Tensor, category_ids: Tensor) -> None:
+        counts = (found.class_ids >= 0).sum(1).tolist()
+        pasted = pasted_batch(masks, found.boxes_xyxy, counts, batch.sizes_hw)
+        for row, (image_id, count) in enumerate(zip(batch.image_ids.tolist(), counts, strict=True)):
+            boxes, scores = found.boxes_xyxy[row, :count].tolist(), found.scores[row, :count].tolist()
+            self.masks.add(image_id, pasted[row], boxes, scores, category_ids[row, :count].tolist())
 
     def logged(self) -> Mapping[str, Mode | None]:
         """The losses, and COCO's twelve numbers in validation."""
         parts = [f"train_{name}_loss" for name in self.network.loss_terms(self.loss).names]
         losses: dict[str, Mode | None] = dict.fromkeys(("train_loss", *parts, "val_loss"), "min")
-        return losses | dict.fromkeys((f"val_{name}" for name in BoxScores.names()), "max")
+        kinds = ("val_", "val_mask_") if self.wants_masks else ("val_",)
+        return losses | dict.fromkeys((f"{kind}{name}" for kind in kinds for name in BoxScores.names()), "max")
 
     def evaluation_loss(self) -> float | None:
         """The training loss of all images, whole on their canvases, divided by what is counted in all of them."""
@@ -317,10 +326,10 @@ class DetectionTask(DenseTask[DetectionData]):
 
     def evaluate(self, split: SplitName) -> BoxScores:
         """COCO's numbers, computed by one process for all."""
-        records = self.records.gather()
-        return run_on_main(lambda: self._evaluate(records, split))
+        records, masks = self.records.gather(), self.masks.gather()
+        return run_on_main(lambda: self._evaluate(records, masks, split))
 
-    def _evaluate(self, records: DetectionRecords, split: SplitName) -> BoxScores:
+    def _evaluate(self, records: DetectionRecords, masks: MaskRecords, split: SplitName) -> BoxScores:
         assert self.data is not None
         source = self.data.box_source(split)
         most = COCO_MOST
@@ -329,12 +338,18 @@ class DetectionTask(DenseTask[DetectionData]):
             most = max(most, records.most)  # the pictures are large, and so may be the number of their objects
         records = records.numbered_as(source, self.classes)
         writing = not self.trainer.sanity_checking
-        if self.detections_file is not None and writing:
+        entries = masks.entries(source, self.classes) if self.wants_masks else None
+        if self.detections_file is not None and writing and entries is not None:
+            write_masks(self.detections_file, entries)
+        elif self.detections_file is not None and writing:
             records.write_results(Path(self.detections_file))  # first, so that a fault of the scoring loses nothing
         if split not in self._truth:
             self._truth[split] = GroundTruth.of(source)
         truth, table = self._truth[split], records.table()
         scores = evaluate_boxes(truth, table, image_ids=records.image_ids, backend=self.evaluator, max_detections=most)
+        if entries is not None:
+            own = evaluate_masks(self.data.mask_file(split), entries, image_ids=masks.image_ids)
+            scores = replace(scores, masks=own)
         if self.scores_file is not None and writing:
             write_json(self.scores_file, scores.to_dict())
         return scores

@@ -42,7 +42,9 @@ class EfficientDet(Detector):
         """Make the pyramid and the heads."""
         config = self.config
         if config.head != "efficientdet":
-            msg = f"head is {config.head}, and EfficientDet has its own. Call detection.network.build.build_detector."
+            msg = (
+                f"head is {config.head}, which EfficientDet has not. Give it to detection.network.build.build_detector."
+            )
             raise InputError(msg)
         self.fpn = BiFPN(self.backbone.channels, config)
         self.class_head = Head(len(self.classes), config)

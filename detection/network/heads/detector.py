@@ -16,12 +16,12 @@ from detection.network.detector import Detector, LossSums, LossTerms, Prediction
 from detection.network.family import DetectorArchitecture
 from detection.network.heads.choice import Head
 from detection.network.heads.contract import Objects, Placed, PyramidHead, Truth
-from detection.network.heads.faster_rcnn import FasterRcnnHead
-from detection.network.heads.fcos import FcosHead
-from detection.network.heads.mask_rcnn import MaskRcnnHead
+from detection.network.heads.kinds.faster_rcnn import FasterRcnnHead
+from detection.network.heads.kinds.fcos import FcosHead
+from detection.network.heads.kinds.mask_rcnn import MaskRcnnHead
+from detection.network.heads.kinds.retinanet import RetinaHead
+from detection.network.heads.kinds.ssd import SsdHead
 from detection.network.heads.pyramid import make_pyramid
-from detection.network.heads.retinanet import RetinaHead
-from detection.network.heads.ssd import SsdHead
 from detection.network.loss_settings import DetectionLoss
 from detection.network.postprocess import Postprocess, to_original_pixels
 from engine.distributed import is_main

@@ -13,6 +13,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 
 from detection.network.family import DetectorArchitecture
+from detection.network.heads.choice import Head
 from detection.network.heads.contract import Objects, Placed, Truth
 from detection.network.postprocess import Postprocess
 from engine.errors import InputError
@@ -77,17 +78,15 @@ def objects(found: Sequence[Mapping[str, Tensor]], first_class: int) -> list[Obj
     ]
 
 
-def refuse_postprocess(head: str, config: Postprocess, *, candidates: bool) -> None:
-    """Do nothing if all settings of the suppression mean something to a head of torchvision's.
-
-    Args:
-        head: its word.
-        config: the settings.
-        candidates: whether it takes a number of candidates.
+def refuse_postprocess(head: Head, config: Postprocess) -> None:
+    """Do nothing if all settings of the suppression mean something to a head.
 
     Raises:
         InputError: one has no meaning.
     """
+    if head == "efficientdet":
+        return
+    candidates = head in ("retinanet", "fcos")
     usual = Postprocess()
     unused = ("nms", "soft_sigma", "class_agnostic", *(() if candidates else ("max_candidates",)))
     for field in fields(config):

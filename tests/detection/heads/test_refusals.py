@@ -98,6 +98,6 @@ def test_other_thresholds_are_no_matter():
     from detection.network.heads.parts import refuse_postprocess
 
     usual = Postprocess(score_threshold=0.3, iou_threshold=0.6, max_detections=7)
-    refuse_postprocess("fcos", replace(usual, max_candidates=10), candidates=True)
+    refuse_postprocess("fcos", replace(usual, max_candidates=10))
     with pytest.raises(InputError, match="Leave it at False"):
-        refuse_postprocess("fcos", replace(usual, class_agnostic=True), candidates=True)
+        refuse_postprocess("fcos", replace(usual, class_agnostic=True))

@@ -12,7 +12,7 @@ from torchvision.models.detection.mask_rcnn import MaskRCNN, MaskRCNNHeads, Mask
 from torchvision.ops import MultiScaleRoIAlign
 
 from detection.network.family import DetectorArchitecture
-from detection.network.heads.faster_rcnn import POOLED, FasterRcnnHead, box_parts
+from detection.network.heads.kinds.faster_rcnn import POOLED, FasterRcnnHead, box_parts
 from detection.network.heads.parts import NoBackbone
 
 _LAYERS = 4  # convolutions of the mask head, the paper's

@@ -16,7 +16,7 @@ from torchvision.ops import box_iou
 
 from detection.network.family import DetectorArchitecture
 from detection.network.heads.contract import Placed
-from detection.network.heads.dense import DenseHead
+from detection.network.heads.kinds.dense import DenseHead
 from detection.network.heads.parts import NoBackbone
 from detection.network.postprocess import Postprocess
 

@@ -17,8 +17,8 @@ from torchvision.models.detection.retinanet import RetinaNet, RetinaNetClassific
 
 from detection.network.family import DetectorArchitecture
 from detection.network.heads.choice import GROUP
-from detection.network.heads.dense import DenseHead
 from detection.network.heads.efficientdet import PRIOR
+from detection.network.heads.kinds.dense import DenseHead
 from detection.network.heads.parts import NoBackbone, anchor_generator
 
 

@@ -14,9 +14,9 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.fcos import FCOS, FCOSHead
 
 from detection.network.family import DetectorArchitecture
-from detection.network.heads.dense import DenseHead
+from detection.network.heads.kinds.dense import DenseHead
+from detection.network.heads.kinds.retinanet import renew_logits
 from detection.network.heads.parts import NoBackbone
-from detection.network.heads.retinanet import renew_logits
 
 
 class FcosHead(DenseHead):
