@@ -122,25 +122,25 @@ def run_lengths(given: object, size_hw: tuple[int, int], source: str) -> Rle:
     """
     from pycocotools import mask
 
-    try:
-        if isinstance(given, Mapping):
-            counts, size = given["counts"], list(given["size"])
-            if size != list(size_hw):
-                msg = (
-                    f"'{source}' has a mask of {size[0]} x {size[1]} pixels for an image of {size_hw[0]} x {size_hw[1]}. "
-                    "Give masks of the size of their images."
-                )
-                raise InputError(msg)
-            if isinstance(counts, str):
-                return {"size": size, "counts": counts}
-            found = mask.frPyObjects({"size": size, "counts": counts}, *size_hw)
-        else:
-            found = mask.merge(mask.frPyObjects(given, *size_hw))
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    if (
+        isinstance(given, Mapping)
+        and isinstance(given.get("size"), list)
+        and isinstance(given.get("counts"), list | str)
+    ):
+        size = given["size"]
+        if size != list(size_hw):
+            msg = f"'{source}' has a mask of {size} pixels for an image of {list(size_hw)}. Give masks of its size."
+            raise InputError(msg)
+        if isinstance(given["counts"], str):
+            return {"size": size, "counts": given["counts"]}
+        found = mask.frPyObjects({"size": size, "counts": given["counts"]}, *size_hw)
+    elif isinstance(given, list) and all(isinstance(one, list) and len(one) >= 6 and not len(one) % 2 for one in given):
+        found = mask.merge(mask.frPyObjects(given, *size_hw))
+    else:
         msg = (
             f"'{source}' has a 'segmentation' that is neither polygons nor run lengths: {str(given)[:60]}. Correct it."
         )
-        raise InputError(msg) from error
+        raise InputError(msg)
     return {"size": list(size_hw), "counts": found["counts"].decode("ascii")}
 
 

@@ -58,7 +58,7 @@ class Found:
         return np.moveaxis(decoded(self.masks), 2, 0)
 
     def draw(self, image: Source) -> Image.Image:
-        """The image with its objects drawn on it, in the colours of the classes, or of the tracks where there are any."""
+        """The image with its objects drawn on it, in the colours of the classes, or of tracks where there are any."""
         captions = [f"{label} {score:.2f}" for label, score in zip(self.labels, self.scores, strict=True)]
         colors = self.class_ids.tolist()
         if self.track_ids is not None:

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 # One of each kind by default, as each takes half a minute of a processor.
-SLOW = ("retinanet", "ssd", "faster_rcnn")
+SLOW = ("retinanet", "ssd", "faster_rcnn", "mask_rcnn")
 HEADS = ["fcos", *(pytest.param(head, marks=pytest.mark.slow) for head in SLOW)]
 
 

@@ -13,6 +13,7 @@ import torch
 
 from detection import load, load_network
 from detection.network.heads.detector import HeadedDetector
+from engine.errors import InputError
 from tests.detection.heads.small import fit
 from tests.detection.small import command
 
@@ -98,6 +99,32 @@ def test_odd_data(trained, there):
         assert (found.boxes_xyxy >= 0).all()
         assert (found.boxes_xyxy[:, 2] <= width + 1e-3).all()
         assert (found.boxes_xyxy[:, 3] <= height + 1e-3).all()
+
+
+def test_masks_are_found_scored_drawn_and_listed(trained, there):
+    head, checkpoint = trained
+    said = command(
+        f"validate --config heads.yaml --ckpt_path {checkpoint} --model.detections found.json --model.scores all.json"
+    )
+    assert said.code == 0, said.err
+    scores = json.loads(Path("all.json").read_text())
+    entries = json.loads(Path("found.json").read_text())
+    assert ("masks" in scores) is (head == "mask_rcnn")
+    assert all(("segmentation" in entry) is (head == "mask_rcnn") for entry in entries)
+    if head != "mask_rcnn":
+        return
+    assert "masks:" in said.out
+    name = _annotated()["images"][0]["file_name"]
+    picture = Path("scenes/leftImg8bit/val", name)
+    found = load(checkpoint).predict(picture, score_threshold=0.001)
+    assert found.mask_pixels().shape == (len(found), *found.size_hw)
+    said = command(
+        "score --ground_truth scenes/annotations/instances_val.json --predictions found.json --iou_type segm"
+    )
+    assert said.code == 0, said.err
+    assert f"= {max(scores['masks']['ap'], 0):0.3f}" in said.out
+    with pytest.raises(InputError, match="finds masks too"):
+        load(checkpoint).predict(picture, flip=True)
 
 
 def _annotated():
