@@ -30,7 +30,7 @@ RECIPE = (
     "--model.optimizer.lr_batch 0 --model.schedule.warmup_steps 20 --data.batch_size {batch} --data.num_workers 0 "
     "--data.augmentation.scale_min 0.8 --data.augmentation.scale_max 1.25 --ema.decay 0.98 --run.pictures false "
     "--trainer.accelerator cpu --trainer.gradient_clip_val 10 --trainer.enable_progress_bar false "
-    "--trainer.check_val_every_n_epoch {epochs} --trainer.num_sanity_val_steps 0"
+    "--trainer.check_val_every_n_epoch {epochs}"
 )
 
 

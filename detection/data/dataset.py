@@ -156,8 +156,8 @@ class BoxImages(Dataset[Sample]):
 
 
 def _usable(found: ImageBoxes) -> npt.NDArray[np.bool_]:
-    wide: npt.NDArray[np.bool_] = (found.boxes_xyxy[:, 2:] > found.boxes_xyxy[:, :2]).all(axis=1)
-    return wide & ~found.iscrowd
+    wide = found.boxes_xyxy[:, 2:] > found.boxes_xyxy[:, :2]
+    return wide[:, 0] & wide[:, 1] & ~found.iscrowd
 
 
 def collate(samples: Sequence[Sample]) -> DetectionBatch:

@@ -208,4 +208,5 @@ class Layers:
         if not len(kept):
             return np.zeros((0, *maps.shape[:2]), np.uint8)
         places = np.array(self.places, np.int64)[kept]
-        return (np.moveaxis(maps, 2, 0)[places[:, 0]] == places[:, 1, None, None]).astype(np.uint8)
+        found: Pixels = (np.moveaxis(maps, 2, 0)[places[:, 0]] == places[:, 1, None, None]).astype(np.uint8)
+        return found

@@ -160,7 +160,7 @@ def evaluate_masks(
     source = CocoAnnotations.to_score(ground_truth)
     names = dict(zip(source.classes.category_ids, source.classes.names, strict=True))
     for what, known in (("image", source.image_ids), ("category", np.array(sorted(names), np.int64))):
-        given = np.array([entry[f"{what}_id"] for entry in results], np.int64)
+        given = np.array([dict(entry)[f"{what}_id"] for entry in results], np.int64)
         check_known(given, known.tolist(), what, "the masks")
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO(str(ground_truth))

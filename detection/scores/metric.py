@@ -141,6 +141,7 @@ def evaluate_boxes(
             **dict.fromkeys(BoxScores.names(), -1.0),
             per_class=dict.fromkeys(truth.category_names.values()),
             max_detections=max_detections,
+            masks=None,
         )
     with contextlib.redirect_stdout(io.StringIO()):
         return summarised(make(truth, table), truth.category_names, images, max_detections)
@@ -170,7 +171,7 @@ def summarised(
     if max_detections != COCO_MOST:  # the summary has no mean AP for another number
         mean = _mean_of_valid(precision)
         twelve["ap"] = -1.0 if mean is None else mean
-    return BoxScores(**twelve, per_class=per_class, max_detections=max_detections)
+    return BoxScores(**twelve, per_class=per_class, max_detections=max_detections, masks=None)
 
 
 def _mean_of_valid(precision: NDArray[np.float64]) -> float | None:
