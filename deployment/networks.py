@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
+from detection.network.build import only_efficientdet
 from detection.network.model import EfficientDet
 from engine.errors import InputError, check_choice
 from engine.exports.files import is_exported
@@ -78,7 +79,7 @@ def _load(source: str | Path, task: str) -> tuple[Network, str]:
         from detection.weights.load import read_pretrained
 
         detector, about = read_pretrained(source)
-        return detector.eval(), about.get("licence", "")
+        return only_efficientdet(detector.eval(), source, "deployment"), about.get("licence", "")
     if task == "joint":
         from joint.weights.load import load_network as load_joint
 

@@ -54,13 +54,13 @@ SPEC = TaskSpec(
     quick_check="detection.checking.quick:quick_check",
     monitor="val_ap",
     in_progress_bar=("val_ap", "val_ap50"),
-    checkpoint_args=("member", "architecture", "classes"),
+    checkpoint_args=("member", "head", "architecture", "classes"),
     answer_args=("postprocess", "inference", "distillation"),
     resumes_within_epochs=True,
     demo="detection/demo",
     first_page={
         "fit": (
-            *("model.member", "model.pretrained", "model.backbone_weights", "model.frozen_stages"),
+            *("model.member", "model.head", "model.pretrained", "model.backbone_weights", "model.frozen_stages"),
             *("model.optimizer.name", "model.optimizer.lr", "model.optimizer.lr_batch", "model.schedule.warmup_epochs"),
             *(*_DATA, "data.tiles.window", "data.batch_size", "data.num_workers", "data.on_bad_image"),
             *("trainer.max_epochs", "trainer.accelerator", "trainer.devices", "trainer.precision"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -13,22 +13,27 @@ from torch import Tensor
 
 from backbones.contract import Freezing
 from backbones.grid import size_hw
-from detection.data.batch import DetectionBatch
+from detection.data.batch import DetectionBatch, Detections
 from detection.data.classes import BoxClasses
 from detection.data.contracts import DetectionData
+from detection.network.build import build_detector
+from detection.network.detector import Detector
 from detection.network.family import DetectorOverrides, MemberName, PhiName
+from detection.network.heads.choice import Head, refuse_loss
+from detection.network.heads.kinds.pasting import pasted_batch
+from detection.network.heads.parts import refuse_postprocess
 from detection.network.loss_settings import DetectionLoss
-from detection.network.losses import Losses, image_losses
-from detection.network.model import Answers, EfficientDet
+from detection.network.model import EfficientDet
 from detection.network.postprocess import Postprocess
 from detection.recipe import OPTIMIZER, SCHEDULE
 from detection.scores.backends import Backend
+from detection.scores.masks import MaskRecords, evaluate_masks, write_masks
 from detection.scores.metric import COCO_MOST, BoxScores, evaluate_boxes
 from detection.scores.records import DetectionRecords
 from detection.scores.truth import GroundTruth
 from detection.spec import SPEC
 from detection.tiles.evaluation import of_whole_images
-from detection.training.distiller import DetectorDistiller
+from detection.training.distiller import DetectorDistiller, Lessons
 from detection.training.settings import Distillation
 from detection.training.teachers import make_distiller
 from detection.weights.exported import load_exported
@@ -54,7 +59,7 @@ register_type(PhiName, fail_already_registered=False)  # the command line checks
 
 
 class DetectionTask(DenseTask[DetectionData]):
-    """EfficientDet with its training recipe.
+    """EfficientDet, or another detector on its backbone, with its training recipe.
 
     The class list comes from the training annotations; `validate`, `test` and `predict` take it, like all
     settings of the network, from the checkpoint or the published weights.
@@ -62,6 +67,8 @@ class DetectionTask(DenseTask[DetectionData]):
     Args:
         member: the family member, or any φ between members such as phi1.5; it sets backbone, size, pyramid, heads
             and anchors. Null is the member of the published weights, or else d0.
+        head: what stands on the pyramid: EfficientDet's, or torchvision's retinanet, fcos, ssd, faster_rcnn or
+            mask_rcnn, which finds masks as well; null is efficientdet, or that of the checkpoint or the weights.
         architecture: single values that replace the member's.
         num_classes: only to be checked against the annotations, or for data without any.
         classes: the class list, if it should not come from the annotations.
@@ -72,7 +79,7 @@ class DetectionTask(DenseTask[DetectionData]):
         frozen_stages: 0 trains all, 1 freezes the stem, k the stem and k - 1 stages, -1 the backbone.
         freeze_norm: keep the backbone's batch norms as they are.
         grad_checkpointing: use less memory and more time in the backbone.
-        loss: which anchors learn a box, and the losses of classes and boxes.
+        loss: which anchors learn a box, and the losses of classes and boxes; of head efficientdet.
         distillation: trained detectors that teach this one, and what of them counts.
         postprocess: suppression settings of validation, test and prediction.
         inference: tiles in which validation, test and prediction compute large images; without a window those of
@@ -86,12 +93,13 @@ class DetectionTask(DenseTask[DetectionData]):
 
     spec: ClassVar[TaskSpec] = SPEC
     part: ClassVar[str] = "detector"
-    detector: EfficientDet
+    detector: Detector
 
     @checked
     def __init__(
         self,
         member: MemberName | PhiName | None = None,
+        head: Head | None = None,
         architecture: DetectorOverrides = DetectorOverrides(),
         num_classes: PositiveInt | None = None,
         classes: BoxClasses | None = None,
@@ -113,6 +121,7 @@ class DetectionTask(DenseTask[DetectionData]):
         super().__init__(optimizer, schedule, detections, scores)
         self.detections_file, self.scores_file = detections, scores
         self.member = member
+        self.head = head
         self.architecture = architecture
         self.num_classes = num_classes
         self.given_classes = classes
@@ -130,11 +139,12 @@ class DetectionTask(DenseTask[DetectionData]):
         self.given_inference = inference
         self.evaluator: Backend = evaluator
         self.records = DetectionRecords()
+        self.masks = MaskRecords()
         self.sums = ImageSums()
         self._truth: dict[str, GroundTruth] = {}
 
     @property
-    def network(self) -> EfficientDet:
+    def network(self) -> Detector:
         """The detector; built when first asked for."""
         self.configure_model()
         return self.detector
@@ -159,6 +169,11 @@ class DetectionTask(DenseTask[DetectionData]):
         return InTiles(own.window, own.overlap, own.margin)
 
     @property
+    def wants_masks(self) -> bool:
+        """Whether training samples have the masks of their objects."""
+        return self.network.config.head == "mask_rcnn"
+
+    @property
     def cell(self) -> int:
         """Pixels of the canvas from one cell of the finest map to the next."""
         return self.network.config.finest_stride
@@ -173,8 +188,24 @@ class DetectionTask(DenseTask[DetectionData]):
         """How rasters become the RGB that the network sees."""
         return self.network.reading
 
-    def build(self) -> EfficientDet:
+    def build(self) -> Detector:
         """The detector with the weights that the command starts from."""
+        if self.head is not None:
+            refuse_loss(self.head, self.loss)  # before weights are fetched
+            refuse_postprocess(self.head, self.postprocess)
+        detector = self._built()
+        own = detector.config.head
+        if self.head not in (None, own):
+            msg = (
+                f"model.head is {self.head}, but the weights '{self.pretrained}' are of head {own}. Leave model.head "
+                "out, or start from a backbone: --model.backbone_weights."
+            )
+            raise InputError(msg)
+        refuse_loss(own, self.loss)
+        refuse_postprocess(own, self.postprocess)
+        return detector
+
+    def _built(self) -> Detector:
         fitting, restoring = self.fitting, self.restoring
         wanted = self._wanted_classes(fitting)
         overrides = self.architecture.given()
@@ -199,9 +230,10 @@ class DetectionTask(DenseTask[DetectionData]):
                 detector.set_classes(wanted)
             return detector
         start = self.backbone_weights if fitting and not restoring else None
-        return EfficientDet(self.member or "d0", classes=wanted, backbone_weights=start, **self.freezing, **overrides)
+        options = {"head": self.head, "classes": wanted, "backbone_weights": start, **self.freezing, **overrides}
+        return build_detector(self.member or "d0", **options)
 
-    def _exported(self, overrides: Mapping[str, object], *, fitting: bool) -> EfficientDet:
+    def _exported(self, overrides: Mapping[str, object], *, fitting: bool) -> Detector:
         """The detector of an exported file, which has its settings from the checkpoint that it was made of."""
         assert self.pretrained is not None
         check_untrained(self.pretrained, fitting=fitting)
@@ -239,46 +271,51 @@ class DetectionTask(DenseTask[DetectionData]):
         """Member, classes and canvas."""
         height, width = self.canvas_hw
         return (
-            f"EfficientDet {self.detector.config.name}; {len(self.classes)} classes; images on {height} x {width} "
-            "pixels (height x width)"
+            f"{self.detector.title}; {len(self.classes)} classes; images on {height} x {width} pixels (height x width)"
         )
 
     def network_settings(self) -> dict[str, object]:
-        """Member, architecture and classes, and the settings of suppression and tiles."""
+        """Member, head, architecture and classes, and the settings of suppression and tiles."""
         answers = {"postprocess": asdict(self.postprocess), "inference": asdict(self.inference)}
-        return {**self.network.settings(), **answers}
+        return {"head": self.network.config.head, **self.network.settings(), **answers}
 
     def training_step(self, batch: DetectionBatch, batch_idx: int) -> Tensor:
-        """Loss of a batch, divided by the positives of all devices."""
-        answers = self.detector.answers(batch.images)
-        losses = self.detector.losses_of(answers.predictions, batch, self.loss)
-        # One call for the positives and for what is logged: a log that synchronises itself waits for a barrier as well.
-        everywhere = losses.over_devices(all_reduce_sum)
+        """Loss of a batch, divided by what is counted on all devices, and what the teachers add."""
+        detector, lessons = self.detector, None
+        if self.distiller is None:
+            sums = detector.loss_sums(batch, self.loss)
+        else:
+            assert isinstance(detector, EfficientDet)  # no other head has a distiller
+            answers = detector.answers(batch.images)
+            sums = detector.loss_sums_of(answers.predictions, batch, self.loss)
+            lessons = self.distiller(batch.images, answers, detector.lattice(size_hw(batch.images)))
+        # One call for the count and for what is logged: a log that synchronises itself waits for a barrier as well.
+        everywhere = sums.over_devices(all_reduce_sum)
         # DDP averages gradients over the devices: the mean of sums * world / total is the sum over the total.
-        positives = everywhere.positives + 1
-        total = losses.total(positives / self.trainer.world_size, self.loss.of_boxes)
-        if self.distiller is not None:
-            total = total + self._learned(self.distiller, batch.images, answers)
+        divisor = everywhere.divisor
+        total = sums.total(divisor / self.trainer.world_size)
+        if lessons is not None:
+            total = total + self._learned(lessons, len(batch.images))
         self.watch(total, batch_idx)
         size = len(batch.images)
-        self.log("train_loss", everywhere.total(positives, self.loss.of_boxes), prog_bar=True, batch_size=size)
-        parts = {"train_class_loss": everywhere.classes, "train_box_loss": everywhere.boxes}
-        self.log_dict({name: value / positives for name, value in parts.items()}, batch_size=size)
+        self.log("train_loss", everywhere.total(divisor), prog_bar=True, batch_size=size)
+        parts = {f"train_{name}_loss": value for name, value in everywhere.named(divisor).items()}
+        self.log_dict(parts, batch_size=size)
         return total
 
-    def _learned(self, distiller: DetectorDistiller, images: Tensor, answers: Answers) -> Tensor:
+    def _learned(self, lessons: Lessons, batch_size: int) -> Tensor:
         """What the teachers add to the loss of a batch."""
-        lessons, devices = distiller(images, answers, self.detector.lattice(size_hw(images))), self.trainer.world_size
+        devices = self.trainer.world_size
         everywhere = lessons.over_devices(all_reduce_sum, devices)
         terms = lessons.terms(self.distillation, everywhere.sureness / devices)
         logged = everywhere.terms(self.distillation, everywhere.sureness)
-        self.log_dict({f"train_{name}": value for name, value in logged.items()}, batch_size=len(images))
+        self.log_dict({f"train_{name}": value for name, value in logged.items()}, batch_size=batch_size)
         return torch.stack(list(terms.values())).sum()
 
     def on_validation_epoch_start(self) -> None:
         """Forget the detections and losses of the last evaluation."""
         self.check_finite()
-        self.records, self.sums = DetectionRecords(), ImageSums()
+        self.records, self.masks, self.sums = DetectionRecords(), MaskRecords(), ImageSums()
 
     def validation_step(self, batch: DetectionBatch, batch_idx: int) -> None:
         """Collect the detections and the losses of a batch, from one pass."""
@@ -286,43 +323,54 @@ class DetectionTask(DenseTask[DetectionData]):
             found = self.detector.detect(batch, self.postprocess)
         else:
             predictions = self.detector.predictions(batch.images)
-            lattice = self.detector.lattice(size_hw(batch.images))
-            sums = image_losses(*predictions, batch.boxes_xyxy, batch.class_ids, self.loss, lattice)
-            self.sums.add(batch.image_ids, sums)
+            sums = self.detector.image_losses(predictions, batch, self.loss)
+            if sums is not None:
+                self.sums.add(batch.image_ids, sums)
             found = self.detector.detections(predictions, batch, self.postprocess)
         rows = found.class_ids.clamp(min=0).cpu()
         # Rows without a name, ten of COCO's ninety, stand for ids that no annotation file lists.
         named = torch.tensor([bool(name) for name in self.classes.names])
+        category_ids = torch.tensor(self.classes.category_ids)[rows]
+        if found.masks is not None:
+            self._add_masks(batch, found, found.masks, category_ids)
         self.records.add(
             batch.image_ids.cpu().numpy(),
             found.boxes_xyxy.float().cpu().numpy(),
             found.scores.float().cpu().numpy(),
-            torch.tensor(self.classes.category_ids)[rows].numpy(),
+            category_ids.numpy(),
             valid=((found.class_ids >= 0).cpu() & named[rows]).numpy(),
         )
 
+    def _add_masks(self, batch: DetectionBatch, found: Detections, masks: Tensor, category_ids: Tensor) -> None:
+        counts = (found.class_ids >= 0).sum(1).tolist()
+        pasted = pasted_batch(masks, found.boxes_xyxy, counts, batch.sizes_hw)
+        for row, (image_id, count) in enumerate(zip(batch.image_ids.tolist(), counts, strict=True)):
+            boxes, scores = found.boxes_xyxy[row, :count].tolist(), found.scores[row, :count].tolist()
+            self.masks.add(image_id, pasted[row], boxes, scores, category_ids[row, :count].tolist())
+
     def logged(self) -> Mapping[str, Mode | None]:
         """The losses, and COCO's twelve numbers in validation."""
-        names = ["train_loss", "train_class_loss", "train_box_loss", "val_loss"]
+        parts = [f"train_{name}_loss" for name in self.network.loss_terms(self.loss).names]
         if self.distiller is not None:
-            names += [f"train_distilled_{name}" for name in ("features", "classes", "boxes")]
-        losses: dict[str, Mode | None] = dict.fromkeys(names, "min")
-        return losses | dict.fromkeys((f"val_{name}" for name in BoxScores.names()), "max")
+            parts += [f"train_distilled_{name}" for name in ("features", "classes", "boxes")]
+        losses: dict[str, Mode | None] = dict.fromkeys(("train_loss", *parts, "val_loss"), "min")
+        kinds = ("val_", "val_mask_") if self.wants_masks else ("val_",)
+        return losses | dict.fromkeys((f"{kind}{name}" for kind in kinds for name in BoxScores.names()), "max")
 
     def evaluation_loss(self) -> float | None:
-        """The training loss of all images, whole on their canvases, divided by the positive anchors of all of them."""
+        """The training loss of all images, whole on their canvases, divided by what is counted in all of them."""
         total = self.sums.total()
         if total is None:
             return None
-        losses = Losses(*total.unbind())
-        return float(losses.total(losses.positives + 1, self.loss.of_boxes))
+        losses = self.detector.loss_terms(self.loss).of(total)
+        return float(losses.total(losses.divisor))
 
     def evaluate(self, split: SplitName) -> BoxScores:
         """COCO's numbers, computed by one process for all."""
-        records = self.records.gather()
-        return run_on_main(lambda: self._evaluate(records, split))
+        records, masks = self.records.gather(), self.masks.gather()
+        return run_on_main(lambda: self._evaluate(records, masks, split))
 
-    def _evaluate(self, records: DetectionRecords, split: SplitName) -> BoxScores:
+    def _evaluate(self, records: DetectionRecords, masks: MaskRecords, split: SplitName) -> BoxScores:
         assert self.data is not None
         source = self.data.box_source(split)
         most = COCO_MOST
@@ -331,12 +379,18 @@ class DetectionTask(DenseTask[DetectionData]):
             most = max(most, records.most)  # the pictures are large, and so may be the number of their objects
         records = records.numbered_as(source, self.classes)
         writing = not self.trainer.sanity_checking
-        if self.detections_file is not None and writing:
+        entries = masks.entries(source, self.classes) if self.wants_masks else None
+        if self.detections_file is not None and writing and entries is not None:
+            write_masks(self.detections_file, entries)
+        elif self.detections_file is not None and writing:
             records.write_results(Path(self.detections_file))  # first, so that a fault of the scoring loses nothing
         if split not in self._truth:
             self._truth[split] = GroundTruth.of(source)
         truth, table = self._truth[split], records.table()
         scores = evaluate_boxes(truth, table, image_ids=records.image_ids, backend=self.evaluator, max_detections=most)
+        if entries is not None:
+            own = evaluate_masks(self.data.mask_file(split), entries, image_ids=masks.image_ids)
+            scores = replace(scores, masks=own)
         if self.scores_file is not None and writing:
             write_json(self.scores_file, scores.to_dict())
         return scores

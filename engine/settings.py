@@ -70,18 +70,18 @@ class Overrides:
 
     `class DetectorOverrides(Overrides, of=DetectorArchitecture)` becomes a frozen dataclass with the fields of the
     other class except `name`. Each has the other's type or None, None as its default, and the other's documentation.
-    A field that the class itself annotates has that type.
+    A field that the class itself annotates has that type. `but` names other fields that are left out.
     """
 
     if TYPE_CHECKING:
 
         def __init__(self, **given: object) -> None: ...
 
-    def __init_subclass__(cls, of: type[NetworkSettings]) -> None:
+    def __init_subclass__(cls, of: type[NetworkSettings], but: Collection[str] = ("name",)) -> None:
         super().__init_subclass__()
         hints = get_type_hints(of, include_extras=True)
         own = inspect.get_annotations(cls)
-        names = [field.name for field in dataclasses.fields(of) if field.name != "name"]
+        names = [field.name for field in dataclasses.fields(of) if field.name not in but]
         cls.__annotations__ = {name: own.get(name, hints[name] | None) for name in names}
         for name in names:
             setattr(cls, name, None)

@@ -16,6 +16,7 @@ from backbones.folding import fold
 from deployment.benchmark.candidates import Candidate
 from deployment.benchmark.members import CLASSIFICATION, Classifier, build, open_any
 from deployment.networks import Network
+from detection.network.detector import Detector
 from detection.network.model import EfficientDet
 from detection.network.postprocess import Postprocess
 from detection.prediction.found import Found
@@ -199,7 +200,7 @@ def _of_member(network: Network) -> DetectionPredictor | JointPredictor | Segmen
     return DetectionPredictor(folded) if isinstance(folded, EfficientDet) else SegmentationPredictor(folded)
 
 
-def _least(network: EfficientDet | JointNetwork) -> float:
+def _least(network: Detector | JointNetwork) -> float:
     """The score below which a file with the suppression inside gives no boxes; 0 for everything else."""
     runtime: Runtime | None = getattr(network, "runtime", None)
     if runtime is None or runtime.about.postprocess is None:

@@ -6,8 +6,8 @@ from torch import nn
 
 from detection.checking.given import BoxData, apart_from_each_other, sources_by_split
 from detection.checking.read_set import quick_findings
+from detection.network.detector import Detector
 from detection.network.family import DetectorArchitecture
-from detection.network.model import EfficientDet
 from engine.checking.findings import CheckReport
 from engine.data.contracts import OF_TRAINING
 
@@ -19,7 +19,7 @@ def quick_check(data: object, network: nn.Module) -> str | None:
         data: the data module.
         network: the detector that is trained.
     """
-    report = quick_report(data, network.config) if isinstance(network, EfficientDet) else None
+    report = quick_report(data, network.config) if isinstance(network, Detector) else None
     return None if report is None else report.first_look("python -m detection check")
 
 

@@ -148,7 +148,8 @@ def _of_split(
 ) -> Iterator[Finding]:
     found = list(box_findings(split, source, names, sizes_hw, canvas_hw))
     yield from found
-    if not any(one.name.startswith("boxes.") for one in found):
+    # The remedies that are tried are EfficientDet's settings, which mean other things to other heads, or nothing.
+    if architecture.head == "efficientdet" and not any(one.name.startswith("boxes.") for one in found):
         rows = np.flatnonzero(~source.crowd)
         owners = np.repeat(np.arange(len(names)), np.diff(source.box_ends))[rows]
         yield from reach_findings(split, source.boxes_xywh[rows], sizes_hw[owners], canvas_hw, architecture)

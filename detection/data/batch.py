@@ -17,6 +17,8 @@ class DetectionBatch(NamedTuple):
         image_ids: (B,) int64 ids of the annotation file, or running numbers for images without one.
         scales: (B,) float32 canvas pixels per original pixel.
         sizes_hw: (B, 2) int64 height and width of the original image.
+        masks: of each image (N, H, W) uint8, 1 where each of its objects is on the canvas, in the order of its boxes;
+            None for a network without masks.
     """
 
     images: Tensor
@@ -25,6 +27,7 @@ class DetectionBatch(NamedTuple):
     image_ids: Tensor
     scales: Tensor
     sizes_hw: Tensor
+    masks: tuple[Tensor, ...] | None = None
 
 
 class Detections(NamedTuple):
@@ -34,8 +37,10 @@ class Detections(NamedTuple):
         boxes_xyxy: (B, M, 4) float32; pixels of the frame that the producing function names.
         scores: (B, M) float32 in [0, 1]; 0 in empty slots.
         class_ids: (B, M) int64 rows of the class list; -1 marks an empty slot.
+        masks: (B, m, S, S) probabilities of the object within its box, for the first m slots; None without masks.
     """
 
     boxes_xyxy: Tensor
     scores: Tensor
     class_ids: Tensor
+    masks: Tensor | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Protocol
 
 from detection.data.boxes import BoxSource
@@ -26,6 +27,11 @@ class DetectorTask(BoxTask, Protocol):
     @property
     def inference(self) -> InTiles:
         """The tiles in which images are scored; without a window they are scored whole."""
+        ...
+
+    @property
+    def wants_masks(self) -> bool:
+        """Whether training samples have the masks of their objects."""
         ...
 
     @property
@@ -56,6 +62,10 @@ class DetectionData(ScoredBoxes, Protocol):
 
     def tiles_of(self, split: SplitName) -> TiledImages | None:
         """The tiles that the samples of a split are; None where they are whole images."""
+        ...
+
+    def mask_file(self, split: SplitName) -> Path:
+        """The COCO file with the masks of a split."""
         ...
 
     @property

@@ -13,9 +13,10 @@ import torch
 from torch.utils.data import Dataset
 
 from detection.data.batch import DetectionBatch
-from detection.data.boxes import BoxSource, boxes_of, corners_of, size_of
+from detection.data.boxes import BoxSource, ImageBoxes, boxes_of, corners_of, size_of
 from detection.data.categories import CategoryRows
 from detection.data.classes import BoxClasses
+from detection.data.masks import Layers, MaskTable
 from engine.data.augment import ImageAugmenter
 from engine.data.mixing import Parts
 from engine.distributed import is_main
@@ -37,6 +38,7 @@ class Sample(NamedTuple):
         scale: canvas pixels per original pixel; NaN for an augmented image, which cannot be mapped back.
         size_hw: height and width of the original image.
         valid: (H0, W0) whether a pixel of the original raster has data; None if all have.
+        masks: (N, H, W) uint8, 1 where each object is on the canvas; None where they are not asked for.
     """
 
     image: UInt8Array
@@ -46,6 +48,7 @@ class Sample(NamedTuple):
     scale: float
     size_hw: tuple[int, int]
     valid: npt.NDArray[np.bool_] | None = None
+    masks: UInt8Array | None = None
 
 
 def parts_of(sample: Sample) -> Parts:
@@ -90,6 +93,7 @@ class BoxImages(Dataset[Sample]):
         self.canvas_hw = canvas_hw
         self.fill_color = fill_color
         self.augmenter = augmenter
+        self.masks: MaskTable | None = None  # of training images, for a network that learns masks
         matched = CategoryRows.of(source, classes)
         self._rows = matched.rows
         if matched.note and is_main():
@@ -122,7 +126,14 @@ class BoxImages(Dataset[Sample]):
         image = filled(pixels, self.read.fill_color)
         size_hw = (image.shape[0], image.shape[1])
         boxes, class_ids = self.usable_boxes(index)
-        if self.augmenter is not None:
+        masks = None
+        if self.augmenter is not None and self.masks is not None:
+            layers = Layers(self.masks.pixels(self._usable_rows(index), size_hw))
+            image, boxes, kept, changed = self.augmenter(image, boxes, layers.packed)
+            assert changed is not None
+            masks = layers.unpacked(changed, kept)
+            class_ids, scale = class_ids[kept], float("nan")
+        elif self.augmenter is not None:
             image, boxes, kept, _ = self.augmenter(image, boxes)
             class_ids, scale = class_ids[kept], float("nan")
         else:
@@ -130,13 +141,23 @@ class BoxImages(Dataset[Sample]):
             image, boxes, scale = letterbox.apply(image, self.fill_color), letterbox.to_canvas(boxes), letterbox.scale
             inside = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
             boxes, class_ids = boxes[inside], class_ids[inside]
-        return Sample(image, boxes, class_ids, int(self.source.image_ids[index]), scale, size_hw, pixels.valid)
+        image_id = int(self.source.image_ids[index])
+        return Sample(image, boxes, class_ids, image_id, scale, size_hw, pixels.valid, masks)
 
     def usable_boxes(self, index: int) -> tuple[FloatArray, npt.NDArray[np.int64]]:
         """The boxes of an image that have an area and are no crowds, in its pixels, with their rows of the model."""
         found = boxes_of(self.source, index)
-        usable = (found.boxes_xyxy[:, 2:] > found.boxes_xyxy[:, :2]).all(axis=1) & ~found.iscrowd
+        usable = _usable(found)
         return found.boxes_xyxy[usable], self._rows[found.class_ids[usable]]
+
+    def _usable_rows(self, index: int) -> npt.NDArray[np.int64]:
+        """The rows of the source that `usable_boxes` are."""
+        return int(self.source.box_ends[index]) + np.flatnonzero(_usable(boxes_of(self.source, index)))
+
+
+def _usable(found: ImageBoxes) -> npt.NDArray[np.bool_]:
+    wide = found.boxes_xyxy[:, 2:] > found.boxes_xyxy[:, :2]
+    return wide[:, 0] & wide[:, 1] & ~found.iscrowd
 
 
 def collate(samples: Sequence[Sample]) -> DetectionBatch:
@@ -148,6 +169,7 @@ def collate(samples: Sequence[Sample]) -> DetectionBatch:
     boxes = np.zeros((len(samples), count, 4), dtype=np.float32)
     class_ids = np.full((len(samples), count), -1, dtype=np.int64)
     images = on_one_canvas([sample.image for sample in samples])
+    masks = [sample.masks for sample in samples if sample.masks is not None]
     for row, sample in enumerate(samples):
         boxes[row, : len(sample.class_ids)] = sample.boxes_xyxy
         class_ids[row, : len(sample.class_ids)] = sample.class_ids
@@ -159,6 +181,7 @@ def collate(samples: Sequence[Sample]) -> DetectionBatch:
         image_ids=torch.tensor([sample.image_id for sample in samples], dtype=torch.int64),
         scales=torch.tensor([sample.scale for sample in samples], dtype=torch.float32),
         sizes_hw=torch.tensor([sample.size_hw for sample in samples], dtype=torch.int64),
+        masks=None if not masks else tuple(torch.from_numpy(each) for each in masks),
     )
 
 

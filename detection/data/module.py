@@ -13,6 +13,7 @@ from detection.data.classes import BoxClasses
 from detection.data.coco import CocoAnnotations
 from detection.data.contracts import DetectorTask
 from detection.data.dataset import BoxImages, Sample, collate, parts_of, with_parts
+from detection.data.masks import MaskTable
 from detection.data.tiles.cutting import TiledImages
 from detection.data.tiles.options import TrainingTiles
 from detection.data.tiles.training import TrainingTileSet
@@ -107,12 +108,34 @@ class BoxDataModule(SplitData[DetectorTask, Sample, Sample]):
             msg = f"'{source}' has no box to learn from. Give annotations with boxes."
             raise InputError(msg)
         if self.tiles.window is not None:
+            if self.task is not None and self.task.wants_masks:
+                msg = "data.tiles.window cuts boxes only, and head mask_rcnn learns masks too. Leave data.tiles out."
+                raise InputError(msg)
             tiles = TrainingTileSet(images, self.tiles, augmenter)
             self.check_train_share(tiles, source, words="tiles")
             return [tiles]
         images.augmenter = augmenter
         self.check_train_share(images, source)
+        if self.task is not None and self.task.wants_masks:
+            self._refuse_mixing()
+            images.masks = MaskTable.read(self.mask_file("train"))
         return [images]
+
+    def mask_file(self, split: SplitName) -> Path:
+        """The COCO file with the masks of a split.
+
+        Raises:
+            InputError: the data have none.
+        """
+        msg = (
+            f"{type(self).__name__} has no masks, which head mask_rcnn learns. Give COCO files, or another model.head."
+        )
+        raise InputError(msg)
+
+    def _refuse_mixing(self) -> None:
+        if self.augmentation.mixing.mixes:
+            msg = "mosaic, copy_paste and mixup mix boxes only, and head mask_rcnn learns masks too. Set them to 0."
+            raise InputError(msg)
 
     def mixed(self, images: ReadableImages[Sample]) -> ReadableImages[Sample] | MixedImages[Sample]:
         """The training images, mixed as the augmentation asks."""
@@ -219,6 +242,14 @@ class CocoDataModule(BoxDataModule):
             InputError: the file was not given.
         """
         return self._path(split, 1)
+
+    def mask_file(self, split: SplitName) -> Path:
+        """The COCO JSON of a split, which holds the masks too.
+
+        Raises:
+            InputError: the file was not given.
+        """
+        return self.annotation_file(split)
 
     def box_source(self, split: SplitName) -> BoxTable:
         """The annotations of a split, read once.

@@ -12,14 +12,15 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast, get_args
 
 from backbones.scaling import member_phi, round_channels, scaled_name
 from backbones.slimming import Widths, check_widths
+from detection.network.heads.choice import Head, check_architecture, refuse_unused, sizes
 from engine.errors import InputError, check_choice
 from engine.numbers import AboveZeroToOne, CanvasSide, PositiveFloat, PositiveInt, ZeroToBelowOne
 from engine.reading.options import Reading
-from engine.settings import NetworkSettings, Overrides
+from engine.settings import NetworkSettings, Overrides, tuples
 
 MemberName = Literal[
     "d0",
@@ -59,7 +60,7 @@ _PHI_NAME = re.compile(r"phi(-?\d+(?:\.\d+)?)")
 Fusion = Literal["fast_attention", "attention", "sum"]
 Activation = Literal["silu", "relu6"]
 Padding = Literal["same", "symmetric"]
-Pyramid = Literal["bifpn", "quad"]
+Pyramid = Literal["bifpn", "quad", "fpn"]
 Resampling = Literal["pool", "bilinear"]
 Fill = Literal["mean", "black"]
 PerChannel = tuple[float, float, float]
@@ -94,7 +95,8 @@ class DetectorArchitecture(NetworkSettings):
         mean: subtracted from RGB in 0..1.
         std: divides RGB in 0..1.
         fill: colour of the canvas beside the image, the mean or black.
-        pyramid: `bifpn`, or effdet's `quad` with two bidirectional layers side by side in each cell.
+        pyramid: `bifpn`, or effdet's `quad` with two bidirectional layers side by side in each cell; or `fpn`, which
+            only passes maps down from level to level, the usual one of other heads than EfficientDet's.
         resampling: between pyramid levels: `pool` is max-pooling downwards and nearest neighbour upwards, as
             published; `bilinear` is bilinear both ways, as in some of effdet's own networks.
         pads_canvas: whether images are padded to multiples of the coarsest stride, as this project did before it
@@ -104,6 +106,7 @@ class DetectorArchitecture(NetworkSettings):
         value_range: values of rasters and 16-bit pictures that become 0 and 255; None needs 8-bit rasters.
         nodata: value of a raster's pixels without data, if files do not state it.
         widths: name, inputs and outputs of each layer that was pruned, see `backbones.slimming`; else empty.
+        head: what stands on the pyramid, see `detection.network.heads.choice`.
     """
 
     name: str
@@ -132,10 +135,12 @@ class DetectorArchitecture(NetworkSettings):
     value_range: tuple[float, float] | None = None
     nodata: float | None = None
     widths: Widths = ()
+    head: Head = "efficientdet"
 
     def __post_init__(self) -> None:
         check_widths(self.widths)
         super().__post_init__()
+        check_architecture(self.head, self.pyramid, self.fpn_channels, self.max_level)
         Reading(self.bands, self.value_range, self.nodata)  # which checks them
         if not 5 <= self.max_level <= 9:
             msg = f"max_level is {self.max_level}; allowed are 5 to 9, the pyramid's coarsest level."
@@ -161,6 +166,14 @@ class DetectorArchitecture(NetworkSettings):
         """Stride of the coarsest level, in pixels of a canvas whose sides are multiples of it."""
         return int(2**self.max_level)
 
+    def to_settings(self) -> dict[str, object]:
+        """As `NetworkSettings.to_settings`, with the head beside the architecture if it is not EfficientDet's."""
+        settings = super().to_settings()
+        values = settings["architecture"]
+        assert isinstance(values, dict)
+        head = values.pop("head")
+        return settings if head == "efficientdet" else {**settings, "head": head}
+
     @classmethod
     def from_settings(cls, settings: Mapping[str, object]) -> DetectorArchitecture:
         """As `NetworkSettings.from_settings`; a network that was stored before `pads_canvas` existed does pad.
@@ -170,7 +183,7 @@ class DetectorArchitecture(NetworkSettings):
         """
         stored = settings["architecture"]
         assert isinstance(stored, Mapping)
-        stored = {"pads_canvas": True, **stored}
+        stored = {"pads_canvas": True, "head": settings.get("head", "efficientdet"), **stored}
         return super().from_settings({**settings, "architecture": stored})
 
     @property
@@ -184,7 +197,7 @@ class DetectorArchitecture(NetworkSettings):
         return self.anchor_octaves * len(self.anchor_ratios)
 
 
-class DetectorOverrides(Overrides, of=DetectorArchitecture):
+class DetectorOverrides(Overrides, of=DetectorArchitecture, but=("name", "head")):
     """Values in place of the member's own; None leaves it. One number as `image_size` is a square canvas."""
 
     image_size: CanvasSide | tuple[CanvasSide, CanvasSide] | None
@@ -337,11 +350,19 @@ def architecture(name: str, **overrides: object) -> DetectorArchitecture:
 def replaced(config: DetectorArchitecture, **overrides: object) -> DetectorArchitecture:
     """An architecture with some values replaced, as `architecture` takes them.
 
+    Another head comes with its own sizes, which other overrides replace.
+
     Raises:
-        InputError: unknown field, or a value out of range.
+        InputError: unknown field, a value out of range, or one that means nothing to the head.
     """
     config.check_fields(overrides)
     given = {key: value for key, value in overrides.items() if value is not None}
+    head: Head = cast("Head", given.get("head", config.head))
+    if head != config.head:
+        check_choice("head", head, get_args(Head))
+        config = DetectorArchitecture.from_dict({**config.to_dict(), "head": head, **sizes(head, config.fpn_channels)})
+    changed = [name for name, value in given.items() if tuples(value) != getattr(config, name)]
+    refuse_unused(config.head, str(given.get("pyramid", config.pyramid)), changed)
     size = given.get("image_size")
     if isinstance(size, int):
         given["image_size"] = (size, size)

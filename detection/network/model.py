@@ -7,34 +7,28 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from backbones.contract import Features, Freezing, check_features, check_named, check_untouched, given_name
-from backbones.features import EfficientNetFeatures
-from backbones.folding import Foldable
+from backbones.contract import Features
 from backbones.grid import size_hw
-from backbones.slimming import cut, inside, refuse_whole_weights, slim
+from backbones.slimming import cut, inside, slim
 from detection.data.batch import DetectionBatch, Detections
 from detection.data.classes import BoxClasses
 from detection.network.anchors import AnchorCache, Lattice
 from detection.network.bifpn import BiFPN, initialise_pyramid
-from detection.network.family import DetectorArchitecture, architecture, replaced
-from detection.network.heads import CLASS_BIAS, Head, initialise_head
+from detection.network.detector import Detector, LossSums, LossTerms, Predictions
+from detection.network.family import DetectorArchitecture
+from detection.network.heads.efficientdet import CLASS_BIAS, Head, initialise_head
 from detection.network.loss_settings import DetectionLoss
-from detection.network.losses import Losses, detection_losses
+from detection.network.losses import Losses, detection_losses, image_losses
 from detection.network.postprocess import Postprocess, postprocess, to_original_pixels
 from engine.distributed import is_main
 from engine.errors import InputError
-from engine.reading.options import Reading
 
 _log = logging.getLogger(__name__)
-
-LEVELS = (3, 4, 5)  # of the backbone; the pyramid's coarser ones are computed from the last
 
 
 class Answers(NamedTuple):
@@ -58,77 +52,21 @@ class Answers(NamedTuple):
         return self.class_logits, self.box_deltas, self.anchors_xyxy
 
 
-class EfficientDet(Foldable):
-    """A network of the family.
-
-    Args:
-        member: `d0` ... `d7x`, `lite0` ... `lite4`, or a complete `DetectorArchitecture`.
-        num_classes: K; not needed with `classes`.
-        classes: names and category ids of the K rows.
-        backbone: a timm EfficientNet in place of the member's; or a network that meets `backbones.contract.Features`
-            at levels 3, 4 and 5, EfficientNet or not. A file that the detector is saved to holds the weights of such
-            a network, but not what it is: `from_settings` has to be given one like it.
-        backbone_weights: ImageNet weights for the backbone, see `backbones.weights.load`; None starts at random.
-        overrides: any other field of `DetectorArchitecture` in place of the member's own value.
+class EfficientDet(Detector):
+    """A network of the family; the arguments are those of `Detector`.
 
     Raises:
-        InputError: unknown member or field, a value out of range, or a class count that contradicts `classes`.
+        InputError: as `Detector`, or the architecture has another head.
     """
 
-    backbone: Features
-    mean: Tensor
-    std: Tensor
-
-    def __init__(
-        self,
-        member: str | DetectorArchitecture = "d0",
-        num_classes: int | None = None,
-        *,
-        classes: BoxClasses | None = None,
-        backbone: str | Features | None = None,
-        backbone_weights: str | Path | None = None,
-        frozen_stages: int = 0,
-        freeze_norm: bool = False,
-        grad_checkpointing: bool = False,
-        **overrides: Any,
-    ) -> None:
-        super().__init__()
-        name = backbone if isinstance(backbone, str) else None if backbone is None else given_name(backbone)
-        if isinstance(member, str):
-            config = architecture(member, backbone=name, **overrides)
-        elif overrides or isinstance(backbone, str):
-            msg = "give overrides with a member's name, or a complete DetectorArchitecture, not both."
+    def put_on(self) -> None:
+        """Make the pyramid and the heads."""
+        config = self.config
+        if config.head != "efficientdet":
+            msg = (
+                f"head is {config.head}, which EfficientDet has not. Give it to detection.network.build.build_detector."
+            )
             raise InputError(msg)
-        else:
-            config = replaced(member, backbone=name)
-        self.config = config
-        self.classes = _class_list(num_classes, classes)
-        freezing: Freezing = {
-            "frozen_stages": frozen_stages,
-            "freeze_norm": freeze_norm,
-            "grad_checkpointing": grad_checkpointing,
-        }
-        if backbone is None or isinstance(backbone, str):
-            check_named(config.backbone)
-            refuse_whole_weights(config.widths, backbone_weights)
-            self.backbone = EfficientNetFeatures(
-                config.backbone,
-                levels=LEVELS,
-                drop_path=config.drop_path,
-                norm_momentum=config.norm_momentum,
-                weights=backbone_weights,
-                **freezing,
-            )
-        else:
-            check_features(backbone, LEVELS)
-            check_untouched(backbone_weights, freezing)
-            self.backbone = backbone
-        given = {key for key, value in overrides.items() if value is not None}
-        if isinstance(member, str) and name and not given & {"mean", "std"}:
-            norm = self.backbone.image_norm
-            config = self.config = DetectorArchitecture.from_dict(
-                config.to_dict() | {"mean": norm.mean, "std": norm.std}
-            )
         self.fpn = BiFPN(self.backbone.channels, config)
         self.class_head = Head(len(self.classes), config)
         self.box_head = Head(4, config)
@@ -136,8 +74,6 @@ class EfficientDet(Foldable):
         initialise_head(self.class_head, last_bias=CLASS_BIAS)
         initialise_head(self.box_head)
         self.anchors = AnchorCache(config)
-        self.register_buffer("mean", 255 * torch.tensor(config.mean)[:, None, None], persistent=False)
-        self.register_buffer("std", 255 * torch.tensor(config.std)[:, None, None], persistent=False)
         slim(self, config.widths, self.stride)
 
     def forward(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
@@ -152,19 +88,6 @@ class EfficientDet(Foldable):
         """
         pyramid = self.fpn(self.backbone(self.normalise(images)))
         return self.class_head(pyramid), self.box_head(pyramid)
-
-    def normalise(self, images: Tensor) -> Tensor:
-        """0..255 to the backbone's range; with `pads_canvas` up to a multiple of the coarsest stride."""
-        if not self.config.pads_canvas:
-            return self._scaled(images).contiguous(memory_format=torch.channels_last)
-        height, width = size_hw(images)
-        pads = (0, -width % self.config.stride, 0, -height % self.config.stride)
-        black = self.config.fill == "black"
-        normal = self._scaled(F.pad(images, pads)) if black else F.pad(self._scaled(images), pads)
-        return normal.contiguous(memory_format=torch.channels_last)
-
-    def _scaled(self, images: Tensor) -> Tensor:
-        return (images.to(self.mean.dtype) - self.mean) / self.std
 
     def predictions(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Class logits (B, R, K), box deltas (B, R, 4) and their anchors (R, 4) xyxy in canvas pixels."""
@@ -191,16 +114,6 @@ class EfficientDet(Foldable):
         anchors = self.anchors(canvas_hw, class_maps[0].device).view(-1, 4)
         return Answers(pyramid, self.class_head.flatten(class_maps), self.box_head.flatten(box_maps), anchors)
 
-    @property
-    def takes_pictures(self) -> bool:
-        """Whether it lays pictures on its canvas itself, and answers in their pixels, as some exported files do."""
-        return False
-
-    @property
-    def suppresses(self) -> bool:
-        """Whether the network itself gives boxes, and no logits, as one in an exported file may."""
-        return False
-
     def losses(self, batch: DetectionBatch, config: DetectionLoss) -> Losses:
         """Loss sums of a batch; divide by the positives of all devices."""
         return self.losses_of(self.predictions(batch.images), batch, config)
@@ -218,15 +131,28 @@ class EfficientDet(Foldable):
         height, width = (-(-side // multiple) * multiple for side in image_hw)
         return Lattice.of((height, width), self.config)
 
-    @torch.no_grad()
-    def detect(self, batch: DetectionBatch, config: Postprocess) -> Detections:
-        """Detections of a letter-boxed batch, in pixels of the original images."""
-        return self.detections(self.predictions(batch.images), batch, config)
+    def loss_sums(self, batch: DetectionBatch, config: DetectionLoss) -> LossSums:
+        """See `Detector`; counted are the positives, and one more."""
+        return self.loss_sums_of(self.predictions(batch.images), batch, config)
 
-    @staticmethod
-    def detections(
-        predictions: tuple[Tensor, Tensor, Tensor], batch: DetectionBatch, config: Postprocess
-    ) -> Detections:
+    def loss_sums_of(
+        self, predictions: tuple[Tensor, Tensor, Tensor], batch: DetectionBatch, config: DetectionLoss
+    ) -> LossSums:
+        """As `loss_sums`, from the result of `predictions` for the batch's images."""
+        losses = self.losses_of(predictions, batch, config)
+        return LossSums(torch.stack([losses.classes, losses.boxes]), losses.positives, self.loss_terms(config))
+
+    def image_losses(self, predictions: Predictions, batch: DetectionBatch, config: DetectionLoss) -> Tensor:
+        """See `Detector`."""
+        logits, deltas, anchors = predictions
+        lattice = self.lattice(size_hw(batch.images))
+        return image_losses(logits, deltas, anchors, batch.boxes_xyxy, batch.class_ids, config, lattice)
+
+    def loss_terms(self, config: DetectionLoss) -> LossTerms:
+        """See `Detector`."""
+        return LossTerms(("class", "box"), (1.0, config.of_boxes), start=1.0)
+
+    def detections(self, predictions: Predictions, batch: DetectionBatch, config: Postprocess) -> Detections:
         """As `detect`, from the result of `predictions` for the batch's images."""
         class_logits, box_deltas, anchors = predictions
         limits_hw = batch.sizes_hw * batch.scales[:, None]
@@ -247,10 +173,6 @@ class EfficientDet(Foldable):
         self.class_head.outputs = len(classes)
         self.classes = classes
 
-    def settings(self) -> dict[str, object]:
-        """Plain values from which `from_settings` builds the same network, for checkpoints."""
-        return {**self.config.to_settings(), "classes": self.classes.to_dict()}
-
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any], backbone: Features | None = None) -> EfficientDet:
         """The network that `settings` describes, with random weights.
@@ -264,34 +186,3 @@ class EfficientDet(Foldable):
         """
         config = DetectorArchitecture.from_settings(settings)
         return cls(config, classes=BoxClasses.from_dict(settings["classes"]), backbone=backbone)
-
-    @property
-    def stride(self) -> int:
-        """The coarsest stride: canvases whose sides are multiples of it have anchors of the same sizes."""
-        return self.config.stride
-
-    @property
-    def reading(self) -> Reading:
-        """How rasters become the 8-bit RGB that the network is trained on."""
-        return self.config.reading
-
-    @property
-    def fill_color(self) -> tuple[int, int, int]:
-        """What fills canvases beside the image, in 0..255: the mean colour, or black."""
-        if self.config.fill == "black":
-            return 0, 0, 0
-        red, green, blue = (round(255 * value) for value in self.config.mean)
-        return red, green, blue
-
-
-def _class_list(num_classes: int | None, classes: BoxClasses | None) -> BoxClasses:
-    if classes is None:
-        count = 90 if num_classes is None else num_classes
-        if count < 1:
-            msg = f"num_classes is {count}; give at least 1."
-            raise InputError(msg)
-        return BoxClasses.numbered(count)
-    if num_classes is not None and num_classes != len(classes):
-        msg = f"num_classes is {num_classes}, but the class list has {len(classes)} rows. Leave num_classes out."
-        raise InputError(msg)
-    return classes

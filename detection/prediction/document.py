@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 import msgspec
 
 from detection.data.classes import BoxClasses
+from detection.data.masks import Rle
 from detection.prediction.found import Found
 from detection.prediction.frame_table import ENDING, read_frames
 from detection.prediction.keys import Keys
@@ -58,6 +59,7 @@ class BoxEntry(msgspec.Struct, frozen=True):
         outputs: the files of its results, relative to the folder; of a video, its table first.
         video: what is known of a video, whose objects stand in its table.
         frame: which frame of a video this is.
+        masks: one for each object, of a detector that finds masks.
     """
 
     source: str
@@ -68,16 +70,18 @@ class BoxEntry(msgspec.Struct, frozen=True):
     outputs: tuple[str, ...] = ()
     video: VideoAbout | None = None
     frame: FrameAbout | None = None
+    masks: list[Rle] | None = None
 
 
 def box_values(found: Found) -> dict[str, object]:
     """What a journal records about an image's objects: the fields of `BoxEntry` except the source."""
-    return {
+    values: dict[str, object] = {
         "size_hw": list(found.size_hw),
         "boxes_xyxy": found.boxes_xyxy.tolist(),
         "scores": found.scores.tolist(),
         "category_ids": found.category_ids.tolist(),
     }
+    return values if found.masks is None else {**values, "masks": found.masks}
 
 
 def listed_entries(journal: Journal) -> Iterator[BoxEntry]:
@@ -163,8 +167,9 @@ def _annotations(entries: Iterable[tuple[int, BoxEntry]], listed: Mapping[int, i
     number = 0
     for image_id, entry in entries:
         tracks = [None] * len(entry.scores) if entry.frame is None else entry.frame.track_ids
-        for (left, top, right, bottom), score, category_id, track_id in zip(
-            entry.boxes_xyxy, entry.scores, entry.category_ids, tracks, strict=True
+        masks = [None] * len(entry.scores) if entry.masks is None else entry.masks
+        for (left, top, right, bottom), score, category_id, track_id, mask in zip(
+            entry.boxes_xyxy, entry.scores, entry.category_ids, tracks, masks, strict=True
         ):
             if listed is not None and category_id not in listed:
                 continue
@@ -178,6 +183,7 @@ def _annotations(entries: Iterable[tuple[int, BoxEntry]], listed: Mapping[int, i
                 "area": width * height,
                 "iscrowd": 0,
                 "score": score,
+                **({} if mask is None else {"segmentation": mask}),
                 **({} if track_id is None else {"track_id": track_id}),
             }
 

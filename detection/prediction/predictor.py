@@ -19,7 +19,9 @@ from torch import Tensor
 
 from detection.data.batch import DetectionBatch, Detections
 from detection.data.classes import BoxClasses
-from detection.network.model import EfficientDet
+from detection.network.detector import Detector
+from detection.network.heads.kinds.pasting import pasted
+from detection.network.heads.parts import refuse_postprocess
 from detection.network.postprocess import Postprocess
 from detection.prediction.found import Found
 from detection.tiles.inference import Inference
@@ -90,11 +92,11 @@ class DetectionPredictor(Predictor[OnCanvas, Found]):
             allowed word, or is `tight` with tiles, which fill theirs.
     """
 
-    network: EfficientDet
+    network: Detector
 
     def __init__(
         self,
-        network: EfficientDet,
+        network: Detector,
         postprocess: Postprocess = Postprocess(score_threshold=DEFAULT_SCORE),
         canvas: CanvasPolicy = "full",
         image_size: int | tuple[int, int] | None = None,
@@ -111,6 +113,10 @@ class DetectionPredictor(Predictor[OnCanvas, Found]):
                 "this file lays images on its canvas itself, so that window and scales are not for it. Leave them out."
             )
             raise InputError(msg)
+        if network.config.head == "mask_rcnn" and (inference.window is not None or not inference.is_plain):
+            msg = "window, scales and flip fuse boxes only, and head mask_rcnn finds masks too. Leave them out."
+            raise InputError(msg)
+        refuse_postprocess(network.config.head, postprocess)
         if inference.window is not None and canvas == "tight":
             msg = "canvas is tight, but tiles of one window are laid on one canvas, which they fill. Leave canvas out."
             raise InputError(msg)
@@ -174,7 +180,7 @@ class DetectionPredictor(Predictor[OnCanvas, Found]):
         if self.network.suppresses:
             return self.network.detect(batch, postprocess)
         predictions = self.network.predictions(images)
-        check_numbers(*predictions[:2])
+        check_numbers(*predictions)
         return self.network.detections(predictions, batch, postprocess)
 
     def find(
@@ -348,9 +354,11 @@ def found_in(
     for row, (letterbox, count) in enumerate(zip(letterboxes, (class_ids >= 0).sum(1).tolist(), strict=True)):
         rows = class_ids[row, :count]
         labels = [names[class_id] for class_id in rows.tolist()]
-        found.append(
-            Found(boxes[row, :count], scores[row, :count], labels, rows, category_ids[rows], letterbox.image_hw, read)
-        )
+        masks = None
+        if detections.masks is not None:
+            masks = pasted(detections.masks[row, :count], detections.boxes_xyxy[row, :count], letterbox.image_hw)
+        own = (boxes[row, :count], scores[row, :count], labels, rows, category_ids[rows], letterbox.image_hw, read)
+        found.append(Found(*own, masks=masks))
     return found
 
 

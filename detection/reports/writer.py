@@ -28,7 +28,7 @@ def shown(task: DenseTask[TaskData], split: SplitName) -> Report:
     records = task.records.gather().numbered_as(source, task.classes)
     found = FoundBoxes(source, records.table(), records.image_ids, task.scores)
     return Report(
-        title=f"EfficientDet {task.network.config.name}: {len(task.classes)} classes",
+        title=f"{task.network.title}: {len(task.classes)} classes",
         subtitle=f"{split} of {source.source}, {len(records.image_ids):,} images",
         classes=tuple(name for name in task.classes.names if name),
         figures=box_figures(found),

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.scores.backends import Backend, evaluator_of
+from detection.scores.backends import Backend, Evaluator, evaluator_of
 from detection.scores.records import DetectionTable, Found
 from detection.scores.result_files import check_boxes
 from detection.scores.truth import GroundTruth, Truth, check_known
@@ -44,6 +44,7 @@ class BoxScores:
     Attributes:
         per_class: AP by category name; None for a category without objects.
         max_detections: how many detections per image and category count, where it is another number than COCO's 100.
+        masks: the same numbers with the overlap of masks, from a network that finds masks.
     """
 
     ap: float
@@ -60,6 +61,7 @@ class BoxScores:
     ar_large: float
     per_class: Mapping[str, float | None]
     max_detections: int = COCO_MOST
+    masks: BoxScores | None = None
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
@@ -73,12 +75,14 @@ class BoxScores:
 
     def as_dict(self, prefix: str = "val_") -> dict[str, float]:
         """The twelve numbers to log; NaN for one that does not exist, which no checkpoint takes for its best score."""
-        return {prefix + name: value if value >= 0 else math.nan for name, value in self.twelve.items()}
+        boxes = {prefix + name: value if value >= 0 else math.nan for name, value in self.twelve.items()}
+        return boxes if self.masks is None else {**boxes, **self.masks.as_dict(f"{prefix}mask_")}
 
     def to_dict(self) -> dict[str, object]:
         """All numbers in JSON's types; a number that does not exist is null."""
         numbers = {name: value if value >= 0 else None for name, value in self.twelve.items()}
-        return {**numbers, "per_class": dict(self.per_class)}
+        masks = {} if self.masks is None else {"masks": self.masks.to_dict()}
+        return {**numbers, "per_class": dict(self.per_class), **masks}
 
     def table(self, per_class: bool = True) -> str:
         """The twelve lines that pycocotools prints, what -1 means where one has it, and the AP of each category."""
@@ -92,6 +96,8 @@ class BoxScores:
             lines += ["", " -1.000 stands where the annotations have no object of that size"]
         if per_class and self.per_class:
             lines += ["", " AP per class (- = no objects)", *_in_columns(self.per_class)]
+        if self.masks is not None:
+            lines += ["", " masks:", self.masks.table(per_class)]
         return "\n".join(lines)
 
     def _most(self, max_dets: int) -> int:
@@ -135,24 +141,37 @@ def evaluate_boxes(
             **dict.fromkeys(BoxScores.names(), -1.0),
             per_class=dict.fromkeys(truth.category_names.values()),
             max_detections=max_detections,
+            masks=None,
         )
     with contextlib.redirect_stdout(io.StringIO()):
-        evaluator = make(truth, table)
-        evaluator.params.imgIds = sorted(images)
-        evaluator.params.maxDets = [1, 10, max_detections]
-        evaluator.evaluate()
-        evaluator.accumulate()
-        evaluator.summarize()
+        return summarised(make(truth, table), truth.category_names, images, max_detections)
+
+
+def summarised(
+    evaluator: Evaluator, category_names: Mapping[int, str], image_ids: Iterable[int], max_detections: int
+) -> BoxScores:
+    """The numbers of a library's evaluator, which prints to the standard output.
+
+    Args:
+        evaluator: of boxes or of masks.
+        category_names: by id.
+        image_ids: score these images only.
+        max_detections: how many detections per image and category count.
+    """
+    evaluator.params.imgIds = sorted(image_ids)
+    evaluator.params.maxDets = [1, 10, max_detections]
+    evaluator.evaluate()
+    evaluator.accumulate()
+    evaluator.summarize()
     # (IoU, recall, category, area, maxDets); area 0 is "all", the last maxDets is 100.
     precision = evaluator.eval["precision"][:, :, :, 0, -1]
     ap_by_id = {int(c): _mean_of_valid(precision[:, :, k]) for k, c in enumerate(evaluator.params.catIds)}
-    per_class = {name: ap_by_id[category_id] for category_id, name in truth.category_names.items()}
-    names = (field.name for field in fields(BoxScores)[:12])
-    twelve = dict(zip(names, evaluator.stats[:12].tolist(), strict=True))
+    per_class = {name: ap_by_id[category_id] for category_id, name in category_names.items()}
+    twelve = dict(zip(BoxScores.names(), evaluator.stats[:12].tolist(), strict=True))
     if max_detections != COCO_MOST:  # the summary has no mean AP for another number
         mean = _mean_of_valid(precision)
         twelve["ap"] = -1.0 if mean is None else mean
-    return BoxScores(**twelve, per_class=per_class, max_detections=max_detections)
+    return BoxScores(**twelve, per_class=per_class, max_detections=max_detections, masks=None)
 
 
 def _mean_of_valid(precision: NDArray[np.float64]) -> float | None:

@@ -6,6 +6,7 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from detection.data.coco import CocoAnnotations
 from detection.scores.backends import Backend
@@ -14,6 +15,7 @@ from detection.scores.metric import BoxScores, evaluate_boxes
 from detection.scores.truth import GroundTruth, check_known
 from detection.spec import SPEC
 from engine.cli.commands import parse_function, program, run_command
+from engine.errors import InputError
 from engine.outputs import make_folder, write_json
 
 
@@ -23,6 +25,7 @@ def score(
     per_class: bool = True,
     backend: Backend = "pycocotools",
     output: str | Path | None = None,
+    iou_type: Literal["bbox", "segm"] = "bbox",
 ) -> BoxScores:
     """Score a COCO results file against a COCO annotation file over all its images.
 
@@ -33,18 +36,33 @@ def score(
         per_class: whether to give the AP of each category beside the twelve numbers.
         backend: pycocotools, or faster for faster-coco-eval (extra `fast`), with the same numbers in less time.
         output: JSON file to write the numbers to; the AP of a category without objects is null.
+        iou_type: bbox scores boxes; segm the masks of entries with a segmentation, by pycocotools.
 
     Raises:
         InputError: a file is missing, is not what it should be or cannot be written, or the two do not fit.
     """
     if output is not None:
         make_folder(Path(output).parent)  # before the minutes that a large set takes
+    if iou_type == "segm":
+        return _finished(_masks(ground_truth, predictions, backend), per_class, output)
     source = CocoAnnotations.to_score(ground_truth)
     truth = GroundTruth.of(source)
     table = read_predictions(predictions, source)
     check_known(table.image_ids, truth.image_ids, "image", f"the entries of '{predictions}'")
     check_known(table.category_ids, truth.category_names, "category", f"the entries of '{predictions}'")
-    scores = evaluate_boxes(truth, table, backend=backend)
+    return _finished(evaluate_boxes(truth, table, backend=backend), per_class, output)
+
+
+def _masks(ground_truth: str | Path, predictions: str | Path, backend: Backend) -> BoxScores:
+    if backend != "pycocotools":
+        msg = f"backend is {backend}; masks are scored by pycocotools. Leave --backend out."
+        raise InputError(msg)
+    from detection.scores.masks import evaluate_masks, read_masks
+
+    return evaluate_masks(ground_truth, read_masks(predictions))
+
+
+def _finished(scores: BoxScores, per_class: bool, output: str | Path | None) -> BoxScores:
     if not per_class:
         scores = dataclasses.replace(scores, per_class={})
     if output is not None:

@@ -74,7 +74,8 @@ class Passes:
                 boxes = detect(canvases, [one.letterbox for one in laid])
                 found.append(_mirrored(boxes, width) if mirrored else boxes)
         together = fused(found, score_threshold=asked.score_threshold)
-        return Detections(*(part[:, : asked.max_detections] for part in together))
+        most = asked.max_detections
+        return Detections(together.boxes_xyxy[:, :most], together.scores[:, :most], together.class_ids[:, :most])
 
     def _at(self, scale: float) -> Canvas | TileCanvas:
         """Lays pictures on a canvas that is larger or smaller by a factor, in whole strides."""

@@ -49,8 +49,7 @@ class ExportedDetector(EfficientDet):
             raise InputError(msg) from error
         self.runtime = runtime
         self.anchors = AnchorCache(self.config)
-        self.register_buffer("mean", 255 * torch.tensor(self.config.mean)[:, None, None], persistent=False)
-        self.register_buffer("std", 255 * torch.tensor(self.config.std)[:, None, None], persistent=False)
+        self.register_scale()
 
     @property
     def own_postprocess(self) -> Postprocess:
@@ -110,7 +109,7 @@ class ExportedDetector(EfficientDet):
         """
         assert self.inside is not None
         self._check_settings(self.inside, config)
-        boxes, scores, class_ids = (part[:, : config.max_detections] for part in found)
+        boxes, scores, class_ids = (part[:, : config.max_detections] for part in found[:3])
         class_ids = torch.where(scores > config.score_threshold, class_ids.long(), -1)
         used = class_ids >= 0  # by falling score, so that rows without a box stay the last
         kept = Detections(boxes * used[..., None], scores * used, class_ids)

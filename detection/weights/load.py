@@ -16,6 +16,8 @@ from torch import Tensor
 from backbones.contract import Freezing
 from backbones.weights.load import read_state_dict
 from detection.data.classes import BoxClasses
+from detection.network.build import build_detector
+from detection.network.detector import Detector
 from detection.network.family import DetectorArchitecture, architecture, replaced
 from detection.network.model import EfficientDet
 from detection.weights.check import check_keys, check_shapes
@@ -58,7 +60,7 @@ _ZYLO_LICENCE = "of zylo117/Yet-Another-EfficientDet-Pytorch (LGPL-3.0), or of w
 
 def load_network(
     source: str | Path, *, layout_of: str | None = None, freezing: Freezing | None = None, **overrides: Any
-) -> EfficientDet:
+) -> Detector:
     """The bare network, in evaluation mode on the CPU: to train it further, or as a part of another network.
 
     Args:
@@ -85,7 +87,7 @@ def load_network(
     settings = checkpoint.model
     config = DetectorArchitecture.from_settings(settings)
     classes = BoxClasses.from_dict(settings["classes"])
-    model = EfficientDet(replaced(config, **overrides), classes=classes, **(freezing or {}))
+    model = build_detector(replaced(config, **overrides), classes=classes, **(freezing or {}))
     needed = model.state_dict()
     check_keys(state, set(needed), set(), str(source), "the architecture that was asked for")
     check_shapes(state, needed, str(source), "the architecture that was asked for")
@@ -95,7 +97,7 @@ def load_network(
 
 def load_pretrained(
     source: str | Path, *, layout_of: str | None = None, freezing: Freezing | None = None, **overrides: Any
-) -> EfficientDet:
+) -> Detector:
     """A network with the weights of a file.
 
     A file's layout is recognised by its keys: effdet's, zylo117's, or the project's own that
@@ -116,7 +118,7 @@ def load_pretrained(
 
 def read_pretrained(
     source: str | Path, *, layout_of: str | None = None, freezing: Freezing | None = None, **overrides: Any
-) -> tuple[EfficientDet, dict[str, str]]:
+) -> tuple[Detector, dict[str, str]]:
     """As `load_pretrained`, with what is known of the file: its name, layout, network and licence, as texts."""
     if layout_of is None and is_checkpoint(found := found_source(source, "detection")):
         return load_network(found, freezing=freezing, **overrides), {"name": str(source)}

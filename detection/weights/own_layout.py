@@ -21,8 +21,9 @@ from torch import Tensor
 
 from backbones.contract import Freezing
 from detection.data.classes import BoxClasses
+from detection.network.build import build_detector
+from detection.network.detector import Detector
 from detection.network.family import DetectorArchitecture, replaced
-from detection.network.model import EfficientDet
 from detection.weights.check import check_finite, check_keys, check_shapes
 from engine.errors import InputError
 from engine.outputs import atomic_path
@@ -31,7 +32,7 @@ from engine.training.checkpoints import FORMAT, versions
 ENTRY = "effdense_detector"  # a backbone's file of the project has another (`backbones.layouts.own`)
 
 
-def write_own(model: EfficientDet, path: str | Path, origin: Mapping[str, str]) -> None:
+def write_own(model: Detector, path: str | Path, origin: Mapping[str, str]) -> None:
     """Write a network; the file appears only when it is complete.
 
     Args:
@@ -75,7 +76,7 @@ def own_metadata(path: Path) -> dict[str, Any] | None:
 
 def build_own(
     about: Mapping[str, Any], state: Mapping[str, Tensor], origin: str, freezing: Freezing, **overrides: Any
-) -> EfficientDet:
+) -> Detector:
     """The network of a file, exactly as it was written.
 
     Args:
@@ -95,7 +96,7 @@ def build_own(
     except (KeyError, TypeError) as error:
         msg = f"the metadata of '{origin}' are incomplete ({error}). Convert the original file again."
         raise InputError(msg) from error
-    model = EfficientDet(replaced(config, **overrides), classes=classes, **freezing)
+    model = build_detector(replaced(config, **overrides), classes=classes, **freezing)
     own = model.state_dict()
     check_keys(state, set(own), set(), origin, config.name)
     check_shapes(state, own, origin, config.name)

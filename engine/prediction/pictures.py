@@ -47,6 +47,23 @@ def draw_boxes(
     return picture
 
 
+def draw_masks(
+    image: npt.NDArray[np.uint8], masks: npt.NDArray[np.uint8], class_ids: Sequence[int]
+) -> npt.NDArray[np.uint8]:
+    """A copy of an image with objects tinted; the first object is drawn last, on top.
+
+    Args:
+        image: (H, W, 3) RGB.
+        masks: (N, H, W) of 0 and 1.
+        class_ids: N numbers that choose the colours.
+    """
+    shown = image.copy()
+    for mask, class_id in reversed(list(zip(masks, class_ids, strict=True))):
+        inside = mask > 0
+        shown[inside] = (shown[inside].astype(np.uint16) + np.array(class_color(int(class_id)), np.uint16)) // 2
+    return shown
+
+
 def _draw_caption(
     draw: ImageDraw.ImageDraw, caption: str, corner: tuple[float, float], color: Rgb, font: ImageFont.FreeTypeFont
 ) -> None:

@@ -289,17 +289,19 @@ def resize_labels(
     crop_hw: tuple[int, int] | None = None,
     offset_yx: tuple[int, int] = (0, 0),
 ) -> npt.NDArray[Scalar]:
-    """Resize an (H, W) label mask by taking the label under each pixel's centre, as labels cannot be mixed.
+    """Resize an (H, W[, L]) label mask by taking the label under each pixel's centre, as labels cannot be mixed.
 
     Args:
-        labels: (H, W) of any type.
+        labels: (H, W[, L]) of any type.
         scaled_hw: height and width that the whole mask is scaled to.
         crop_hw: height and width of the part that is returned, by default all.
         offset_yx: where that part starts, in scaled pixels.
     """
     rows, columns = (
         ((np.arange(count) + offset + 0.5) * (side / scaled)).astype(np.int64)
-        for count, offset, side, scaled in zip(crop_hw or scaled_hw, offset_yx, labels.shape, scaled_hw, strict=True)
+        for count, offset, side, scaled in zip(
+            crop_hw or scaled_hw, offset_yx, labels.shape[:2], scaled_hw, strict=True
+        )
     )
     return np.ascontiguousarray(labels[rows[:, None], columns])
 

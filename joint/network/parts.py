@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from detection.data.classes import BoxClasses
+from detection.network.build import only_efficientdet
 from detection.network.family import FAMILY as DETECTORS
 from detection.network.family import DetectorOverrides, PhiName
 from detection.network.family import MemberName as DetectorName
@@ -91,7 +92,8 @@ def make_parts(
         )
         return made, _segmenter_beside(made, segmenter)
     if detector_checkpoint is not None:
-        loaded = load_detector(detector_checkpoint, **detector.architecture.given())
+        found = load_detector(detector_checkpoint, **detector.architecture.given())
+        loaded = only_efficientdet(found, detector_checkpoint, "the joint network")
         if name not in (None, loaded.config.name):
             msg = f"model.member is {name}, but '{detector_checkpoint}' is a {loaded.config.name}. Leave it out."
             raise InputError(msg)

@@ -287,6 +287,7 @@ class Watching(LightningModule):
     fill_color = FILL
     reading = Reading()
     network = SimpleNamespace(takes_pictures=False)
+    wants_masks = False
 
     def __init__(self) -> None:
         super().__init__()

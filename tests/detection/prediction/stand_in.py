@@ -36,7 +36,7 @@ class Seeing(nn.Module):
 
     def __init__(self, size_hw=(240, 320), widths=None):
         super().__init__()
-        self.config = SimpleNamespace(image_size=size_hw)
+        self.config = SimpleNamespace(image_size=size_hw, head="efficientdet")
         self.widths = widths or {}
         self.nothing = nn.Parameter(torch.zeros(1))
         self.calls = 0

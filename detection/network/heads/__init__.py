@@ -1,0 +1,1 @@
+"""Detection heads: what stands on the pyramid and gives boxes."""

@@ -1,0 +1,1 @@
+"""The heads that torchvision brings, each with its own losses and suppression."""
