@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypedDict
+from typing import Literal, TypeAlias, TypedDict
 
 from engine.errors import InputError
+
+ClassRows: TypeAlias = Literal["contiguous", "by_id"]
 
 # The 80 categories of COCO 2017 by id; the ten ids missing from 1..90 were never annotated (cocodataset.org).
 COCO_NAMES: dict[int, str] = dict(

@@ -5,11 +5,10 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, TypeAlias
 
 from detection.data.augment import DetectionAugmentation
 from detection.data.boxes import BoxSource, BoxTable
-from detection.data.classes import BoxClasses
+from detection.data.classes import BoxClasses, ClassRows
 from detection.data.coco import CocoAnnotations
 from detection.data.contracts import DetectorTask
 from detection.data.dataset import BoxImages, Sample, collate, parts_of, with_parts
@@ -26,8 +25,6 @@ from engine.data.module import SplitData, canvas_of
 from engine.errors import InputError
 from engine.numbers import NonNegativeInt, PositiveInt
 from engine.reading.options import Reading
-
-ClassRows: TypeAlias = Literal["contiguous", "by_id"]
 
 
 class BoxDataModule(SplitData[DetectorTask, Sample, Sample]):

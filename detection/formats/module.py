@@ -9,7 +9,8 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from detection.data.augment import DetectionAugmentation
 from detection.data.boxes import BoxTable
-from detection.data.module import ClassRows, CocoDataModule
+from detection.data.classes import ClassRows
+from detection.data.module import CocoDataModule
 from detection.data.tiles.options import TrainingTiles
 from detection.formats.collected import ReadOptions, VocOrigin
 from detection.formats.found import FormatWord, read_set

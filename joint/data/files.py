@@ -6,12 +6,13 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
-from detection.data.module import ClassRows
+from detection.data.classes import ClassRows
 from detection.formats.collected import VocOrigin
 from detection.formats.found import FormatWord
 from engine.data.contracts import SplitName
+from segmentation.data.cityscapes.files import CityscapesData
 from segmentation.data.drawn.masks import DrawnData
-from segmentation.data.module import CityscapesData, FolderData
+from segmentation.data.mask_folder import FolderData
 
 
 @dataclass(frozen=True)

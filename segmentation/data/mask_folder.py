@@ -4,19 +4,70 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
+from engine.data.contracts import SplitName
 from engine.errors import InputError, did_you_mean
 from engine.names import pairing_name
 from engine.reading.images import UInt8Array
 from engine.reading.listing import find_images
-from segmentation.data.classes import MaskClasses
-from segmentation.data.masks import MaskReader
+from segmentation.data.classes import MaskClasses, Rgb
+from segmentation.data.masks import MaskFormat, MaskReader
 from segmentation.data.pairs import Pair, check_paired
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FolderData:
+    """Where a user's own images and masks lie, and what the masks mean.
+
+    Attributes:
+        train_images: folder of the training images.
+        train_masks: folder of their masks, which have the images' names.
+        train_list: the images to take, if not all: a text file with one name per line, or a COCO JSON.
+        val_images: folder of the validation images.
+        val_masks: folder of their masks.
+        val_list: the images to take.
+        test_images: folder of the test images.
+        test_masks: folder of their masks.
+        test_list: the images to take.
+        classes: names in the order of the rows; or a mapping with `names`, `label_ids` (the values in index masks)
+            and `colors`; or a YAML file with either.
+        mask_format: "index" for values that are label ids, "color" for RGB, "binary" for 0 and anything else.
+        ignore_values: values of pixels that are not counted; by default 255 in index masks, unless a class has it.
+        ignore_colors: the same for colour masks.
+        image_suffix: what image names have before the file ending in addition to the pair's name, such as `_rgb`.
+        mask_suffix: the same for masks, such as `_mask`.
+    """
+
+    train_images: str | None = None
+    train_masks: str | None = None
+    train_list: str | None = None
+    val_images: str | None = None
+    val_masks: str | None = None
+    val_list: str | None = None
+    test_images: str | None = None
+    test_masks: str | None = None
+    test_list: str | None = None
+    classes: str | list[str] | dict[str, object] | None = None
+    mask_format: MaskFormat = "index"
+    ignore_values: tuple[int, ...] | None = None
+    ignore_colors: tuple[Rgb, ...] = ()
+    image_suffix: str = ""
+    mask_suffix: str = ""
+
+    def of(self, split: SplitName) -> tuple[str | None, str | None, str | None]:
+        """Images, masks and list of a split."""
+        splits: dict[SplitName, tuple[str | None, str | None, str | None]] = {
+            "train": (self.train_images, self.train_masks, self.train_list),
+            "val": (self.val_images, self.val_masks, self.val_list),
+            "test": (self.test_images, self.test_masks, self.test_list),
+        }
+        return splits[split]
 
 
 class MaskFolder:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -19,10 +18,10 @@ from engine.errors import InputError
 from engine.numbers import NonNegativeInt, PositiveInt
 from engine.reading.options import Reading
 from segmentation.data.augment import SegmentationAugmentation
-from segmentation.data.cityscapes.files import Annotations, CityscapesFiles
+from segmentation.data.cityscapes.files import CityscapesData, CityscapesFiles
 from segmentation.data.cityscapes.labels import CITYSCAPES
 from segmentation.data.class_files import class_list, read_class_list
-from segmentation.data.classes import MaskClasses, Rgb
+from segmentation.data.classes import MaskClasses
 from segmentation.data.contracts import SegmenterTask
 from segmentation.data.dataset import (
     Crop,
@@ -35,78 +34,12 @@ from segmentation.data.dataset import (
     with_parts,
 )
 from segmentation.data.drawn.masks import DrawnData, DrawnMasks, read_drawn
-from segmentation.data.mask_folder import MaskFolder
-from segmentation.data.masks import MaskFormat, MaskReader
+from segmentation.data.mask_folder import FolderData, MaskFolder
+from segmentation.data.masks import MaskReader
 
 MaskSet: TypeAlias = MaskFolder | CityscapesFiles | DrawnMasks
 NO_MASK = "it has no mask, or is listed and does not exist"
 _LEAST_SIDE = 33  # pixels of a crop, as of any picture that the network takes
-
-
-@dataclass(frozen=True)
-class CityscapesData:
-    """Which parts of Cityscapes are used.
-
-    Attributes:
-        train_splits: the splits to train on; `train_extra`, if listed, has its coarse annotations.
-        val_split: the split to validate on, with fine annotations; None does not validate.
-        test_split: what `test` scores, with fine annotations; those of Cityscapes' own test set are not public.
-        annotations: which annotations to train on.
-    """
-
-    train_splits: tuple[str, ...] = ("train",)
-    val_split: str | None = "val"
-    test_split: str | None = "val"
-    annotations: Annotations = "fine"
-
-
-@dataclass(frozen=True)
-class FolderData:
-    """Where a user's own images and masks lie, and what the masks mean.
-
-    Attributes:
-        train_images: folder of the training images.
-        train_masks: folder of their masks, which have the images' names.
-        train_list: the images to take, if not all: a text file with one name per line, or a COCO JSON.
-        val_images: folder of the validation images.
-        val_masks: folder of their masks.
-        val_list: the images to take.
-        test_images: folder of the test images.
-        test_masks: folder of their masks.
-        test_list: the images to take.
-        classes: names in the order of the rows; or a mapping with `names`, `label_ids` (the values in index masks)
-            and `colors`; or a YAML file with either.
-        mask_format: "index" for values that are label ids, "color" for RGB, "binary" for 0 and anything else.
-        ignore_values: values of pixels that are not counted; by default 255 in index masks, unless a class has it.
-        ignore_colors: the same for colour masks.
-        image_suffix: what image names have before the file ending in addition to the pair's name, such as `_rgb`.
-        mask_suffix: the same for masks, such as `_mask`.
-    """
-
-    train_images: str | None = None
-    train_masks: str | None = None
-    train_list: str | None = None
-    val_images: str | None = None
-    val_masks: str | None = None
-    val_list: str | None = None
-    test_images: str | None = None
-    test_masks: str | None = None
-    test_list: str | None = None
-    classes: str | list[str] | dict[str, object] | None = None
-    mask_format: MaskFormat = "index"
-    ignore_values: tuple[int, ...] | None = None
-    ignore_colors: tuple[Rgb, ...] = ()
-    image_suffix: str = ""
-    mask_suffix: str = ""
-
-    def of(self, split: SplitName) -> tuple[str | None, str | None, str | None]:
-        """Images, masks and list of a split."""
-        splits: dict[SplitName, tuple[str | None, str | None, str | None]] = {
-            "train": (self.train_images, self.train_masks, self.train_list),
-            "val": (self.val_images, self.val_masks, self.val_list),
-            "test": (self.test_images, self.test_masks, self.test_list),
-        }
-        return splits[split]
 
 
 class SegmentationDataModule(SplitData[SegmenterTask, Crop, WholeImage]):

@@ -16,7 +16,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from backbones.grid import Grid, feature_grid, size_hw
 from deployment.export.places import OpenGates
 from detection.network.bifpn import Node, SeparableConv, Upsample
-from detection.network.heads import Head
+from detection.network.heads.efficientdet import Head
 from segmentation.network.aspp import ImagePooling
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -24,6 +25,23 @@ Annotations = Literal["fine", "coarse"]
 _IMAGES = "leftImg8bit"
 _FOLDERS = {"fine": "gtFine", "coarse": "gtCoarse"}
 _HIGHEST_ID = max(label.label_id for label in LABELS)
+
+
+@dataclass(frozen=True)
+class CityscapesData:
+    """Which parts of Cityscapes are used.
+
+    Attributes:
+        train_splits: the splits to train on; `train_extra`, if listed, has its coarse annotations.
+        val_split: the split to validate on, with fine annotations; None does not validate.
+        test_split: what `test` scores, with fine annotations; those of Cityscapes' own test set are not public.
+        annotations: which annotations to train on.
+    """
+
+    train_splits: tuple[str, ...] = ("train",)
+    val_split: str | None = "val"
+    test_split: str | None = "val"
+    annotations: Annotations = "fine"
 
 
 class CityscapesFiles:

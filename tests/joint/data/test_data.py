@@ -22,9 +22,10 @@ from engine.reading.options import Reading
 from joint.data.augment import JointAugmentation
 from joint.data.files import BoxFiles, MaskFiles
 from joint.data.module import JointDataModule
+from segmentation.data.cityscapes.files import CityscapesData
 from segmentation.data.cityscapes.labels import CITYSCAPES, LABELS
 from segmentation.data.classes import IGNORED
-from segmentation.data.module import CityscapesData, FolderData
+from segmentation.data.mask_folder import FolderData
 from tests.engine.trainers import trainer_of
 from tests.joint.conftest import COUNTS, PHOTO_COUNTS, PHOTO_HW, SIZE_HW
 from tests.joint.sets import CANVAS_HW, LOADING, PHOTOS, both, two

@@ -11,7 +11,9 @@ import pytest
 from PIL import Image
 
 from segmentation.checking.check_data import check_data, main
-from segmentation.data.module import CityscapesData, FolderData, SegmentationDataModule
+from segmentation.data.cityscapes.files import CityscapesData
+from segmentation.data.mask_folder import FolderData
+from segmentation.data.module import SegmentationDataModule
 from tests.engine.checking.planted import FILE_FAULTS, SIZE_HW, cut, pixels, turned
 
 NAMES = ["background", "thing", "other"]

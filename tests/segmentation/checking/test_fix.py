@@ -11,7 +11,8 @@ from PIL import Image
 from engine.errors import OutputError
 from engine.reading.images import read_image
 from segmentation.checking.check_data import check_data, main
-from segmentation.data.module import CityscapesData, SegmentationDataModule
+from segmentation.data.cityscapes.files import CityscapesData
+from segmentation.data.module import SegmentationDataModule
 from tests.detection.checking.test_fix import state
 from tests.engine.checking.planted import cut, pixels, turned
 from tests.segmentation.checking.test_check_data import NAMES, data, labels, write_set

@@ -18,9 +18,11 @@ from engine.errors import InputError
 from engine.reading.options import Reading
 from engine.scenes.generate import write_scenes
 from segmentation.data.augment import SegmentationAugmentation
+from segmentation.data.cityscapes.files import CityscapesData
 from segmentation.data.cityscapes.labels import CITYSCAPES
 from segmentation.data.classes import IGNORED, MaskClasses
-from segmentation.data.module import CityscapesData, FolderData, SegmentationDataModule
+from segmentation.data.mask_folder import FolderData
+from segmentation.data.module import SegmentationDataModule
 from tests.engine.trainers import trainer_of
 
 CLASSES = ["background", "nucleus"]

@@ -20,9 +20,9 @@ from engine.errors import InputError
 from segmentation.data.classes import IGNORED
 from segmentation.data.drawn.drawing import drawn
 from segmentation.data.drawn.masks import DrawnData, read_drawn
-from segmentation.data.mask_folder import MaskFolder
+from segmentation.data.mask_folder import FolderData, MaskFolder
 from segmentation.data.masks import MaskReader
-from segmentation.data.module import FolderData, SegmentationDataModule
+from segmentation.data.module import SegmentationDataModule
 from tests.detection.formats.tool_sets import cvat_xml
 from tests.segmentation.small import MODEL, command
 
