@@ -166,3 +166,21 @@ def margins(
         before = max(0, math.ceil(first / factor))
         lacking.append((before, max(0, math.ceil((length - 1 - first) / factor) - (cells - 1))))
     return lacking[0], lacking[1]
+
+
+def resample_joined(maps: Tensor, grid: Grid, onto: Grid, target_hw: tuple[int, int]) -> Tensor:
+    """As `resample`, for maps of a known size: rows and columns at the border are repeated by joining.
+
+    Neither the Edge TPU nor XNNPACK has an operator that repeats a border.
+    """
+    (top, bottom), (left, right) = margins(size_hw(maps), grid, onto, target_hw)
+    maps = repeated(repeated(maps, 2, top, bottom), 3, left, right)
+    y, x = grid.offset_yx
+    return resample(maps, Grid(grid.stride, (y - top * grid.stride, x - left * grid.stride)), onto, target_hw)
+
+
+def repeated(maps: Tensor, axis: int, before: int, after: int) -> Tensor:
+    """Maps with their first cells along an axis put before them again, and their last behind them."""
+    first, last = maps.narrow(axis, 0, 1), maps.narrow(axis, maps.shape[axis] - 1, 1)
+    parts = [first] * before + [maps] + [last] * after
+    return torch.cat(parts, dim=axis) if len(parts) > 1 else maps

@@ -3,7 +3,8 @@
     python benchmarks/export_parity.py shared/real/bccd/images bccd_lite0.ckpt bccd_d0.ckpt
 
 The network is computed eagerly, not folded, one image at a time; a file at three sizes and two batch sizes, with the
-suppression and the argmax inside. Both go through the predictor of the task, so that boxes are in pixels of the images.
+suppression and the argmax inside (of ExecuTorch, the suppression is the predictor's). Both go through the predictor of
+the task, so that boxes are in pixels of the images.
 
 - Boxes: every detection above a score of 0.05, of either side, is held against that of the other side with the same
   class which is nearest to it. Within bounds are those within 0.5 pixels at each edge and 0.001 of the score.
@@ -20,7 +21,7 @@ import importlib
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -29,10 +30,10 @@ import numpy as np
 from PIL import Image
 
 from deployment.export.formats.openvino_file import write_openvino
-from deployment.export.options import SUFFIXES, Format, Options
+from deployment.export.options import ONE_SIZE, SUFFIXES, Format, Options
 from deployment.export.write import export
 from deployment.networks import Loaded, load_any
-from deployment.setup.environment import LITERT
+from deployment.setup.environment import EXECUTORCH, LITERT, Environment
 from engine.errors import InputError
 from engine.exports.files import open_exported
 from engine.prediction.sources import IMAGES, find_sources
@@ -40,8 +41,9 @@ from engine.prediction.sources import IMAGES, find_sources
 SCORE = 0.05
 PIXELS, SCORES = 0.5, 1e-3  # the bounds
 MARGIN = 2 * SCORES  # a partner may lie on the other side of the threshold
-ONE_SIZE: tuple[Format, ...] = ("torch", "litert")
-FORMATS: tuple[Format, ...] = ("onnx", "openvino", "torch", "litert")
+FORMATS: tuple[Format, ...] = ("onnx", "openvino", "torch", "litert", "executorch")
+ENVIRONMENTS: Mapping[Format, Environment] = {"litert": LITERT, "executorch": EXECUTORCH}
+ONE_IMAGE = tuple(ENVIRONMENTS)  # formats whose files take one at a time, as they are exported here
 Array = np.ndarray
 
 
@@ -169,7 +171,7 @@ def compare(
             answers(network, loaded.task, pictures(images, loaded.task, size), size, 1) for size in sizes
         ]  # fmt: skip
     one_file = file_format not in ONE_SIZE
-    counts = [1] if file_format == "litert" else list(batches)
+    counts = [1] if file_format in ONE_IMAGE else list(batches)
     if file_format == "litert":
         sizes = sizes[:1]  # each takes minutes
     result = Compared()
@@ -210,8 +212,8 @@ def main() -> None:
             expected: list[list[Answer]] = []
             for file_format in given.formats:
                 started = time.perf_counter()
-                if file_format == "litert" and not LITERT.is_ready:
-                    reason = "not measured: no environment of its converter here"
+                if file_format in ENVIRONMENTS and not ENVIRONMENTS[file_format].is_ready:
+                    reason = "not measured: no environment of its own here"
                     rows.append([checkpoint.stem, file_format, reason, *[""] * 5])
                     continue
                 try:

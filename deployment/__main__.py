@@ -15,12 +15,12 @@ Files that run elsewhere, from a checkpoint of any task.
   python -m detection validate --config detection/demo --ckpt_path detector.onnx
   python -m deployment benchmark --members d0 lite0 --runtimes torch onnx openvino --output costs
 
-  export     a file of ONNX, OpenVINO, LiteRT or torch.export, compared with the network
+  export     a file of ONNX, OpenVINO, LiteRT, ExecuTorch or torch.export, compared with the network
   quantize   a file in int8 or bfloat16 that loses no more accuracy than allowed
   prune      a checkpoint with fewer channels, to be trained further
   benchmark  what checkpoints, members and files cost on this machine, and which one to take
   explain    pictures of what boxes, and classes of pixels, rest on
-  setup      the environment of the converter to LiteRT, which `export` makes by itself
+  setup      the environment of LiteRT's converter or of ExecuTorch, which `export` makes by itself
 
 `python -m deployment COMMAND --help` lists every option; --version shows the version.
 """

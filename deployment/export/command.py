@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from deployment.export.options import SUFFIXES, Contents, Options
+from deployment.export.options import SUFFIXES, Contents, Format, Options
 from engine.cli.commands import parse_function, program, run_command
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def export_file(
     ckpt_path: str,
-    format: Literal["onnx", "openvino", "litert", "torch"] = "onnx",
+    format: Format = "onnx",
     output: Path | None = None,
     task: Literal["detection", "segmentation", "joint"] | None = None,
     precision: Literal["float32", "float16", "int8"] = "float32",
@@ -32,7 +32,8 @@ def export_file(
     Args:
         ckpt_path: checkpoint; `best` or `last` of the latest run of `task`; the name of a published detector; or a
             weight file.
-        format: onnx, openvino (.xml with .bin), litert (.tflite, for MediaPipe too), or torch (a .pt2 of torch.export).
+        format: onnx, openvino (.xml with .bin), litert (.tflite, for MediaPipe too), executorch (.pte, for XNNPACK), or
+            torch (a .pt2 of torch.export).
         output: the file; by default the checkpoint's name with the format's suffix.
         task: the task, where the file does not say.
         precision: number type of a .tflite file; int8 is needed by the Edge TPU.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from deployment.export.options import Format, Options
+from deployment.export.options import ONE_SIZE, Format, Options
 from deployment.networks import Loaded, Network
 from detection.network.model import EfficientDet
 from engine.errors import InputError
@@ -31,8 +31,10 @@ def settled(loaded: Loaded, file_format: Format, options: Options) -> Options:
         return _for_pictures(loaded, file_format, options)
     if options.layout == "frigate":
         options = _for_frigate(loaded, file_format, options)
-    if file_format in ("torch", "litert") and options.image_size is None:
+    if file_format in ONE_SIZE and options.image_size is None:
         options = replace(options, image_size=_usual_hw(loaded.network))
+    if file_format == "executorch":
+        return _for_executorch(loaded, options)
     if file_format != "litert":
         return options
     if options.batch_size not in (None, 1):
@@ -88,7 +90,7 @@ def _for_pictures(loaded: Loaded, file_format: Format, options: Options) -> Opti
     """
     boxes = detector_in(loaded.network) is not None
     wrong = (
-        "--format litert, whose files are for one size" if file_format == "litert"
+        f"--format {file_format}, whose files are for one size" if file_format in ("litert", "executorch")
         else "--layout frigate, which is for one size" if options.layout == "frigate"
         else "--nms outside, as boxes that are not decoded have no pixels" if boxes and options.nms == "outside"
         else "--image_size, and a segmenter has no canvas" if not boxes and options.image_size is not None
@@ -123,6 +125,23 @@ def _for_frigate(loaded: Loaded, file_format: Format, options: Options) -> Optio
     size = options.image_size or _usual_hw(detector)
     most = FRIGATE_READS if options.max_detections is None else options.max_detections
     return replace(options, image_size=size, batch_size=1, max_detections=most)
+
+
+def _for_executorch(loaded: Loaded, options: Options) -> Options:
+    """The options with a number of images, and boxes that are decoded and suppressed by whoever reads the file.
+
+    Raises:
+        InputError: the suppression is asked for inside.
+    """
+    boxes = detector_in(loaded.network) is not None
+    asked = "nms" if options.nms == "inside" else next(iter(options.suppression), None)
+    if boxes and asked is not None:
+        msg = (
+            f"{asked} is a setting of a suppression inside the file, which is no operator of executorch. Leave it out: "
+            "the file gives logits and deltas, and predictions suppress by their own settings."
+        )
+        raise InputError(msg)
+    return replace(options, nms="outside" if boxes else None, batch_size=options.batch_size or 1)
 
 
 def _usual_hw(network: Network) -> tuple[int, int]:

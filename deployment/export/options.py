@@ -11,8 +11,15 @@ from engine.checked import Checked
 from engine.errors import InputError
 from engine.numbers import AboveZeroToOne, PositiveInt, ZeroToBelowOne
 
-Format = Literal["onnx", "openvino", "litert", "torch"]
-SUFFIXES: Mapping[Format, str] = {"onnx": ".onnx", "openvino": ".xml", "litert": ".tflite", "torch": ".pt2"}
+Format = Literal["onnx", "openvino", "litert", "executorch", "torch"]
+SUFFIXES: Mapping[Format, str] = {
+    "onnx": ".onnx",
+    "openvino": ".xml",
+    "litert": ".tflite",
+    "executorch": ".pte",
+    "torch": ".pt2",
+}
+ONE_SIZE: frozenset[Format] = frozenset(("litert", "executorch", "torch"))  # whose files are for images of one size
 
 
 @dataclass(frozen=True)
@@ -20,11 +27,12 @@ class Contents(Checked):
     """What a file holds besides the network, in any number type.
 
     Attributes:
-        image_size: height and width in pixels, or the side of a square; null leaves both open, but for litert and
-            torch, whose files are for one size: the network's own. With the letter-box inside, the canvas of boxes.
-        batch_size: images at a time; null takes any number.
+        image_size: height and width in pixels, or the side of a square; null leaves both open, but for litert,
+            executorch and torch, whose files are for one size: the network's own. With the letter-box inside, the
+            canvas of boxes.
+        batch_size: images at a time; null takes any number, but for litert and executorch, whose files take one.
         nms: decoding and suppression of boxes inside the file, or outside, which gives class logits and box deltas;
-            null puts them inside.
+            null puts them inside, but for executorch, which has no such operator.
         argmax: give the class of each pixel rather than the logits of all classes; null gives the class.
         score_threshold: boxes at or below it are not given; null is the checkpoint's.
         iou_threshold: overlap above which a box is dropped; null is the checkpoint's.

@@ -20,6 +20,7 @@ from deployment.export.formats.openvino_file import write_openvino
 from deployment.export.formats.torch_file import write_torch
 from deployment.export.graphs import Form, Graph, graph_of
 from deployment.export.letterbox import picture_graph
+from deployment.export.lowering.convert import write_pte
 from deployment.export.options import Format, Options, check_suffix
 from deployment.export.trace import program_of
 from deployment.litert.convert import LABELS_SUFFIX, labels_of, write_tflite
@@ -39,12 +40,14 @@ _FILES: Mapping[Format, tuple[str, ...]] = {
     "onnx": (LABELS_SUFFIX, ".onnx"),
     "openvino": (LABELS_SUFFIX, ".bin", ".xml"),
     "litert": (LABELS_SUFFIX, ".tflite"),
+    "executorch": (".pte",),
     "torch": (".pt2",),
 }
 _PACKAGES: Mapping[Format, tuple[str, ...]] = {
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
     "openvino": ("onnx", "onnxscript", "openvino"),
     "litert": ("ai_edge_litert",),
+    "executorch": (),
     "torch": (),
 }
 
@@ -94,6 +97,8 @@ def export(loaded: Loaded, path: str | Path, file_format: Format, options: Optio
         if file_format == "litert":
             said: dict[str, object] = json.loads(about.to_json())
             write_tflite(network, made, metadata=said, options=_litert(options, about, postprocess))
+        elif file_format == "executorch":
+            write_pte(graph, made, about)
         elif file_format == "torch":
             write_torch(program_of(graph, open_hw, options.batch_size), made, about)
         else:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -73,8 +71,9 @@ def write_tflite(
         sample = torch.zeros((1, *image_hw, 3), dtype=torch.float32 if integers else torch.uint8)
         with torch.no_grad():
             torch.export.save(torch.export.export(graph, (sample,)), program)
-        python = LITERT.make(tell)
-        _convert(python, [program, converted, options.precision, *([images] if integers else [])])
+        LITERT.make(tell)
+        arguments = [program, converted, options.precision, *([images] if integers else [])]
+        LITERT.run(SCRIPT, arguments, {"JAX_PLATFORMS": "cpu"})
         model = Model.read(converted)
         if options.precision == "float32":
             _check_same(converted, graph, image_hw)
@@ -131,24 +130,6 @@ def fractions(anchors_xyxy: Tensor, image_hw: tuple[int, int]) -> npt.NDArray[np
     size = torch.tensor(image_hw, dtype=torch.float64)
     parts = ((low + high).flip(1) / 2 / size, (high - low).flip(1) / size)
     return torch.cat(parts, dim=1).float().numpy()
-
-
-def _convert(python: Path, arguments: Sequence[object]) -> None:
-    """Run the script of the other environment.
-
-    Raises:
-        InputError: it fails.
-    """
-    # Isolated: the source of this project, which may be on the path, has no place there.
-    command = [str(python), "-I", str(SCRIPT), *map(str, arguments)]
-    inherited = {**os.environ, "JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, capture_output=True, text=True, env=inherited, check=False)  # noqa: S603
-    if done.returncode:
-        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()] or [f"code {done.returncode}"]
-        msg = (
-            f"LiteRT's converter fails: {lines[-1].rstrip('.')}. Use another format, and report this with the command."
-        )
-        raise InputError(msg)
 
 
 @torch.no_grad()

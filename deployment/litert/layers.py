@@ -8,7 +8,7 @@ from timm.layers import Conv2dSame, get_same_padding
 from torch import Tensor, nn
 
 from backbones.folding import KernelPaddedConv2d
-from backbones.grid import Grid, margins, resample, size_hw
+from backbones.grid import Grid, resample_joined, size_hw
 from segmentation.network.aspp import ImagePooling
 from segmentation.network.deeplab import PIXELS, DeepLabHead, upsample
 from segmentation.network.model import Segmenter
@@ -97,17 +97,7 @@ class Decoder(nn.Module):
         """A map at the cells of a finer grid."""
         if self.head.alignment == "corners":
             return upsample(maps, grid, onto, target_hw, "corners")
-        (top, bottom), (left, right) = margins(size_hw(maps), grid, onto, target_hw)
-        # Rows and columns at the border are repeated by joining, as the Edge TPU has no operator that mirrors a border.
-        maps = _repeated(_repeated(maps, 2, top, bottom), 3, left, right)
-        y, x = grid.offset_yx
-        return resample(maps, Grid(grid.stride, (y - top * grid.stride, x - left * grid.stride)), onto, target_hw)
-
-
-def _repeated(maps: Tensor, axis: int, before: int, after: int) -> Tensor:
-    first, last = maps.narrow(axis, 0, 1), maps.narrow(axis, maps.shape[axis] - 1, 1)
-    parts = [first] * before + [maps] + [last] * after
-    return torch.cat(parts, dim=axis) if len(parts) > 1 else maps
+        return resample_joined(maps, grid, onto, target_hw)
 
 
 def coarse_cells(maps: Tensor, grid: Grid, onto: Grid) -> Tensor:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from engine.errors import InputError
+from engine.exports.files import About
 
 
 @dataclass(frozen=True)
@@ -80,3 +81,10 @@ def arrays(names: Sequence[str], images: Tensor, sizes_hw: Tensor) -> dict[str, 
     """
     given = {"images": np.ascontiguousarray(images.numpy()), "sizes_hw": sizes_hw.numpy()}
     return {name: given[name] for name in names}
+
+
+def output_names(about: About) -> list[str]:
+    """The outputs of a file of this project's own layout, in order."""
+    boxes = ["boxes_xyxy", "scores", "class_ids"] if about.postprocess is not None else ["class_logits", "box_deltas"]
+    pixels = ["class_rows"] if about.argmax else ["logits"]
+    return {"detection": boxes, "segmentation": pixels}.get(about.task, boxes + pixels)

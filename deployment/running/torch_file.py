@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from deployment.export import letterbox, operators
-from deployment.running.opening import Faults, unreadable
+from deployment.running.opening import Faults, output_names, unreadable
 from engine.archives import members_of, read_member
 from engine.errors import InputError
 from engine.exports.files import KEY, About
@@ -44,7 +44,7 @@ class TorchFile:
         specs = program.module_call_graph[0].signature
         assert specs is not None
         self._inputs = [name for name in ("images", "sizes_hw") if name in (specs.forward_arg_names or ())]
-        self._outputs = _names(self.about)
+        self._outputs = output_names(self.about)
 
     @torch.no_grad()
     def run(self, images: Tensor, sizes_hw: Tensor) -> dict[str, Tensor]:
@@ -94,9 +94,3 @@ def check_plain(path: Path) -> None:
             "`python -m deployment export` wrote."
         )
         raise InputError(msg)
-
-
-def _names(about: About) -> list[str]:
-    boxes = ["boxes_xyxy", "scores", "class_ids"] if about.postprocess is not None else ["class_logits", "box_deltas"]
-    pixels = ["class_rows"] if about.argmax else ["logits"]
-    return {"detection": boxes, "segmentation": pixels}.get(about.task, boxes + pixels)

@@ -9,14 +9,15 @@ from typing import Literal
 from engine.cli.commands import parse_function, program, run_command
 
 
-def setup(format: Literal["litert"]) -> None:
-    """Make the environment of a format's converter, if it is missing; `export` does so too.
+def setup(format: Literal["executorch", "litert"]) -> None:
+    """Make the environment of a format, if it is missing; `export` does so too.
 
-    The converter to .tflite needs an older PyTorch than this project. Its environment (6 GB) is made by uv in the
-    user's cache, or in the folder of the environment variable EFFDENSE_LITERT.
+    The converter to .tflite needs an older PyTorch than this project, and ExecuTorch an older omegaconf. The
+    environment of each (6 GB) is made by uv in the user's cache, or in the folder of the environment variable
+    EFFDENSE_LITERT or EFFDENSE_EXECUTORCH.
 
     Args:
-        format: litert.
+        format: executorch, or litert.
 
     Raises:
         InputError: uv is missing or fails, or the folder cannot be written.

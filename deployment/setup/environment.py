@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -23,8 +24,9 @@ from engine.errors import InputError, OutputError
 from engine.outputs import make_folder
 
 _NEWEST_PYTHON = (3, 13)  # that all of the packages have wheels for
+_EXCEPTION = re.compile(r"[\w.]*(Error|Exception)\b")
 _MADE_OF = "made_of.txt"  # in a whole environment: what is installed
-Converter = Literal["litert"]
+Converter = Literal["executorch", "litert"]
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class Environment:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            tell(f"waiting for another process that makes the environment of the converter in {place}")
+            tell(f"waiting for another process that makes the environment of {self.title} in {place}")
             lock.acquire()
         try:
             if not self.is_ready:  # by the process that was waited for
@@ -103,6 +105,29 @@ class Environment:
         finally:
             lock.release()
         return self.python
+
+    def run(self, script: Path, arguments: Sequence[object], variables: Mapping[str, str] = {}) -> str:
+        """Let its Python run a script, and return what that prints.
+
+        Args:
+            script: a file that imports nothing of this project.
+            arguments: of the script.
+            variables: of the process's environment, besides those of this one.
+
+        Raises:
+            InputError: it fails.
+        """
+        # Isolated: the source of this project, which may be on the path, has no place there.
+        command = [str(self.python), "-I", str(script), *map(str, arguments)]
+        inherited = {**os.environ, "CUDA_VISIBLE_DEVICES": "", **variables}
+        done = subprocess.run(command, capture_output=True, text=True, env=inherited, check=False)  # noqa: S603
+        if done.returncode:
+            lines = [line.strip() for line in done.stderr.splitlines() if line.strip()] or [f"code {done.returncode}"]
+            # The exception itself, whose text may go on over further lines.
+            last = next((line for line in reversed(lines) if _EXCEPTION.match(line)), lines[-1])
+            msg = f"{self.title} fails: {last.rstrip('.')}. Use another format, and report this with the command."
+            raise InputError(msg)
+        return done.stdout
 
     def _check_own(self) -> None:
         """Replace nothing that is not an environment of ours."""
@@ -162,8 +187,9 @@ class Environment:
             raise InputError(msg)
 
 
+EXECUTORCH = Environment("executorch", "ExecuTorch", 6)
 LITERT = Environment("litert", "LiteRT's converter", 6)
-ENVIRONMENTS: Mapping[Converter, Environment] = {"litert": LITERT}
+ENVIRONMENTS: Mapping[Converter, Environment] = {"executorch": EXECUTORCH, "litert": LITERT}
 
 
 def python_of(place: Path) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from deployment.litert.convert import _convert
+from deployment.litert.convert import SCRIPT
 from deployment.setup import command, environment
 from deployment.setup.environment import LITERT
 from engine.errors import InputError
@@ -117,7 +117,10 @@ def test_the_command_says_where_it_is(place, capsys):
     assert "litert" in capsys.readouterr().err
 
 
-def test_what_the_converter_says_is_passed_on(tmp_path):
+def test_what_the_converter_says_is_passed_on(place):
     """Here another Python, without the converter's packages."""
-    with pytest.raises(InputError, match=r"LiteRT's converter fails: ModuleNotFoundError: .*Use another format"):
-        _convert(Path(sys.executable), [tmp_path / "a.pt2", tmp_path / "b.tflite", "float32"])
+    python = environment.python_of(place)
+    python.parent.mkdir(parents=True)
+    python.symlink_to(sys.executable)
+    with pytest.raises(InputError, match=r"LiteRT's converter fails: .*Use another format"):
+        LITERT.run(SCRIPT, ["a.pt2", "b.tflite", "float32"])

@@ -1,0 +1,1 @@
+"""Networks as ExecuTorch takes them: of one size, in operators of XNNPACK."""
