@@ -19,7 +19,7 @@ from detection.data.contracts import DetectionData
 from detection.network.family import DetectorOverrides, MemberName, PhiName
 from detection.network.loss_settings import DetectionLoss
 from detection.network.losses import Losses, image_losses
-from detection.network.model import EfficientDet
+from detection.network.model import Answers, EfficientDet
 from detection.network.postprocess import Postprocess
 from detection.recipe import OPTIMIZER, SCHEDULE
 from detection.scores.backends import Backend
@@ -28,11 +28,15 @@ from detection.scores.records import DetectionRecords
 from detection.scores.truth import GroundTruth
 from detection.spec import SPEC
 from detection.tiles.evaluation import of_whole_images
+from detection.training.distiller import DetectorDistiller
+from detection.training.settings import Distillation
+from detection.training.teachers import make_distiller
 from detection.weights.exported import load_exported
 from detection.weights.load import load_pretrained
 from engine.checked import checked
 from engine.data.contracts import SplitName
 from engine.data.one_canvas import agreed_size
+from engine.distillation.teachers import FINGERPRINTS, SETTINGS
 from engine.distributed import all_reduce_sum, run_on_main
 from engine.errors import InputError
 from engine.exports.files import check_overrides, check_untrained, is_exported
@@ -69,6 +73,7 @@ class DetectionTask(DenseTask[DetectionData]):
         freeze_norm: keep the backbone's batch norms as they are.
         grad_checkpointing: use less memory and more time in the backbone.
         loss: which anchors learn a box, and the losses of classes and boxes.
+        distillation: trained detectors that teach this one, and what of them counts.
         postprocess: suppression settings of validation, test and prediction.
         inference: tiles in which validation, test and prediction compute large images; without a window those of
             training, or whole images.
@@ -96,6 +101,7 @@ class DetectionTask(DenseTask[DetectionData]):
         freeze_norm: bool = False,
         grad_checkpointing: bool = False,
         loss: DetectionLoss = DetectionLoss(),
+        distillation: Distillation = Distillation(),
         postprocess: Postprocess = Postprocess(),
         inference: InTiles = InTiles(),
         optimizer: Optimizer = OPTIMIZER,
@@ -118,6 +124,8 @@ class DetectionTask(DenseTask[DetectionData]):
             "grad_checkpointing": grad_checkpointing,
         }
         self.loss = loss
+        self.distillation = distillation
+        self.distiller: DetectorDistiller | None = None
         self.postprocess = postprocess
         self.given_inference = inference
         self.evaluator: Backend = evaluator
@@ -216,6 +224,17 @@ class DetectionTask(DenseTask[DetectionData]):
             raise InputError(msg)
         return wanted
 
+    def build_distiller(self) -> DetectorDistiller | None:
+        """What compares the detector with its teachers, if there are any."""
+        sources = self.distillation.teachers
+        return make_distiller(self.detector, self.distillation) if sources else None
+
+    def lessons(self) -> dict[str, object]:
+        """What the teachers are, and what of them counts."""
+        if self.distiller is None:
+            return {}
+        return {SETTINGS: asdict(self.distillation), FINGERPRINTS: self.distiller.teachers.fingerprints}
+
     def description(self) -> str:
         """Member, classes and canvas."""
         height, width = self.canvas_hw
@@ -231,18 +250,30 @@ class DetectionTask(DenseTask[DetectionData]):
 
     def training_step(self, batch: DetectionBatch, batch_idx: int) -> Tensor:
         """Loss of a batch, divided by the positives of all devices."""
-        losses = self.detector.losses(batch, self.loss)
+        answers = self.detector.answers(batch.images)
+        losses = self.detector.losses_of(answers.predictions, batch, self.loss)
         # One call for the positives and for what is logged: a log that synchronises itself waits for a barrier as well.
         everywhere = losses.over_devices(all_reduce_sum)
         # DDP averages gradients over the devices: the mean of sums * world / total is the sum over the total.
         positives = everywhere.positives + 1
         total = losses.total(positives / self.trainer.world_size, self.loss.of_boxes)
+        if self.distiller is not None:
+            total = total + self._learned(self.distiller, batch.images, answers)
         self.watch(total, batch_idx)
         size = len(batch.images)
         self.log("train_loss", everywhere.total(positives, self.loss.of_boxes), prog_bar=True, batch_size=size)
         parts = {"train_class_loss": everywhere.classes, "train_box_loss": everywhere.boxes}
         self.log_dict({name: value / positives for name, value in parts.items()}, batch_size=size)
         return total
+
+    def _learned(self, distiller: DetectorDistiller, images: Tensor, answers: Answers) -> Tensor:
+        """What the teachers add to the loss of a batch."""
+        lessons, devices = distiller(images, answers, self.detector.lattice(size_hw(images))), self.trainer.world_size
+        everywhere = lessons.over_devices(all_reduce_sum, devices)
+        terms = lessons.terms(self.distillation, everywhere.sureness / devices)
+        logged = everywhere.terms(self.distillation, everywhere.sureness)
+        self.log_dict({f"train_{name}": value for name, value in logged.items()}, batch_size=len(images))
+        return torch.stack(list(terms.values())).sum()
 
     def on_validation_epoch_start(self) -> None:
         """Forget the detections and losses of the last evaluation."""
@@ -272,9 +303,10 @@ class DetectionTask(DenseTask[DetectionData]):
 
     def logged(self) -> Mapping[str, Mode | None]:
         """The losses, and COCO's twelve numbers in validation."""
-        losses: dict[str, Mode | None] = dict.fromkeys(
-            ("train_loss", "train_class_loss", "train_box_loss", "val_loss"), "min"
-        )
+        names = ["train_loss", "train_class_loss", "train_box_loss", "val_loss"]
+        if self.distiller is not None:
+            names += [f"train_distilled_{name}" for name in ("features", "classes", "boxes")]
+        losses: dict[str, Mode | None] = dict.fromkeys(names, "min")
         return losses | dict.fromkeys((f"val_{name}" for name in BoxScores.names()), "max")
 
     def evaluation_loss(self) -> float | None:

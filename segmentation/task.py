@@ -12,6 +12,7 @@ from torch import Tensor
 from backbones.contract import Freezing
 from engine.checked import checked
 from engine.data.contracts import SplitName
+from engine.distillation.teachers import FINGERPRINTS, SETTINGS
 from engine.distributed import all_reduce_sum
 from engine.errors import InputError
 from engine.exports.files import check_overrides, check_untrained, is_exported
@@ -34,6 +35,8 @@ from segmentation.network.model import Segmenter
 from segmentation.scores.metric import SegmentationScores
 from segmentation.scores.records import SegmentationRecords
 from segmentation.spec import SPEC
+from segmentation.training.distiller import SegmenterDistiller, make_distiller
+from segmentation.training.settings import Distillation
 from segmentation.weights.exported import load_exported
 from segmentation.weights.load import load_network
 from segmentation.weights.smp import load_smp
@@ -63,6 +66,7 @@ class SegmentationTask(DenseTask[SegmentationData]):
         freeze_norm: keep the backbone's batch norms as they are.
         grad_checkpointing: use less memory and more time in the backbone.
         loss: which losses, and their settings.
+        distillation: trained segmenters that teach this one, and how much that counts.
         inference: how whole images are computed in validation and test.
         eval_output_stride: the network's output stride in validate, test and predict, with its rates adapted; null
             is that of the training.
@@ -89,6 +93,7 @@ class SegmentationTask(DenseTask[SegmentationData]):
         freeze_norm: bool = False,
         grad_checkpointing: bool = False,
         loss: SegmentationLoss = SegmentationLoss(),
+        distillation: Distillation = Distillation(),
         inference: Inference = Inference(),
         eval_output_stride: Literal[8, 16, 32] | None = None,
         optimizer: Optimizer = SGD,
@@ -109,6 +114,8 @@ class SegmentationTask(DenseTask[SegmentationData]):
             "grad_checkpointing": grad_checkpointing,
         }
         self.loss = loss
+        self.distillation = distillation
+        self.distiller: SegmenterDistiller | None = None
         self.inference = inference
         self.eval_output_stride = eval_output_stride
         self.boundary = boundary
@@ -195,6 +202,17 @@ class SegmentationTask(DenseTask[SegmentationData]):
             return self.data.classes
         return self.given_classes
 
+    def build_distiller(self) -> SegmenterDistiller | None:
+        """What compares the segmenter with its teachers, if there are any."""
+        sources = self.distillation.teachers
+        return make_distiller(self.segmenter, self.distillation) if sources else None
+
+    def lessons(self) -> dict[str, object]:
+        """What the teachers are, and how much they count."""
+        if self.distiller is None:
+            return {}
+        return {SETTINGS: asdict(self.distillation), FINGERPRINTS: self.distiller.teachers.fingerprints}
+
     def description(self) -> str:
         """Network, classes and crop."""
         config = self.segmenter.config
@@ -213,6 +231,10 @@ class SegmentationTask(DenseTask[SegmentationData]):
         # One call for the counts and for what is logged: a log that synchronises itself waits for a barrier as well.
         everywhere = losses.over_devices(all_reduce_sum)
         total = losses.total(self.loss, everywhere.shared, self.trainer.world_size)
+        if self.distiller is not None:
+            distilled = self.distiller(batch.images, logits)
+            self.log("train_distilled", all_reduce_sum(distilled) / self.trainer.world_size)
+            total = total + distilled
         self.watch(total, batch_idx)
         size, terms = len(batch.images), everywhere.terms(self.loss)
         self.log("train_loss", torch.stack(list(terms.values())).sum(), prog_bar=True, batch_size=size)
@@ -245,7 +267,8 @@ class SegmentationTask(DenseTask[SegmentationData]):
         Cityscapes' instance scores are named though a set without instances does not have them.
         """
         terms = self.loss.terms(aux=self.segmenter.aux_head is not None)
-        losses = ("train_loss", *(f"train_{name}" for name in terms if len(terms) > 1), "val_loss")
+        losses = ["train_loss", *(f"train_{name}" for name in terms if len(terms) > 1), "val_loss"]
+        losses += [] if self.distiller is None else ["train_distilled"]
         cityscapes = self.data is not None and self.data.cityscapes_scores
         means = SegmentationScores.names(cityscapes, self.boundary is not None)
         found: dict[str, Mode | None] = dict.fromkeys(losses, "min")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -35,6 +35,27 @@ from engine.reading.options import Reading
 _log = logging.getLogger(__name__)
 
 LEVELS = (3, 4, 5)  # of the backbone; the pyramid's coarser ones are computed from the last
+
+
+class Answers(NamedTuple):
+    """The network's results for a batch, with the maps that its heads read.
+
+    Attributes:
+        pyramid: maps (B, C, H_l, W_l), finest first.
+        class_logits: (B, R, K).
+        box_deltas: (B, R, 4), in the order ty, tx, th, tw.
+        anchors_xyxy: (R, 4) canvas pixels.
+    """
+
+    pyramid: list[Tensor]
+    class_logits: Tensor
+    box_deltas: Tensor
+    anchors_xyxy: Tensor
+
+    @property
+    def predictions(self) -> tuple[Tensor, Tensor, Tensor]:
+        """As the method of the network that has this name."""
+        return self.class_logits, self.box_deltas, self.anchors_xyxy
 
 
 class EfficientDet(Foldable):
@@ -147,8 +168,12 @@ class EfficientDet(Foldable):
 
     def predictions(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Class logits (B, R, K), box deltas (B, R, 4) and their anchors (R, 4) xyxy in canvas pixels."""
+        return self.answers(images).predictions
+
+    def answers(self, images: Tensor) -> Answers:
+        """As `predictions`, with the maps of the pyramid."""
         normal = self.normalise(images)
-        return self.predictions_from(self.backbone(normal), size_hw(normal))
+        return self._answers_from(self.backbone(normal), size_hw(normal))
 
     def predictions_from(self, features: list[Tensor], canvas_hw: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
         """As `predictions`, from the backbone's maps of levels 3, 4 and 5.
@@ -157,11 +182,14 @@ class EfficientDet(Foldable):
             features: maps (B, C_l, H_l, W_l), finest first.
             canvas_hw: height and width of the normalised images that they were computed from.
         """
+        return self._answers_from(features, canvas_hw).predictions
+
+    def _answers_from(self, features: list[Tensor], canvas_hw: tuple[int, int]) -> Answers:
         pyramid = self.fpn(features)
         class_maps, box_maps = self.class_head(pyramid), self.box_head(pyramid)
         # A view, because tracing takes as an output only what an operation gave.
         anchors = self.anchors(canvas_hw, class_maps[0].device).view(-1, 4)
-        return self.class_head.flatten(class_maps), self.box_head.flatten(box_maps), anchors
+        return Answers(pyramid, self.class_head.flatten(class_maps), self.box_head.flatten(box_maps), anchors)
 
     @property
     def takes_pictures(self) -> bool:
@@ -175,9 +203,14 @@ class EfficientDet(Foldable):
 
     def losses(self, batch: DetectionBatch, config: DetectionLoss) -> Losses:
         """Loss sums of a batch; divide by the positives of all devices."""
-        class_logits, box_deltas, anchors = self.predictions(batch.images)
+        return self.losses_of(self.predictions(batch.images), batch, config)
+
+    def losses_of(
+        self, predictions: tuple[Tensor, Tensor, Tensor], batch: DetectionBatch, config: DetectionLoss
+    ) -> Losses:
+        """As `losses`, from the result of `predictions` for the batch's images."""
         lattice = self.lattice(size_hw(batch.images))
-        return detection_losses(class_logits, box_deltas, anchors, batch.boxes_xyxy, batch.class_ids, config, lattice)
+        return detection_losses(*predictions, batch.boxes_xyxy, batch.class_ids, config, lattice)
 
     def lattice(self, image_hw: tuple[int, int]) -> Lattice:
         """The order of the anchors of images of this height and width."""

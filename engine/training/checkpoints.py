@@ -28,6 +28,7 @@ from engine.training.checkpoint_files import require_checkpoint
 
 KEY = "effdense"
 FORMAT = 1
+DISTILLER = "distiller"  # the part of a task that only its training needs, see `engine.distillation`
 _PACKAGES = ("effdense", "torch", "torchvision", "lightning", "timm", "jsonargparse", "albumentations", "pycocotools")
 
 
@@ -75,6 +76,11 @@ def check_fit(source: str | Path, own: Mapping[str, Tensor], given: Mapping[str,
             f"'{wrong[0]}'. Leave out what changes them."
         )
         raise InputError(msg)
+
+
+def without_distiller(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights without those that only a training with teachers needs."""
+    return {name: value for name, value in state.items() if not name.startswith(f"{DISTILLER}.")}
 
 
 def versions() -> dict[str, str]:
@@ -207,4 +213,4 @@ def read_checkpoint(path: str | Path, task: str) -> Checkpoint:
         remedy = f"Use `python -m {given}`." if given in task_names() else "Install the package that wrote it."
         msg = f"'{path}' is a {given} checkpoint; {task} is asked for. {remedy}"
         raise InputError(msg)
-    return Checkpoint(path, task, own["model"], own["versions"], content["state_dict"])
+    return Checkpoint(path, task, own["model"], own["versions"], without_distiller(content["state_dict"]))

@@ -20,13 +20,14 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from engine.data.contracts import SplitName, TaskData
+from engine.distillation.teachers import check_same_lessons
 from engine.errors import InputError
 from engine.outputs import make_folder
 from engine.prediction.streaming import PredictingModule
 from engine.reading.options import Way
 from engine.tasks import TaskSpec
 from engine.training.checkpoint_files import Mode
-from engine.training.checkpoints import KEY, misfits, save_metadata
+from engine.training.checkpoints import DISTILLER, KEY, misfits, save_metadata, without_distiller
 from engine.training.keeping import check_monitors
 from engine.training.memory import keep_freed_memory
 from engine.training.plugins import HalfNetwork
@@ -99,6 +100,18 @@ class DenseTask(PredictingModule, ABC, Generic[Data]):
     def build(self) -> nn.Module:
         """The network; the weights that it starts from may depend on the command and the data."""
 
+    def build_distiller(self) -> nn.Module | None:
+        """What compares the network with its teachers in a training; None, the default, without teachers.
+
+        Its parameters are trained beside the network's and stay in checkpoints for a training that goes on; nothing
+        else reads them.
+        """
+        return None
+
+    def lessons(self) -> Mapping[str, object]:
+        """The settings of the distillation, and the fingerprints of the teachers; empty without."""
+        return {}
+
     @abstractmethod
     def description(self) -> str:
         """A description of the network and its data, for the line that is printed when a training starts."""
@@ -136,6 +149,8 @@ class DenseTask(PredictingModule, ABC, Generic[Data]):
         if self.part not in self._modules:
             # A network with published weights comes in eval mode, and Lightning would leave it so during training.
             self._modules[self.part] = self.build().train().to(memory_format=torch.channels_last)
+            if self.fitting and (distiller := self.build_distiller()) is not None:
+                setattr(self, DISTILLER, distiller)
 
     @property
     def built(self) -> nn.Module:
@@ -207,7 +222,8 @@ class DenseTask(PredictingModule, ABC, Generic[Data]):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The optimiser for the global batch, and its schedule, which takes a step with it."""
-        optimizer = build_optimizer(self.built, self.optimizer, self._global_batch())
+        learning = nn.ModuleList(self.get_submodule(name) for name in (self.part, DISTILLER) if name in self._modules)
+        optimizer = build_optimizer(learning, self.optimizer, self._global_batch())
         steps: float = self.trainer.estimated_stepping_batches
         epochs: float = self.trainer.max_epochs or 0
         batches = max(1.0, self._steps_per_epoch())
@@ -321,6 +337,9 @@ class DenseTask(PredictingModule, ABC, Generic[Data]):
             raise InputError(msg)
         if self.fitting:
             self._resumed, self._steps_before = True, stored_steps_per_epoch(checkpoint, KEY)
+            check_same_lessons(checkpoint[KEY]["model"], self.lessons(), str(self.trainer.ckpt_path))
+        else:
+            checkpoint["state_dict"] = without_distiller(checkpoint["state_dict"])
         wrong = misfits(self.state_dict(), checkpoint["state_dict"])
         if wrong:
             msg = (
@@ -337,7 +356,7 @@ class DenseTask(PredictingModule, ABC, Generic[Data]):
         """
         self.check_finite()
         recipe = {"optimizer": asdict(self.optimizer), "schedule": asdict(self.schedule)}
-        save_metadata(checkpoint, self.spec.name, {**self.network_settings(), **recipe})
+        save_metadata(checkpoint, self.spec.name, {**self.network_settings(), **recipe, **self.lessons()})
         own = checkpoint[KEY]
         if self.fitting and isinstance(own, dict):
             own[STEPS_KEY] = self._steps_per_epoch()

@@ -20,8 +20,8 @@ BELOW = {task: {"engine", "backbones", task} for task in TASKS} | {
 # The rooms of a task; a reader of one task knows his way in the others.
 ROOMS = {"network", "weights", "data", "scores", "prediction", "reports"}
 OWN_ROOMS = {
-    "detection": {"analysis", "checking", "formats", "tiles"},
-    "segmentation": {"checking", "inference", "large"},
+    "detection": {"analysis", "checking", "formats", "tiles", "training"},
+    "segmentation": {"checking", "inference", "large", "training"},
     "joint": {"checking", "training"},
 }
 # The thin last layer, by the names of its files and folders; everything else is usable without Lightning.

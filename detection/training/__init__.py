@@ -1,0 +1,1 @@
+"""What else a detector learns from: other detectors."""

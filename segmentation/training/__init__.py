@@ -1,0 +1,1 @@
+"""What else a segmenter learns from: other segmenters."""
