@@ -64,7 +64,7 @@ lint: setup
 	$(BIN)/python -m pytest -q tests/house
 
 docs: setup
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "The site: site/index.html"
 
 hooks: setup

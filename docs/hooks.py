@@ -26,6 +26,16 @@ PAGES = {
 _LINK = re.compile(r"(!?\[[^\]]*\]\()(?!https?:|mailto:|#)([^)#\s]+)(#[^)\s]*)?\)")
 
 
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Put pages that the contents do not name yet under "More", so that none is missing."""
+    named = str(config.nav)
+    docs = Path(config.docs_dir)
+    found = sorted(path.relative_to(docs).as_posix() for path in docs.rglob("*.md"))
+    if missing := [name for name in found if f"'{name}'" not in named]:
+        config.nav = [*(config.nav or []), {"More": missing}]
+    return config
+
+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that stand outside of docs/."""
     for source, page in PAGES.items():

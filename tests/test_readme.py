@@ -277,6 +277,7 @@ def test_a_run_folder_holds_what_the_listing_says(stand_ins):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_the_way_of_a_newcomer(tmp_path, monkeypatch):
     """The README's commands for one's own data, one after the other, on 20 pictures; the last one without PyTorch."""
     from engine.scenes.generate import generate
