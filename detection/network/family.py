@@ -83,7 +83,7 @@ class DetectorArchitecture(NetworkSettings):
         fpn_cells: BiFPN layers, D_bifpn.
         head_repeats: separable convolutions in each head before the predicting one, equation 2.
         fusion: how a node weighs its inputs: fast normalised (equation after section 3.3), softmax, or plain sum.
-        max_level: coarsest pyramid level; the finest is 3.
+        max_level: coarsest pyramid level.
         anchor_scale: side of the smallest square anchor in strides of its level.
         anchor_octaves: anchor sizes per octave.
         anchor_ratios: width and height of each anchor shape, for a unit square.
@@ -107,6 +107,7 @@ class DetectorArchitecture(NetworkSettings):
         nodata: value of a raster's pixels without data, if files do not state it.
         widths: name, inputs and outputs of each layer that was pruned, see `backbones.slimming`; else empty.
         head: what stands on the pyramid, see `detection.network.heads.choice`.
+        min_level: finest pyramid level: 3, or 2 for small objects, with four times as many cells as level 3.
     """
 
     name: str
@@ -136,6 +137,7 @@ class DetectorArchitecture(NetworkSettings):
     nodata: float | None = None
     widths: Widths = ()
     head: Head = "efficientdet"
+    min_level: Literal[2, 3] = 3
 
     def __post_init__(self) -> None:
         check_widths(self.widths)
@@ -159,7 +161,7 @@ class DetectorArchitecture(NetworkSettings):
     @property
     def levels(self) -> tuple[int, ...]:
         """Pyramid levels, finest first; level l has stride 2^l."""
-        return tuple(range(3, self.max_level + 1))
+        return tuple(range(self.min_level, self.max_level + 1))
 
     @property
     def stride(self) -> int:

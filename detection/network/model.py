@@ -99,7 +99,7 @@ class EfficientDet(Detector):
         return self._answers_from(self.backbone(normal), size_hw(normal))
 
     def predictions_from(self, features: list[Tensor], canvas_hw: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
-        """As `predictions`, from the backbone's maps of levels 3, 4 and 5.
+        """As `predictions`, from the backbone's maps of levels 3, 4 and 5, with `min_level` 2 of 2 too.
 
         Args:
             features: maps (B, C_l, H_l, W_l), finest first.

@@ -19,11 +19,11 @@ _LEVELS = (5, 6, 7)  # the coarsest levels that torchvision's feature pyramid ca
 _ANCHORS = ("anchor_scale", "anchor_octaves", "anchor_ratios")
 _UNUSED: Mapping[str, tuple[str, ...]] = {
     "efficientdet": (),
-    "retinanet": ("head_repeats", "pads_canvas"),
-    "fcos": (*_ANCHORS, "pads_canvas"),
-    "ssd": (*_ANCHORS, "head_repeats", "pads_canvas"),
-    "faster_rcnn": ("head_repeats", "pads_canvas"),
-    "mask_rcnn": ("head_repeats", "pads_canvas"),
+    "retinanet": ("head_repeats", "pads_canvas", "min_level"),
+    "fcos": (*_ANCHORS, "pads_canvas", "min_level"),
+    "ssd": (*_ANCHORS, "head_repeats", "pads_canvas", "min_level"),
+    "faster_rcnn": ("head_repeats", "pads_canvas", "min_level"),
+    "mask_rcnn": ("head_repeats", "pads_canvas", "min_level"),
 }
 # Those of the BiFPN, which a plain pyramid has not.
 _OF_BIFPN = ("fpn_cells", "fusion", "activation", "padding", "norm_eps", "resampling")
