@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import threading
 from pathlib import Path
@@ -12,6 +13,15 @@ import torch
 
 # Two test processes share two cores; more threads would only wait for each other.
 torch.set_num_threads(1)
+
+
+@pytest.hookimpl(tryfirst=True)  # before those marked slow are left out
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of a test that is marked `by_default(word)` only the case of the word runs by default; the others are slow."""
+    for item in items:
+        chosen = item.get_closest_marker("by_default")
+        if chosen is not None and chosen.args[0] not in re.split(r"[\[\]-]", item.name):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from backbones.contract import Freezing
+from detection.network.detector import Detector
 from detection.network.family import replaced
 from detection.network.model import EfficientDet
 from engine.errors import InputError
@@ -13,7 +14,7 @@ from engine.errors import InputError
 _OF_LEVEL = re.compile(r"(.*\.(?:laterals_down|laterals_up|top_down|bottom_up|norms)\.)(\d+)(\..*)")
 
 
-def with_finest_level(network: EfficientDet, level: int | None, freezing: Freezing, source: str) -> EfficientDet:
+def with_finest_level(network: Detector, level: int | None, freezing: Freezing, source: str) -> Detector:
     """The detector with this finest level; None and its own leave it as it is.
 
     Each part of a level takes the weights of the same level. Level 2, and what level 3 gets because it is no longer the
@@ -27,15 +28,16 @@ def with_finest_level(network: EfficientDet, level: int | None, freezing: Freezi
         source: what a message calls it.
 
     Raises:
-        InputError: the network has level 2 and is to have none, or its pyramid is `quad`.
+        InputError: the network has level 2 and is to have none, its pyramid is not a `bifpn`, or its head is not
+            EfficientDet's.
     """
     own = network.config.min_level
     if level is None or level == own:
         return network
-    if level > own or network.config.pyramid == "quad":
+    if level > own or network.config.pyramid != "bifpn" or not isinstance(network, EfficientDet):
         msg = (
-            f"'{source}' has a {network.config.pyramid} pyramid from level {own} on, and is asked for from level "
-            f"{level} on; only a bifpn of level 3 gets another level. Leave min_level out."
+            f"'{source}' has head {network.config.head} and a {network.config.pyramid} pyramid from level {own} on; "
+            f"only EfficientDet's bifpn of level 3 gets level {level}. Leave min_level out."
         )
         raise InputError(msg)
     finer = EfficientDet(replaced(network.config, min_level=level), classes=network.classes, **freezing)

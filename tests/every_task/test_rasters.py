@@ -77,6 +77,7 @@ def weights(task):
 
 
 @pytest.mark.parametrize("task", TASKS)
+@pytest.mark.by_default("segmentation")
 def test_the_same_training_and_the_same_answers(task, sets, tmp_path, monkeypatch, caplog):
     found, scores = {}, {}
     for kind in ("pictures", "rasters"):
@@ -132,6 +133,7 @@ def answers_are_equal(task, folder):
 
 
 @pytest.mark.parametrize("task", TASKS)
+@pytest.mark.by_default("segmentation")
 def test_what_does_not_apply_is_refused(task, sets, tmp_path, monkeypatch):
     work_beside(sets / "pictures" / task, tmp_path, monkeypatch)
     said = run(task, f"fit --config {CONFIGS[task]} {BRIEF} {OPTIONS}")

@@ -17,6 +17,7 @@ def batches(folder: str) -> dict[str, dict[str, object]]:
     return {path.name: torch.load(path) for path in sorted(Path(folder).iterdir())}
 
 
+@pytest.mark.by_default("segmentation")
 def test_batches_are_those_of_float32(task):
     """In training and validation; boxes on these canvases are no numbers of bfloat16."""
     size = "--data.batch_size 3"
@@ -40,6 +41,7 @@ def test_batches_are_those_of_float32(task):
     assert (rounded > 0) == (task != "segmentation")
 
 
+@pytest.mark.by_default("detection")
 def test_a_network_of_half_precision_is_scored(task, monkeypatch):
     """Close to the numbers of float32, and computed by a network of the precision that was asked for."""
     run(task, "fit --config small.yaml --trainer.max_epochs 1 --trainer.num_sanity_val_steps 0 --run.name it")

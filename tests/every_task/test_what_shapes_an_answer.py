@@ -87,6 +87,7 @@ def test_they_are_in_the_checkpoint(task, here):
 
 
 @pytest.mark.parametrize("task", TASKS)
+@pytest.mark.by_default("detection")
 def test_python_and_the_command_answer_alike(task, here, tmp_path):
     _, name, values = CHOSEN[task]
     predictor = LOAD[task]("last")
@@ -111,6 +112,7 @@ def test_python_and_the_command_answer_alike(task, here, tmp_path):
 
 
 @pytest.mark.parametrize("task", TASKS)
+@pytest.mark.by_default("segmentation")
 def test_what_the_weights_mean_is_refused_otherwise(task, here):
     picture = next(Path("scenes/leftImg8bit/val").rglob("*.png"))
     for setting in DECIDED[task]:

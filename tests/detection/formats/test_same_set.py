@@ -74,6 +74,7 @@ def trained(root: Path, steps: int, size: int = 128, **options: object) -> list[
     return [value.clone() for value in task.state_dict().values()]
 
 
+@pytest.mark.slow
 def test_training_is_that_of_coco_for_20_steps(tmp_path: Path) -> None:
     weights = {word: trained(write(tmp_path / word), steps=20) for word, write in WRITERS.items()}
     before = trained(tmp_path / "coco", steps=1)

@@ -49,6 +49,7 @@ def here(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     return tmp_path
 
 
+@pytest.mark.slow
 def test_files_of_all_kinds(here: Path) -> None:
     said = command(f"{PREDICT} --source photos --window 128 --overlap 48 --score_threshold {LOW}")
     assert said.code == 0, said.err
@@ -165,6 +166,7 @@ def test_pre_labels_are_a_set_that_is_read_again(here: Path, to: str) -> None:
     )
 
 
+@pytest.mark.slow
 def test_tiles_of_a_training_are_those_of_its_answers(here: Path, small_set: Path) -> None:
     """Trained in tiles and validated in them; the checkpoint keeps the window, and an option replaces it."""
     for name in ("scenes", "small.yaml"):

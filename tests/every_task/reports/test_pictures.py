@@ -31,6 +31,7 @@ def events(folder):
     return found
 
 
+@pytest.mark.by_default("segmentation")
 def test_a_training_draws_itself(task):
     short = "--trainer.max_epochs 1 --trainer.limit_train_batches 2"
     said = command(f"fit --config small.yaml --run.name drawn --run.pictures true {short}", find_task(task))
@@ -66,6 +67,7 @@ def test_a_training_draws_itself(task):
 
 
 @pytest.mark.parametrize("task", ["detection"], indirect=True)
+@pytest.mark.slow
 def test_validate_draws_where_it_is_told(task):
     quick = "--trainer.max_epochs 1 --trainer.limit_train_batches 1"
     run(task, f"fit --config small.yaml --run.name drawn --run.pictures false --run.log csv {quick}")

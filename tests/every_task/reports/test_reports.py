@@ -111,6 +111,7 @@ def check_masks(report, printed):
         assert drawn == colors["road"]
 
 
+@pytest.mark.by_default("segmentation")
 def test_a_report_has_the_numbers_of_the_evaluation(task):
     saving = "" if task == "segmentation" else "--model.detections found.json"
     run(task, f"fit --config small.yaml --run.name one --trainer.max_epochs 1 --trainer.limit_train_batches 1 {saving}")

@@ -107,6 +107,7 @@ def by_hand(task: str, checkpoint: str) -> float:
         return 0.5 * boxes + 2 * float(pixels)
 
 
+@pytest.mark.by_default("detection")
 def test_it_is_the_training_loss_of_all_images(task):
     """In `fit`, `validate` and `test`, for any size of a batch."""
     options = f"--config small.yaml {LOSSES[task]}"
@@ -124,6 +125,7 @@ def test_it_is_the_training_loss_of_all_images(task):
     assert found["test_loss"] == pytest.approx(fitted["val_loss"], rel=1e-5)
 
 
+@pytest.mark.by_default("segmentation")
 def test_a_training_stops_by_it(task):
     early = "--trainer.callbacks+=EarlyStopping --trainer.callbacks.monitor=val_loss --trainer.callbacks.patience=1"
     # No loss falls by this much, so the second epoch is the last.
