@@ -70,6 +70,9 @@ class TaskSpec:
         renamed: Former option names with the present ones; the former names still work.
         former_configs: Former config files, by name without folder and suffix, with their replacements.
         trainer_defaults: Trainer settings that differ from Lightning's defaults.
+        recipe_facts: The function that takes a data module and returns what its training set shows of itself
+            (`engine.recipes`); a task without one has no recipes.
+        recipe_options: The task's options for the words of the recipes, such as "lr" for "model.optimizer.lr".
         quick_check: The function that says in a line what is wrong with a data module, as far as a second tells; it
             takes the data module and the network, and None means that it knows no such data.
     """
@@ -98,6 +101,8 @@ class TaskSpec:
     former_configs: Mapping[str, FormerConfig] = field(default_factory=dict)
     trainer_defaults: Mapping[str, object] = field(default_factory=dict)
     quick_check: str | None = None
+    recipe_facts: str | None = None
+    recipe_options: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def report_commands(self) -> Mapping[str, str]:

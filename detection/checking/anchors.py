@@ -55,7 +55,7 @@ def best_iou(boxes_xyxy: Floats, canvas_hw: tuple[int, int], architecture: Detec
     centres, areas = (low + high) / 2, np.prod(high - low, axis=1)
     sides_wh = np.array(canvas_hw[::-1], np.float64)
     best = np.zeros(len(boxes_xyxy))
-    for level in range(3, architecture.max_level + 1):
+    for level in architecture.levels:
         cells = np.ceil(sides_wh / 2**level)
         strides = sides_wh / cells
         places = (np.clip(np.round(centres / strides - 0.5), 0, cells - 1) + 0.5) * strides

@@ -16,11 +16,11 @@ from detection.data.boxes import BoxSource
 from detection.formats.found import FormatWord, read_set
 from detection.network.family import DetectorArchitecture, architecture
 from detection.spec import SPEC
-from engine.checking.arguments import given_data
 from engine.checking.findings import CheckReport, FailOn, Finding
 from engine.checking.images import image_findings
 from engine.checking.pictures import draw_finding, write_pictures
 from engine.cli.commands import HELP, parse_function, program, run_command
+from engine.cli.given.data import given_data
 from engine.outputs import make_folder, write_json
 from engine.reading.images import IMAGE_SUFFIXES
 from engine.reading.listing import walk

@@ -82,7 +82,7 @@ class DetectorArchitecture(NetworkSettings):
         fpn_cells: BiFPN layers, D_bifpn.
         head_repeats: separable convolutions in each head before the predicting one, equation 2.
         fusion: how a node weighs its inputs: fast normalised (equation after section 3.3), softmax, or plain sum.
-        max_level: coarsest pyramid level; the finest is 3.
+        max_level: coarsest pyramid level.
         anchor_scale: side of the smallest square anchor in strides of its level.
         anchor_octaves: anchor sizes per octave.
         anchor_ratios: width and height of each anchor shape, for a unit square.
@@ -104,6 +104,7 @@ class DetectorArchitecture(NetworkSettings):
         value_range: values of rasters and 16-bit pictures that become 0 and 255; None needs 8-bit rasters.
         nodata: value of a raster's pixels without data, if files do not state it.
         widths: name, inputs and outputs of each layer that was pruned, see `backbones.slimming`; else empty.
+        min_level: finest pyramid level: 3, or 2 for small objects, with four times as many cells as level 3.
     """
 
     name: str
@@ -132,6 +133,7 @@ class DetectorArchitecture(NetworkSettings):
     value_range: tuple[float, float] | None = None
     nodata: float | None = None
     widths: Widths = ()
+    min_level: Literal[2, 3] = 3
 
     def __post_init__(self) -> None:
         check_widths(self.widths)
@@ -154,7 +156,7 @@ class DetectorArchitecture(NetworkSettings):
     @property
     def levels(self) -> tuple[int, ...]:
         """Pyramid levels, finest first; level l has stride 2^l."""
-        return tuple(range(3, self.max_level + 1))
+        return tuple(range(self.min_level, self.max_level + 1))
 
     @property
     def stride(self) -> int:

@@ -34,7 +34,7 @@ from engine.reading.options import Reading
 
 _log = logging.getLogger(__name__)
 
-LEVELS = (3, 4, 5)  # of the backbone; the pyramid's coarser ones are computed from the last
+COARSEST = 5  # level of the backbone; the pyramid's coarser ones are computed from it
 
 
 class Answers(NamedTuple):
@@ -66,8 +66,8 @@ class EfficientDet(Foldable):
         num_classes: K; not needed with `classes`.
         classes: names and category ids of the K rows.
         backbone: a timm EfficientNet in place of the member's; or a network that meets `backbones.contract.Features`
-            at levels 3, 4 and 5, EfficientNet or not. A file that the detector is saved to holds the weights of such
-            a network, but not what it is: `from_settings` has to be given one like it.
+            at levels 3, 4 and 5 (with `min_level` 2 at 2 too), EfficientNet or not. A file that the detector is saved
+            to holds the weights of such a network, but not what it is: `from_settings` has to be given one like it.
         backbone_weights: ImageNet weights for the backbone, see `backbones.weights.load`; None starts at random.
         overrides: any other field of `DetectorArchitecture` in place of the member's own value.
 
@@ -102,6 +102,7 @@ class EfficientDet(Foldable):
         else:
             config = replaced(member, backbone=name)
         self.config = config
+        levels = tuple(range(config.min_level, COARSEST + 1))
         self.classes = _class_list(num_classes, classes)
         freezing: Freezing = {
             "frozen_stages": frozen_stages,
@@ -113,14 +114,14 @@ class EfficientDet(Foldable):
             refuse_whole_weights(config.widths, backbone_weights)
             self.backbone = EfficientNetFeatures(
                 config.backbone,
-                levels=LEVELS,
+                levels=levels,
                 drop_path=config.drop_path,
                 norm_momentum=config.norm_momentum,
                 weights=backbone_weights,
                 **freezing,
             )
         else:
-            check_features(backbone, LEVELS)
+            check_features(backbone, levels)
             check_untouched(backbone_weights, freezing)
             self.backbone = backbone
         given = {key for key, value in overrides.items() if value is not None}
@@ -176,7 +177,7 @@ class EfficientDet(Foldable):
         return self._answers_from(self.backbone(normal), size_hw(normal))
 
     def predictions_from(self, features: list[Tensor], canvas_hw: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
-        """As `predictions`, from the backbone's maps of levels 3, 4 and 5.
+        """As `predictions`, from the backbone's maps of levels 3, 4 and 5, with `min_level` 2 of 2 too.
 
         Args:
             features: maps (B, C_l, H_l, W_l), finest first.

@@ -20,6 +20,7 @@ from detection.network.family import DetectorArchitecture, architecture, replace
 from detection.network.model import EfficientDet
 from detection.weights.check import check_keys, check_shapes
 from detection.weights.effdet_layout import export_effdet, load_effdet
+from detection.weights.finest_level import with_finest_level
 from detection.weights.own_layout import build_own, own_metadata
 from detection.weights.published import (
     BASE_URL,
@@ -106,12 +107,14 @@ def load_pretrained(
         source: a name of `PUBLISHED`, or a file's path: of weights, or of a checkpoint that `fit` wrote.
         layout_of: the name of `PUBLISHED`, or of `ZYLO` such as `efficientdet-d6`, whose network the file holds.
         freezing: the constructor's `frozen_stages`, `freeze_norm` and `grad_checkpointing`.
-        overrides: fields of `DetectorArchitecture` that hold no weights.
+        overrides: fields of `DetectorArchitecture` that hold no weights; `min_level` 2 adds a level to a network of 3.
 
     Raises:
         InputError: unknown name, failed download, wrong hash, or a file that fits no network or several networks.
     """
-    return read_pretrained(source, layout_of=layout_of, freezing=freezing, **overrides)[0]
+    finest = overrides.pop("min_level", None)
+    network = read_pretrained(source, layout_of=layout_of, freezing=freezing, **overrides)[0]
+    return with_finest_level(network, finest, freezing or {}, str(source))
 
 
 def read_pretrained(

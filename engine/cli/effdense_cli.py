@@ -22,6 +22,8 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.utilities import rank_zero_info
 
 from engine.cli.early import prepare
+from engine.cli.given.recipe import with_recipe
+from engine.cli.help import RECIPE
 from engine.cli.parser import ShortErrorParser, trainer_fault, user_message
 from engine.cli.runs import (
     Progress,
@@ -41,6 +43,7 @@ from engine.hardware.devices import check_devices
 from engine.hardware.precision import chosen_precision
 from engine.logging.loggers import make_loggers, make_own
 from engine.logging.pictures import run_pictures
+from engine.recipes.rules import GivenRecipe
 from engine.settings import refuse_conflicts, without
 from engine.tasks import TaskSpec
 from engine.training.averaging import EMA
@@ -107,7 +110,9 @@ class EffDenseCLI(LightningCLI):
         prepared = prepare(spec, self.arguments)
         for note in prepared.notes:
             rank_zero_info(note)
-        self.words = prepared.words
+        self.words, chosen = with_recipe(spec, prepared.words)
+        for line in chosen:
+            rank_zero_info(line)
         # argparse's own usage would list a hundred options before the help.
         usage = f"{program} {{}} --config FILE --option value …"
         usages = {name: {"usage": usage.format(name)} for name in self.subcommands()}
@@ -144,6 +149,7 @@ class EffDenseCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the weight averaging; `--ema.decay 0` turns it off."""
         parser.add_lightning_class_args(EMA, "ema")
+        parser.add_argument("--recipe", type=GivenRecipe, default=None, help=RECIPE)
 
     def setup_parser(self, *args: Any, **kwargs: Any) -> None:
         """Leave Lightning's table of results out, as the task prints its own; `--verbose true` shows it."""

@@ -16,6 +16,10 @@ from engine.cli.signatures import Option, options
 from engine.errors import InputError, did_you_mean
 from engine.tasks import TaskSpec
 
+RECIPE = (
+    "Settings that follow from the data: small, medium, large, coco, or auto by the number of images. What you give "
+    "yourself overrides them."
+)
 _SKIPPED = {"model", "datamodule", "train_dataloaders", "val_dataloaders", "dataloaders", "weights_only"}
 _NAME_WIDTH = 34
 _MOST_CHOICES = 44  # characters
@@ -41,6 +45,7 @@ def command_options(spec: TaskSpec, command: str) -> tuple[Option, ...]:
     return (
         Option("config", f"YAML file of settings, or its name, such as {spec.demo}; a later file overrides others."),
         Option("seed_everything", "Seed of all random numbers.", 0),
+        Option("recipe", RECIPE, choices=("small", "medium", "large", "coco", "auto")),
         Option("trainer", "Lightning's trainer.", group=True),
         *trainer,
         Option("run", "The folder that a training writes to.", group=True),

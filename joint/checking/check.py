@@ -11,11 +11,11 @@ from pathlib import Path
 
 from detection.checking.check import network_of
 from detection.network.family import DetectorArchitecture
-from engine.checking.arguments import given_data
 from engine.checking.findings import CheckReport, FailOn
 from engine.checking.images import image_findings
 from engine.checking.pictures import write_pictures
 from engine.cli.commands import HELP, parse_function, program, run_command
+from engine.cli.given.data import given_data
 from engine.errors import InputError
 from engine.outputs import make_folder, write_json
 from joint.checking.given import Given, JointSets, ReadJoint

@@ -97,7 +97,7 @@ class JointNetwork(Foldable):
         self.detector = detector
         self.segmenter = segmenter
         dense = segmenter.config.output_stride < 32
-        self._attach(detector, (3, 4, 5), dense=False)
+        self._attach(detector, tuple(range(config.min_level, 6)), dense=False)
         self._attach(segmenter, (2, 4, 5) if segmenter.aux_head is not None else (2, 5), dense=dense)
 
     def _attach(self, network: EfficientDet | Segmenter, levels: tuple[int, ...], *, dense: bool) -> None:
@@ -120,7 +120,7 @@ class JointNetwork(Foldable):
         normal = self.detector.normalise(images)
         canvas_hw = size_hw(normal)
         maps = self.backbone(normal)
-        coarse = self.backbone.without_dilation(maps, canvas_hw)[1:]
+        coarse = self.backbone.without_dilation(maps, canvas_hw)[self.detector.config.min_level - _LEVELS[0] :]
         predictions = self.detector.predictions_from(coarse, canvas_hw)
         reader = self.segmenter.backbone
         assert isinstance(reader, SharedMaps)

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from engine.checking.arguments import given_data
 from engine.checking.findings import CheckReport, FailOn, Finding
 from engine.checking.pictures import beside, draw_finding, write_pictures
 from engine.cli.commands import HELP, parse_function, program, run_command
+from engine.cli.given.data import given_data
 from engine.errors import InputError
 from engine.outputs import make_folder, write_json
 from engine.reading.reader import PixelReader

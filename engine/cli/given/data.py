@@ -52,7 +52,7 @@ def given_data(spec: TaskSpec, words: Sequence[str]) -> GivenData | None:
     for option, value in _options(prepared):
         name = option.partition("=")[0]
         if name in _CONFIG:
-            content = _content(value if value is not None else option.partition("=")[2])
+            content = config_content(value if value is not None else option.partition("=")[2])
             settings = _merged(settings, content.get("data"))
             model = _merged(model, content.get("model"))
         elif name == "--data" or name.startswith("--data."):
@@ -75,7 +75,7 @@ def _options(words: Sequence[str]) -> Iterator[tuple[str, str | None]]:
         place += 2 if takes else 1
 
 
-def _content(given: str) -> Mapping[str, object]:
+def config_content(given: str) -> Mapping[str, object]:
     """The settings of a config: `prepare` has checked that it can be read, or has put its text in place of it."""
     try:
         content = parse_yaml(given) if "\n" in given or not Path(given).is_file() else read_config(Path(given))

@@ -1,0 +1,1 @@
+"""What a command line gives: the data of a training, and a recipe for them."""
