@@ -1,8 +1,8 @@
 """From a program of torch.export to a .pte file for XNNPACK, run by the Python of an environment of its own.
 
 That environment holds ExecuTorch and none of this project's packages, so that this script imports none of them.
-Arguments: the .pt2 file, the file to write, a text file with what the file says of itself, the precision, and for int8
-a .npy file with images (N, H, W, 3) uint8. The last line that it prints says how much of the network XNNPACK computes.
+Arguments: the .pt2 file, the file to write, a text file with what the file says of itself, the precision, and a .npy
+file with images (N, H, W, 3) uint8 for int8. The last line that it prints says how much XNNPACK computes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _PIECE = "executorch_call_delegate"
 KEY = "effdense"  # the method that gives what the file says of itself
 
 
-def main(source: str, target: str, about: str, precision: str, images: str | None = None) -> None:
+def main(source: str, target: str, about: str, precision: str, images: str) -> None:
     """Lower, and quantise as asked."""
     import torch
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
@@ -28,7 +28,6 @@ def main(source: str, target: str, about: str, precision: str, images: str | Non
 
     program = torch.export.load(source)
     if precision == "int8":
-        assert images is not None
         program = _integers(program, images)
     lowered = to_edge_transform_and_lower(
         constant_prop_pass(program),

@@ -36,7 +36,7 @@ def export_file(
             torch (a .pt2 of torch.export).
         output: the file; by default the checkpoint's name with the format's suffix.
         task: the task, where the file does not say.
-        precision: number type of a .tflite file; int8 is needed by the Edge TPU.
+        precision: number type of a .tflite file, where int8 is needed by the Edge TPU, or int8 of a .pte file.
         calibration: for int8, a folder or glob of images like those that the file will see; 100 or more are best.
         layout: frigate gives boxes of an onnx or openvino file as one table, which Frigate reads, and writes labels.
         contents: what it holds besides the network.
@@ -62,7 +62,7 @@ def export_file(
     compared = f"largest difference from the network {written.difference:.1e}"
     seconds = time.perf_counter() - started
     sys.stdout.write(f"{path}: {size / 1e6:.1f} MB, {batch} of {sizes}; {compared}; {seconds:.0f} s\n")
-    if precision == "int8":
+    if precision == "int8" and format == "litert":
         sys.stdout.write(f"{path}: {edge_tpu.check(path).line()}\n")
     if layout == "frigate":
         sys.stdout.write(f"Frigate's configuration:\n{frigate_settings(path, about)}")

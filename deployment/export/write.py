@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from deployment.export.compare import LARGEST, LARGEST_RESIZED, difference, patches
+from deployment.compare import LARGEST, LARGEST_RESIZED, difference, patches
 from deployment.export.fitting import detector_in, segmenter_in, settled
 from deployment.export.formats.onnx_file import write_onnx
 from deployment.export.formats.openvino_file import write_openvino
@@ -98,7 +98,7 @@ def export(loaded: Loaded, path: str | Path, file_format: Format, options: Optio
             said: dict[str, object] = json.loads(about.to_json())
             write_tflite(network, made, metadata=said, options=_litert(options, about, postprocess))
         elif file_format == "executorch":
-            write_pte(graph, made, about)
+            write_pte(network, graph, made, about, options.calibration)
         elif file_format == "torch":
             write_torch(program_of(graph, open_hw, options.batch_size), made, about)
         else:
