@@ -112,7 +112,6 @@ def _write(candidate: Candidate, path: Path, wishes: Wishes) -> None:
     runtime, precision = candidate.runtime, candidate.precision
     own = {
         "litert": ("float32", "float16", "int8"),
-        "executorch": ("float32", "int8"),
         "openvino": ("float32", "bfloat16"),
     }.get(runtime, ("float32",))
     if precision not in own:

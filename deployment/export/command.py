@@ -36,7 +36,7 @@ def export_file(
             torch (a .pt2 of torch.export).
         output: the file; by default the checkpoint's name with the format's suffix.
         task: the task, where the file does not say.
-        precision: number type of a .tflite file, where int8 is needed by the Edge TPU, or int8 of a .pte file.
+        precision: number type of a .tflite file; int8 is needed by the Edge TPU.
         calibration: for int8, a folder or glob of images like those that the file will see; 100 or more are best.
         layout: frigate gives boxes of an onnx or openvino file as one table, which Frigate reads, and writes labels.
         contents: what it holds besides the network.

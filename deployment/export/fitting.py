@@ -14,10 +14,7 @@ from segmentation.network.model import Segmenter
 
 FRIGATE_READS = 20  # boxes of an image (frigate/detectors/plugins/onnx.py and openvino.py)
 
-_PRECISIONS: Mapping[Format, tuple[str, ...]] = {
-    "litert": ("float32", "float16", "int8"),
-    "executorch": ("float32", "int8"),
-}
+_PRECISIONS: Mapping[Format, tuple[str, ...]] = {"litert": ("float32", "float16", "int8")}
 
 
 def settled(loaded: Loaded, file_format: Format, options: Options) -> Options:

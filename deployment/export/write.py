@@ -98,7 +98,7 @@ def export(loaded: Loaded, path: str | Path, file_format: Format, options: Optio
             said: dict[str, object] = json.loads(about.to_json())
             write_tflite(network, made, metadata=said, options=_litert(options, about, postprocess))
         elif file_format == "executorch":
-            write_pte(network, graph, made, about, options.calibration)
+            write_pte(graph, made, about)
         elif file_format == "torch":
             write_torch(program_of(graph, open_hw, options.batch_size), made, about)
         else:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from deployment.export.graphs import Graph
 from deployment.export.lowering.program import plain_program
-from deployment.litert.calibration import write_canvases
-from deployment.networks import Network
 from deployment.setup.environment import EXECUTORCH, tell_user
 from engine.exports.files import About
 from engine.outputs import write_text
@@ -21,21 +19,17 @@ SCRIPT = Path(__file__).parents[2] / "executorch" / "lowering_script.py"
 
 
 def write_pte(
-    network: Network,
     graph: Graph,
     path: Path,
     about: About,
-    calibration: Sequence[Path] = (),
     tell: Callable[[str], None] = tell_user,
 ) -> None:
     """Write a graph as a .pte file.
 
     Args:
-        network: the network, which also says how images are read.
-        graph: its graph, without a suppression, which is no operator of ExecuTorch.
+        graph: of a folded network, without a suppression, which is no operator of ExecuTorch.
         path: the file.
         about: what it says of itself; names the size and number of its images.
-        calibration: images like those that the file will see, for int8.
         tell: takes a line about what takes minutes, and about operators that XNNPACK leaves to slower ones.
 
     Raises:
@@ -47,11 +41,8 @@ def write_pte(
         program, text = Path(beside, "network.pt2"), Path(beside, "about.json")
         torch.export.save(plain_program(graph, about.image_hw, about.batch), program)
         write_text(text, about.to_json())
-        images = Path(beside, "images.npy")
-        if about.precision == "int8":
-            write_canvases(images, calibration, network, about.image_hw)
         EXECUTORCH.make(tell)
-        said = EXECUTORCH.run(SCRIPT, [program, path, text, about.precision, images])
+        said = EXECUTORCH.run(SCRIPT, [program, path, text])
     found = json.loads(said.splitlines()[-1])
     others = ", ".join(found["others"]) or "nothing"
     tell(f"XNNPACK computes the network in {found['pieces']} piece(s); ExecuTorch's own operators are {others}")

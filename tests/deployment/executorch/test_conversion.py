@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -16,7 +15,6 @@ from deployment.export.options import Options
 from deployment.export.write import export
 from deployment.networks import load_any
 from engine.errors import InputError
-from engine.exports.files import computed, open_exported
 from tests.deployment.networks import detector, network_of, picture
 
 HEIGHT, WIDTH = 160, 224
@@ -109,19 +107,3 @@ def test_a_joint_network(ckpt, exported):
     found, expected = file.predict(image, score_threshold=0.05), network.predict(image, score_threshold=0.05)
     same_boxes(found.found, expected.found)
     assert (found.segmented.class_ids == expected.segmented.class_ids).mean() > 0.999
-
-
-@torch.no_grad()
-@pytest.mark.slow
-def test_int8(exported, tmp_path):
-    """Scores and deltas of all anchors rise and fall with the network's; the file is a third as large."""
-    calibration = tuple(tmp_path / f"{seed}.png" for seed in range(12))
-    for seed, path in enumerate(calibration):
-        cv2.imwrite(str(path), picture(HEIGHT, WIDTH, seed)[..., ::-1])
-    path = exported("detection", "executorch", precision="int8", calibration=calibration)
-    canvases = torch.stack([torch.from_numpy(picture(HEIGHT, WIDTH, seed)).permute(2, 0, 1) for seed in (20, 21)])
-    found = computed(open_exported(path, "detection"), canvases, torch.tensor([[HEIGHT, WIDTH]] * 2))
-    logits, deltas, _ = network_of("detection").predictions(canvases)
-    assert 1e-6 < (found["class_logits"].sigmoid() - logits.sigmoid()).abs().mean() < 0.06
-    assert np.corrcoef(found["box_deltas"].flatten(), deltas.flatten())[0, 1] > 0.97
-    assert path.stat().st_size < 0.6 * exported("detection", "executorch", batch_size=2).stat().st_size
