@@ -35,7 +35,7 @@ from pathlib import Path
 import torch
 
 from backbones.study.cost import count
-from deployment.export.compare import patches
+from deployment.compare import patches
 from deployment.export.options import SUFFIXES, Format, Options
 from deployment.export.write import export
 from deployment.networks import Loaded

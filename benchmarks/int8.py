@@ -30,7 +30,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from deployment.export.compare import patches
+from deployment.compare import patches
 from deployment.precision.formats import onnx_int8, openvino_int8
 from deployment.precision.layers import last_layers
 from engine.exports.files import About

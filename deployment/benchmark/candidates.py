@@ -11,11 +11,17 @@ from typing import Literal, TypeAlias, get_args
 from engine.errors import InputError
 from engine.numbers import PositiveInt
 
-Runtime = Literal["torch", "onnx", "openvino", "litert", "pt2"]
+Runtime = Literal["torch", "onnx", "openvino", "litert", "executorch", "pt2"]
 Precision = Literal["float32", "bfloat16", "float16", "int8"]
 Size: TypeAlias = PositiveInt | tuple[PositiveInt, PositiveInt]
 RUNTIMES: tuple[Runtime, ...] = get_args(Runtime)
-SUFFIXES: dict[str, Runtime] = {".onnx": "onnx", ".xml": "openvino", ".tflite": "litert", ".pt2": "pt2"}
+SUFFIXES: dict[str, Runtime] = {
+    ".onnx": "onnx",
+    ".xml": "openvino",
+    ".tflite": "litert",
+    ".pte": "executorch",
+    ".pt2": "pt2",
+}
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ def benchmark(
     members: list[str] | None = None,
     image_sizes: list[PositiveInt | tuple[PositiveInt, PositiveInt]] | None = None,
     batch_sizes: list[PositiveInt] | None = None,
-    runtimes: list[Literal["torch", "onnx", "openvino", "litert", "pt2"]] | None = None,
+    runtimes: list[Literal["torch", "onnx", "openvino", "litert", "executorch", "pt2"]] | None = None,
     precisions: list[Literal["float32", "bfloat16", "float16", "int8"]] | None = None,
     threads: list[PositiveInt] | None = None,
     picture: Path | None = None,

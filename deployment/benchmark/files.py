@@ -13,7 +13,7 @@ from torch import Tensor
 
 from deployment.benchmark.candidates import Candidate
 from deployment.benchmark.members import CLASSIFICATION, Classifier, load
-from deployment.export.compare import patches
+from deployment.compare import patches
 from deployment.export.formats.onnx_file import write_onnx
 from deployment.export.formats.openvino_file import write_openvino
 from deployment.export.graphs import Graph
@@ -30,6 +30,7 @@ _FORMATS: Mapping[str, tuple[Format, str]] = {
     "onnx": ("onnx", ".onnx"),
     "openvino": ("openvino", ".xml"),
     "litert": ("litert", ".tflite"),
+    "executorch": ("executorch", ".pte"),
     "pt2": ("torch", ".pt2"),
 }
 _PACKAGES = {"openvino": "openvino", "litert": "ai_edge_litert"}
@@ -109,7 +110,10 @@ def _stem(candidate: Candidate, wishes: Wishes) -> str:
 
 def _write(candidate: Candidate, path: Path, wishes: Wishes) -> None:
     runtime, precision = candidate.runtime, candidate.precision
-    own = {"litert": ("float32", "float16", "int8"), "openvino": ("float32", "bfloat16")}.get(runtime, ("float32",))
+    own = {
+        "litert": ("float32", "float16", "int8"),
+        "openvino": ("float32", "bfloat16"),
+    }.get(runtime, ("float32",))
     if precision not in own:
         msg = (
             f"{runtime} is exported here in {', '.join(own)}, not in {precision}. Write the file in {precision} first, "
@@ -127,11 +131,12 @@ def _write(candidate: Candidate, path: Path, wishes: Wishes) -> None:
     if isinstance(loaded, Classifier):
         _write_classifier(loaded, candidate, path)
         return
-    boxes = loaded.task != "segmentation" and wishes.nms == "inside"
+    nms = "outside" if runtime == "executorch" else wishes.nms  # which has no such operator
+    boxes = loaded.task != "segmentation" and nms == "inside"
     options = Options(
         candidate.size_hw,
         candidate.batch,
-        wishes.nms if loaded.task != "segmentation" else None,
+        nms if loaded.task != "segmentation" else None,
         score_threshold=wishes.score_threshold if boxes else None,
         precision=cast("Literal['float32', 'float16', 'int8']", precision),
         calibration=wishes.calibration if precision == "int8" else (),

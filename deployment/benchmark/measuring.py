@@ -19,7 +19,7 @@ from deployment.benchmark.report import write_report
 from deployment.benchmark.results import row_of
 from deployment.benchmark.rounds import Journal, Workers, run_rounds, workers
 from deployment.benchmark.worker import Order
-from deployment.export.compare import patches
+from deployment.compare import patches
 from engine.errors import InputError
 from engine.hardware.machine import load, machine
 from engine.outputs import atomic_path

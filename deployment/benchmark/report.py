@@ -15,7 +15,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 NAME = "benchmark"
-_COLORS = {"torch": "#444444", "onnx": "#1f6fb2", "openvino": "#6b3fa0", "litert": "#d9822b", "pt2": "#3a8f5c"}
+_COLORS = {
+    "torch": "#444444",
+    "onnx": "#1f6fb2",
+    "openvino": "#6b3fa0",
+    "litert": "#d9822b",
+    "executorch": "#b23a48",
+    "pt2": "#3a8f5c",
+}
 _MARKERS = {"float32": "o", "bfloat16": "s", "float16": "^", "int8": "D"}
 _HEADER = (
     "network", "threads", "Mparam", "GMACs", "MB", "accuracy", "read", "prepare", "network", "finish", "median",

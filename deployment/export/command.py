@@ -62,7 +62,7 @@ def export_file(
     compared = f"largest difference from the network {written.difference:.1e}"
     seconds = time.perf_counter() - started
     sys.stdout.write(f"{path}: {size / 1e6:.1f} MB, {batch} of {sizes}; {compared}; {seconds:.0f} s\n")
-    if precision == "int8":
+    if precision == "int8" and format == "litert":
         sys.stdout.write(f"{path}: {edge_tpu.check(path).line()}\n")
     if layout == "frigate":
         sys.stdout.write(f"Frigate's configuration:\n{frigate_settings(path, about)}")

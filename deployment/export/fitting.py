@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from deployment.export.options import ONE_SIZE, Format, Options
@@ -12,6 +13,8 @@ from joint.network.model import JointNetwork
 from segmentation.network.model import Segmenter
 
 FRIGATE_READS = 20  # boxes of an image (frigate/detectors/plugins/onnx.py and openvino.py)
+
+_PRECISIONS: Mapping[Format, tuple[str, ...]] = {"litert": ("float32", "float16", "int8")}
 
 
 def settled(loaded: Loaded, file_format: Format, options: Options) -> Options:
@@ -58,8 +61,12 @@ def segmenter_in(network: Network) -> Segmenter | None:
 
 
 def _check_number_type(file_format: Format, options: Options) -> None:
-    if options.precision != "float32" and file_format != "litert":
-        msg = f"precision is {options.precision}, which export gives to litert only. Leave it out."
+    own = _PRECISIONS.get(file_format, ("float32",))
+    if options.precision not in own:
+        msg = (
+            f"precision is {options.precision}; export writes files of {file_format} in {', '.join(own)} only. Leave "
+            "it out, or use `python -m deployment quantize` for onnx and openvino."
+        )
         raise InputError(msg)
     if (options.precision == "int8") != bool(options.calibration):
         msg = "calibration is for int8, which needs images like those that the file will see. Give both, or neither."

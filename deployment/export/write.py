@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from deployment.export.compare import LARGEST, LARGEST_RESIZED, difference, patches
+from deployment.compare import LARGEST, LARGEST_RESIZED, difference, patches
 from deployment.export.fitting import detector_in, segmenter_in, settled
 from deployment.export.formats.onnx_file import write_onnx
 from deployment.export.formats.openvino_file import write_openvino

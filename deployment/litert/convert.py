@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from deployment.compare import LARGEST, difference, patches
 from deployment.litert.calibration import write_canvases
 from deployment.litert.editing import INPUT, SUPPRESSED_KEYS, append_suppression, give_floats, take_pixels
 from deployment.litert.mediapipe import NAME, object_detector, with_labels
@@ -28,7 +28,6 @@ from engine.outputs import atomic_path, make_folder, write_text
 
 SCRIPT = Path(__file__).with_name("converting_script.py")
 LABELS_SUFFIX = ".labels.txt"
-LARGEST_DIFFERENCE = 1e-3
 
 
 def write_tflite(
@@ -141,8 +140,7 @@ def _check_same(converted: Path, graph: LitertNetwork, image_hw: tuple[int, int]
     """
     from ai_edge_litert.interpreter import Interpreter
 
-    small = torch.rand((1, 3, *(-(-side // 32) for side in image_hw)), generator=torch.Generator().manual_seed(0))
-    image = F.interpolate(255 * small, image_hw, mode="bilinear").to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+    image = patches(1, image_hw).permute(0, 2, 3, 1).contiguous()
     try:
         interpreter = Interpreter(str(converted), num_threads=torch.get_num_threads())
         interpreter.allocate_tensors()
@@ -154,13 +152,10 @@ def _check_same(converted: Path, graph: LitertNetwork, image_hw: tuple[int, int]
         raise InputError(msg) from error
     for name, detail, expected in zip(graph.outputs.names, interpreter.get_output_details(), graph(image), strict=True):
         found = torch.from_numpy(interpreter.get_tensor(detail["index"]))
-        if name == "class_rows":
-            difference = float((found != expected).float().mean())
-        else:
-            difference = float((found - expected).abs().max()) / max(1.0, float(expected.abs().max()))
-        if not difference <= LARGEST_DIFFERENCE:
+        apart = difference(found, expected)
+        if not apart <= LARGEST:  # nor if it is no number
             msg = (
-                f"the file's {name} differ from the network's by {difference:.3g}, which is more than rounding. It is "
+                f"the file's {name} differ from the network's by {apart:.3g}, which is more than rounding. It is "
                 "not written. Use another format, and report this with the command."
             )
             raise InputError(msg)

@@ -78,7 +78,7 @@ def test_wrong_options(ckpt, tmp_path, monkeypatch, capsys, words, expected):
         ("segmentation", ["--nms", "inside"], "nms is a setting of boxes"),
         ("segmentation", ["--max_detections", "5"], "max_detections is a setting of the suppression, which a network"),
         ("joint", ["--nms", "outside", "--score_threshold", "0.3"], "which --nms outside does not have"),
-        ("detection", ["--precision", "float16"], "precision is float16, which export gives to litert only"),
+        ("detection", ["--precision", "float16"], "precision is float16; export writes files of onnx in float32 only"),
         ("detection", ["--calibration", "."], "calibration is for int8"),
         ("segmentation", ["--layout", "frigate"], "is a network of segmentation"),
         ("detection", ["--format", "litert", "--batch_size", "2"], "takes one image at a time"),

@@ -18,7 +18,12 @@ from engine.outputs import write_text
 SCRIPT = Path(__file__).parents[2] / "executorch" / "lowering_script.py"
 
 
-def write_pte(graph: Graph, path: Path, about: About, tell: Callable[[str], None] = tell_user) -> None:
+def write_pte(
+    graph: Graph,
+    path: Path,
+    about: About,
+    tell: Callable[[str], None] = tell_user,
+) -> None:
     """Write a graph as a .pte file.
 
     Args:
@@ -37,7 +42,7 @@ def write_pte(graph: Graph, path: Path, about: About, tell: Callable[[str], None
         torch.export.save(plain_program(graph, about.image_hw, about.batch), program)
         write_text(text, about.to_json())
         EXECUTORCH.make(tell)
-        said = EXECUTORCH.run(SCRIPT, [program, path, text, about.precision])
+        said = EXECUTORCH.run(SCRIPT, [program, path, text])
     found = json.loads(said.splitlines()[-1])
     others = ", ".join(found["others"]) or "nothing"
     tell(f"XNNPACK computes the network in {found['pieces']} piece(s); ExecuTorch's own operators are {others}")

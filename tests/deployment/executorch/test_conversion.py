@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from deployment.export.compare import patches
+from deployment.compare import patches
 from deployment.export.graphs import Form, graph_of
 from deployment.export.lowering.program import plain_program
 from deployment.export.options import Options

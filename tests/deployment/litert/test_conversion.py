@@ -12,11 +12,14 @@ import torch
 from torchvision.ops import box_iou
 
 from deployment.litert.edge_tpu import check
+from detection.network.postprocess import Postprocess
+from detection.prediction.predictor import DetectionPredictor
 from engine.exports.files import computed, open_exported
 from tests.deployment.networks import network_of, picture
 
 pytestmark = pytest.mark.slow
 HEIGHT, WIDTH = 160, 224
+ROOM = 400  # boxes of a picture, more than any has
 # Pictures that fill the canvas; and pictures of other shapes, at whose edges a file with suppression does not cut.
 FILLING = [picture(320, 448, 1), picture(160, 224, 3), picture(80, 112, 4)]
 PICTURES = [picture(140, 300, 1), picture(400, 350, 2), picture(160, 224, 3), picture(61, 83, 4)]
@@ -84,18 +87,24 @@ def test_int8_is_what_the_edge_tpu_asks_for(exported, calibration):
     assert report.after[-1] == "TFLite_Detection_PostProcess"
 
 
-def test_int8_finds_the_boxes(ckpt, exported, calibration):
-    """Of the clear ones most; boxes stay on the canvas."""
-    file = load("detection", exported("detection", "litert", precision="int8", calibration=calibration))
-    network = load("detection", ckpt("detection"))
+def test_int8_finds_the_boxes(exported, calibration):
+    """Of the clear ones most; boxes stay on the canvas.
+
+    There are 157 to 175 of them in each picture. Both sides have room for all: of 100, which the checkpoint gives, the
+    last ones have scores so near to those left out that rounding to int8 chooses among them (66 % were the same).
+    """
+    path = exported("detection", "litert", precision="int8", calibration=calibration, max_detections=ROOM)
+    file = load("detection", path)
+    clear = Postprocess(score_threshold=0.6, iou_threshold=0.4, max_detections=ROOM)
+    network = DetectionPredictor(network_of("detection"), clear)
     hits = total = 0
     for image in FILLING:
-        found, expected = file.predict(image, score_threshold=0.3), network.predict(image, score_threshold=0.6)
+        found, expected = file.predict(image, score_threshold=0.3), network.predict(image)
         overlaps = box_iou(torch.from_numpy(expected.boxes_xyxy), torch.from_numpy(found.boxes_xyxy))
         same = torch.tensor([[label == other for other in found.labels] for label in expected.labels])
         hits += int((torch.where(same, overlaps, 0.0) > 0.6).any(1).sum())
         total += len(expected.scores)
-    assert total > 20
+    assert total > 400
     assert hits / total > 0.7
 
 
