@@ -203,6 +203,13 @@ class DetectionTask(DenseTask[DetectionData]):
             raise InputError(msg)
         refuse_loss(own, self.loss)
         refuse_postprocess(own, self.postprocess)
+        precision = "32-true" if self._trainer is None else str(self.trainer.precision)
+        if own != "efficientdet" and precision in ("16-true", "bf16-true"):
+            msg = (
+                f"trainer.precision is {precision}, in which torchvision's anchors lose whole pixels, and the head is "
+                f"{own}. Give 16-mixed or bf16-mixed."
+            )
+            raise InputError(msg)
         return detector
 
     def _built(self) -> Detector:

@@ -158,7 +158,8 @@ class TestCollate:
         np.testing.assert_array_equal(batch.boxes_xyxy[2], [[4, 6, 24, 36], [0, 0, 0, 0]])
         assert batch.boxes_xyxy.shape == (3, 2, 4)
         assert batch.image_ids.tolist() == [5, 25, 15]
-        assert [tensor.dtype for tensor in batch[1:]] == [
+        assert batch.masks is None
+        assert [tensor.dtype for tensor in batch[1:6]] == [
             torch.float32,
             torch.int64,
             torch.int64,

@@ -37,6 +37,7 @@ def run_process(rank, world, port, folder):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # ten trainings
 def test_two_processes_train_one_network(heads_set, tmp_path):
     for name in ("scenes", "heads.yaml"):
         (tmp_path / name).symlink_to(heads_set / name)

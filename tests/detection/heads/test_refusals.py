@@ -26,6 +26,7 @@ BAD = {
     "--model.head faster_rcnn --model.postprocess.nms soft": "torchvision's own suppression",
     "--model.head ssd --model.postprocess.max_candidates 9": "postprocess.max_candidates is 9",
     "--model.architecture.pyramid fpn": "Take bifpn or quad, or another model.head.",
+    "--model.head ssd --trainer.precision bf16-true": "Give 16-mixed or bf16-mixed.",
     "--model.head yolo": "model.head is 'yolo'",
 }
 
