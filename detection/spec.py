@@ -49,7 +49,7 @@ SPEC = TaskSpec(
     commands={
         "check": "detection.checking.check",
         "score": "detection.scores.score",
-        "pseudo-labels": "detection.analysis.pseudo_labels",
+        "pseudo-labels": "detection.training.pseudo_labels",
         "convert": "detection.weights.convert",
         "convert-data": "detection.formats.convert_data",
     },

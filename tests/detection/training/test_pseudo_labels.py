@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from detection.analysis.curves import ClassCurve
-from detection.analysis.pseudo_labels import least_score, main
 from detection.data.coco import CocoAnnotations
+from detection.training.pseudo_labels import least_score, main
 
 CATEGORIES = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}, {"id": 3, "name": "owl"}]
 BOX = [10, 10, 20, 20]

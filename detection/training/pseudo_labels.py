@@ -127,8 +127,10 @@ def least_score(curve: ClassCurve, precision: float | None) -> float | None:
         best = curve.best()
         return None if best is None or best.f1 == 0 else best.score
     scores = curve.scores
-    whole = np.append(scores[1:] != scores[:-1], True) if len(scores) else np.zeros(0, np.bool_)
-    places = np.flatnonzero(whole & (curve.precision >= precision)) if len(scores) else []
+    if not len(scores):
+        return None
+    whole = np.append(scores[1:] != scores[:-1], True)  # a threshold takes all boxes of one score
+    places = np.flatnonzero(whole & (curve.precision >= precision))
     return float(scores[places[-1]]) if len(places) else None
 
 
