@@ -34,6 +34,7 @@ SPEC = TaskSpec(
         "predict": "pictures and videos with boxes and a JSON in COCO's format",
         "check": "what is wrong with a set: its images, boxes, classes and splits",
         "score": "COCO numbers of detections that come from anywhere",
+        "pseudo-labels": "what was found in unlabelled images as a training set, by thresholds of each class",
         "convert": "weights of effdet or zylo117 to a file that describes its own network",
         "convert-data": "a set of boxes in any format that is read, written as COCO, Pascal VOC or YOLO",
         "report": "a run in one HTML file: curves, classes, mistakes, images with boxes and masks",
@@ -48,6 +49,7 @@ SPEC = TaskSpec(
     commands={
         "check": "detection.checking.check",
         "score": "detection.scores.score",
+        "pseudo-labels": "detection.training.pseudo_labels",
         "convert": "detection.weights.convert",
         "convert-data": "detection.formats.convert_data",
     },

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from detection.checking.anchor_shapes import fitted_ratios
 from detection.data.boxes import Floats
 from detection.network.family import FAMILY, DetectorArchitecture
 from engine.checking.findings import Finding
@@ -149,9 +150,13 @@ def better_ways(
         if scale != architecture.anchor_scale:
             option = f"--model.architecture.anchor_scale {scale:g}"
             found.append(Way(option, share(canvas_hw, replace(architecture, anchor_scale=scale))))
-    shapes = (*architecture.anchor_ratios, *_SLIM_RATIOS)
-    option = f"--model.architecture.anchor_ratios '{[list(shape) for shape in shapes]}'"
-    found.append(Way(option, share(canvas_hw, replace(architecture, anchor_ratios=shapes))))
+    boxes = on_canvas(boxes_xywh, sizes_hw, canvas_hw)
+    for shapes in ((*architecture.anchor_ratios, *_SLIM_RATIOS), *([fitted_ratios(boxes)] if len(boxes) else [])):
+        option = f"--model.architecture.anchor_ratios '{[list(shape) for shape in shapes]}'"
+        found.append(Way(option, share(canvas_hw, replace(architecture, anchor_ratios=shapes))))
+    if architecture.min_level > 2:
+        option = "--model.architecture.min_level 2"
+        found.append(Way(option, share(canvas_hw, replace(architecture, min_level=2))))
     for level in range(architecture.max_level + 1, 10):
         option = f"--model.architecture.max_level {level}"
         found.append(Way(option, share(canvas_hw, replace(architecture, max_level=level))))

@@ -1,1 +1,1 @@
-"""What else a detector learns from: other detectors."""
+"""What else a detector learns from: other detectors, and what it found itself in unlabelled images."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
+from detection.checking.anchor_shapes import fitted_ratios
 from detection.checking.anchors import best_iou, better_ways, on_canvas, reach_findings
 from detection.network.anchors import make_anchors
 from detection.network.family import architecture
@@ -67,3 +70,31 @@ def test_slim_boxes_need_other_shapes() -> None:
 def test_boxes_that_fit_are_not_told() -> None:
     fitting = np.array([[50.0, 60.0, 64.0, 64.0], [100.0, 100.0, 120.0, 60.0]])
     assert not list(reach_findings("train", fitting, np.full((2, 2), 512), (512, 512), architecture("d0")))
+
+
+def test_fitted_shapes_are_those_of_the_boxes():
+    """Boxes of three shapes and any size give these shapes, at one area; each reaches an anchor of theirs."""
+    generator = np.random.default_rng(0)
+    ratios = generator.choice([0.2, 1.0, 6.0], 600) * generator.lognormal(0, 0.05, 600)
+    areas = generator.uniform(40, 200, 600) ** 2
+    sides = np.stack([np.sqrt(areas * ratios), np.sqrt(areas / ratios)], axis=1)
+    corner = generator.uniform(0, 100, (600, 2))
+    boxes = np.concatenate([corner, corner + sides], axis=1)
+    found = fitted_ratios(boxes)
+    assert [width / height for width, height in found] == pytest.approx([0.2, 1.0, 6.0], rel=0.06)
+    assert [width * height for width, height in found] == pytest.approx([1, 1, 1], abs=0.05)
+    network = architecture("d0")
+    before, after = (
+        float((best_iou(boxes, (768, 768), each) >= 0.5).mean())
+        for each in (network, dataclasses.replace(network, anchor_ratios=found))
+    )
+    assert before < 0.7
+    assert after > 0.95
+    assert fitted_ratios(boxes[:1]) == (found_one := fitted_ratios(boxes[:1]))
+    assert len(found_one) == 3
+
+
+def test_a_finer_level_is_offered_for_tiny_boxes():
+    tiny = np.tile([100.0, 100.0, 12.0, 12.0], (400, 1))
+    ways = better_ways(tiny, np.full((400, 2), 512), (512, 512), architecture("d0"))
+    assert any(way.option == "--model.architecture.min_level 2" for way in ways)
