@@ -13,7 +13,7 @@ from torch import Tensor
 
 from backbones.contract import Freezing
 from backbones.grid import size_hw
-from detection.data.batch import DetectionBatch, Detections
+from detection.data.batch import DetectionBatch
 from detection.data.classes import BoxClasses
 from detection.data.contracts import DetectionData
 from detection.network.build import build_detector
@@ -303,10 +303,12 @@ class DetectionTask(DenseTask[DetectionData]):
         total = sums.total(divisor / self.trainer.world_size)
         if lessons is not None:
             total = total + self._learned(lessons, len(batch.images))
-        self.watch(total, batch_idx)
-        size = len(batch.images)
+        parts, size = (
+            {f"train_{name}_loss": part for name, part in everywhere.named(divisor).items()},
+            len(batch.images),
+        )
+        self.watch(total, batch_idx, parts)
         self.log("train_loss", everywhere.total(divisor), prog_bar=True, batch_size=size)
-        parts = {f"train_{name}_loss": value for name, value in everywhere.named(divisor).items()}
         self.log_dict(parts, batch_size=size)
         return total
 
@@ -339,7 +341,9 @@ class DetectionTask(DenseTask[DetectionData]):
         named = torch.tensor([bool(name) for name in self.classes.names])
         category_ids = torch.tensor(self.classes.category_ids)[rows]
         if found.masks is not None:
-            self._add_masks(batch, found, found.masks, category_ids)
+            counts = (found.class_ids >= 0).sum(1).tolist()
+            pasted = pasted_batch(found.masks, found.boxes_xyxy, counts, batch.sizes_hw)
+            self.masks.add_batch(batch.image_ids.tolist(), pasted, found.boxes_xyxy, found.scores, category_ids)
         self.records.add(
             batch.image_ids.cpu().numpy(),
             found.boxes_xyxy.float().cpu().numpy(),
@@ -347,13 +351,6 @@ class DetectionTask(DenseTask[DetectionData]):
             category_ids.numpy(),
             valid=((found.class_ids >= 0).cpu() & named[rows]).numpy(),
         )
-
-    def _add_masks(self, batch: DetectionBatch, found: Detections, masks: Tensor, category_ids: Tensor) -> None:
-        counts = (found.class_ids >= 0).sum(1).tolist()
-        pasted = pasted_batch(masks, found.boxes_xyxy, counts, batch.sizes_hw)
-        for row, (image_id, count) in enumerate(zip(batch.image_ids.tolist(), counts, strict=True)):
-            boxes, scores = found.boxes_xyxy[row, :count].tolist(), found.scores[row, :count].tolist()
-            self.masks.add(image_id, pasted[row], boxes, scores, category_ids[row, :count].tolist())
 
     def logged(self) -> Mapping[str, Mode | None]:
         """The losses, and COCO's twelve numbers in validation."""

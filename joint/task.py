@@ -287,9 +287,9 @@ class JointTask(DenseTask[JointData]):
             self._measure(terms)
         total = self._weighed(torch.stack(terms), losses.present)
         self._terms = terms if self.balance.method == "pcgrad" else ()
-        self.watch(total, batch_idx)
         of_boxes, of_masks = losses.everywhere.unbind()
         parts = losses.parts | {"detection_loss": of_boxes, "segmentation_loss": of_masks}
+        self.watch(total, batch_idx, parts)
         if self.trained != "both":
             parts = losses.parts
         size = len(batch.images)

@@ -235,8 +235,8 @@ class SegmentationTask(DenseTask[SegmentationData]):
             distilled = self.distiller(batch.images, logits)
             self.log("train_distilled", all_reduce_sum(distilled) / self.trainer.world_size)
             total = total + distilled
-        self.watch(total, batch_idx)
         size, terms = len(batch.images), everywhere.terms(self.loss)
+        self.watch(total, batch_idx, terms)
         self.log("train_loss", torch.stack(list(terms.values())).sum(), prog_bar=True, batch_size=size)
         if len(terms) > 1:
             self.log_dict({f"train_{name}": value for name, value in terms.items()}, batch_size=size)

@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from torch import Tensor
 
 from detection.data.boxes import BoxSource
 from detection.data.categories import CategoryRows
@@ -81,6 +82,28 @@ class MaskRecords:
             )
         ]
         self._images.setdefault(image_id, entries)
+
+    def add_batch(
+        self,
+        image_ids: Sequence[int],
+        masks: Sequence[Sequence[Rle]],
+        boxes_xyxy: Tensor,
+        scores: Tensor,
+        category_ids: Tensor,
+    ) -> None:
+        """Add the objects of B images.
+
+        Args:
+            image_ids: B, of the annotation file.
+            masks: of the whole image, for each image as many as it has objects.
+            boxes_xyxy: (B, D, 4) pixels of the image, of which the first are those of the objects.
+            scores: (B, D).
+            category_ids: (B, D) of the model.
+        """
+        for row, (image_id, found) in enumerate(zip(image_ids, masks, strict=True)):
+            count = len(found)
+            parts = (part[row, :count].tolist() for part in (boxes_xyxy, scores, category_ids))
+            self.add(image_id, found, *parts)
 
     def gather(self) -> MaskRecords:
         """The records of all processes, on each process."""

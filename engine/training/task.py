@@ -22,6 +22,9 @@ from torch.optim.lr_scheduler import LRScheduler
 from engine.data.contracts import SplitName, TaskData
 from engine.distillation.teachers import check_same_lessons
 from engine.errors import InputError
+from engine.finiteness.batch_files import write_batch
+from engine.finiteness.culprit import first_culprit
+from engine.finiteness.steps import Images, LastSteps, Step
 from engine.outputs import make_folder
 from engine.prediction.streaming import PredictingModule
 from engine.reading.options import Way
@@ -90,7 +93,8 @@ class DenseTask(PredictingModule, ABC, Generic[Data]):
         self.scores: Scores | None = None
         self.optimizer = optimizer
         self.schedule = schedule
-        self._last_loss: Tensor | None = None
+        self._batch: object = None
+        self._steps = LastSteps(LOOK_EVERY)
         self.began = False
         self._peaks: list[float] = []
         self._resumed = False
@@ -196,25 +200,48 @@ class DenseTask(PredictingModule, ABC, Generic[Data]):
             if (note := check(self.data, self.built)) is not None:
                 rank_zero_info(note)
 
-    def watch(self, loss: Tensor, batch_idx: int) -> None:
-        """Remember the loss of a step, and check it every `LOOK_EVERY` steps."""
-        self._last_loss = loss.detach()
-        if batch_idx % LOOK_EVERY == 0:
+    def on_train_batch_start(self, batch: object, batch_idx: int) -> None:
+        """Remember the batch, in case that its loss is no number."""
+        self._batch = batch
+
+    def watch(self, loss: Tensor, batch_idx: int, parts: Mapping[str, Tensor] | None = None) -> None:
+        """Remember a step, and check the losses every `LOOK_EVERY` steps, on a processor each at once.
+
+        Args:
+            loss: () what the step minimises.
+            batch_idx: its place in the epoch.
+            parts: () the parts of the loss by their names, for the message.
+        """
+        known = {name: part.detach() for name, part in (parts or {}).items()}
+        self._steps.add(Step(self.trainer.global_step, loss.detach(), known, self._batch))
+        if self.device.type == "cpu" or batch_idx % LOOK_EVERY == 0:
             self.check_finite()
 
     def check_finite(self) -> None:
-        """Do nothing if the last loss is finite.
+        """Do nothing if the losses since the last check are finite; else write the batch into the run's folder.
 
         Raises:
-            InputError: the loss is not finite.
+            InputError: a loss is not finite.
         """
-        value = 0.0 if self._last_loss is None else float(self._last_loss)
-        if not math.isfinite(value):
-            msg = (
-                f"the loss became {value} at step {self.trainer.global_step}. Lower model.optimizer.lr, lengthen "
-                "model.schedule.warmup_epochs, or set trainer.gradient_clip_val to 10 or less."
-            )
-            raise InputError(msg)
+        step = self._steps.first_bad()
+        if step is None:
+            return
+        parts = ", ".join(f"{name.removeprefix('train_')} {float(part):.4g}" for name, part in step.parts.items())
+        where = "" if not isinstance(step.batch, Images) else f"; {self._culprit(step.batch.images)}"
+        file = None
+        if self.trainer.loggers and self.trainer.log_dir:
+            file = write_batch(make_folder(self.trainer.log_dir), step, self.trainer.global_rank)
+        kept = "" if file is None else f". Its batch is in '{file}'"
+        msg = (
+            f"the loss became {float(step.loss)} at step {step.number}{f' ({parts})' if parts else ''}{where}{kept}. "
+            "Lower model.optimizer.lr, lengthen model.schedule.warmup_epochs, or set trainer.gradient_clip_val to 10 "
+            "or less."
+        )
+        raise InputError(msg)
+
+    def _culprit(self, images: Tensor) -> str:
+        with self.trainer.precision_plugin.forward_context():
+            return first_culprit(self.built, lambda: self.built(images))
 
     def on_train_epoch_end(self) -> None:
         """Check the loss once more, before a checkpoint replaces a good one."""
@@ -281,7 +308,13 @@ class DenseTask(PredictingModule, ABC, Generic[Data]):
         names = self.logged()
         if names is None:
             return
-        if not sum(self.trainer.num_val_batches):
+        trainer = self.trainer
+        if trainer.enable_validation and trainer.val_dataloaders is None:
+            # Without batches before the training, Lightning makes the loaders in the first epoch that validates.
+            trainer.validating = True
+            trainer.fit_loop.epoch_loop.val_loop.setup_data()
+            trainer.training = True
+        if not sum(trainer.num_val_batches):
             names = {name: better for name, better in names.items() if not name.startswith("val_")}
         kind = type(self)
         complete = f"{kind.__module__}:{kind.__qualname__}" == self.spec.module

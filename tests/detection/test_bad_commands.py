@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
 
 from tests.detection.small import command
 
@@ -242,5 +243,9 @@ def test_a_diverged_training_keeps_its_last_good_checkpoint(here):
     assert broken != before
     said = command(f"{FIT} --ckpt_path last --trainer.max_epochs 2")
     assert said.code == 2
-    assert "the loss became nan at step 3" in said.err
+    assert "the loss became nan at step 3 (class_loss nan, box_loss " in said.err
+    assert "the weights 'class_head.predict.pointwise.bias' are no longer finite" in said.err
+    with safe_open("runs/detection/good/bad_batch.safetensors", "pt") as file:
+        assert file.metadata()["step"] == "3"
+        assert len(list(Path("runs/detection/good").glob("bad_batch_*.png"))) == len(file.get_tensor("images"))
     assert last.read_bytes() == broken

@@ -35,6 +35,17 @@ def test_what_a_task_states_is_what_it_logs(task, options, monkeypatch):
     assert ("val_loss" in found) == (options != "no validation")
 
 
+@pytest.mark.by_default("segmentation")
+def test_a_validation_in_a_later_epoch_is_known_from_the_start(task):
+    """Where no batch is validated before the training either, its scores may be monitored all the same."""
+    line = "fit --config small.yaml --trainer.max_epochs 2 --trainer.check_val_every_n_epoch 2 --run.name later"
+    words = f"{line} --trainer.num_sanity_val_steps 0 --trainer.limit_train_batches 1 --trainer.limit_val_batches 1"
+    best = find_task(task).monitor
+    callback = f"--trainer.callbacks+=EarlyStopping --trainer.callbacks.monitor={best} --trainer.callbacks.mode=max"
+    assert command(f"{words} {callback}", find_task(task)).code == 0
+    assert best in Path(f"runs/{task}/later/metrics.csv").read_text()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

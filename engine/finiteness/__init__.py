@@ -1,0 +1,1 @@
+"""What a training does with a loss that is no number."""
