@@ -262,6 +262,7 @@ def test_predict_writes_the_same_from_a_file(program, ckpt, tmp_path, monkeypatc
     np.testing.assert_allclose([one["bbox"] for one in ours], [one["bbox"] for one in expected], atol=0.5)
 
 
+@pytest.mark.slow
 def test_logging_is_as_before_after_an_export(exported, capfd, caplog):
     root = logging.getLogger()
     before = root.level, list(root.handlers), logging.root.manager.disable, logging.getLogger("torch.onnx").level

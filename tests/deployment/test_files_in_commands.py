@@ -88,6 +88,7 @@ def numbers(content: object, place: str = "") -> dict[str, float]:
 @pytest.mark.parametrize("file_format", FORMATS)
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("name", ["validate", "test"])
+@pytest.mark.by_default("detection")
 def test_scores(ckpt, exported, here, task, name, file_format):
     if (task, name) not in EXPECTED:
         EXPECTED[task, name] = scores(task, name, ckpt(task))
@@ -101,6 +102,7 @@ def test_scores(ckpt, exported, here, task, name, file_format):
 
 
 @pytest.mark.parametrize("task", ["detection", pytest.param("joint", marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_scores_of_a_file_that_takes_pictures(ckpt, exported, here, task):
     """It is given the pictures themselves, one of which has another size than the others of its batch."""
     Image.fromarray(picture(200, 110, 9)).save("pictures/0.png")
@@ -116,6 +118,7 @@ def test_scores_of_a_file_that_takes_pictures(ckpt, exported, here, task):
 
 @pytest.mark.parametrize("file_format", FORMATS)
 @pytest.mark.parametrize("task", TASKS)
+@pytest.mark.by_default("segmentation")
 def test_predictions(ckpt, exported, here, task, file_format):
     size = {"image_size": SIZES[task]} if file_format == "torch" else {}
     for source, output in ((ckpt(task), "expected"), (exported(task, file_format, **size), "found")):

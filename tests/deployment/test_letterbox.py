@@ -192,6 +192,7 @@ def test_what_takes_no_pictures_of_any_size(ckpt, tmp_path, monkeypatch, capsys,
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_file_opens_in_a_process_of_its_own(exported, tmp_path):
     """With nothing imported but what opens it."""
     path = exported("detection", "torch", letterbox="inside")

@@ -148,6 +148,7 @@ def test_members_are_networks_of_the_published_size():
     assert not network.training
 
 
+@pytest.mark.slow
 def test_an_efficientnet_alone_is_exported(tmp_path):
     (candidate,) = all_candidates(subjects_of([], ["b0"]), ["onnx"], ["float32"], [64], [2], [1])
     file = file_of(candidate, tmp_path, Wishes("inside", 0.3, ()))

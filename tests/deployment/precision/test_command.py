@@ -104,6 +104,7 @@ def test_wrong_options(folder, capsys, words, expected):
     assert sorted(os.listdir(folder)) == before
 
 
+@pytest.mark.slow
 def test_what_validate_refuses_is_the_error(folder, capsys):
     assert quantize(*INT8, "--data.val_images", "images", "--data.val_annotations", "gone.json") == 2
     error = capsys.readouterr().err.splitlines()[-1]

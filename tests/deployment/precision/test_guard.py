@@ -86,6 +86,7 @@ def data_words() -> list[str]:
     ],
     ids=["onnx", "openvino"],
 )
+@pytest.mark.slow
 def test_a_layer_that_int8_spoils_stays_in_float(folder, capsys, file_format, kept):
     path = folder / f"spoiled{SUFFIXES[file_format]}"
     assert main(words("spoiled", file_format)) == 0, capsys.readouterr().err

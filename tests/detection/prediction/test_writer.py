@@ -163,6 +163,7 @@ def test_no_picture_is_written_over_an_image(tmp_path):
     folder_of(image.parent / "out", [image])
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_what_is_found(tmp_path):
     """A hundred boxes per image would take more than ten kilobytes per image if they were held until the end."""
     paths = [tmp_path / f"in/{number:04}.png" for number in range(600)]
