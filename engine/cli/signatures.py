@@ -226,7 +226,7 @@ def _settings(module: Module, node: ast.ClassDef) -> tuple[Module, list[_Argumen
     """The fields of a class of settings and their descriptions; None for any other class.
 
     A class of settings is a dataclass, or is derived from one by `engine.settings.Overrides`:
-    `class Other(Overrides, of=Settings)`.
+    `class Other(Overrides, of=Settings, but=("name",))`.
     """
     if _is_dataclass(node):
         return module, _fields(module, node), _texts(node)
@@ -234,7 +234,8 @@ def _settings(module: Module, node: ast.ClassDef) -> tuple[Module, list[_Argumen
     found = module.find(base.id) if isinstance(base, ast.Name) else None
     if found is None or not isinstance(found[1], ast.ClassDef):
         return None
-    fields = [one for one in _fields(found[0], found[1]) if one.name != "name"]
+    left_out = next((ast.literal_eval(word.value) for word in node.keywords if word.arg == "but"), ("name",))
+    fields = [one for one in _fields(found[0], found[1]) if one.name not in left_out]
     return found[0], [replace(one, default=ast.Constant(None)) for one in fields], _texts(found[1])
 
 

@@ -49,7 +49,8 @@ def test_a_crowd_is_matched_in_parts_with_the_same_answers(images, monkeypatch):
     monkeypatch.setattr(matching, "_MOST_PAIRS", int(images * pairs))
     with Largest() as largest:
         found = match_anchors(boxes, class_ids, ANCHORS)
-    assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
+    assert found.masks is None
+    assert all(torch.equal(*pair) for pair in zip(found[:3], expected[:3], strict=True))
     assert largest.values <= max(images * pairs, batch * (len(ANCHORS) + 1))
 
 
@@ -86,7 +87,7 @@ def in_order(found: Detections) -> Detections:
     order = torch.tensor(
         [
             sorted(range(len(scores)), key=lambda place: (-scores[place], ids[place], boxes[place]))
-            for boxes, scores, ids in zip(*(part.tolist() for part in found), strict=True)
+            for boxes, scores, ids in zip(*(part.tolist() for part in found[:3]), strict=True)
         ]
     )
     boxes = found.boxes_xyxy.gather(1, order[..., None].expand(-1, -1, 4))
@@ -115,4 +116,5 @@ def test_suppression_is_one_call_for_each_image(count, class_agnostic, steps, de
     assert int((found.class_ids >= 0).sum()) > 10
     if steps == 5 and count == 900:  # the order of equal scores is not defined in torchvision's other way
         found, expected = in_order(found), in_order(expected)
-    assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
+    assert found.masks is None
+    assert all(torch.equal(*pair) for pair in zip(found[:3], expected[:3], strict=True))

@@ -292,7 +292,7 @@ def test_two_half_batches_with_a_joint_normaliser_are_the_full_batch(config: Det
         }
 
     def rows(first: int, last: int) -> DetectionBatch:
-        return DetectionBatch(*(part[first:last] for part in batch))
+        return DetectionBatch(*(None if part is None else part[first:last] for part in batch))
 
     whole, expected = gradients([batch])
     # The halves differ in their positives, so that a mean of means would be noticed.
