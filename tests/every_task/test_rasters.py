@@ -77,7 +77,7 @@ def weights(task):
 
 
 @pytest.mark.parametrize("task", TASKS)
-@pytest.mark.by_default("segmentation")
+@pytest.mark.slow
 def test_the_same_training_and_the_same_answers(task, sets, tmp_path, monkeypatch, caplog):
     found, scores = {}, {}
     for kind in ("pictures", "rasters"):

@@ -80,6 +80,7 @@ def run(task, line):
 
 
 @pytest.mark.parametrize("task", TASKS)
+@pytest.mark.by_default("segmentation")
 def test_they_are_in_the_checkpoint(task, here):
     _, name, values = CHOSEN[task]
     content = torch.load(f"runs/{task}/version_0/checkpoints/last.ckpt", weights_only=True)

@@ -109,6 +109,7 @@ def test_latency_is_measured_in_turns():
 
 
 @pytest.mark.parametrize("topic", facts.TOPICS)
+@pytest.mark.slow
 def test_the_page_holds_what_the_code_gives(topic, rows, monkeypatch):
     monkeypatch.setattr(facts.table, "rows", lambda: list(rows.values()))  # counted once already
     page = PAGE.read_text()

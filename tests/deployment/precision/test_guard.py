@@ -105,6 +105,7 @@ def test_a_layer_that_int8_spoils_stays_in_float(folder, capsys, file_format, ke
 
 
 @pytest.mark.parametrize("file_format", ["onnx", "openvino"])
+@pytest.mark.slow
 def test_a_sound_network_is_int8_as_a_whole(folder, capsys, file_format):
     path = folder / f"sound{SUFFIXES[file_format]}"
     assert main(words("sound", file_format)) == 0, capsys.readouterr().err
