@@ -31,7 +31,7 @@ WHOLE_SET = (
     "--trainer.num_sanity_val_steps 0 --data.augmentation.hflip 0 --data.augmentation.scale_min 1 "
     "--data.augmentation.scale_max 1 --model.optimizer.name sgd --model.optimizer.lr 0.02 "
     "--model.optimizer.lr_batch 8 --model.schedule.warmup_steps 1 "
-    "--trainer.precision 64-true --ema.decay 0 "
+    "--trainer.precision 64-true --ema.decay 0 --model.loss.normaliser running "
     "--trainer.callbacks+ tests.detection.small.StillNorms --trainer.callbacks+ tests.detection.small.Gradients"
 )
 
