@@ -68,9 +68,9 @@ class DetectionTask(DenseTask[DetectionData]):
     Args:
         member: the family member, or any φ between members such as phi1.5; it sets backbone, size, pyramid, heads
             and anchors. Null is the member of the published weights, or else d0.
+        architecture: single values that replace the member's.
         head: what stands on the pyramid: EfficientDet's, or torchvision's retinanet, fcos, ssd, faster_rcnn or
             mask_rcnn, which finds masks as well; null is efficientdet, or that of the checkpoint or the weights.
-        architecture: single values that replace the member's.
         num_classes: only to be checked against the annotations, or for data without any.
         classes: the class list, if it should not come from the annotations.
         pretrained: a published detector's name or file to start from, such as `tf_efficientdet_d0`, or a checkpoint
@@ -100,8 +100,8 @@ class DetectionTask(DenseTask[DetectionData]):
     def __init__(
         self,
         member: MemberName | PhiName | None = None,
-        head: Head | None = None,
         architecture: DetectorOverrides = DetectorOverrides(),
+        head: Head | None = None,
         num_classes: PositiveInt | None = None,
         classes: BoxClasses | None = None,
         pretrained: str | None = None,

@@ -30,7 +30,7 @@ def fused(found: list[Detections], iou_threshold: float = FUSED_ABOVE, score_thr
     Returns:
         (B, M') boxes, highest score first, as many as the fullest picture has.
     """
-    boxes, scores, class_ids = (torch.cat(parts, 1) for parts in zip(*found, strict=True))
+    boxes, scores, class_ids = (torch.cat(parts, 1) for parts in zip(*(one[:3] for one in found), strict=True))
     scores = scores.masked_fill(class_ids < 0, 0.0)
     ranked = _by_class(class_ids, scores)
     groups, depth = ranked.shape

@@ -36,8 +36,9 @@ def with_finest_level(network: Detector, level: int | None, freezing: Freezing, 
         return network
     if level > own or network.config.pyramid != "bifpn" or not isinstance(network, EfficientDet):
         msg = (
-            f"'{source}' has head {network.config.head} and a {network.config.pyramid} pyramid from level {own} on; "
-            f"only EfficientDet's bifpn of level 3 gets level {level}. Leave min_level out."
+            f"'{source}' has head {network.config.head} and a {network.config.pyramid} pyramid from level {own} on, "
+            f"and is asked for from level {level} on; only EfficientDet's bifpn of level 3 gets another level. Leave "
+            "min_level out."
         )
         raise InputError(msg)
     finer = EfficientDet(replaced(network.config, min_level=level), classes=network.classes, **freezing)

@@ -72,7 +72,8 @@ def rows(found: Detections, image: int = 0) -> list[tuple[float, ...]]:
     assert not found.boxes_xyxy[image, count:].any()
     assert not found.scores[image, count:].any()
     assert bool((found.scores[image, :count].diff() <= 0).all())
-    boxes, scores, ids = (part[image, :count].tolist() for part in found)
+    assert found.masks is None
+    boxes, scores, ids = (part[image, :count].tolist() for part in found[:3])
     return [(*box, score, class_id) for box, score, class_id in zip(boxes, scores, ids, strict=True)]
 
 

@@ -188,7 +188,7 @@ def test_a_batch_on_whole_canvases(network):
     masks = torch.full((2, *CANVAS_HW), 255, dtype=torch.uint8)
     truth = [one.segmented.class_ids for one in found]
     ids = torch.arange(2)
-    labelled = JointEvaluationBatch(*plain[:3], masks, all_of, all_of, ids, *plain[4:], truth, [None, None])
+    labelled = JointEvaluationBatch(*plain[:3], masks, all_of, all_of, ids, *plain[4:6], truth, [None, None])
     records = JointRecords(OBJECTS, SURFACES)
     with torch.no_grad():
         records.add(network.answer(labelled.detection(), config), labelled)
