@@ -21,7 +21,7 @@ from detection.data.classes import BoxClasses
 from detection.weights.load import export_effdet
 from engine.training.plugins import SyncBatchNorm
 from tests.detection.small import ARCHITECTURE, command, norms, write_few
-from tests.ports import free_port
+from tests.ports import be_process, free_port
 
 # Every step takes all 4 scenes, so that the order in which the processes draw them does not matter. In double
 # precision, as a last digit that falls on the other side of a ReLU's kink would grow within a few steps.
@@ -41,9 +41,7 @@ def run_process(rank, world, port, folder):
     from tests.detection.small import command
 
     os.chdir(folder)
-    places = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "test", "GROUP_RANK": 0}
-    ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world}
-    os.environ.update({name: str(value) for name, value in (places | ranks).items()})
+    be_process(rank, world, port)
     torch.set_num_threads(1)
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         devices = f"--trainer.devices {world} --trainer.strategy ddp"

@@ -22,7 +22,7 @@ from segmentation.data.cityscapes.labels import CITYSCAPES
 from segmentation.weights.smp import load_smp
 from tests.detection.small import norms
 from tests.engine.checkpoints import assert_same_training
-from tests.ports import free_port
+from tests.ports import be_process, free_port
 from tests.segmentation.small import FOLDER_CLASSES, class_ious, command, logged, read_json, rows_of, write_few
 
 STREETS = "fit --config streets.yaml"
@@ -61,9 +61,7 @@ def run_process(rank, world, port, folder):
     from tests.segmentation.small import command
 
     os.chdir(folder)
-    places = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "test", "GROUP_RANK": 0}
-    ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world}
-    os.environ.update({name: str(value) for name, value in (places | ranks).items()})
+    be_process(rank, world, port)
     torch.set_num_threads(1)
     devices = f"--trainer.devices {world} --trainer.strategy ddp"
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
