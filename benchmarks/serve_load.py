@@ -27,7 +27,6 @@ from pathlib import Path
 
 import psutil
 
-from engine.hardware.machine import in_words, machine
 from engine.threads import set_up_threads
 
 ROUNDS, ROUND_SECONDS = 3, 10.0
@@ -59,8 +58,9 @@ def main() -> None:
     parser.add_argument("--batch_size", type=int, default=8)
     parser.add_argument("--client", choices=("wrk", "python"), default="wrk" if shutil.which("wrk") else "python")
     args = parser.parse_args()
-    set_up_threads()
+    set_up_threads()  # before torch is imported, as every command does
     from deployment.serving.predicting import open_predictor
+    from engine.hardware.machine import in_words, machine
 
     contents = [path.read_bytes() for path in sorted(args.images.iterdir())[:40] if path.is_file()]
     predictor, task = open_predictor(args.ckpt_path, args.task, "cpu", None)

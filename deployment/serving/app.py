@@ -151,7 +151,7 @@ class Service:
         except ClientDisconnect:
             reply = Response(status_code=GONE)
         except InputError as error:
-            reply = _error(400, str(error).replace("'bytes'", "of the body"))
+            reply = _error(400, str(error))
         except Exception:
             _log.exception("a request was not answered")
             reply = _error(500, "the image could not be computed; the server's log says why. Send another.")

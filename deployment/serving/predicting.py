@@ -10,12 +10,12 @@ from typing import TypeAlias, TypeGuard, cast
 import torch
 
 from deployment.networks import source_and_task
+from deployment.serving.pictures import pixels_of_stranger
 from detection.prediction.found import Found
 from detection.prediction.predictor import DetectionPredictor
 from engine.errors import InputError
 from engine.prediction.predictor import PreparedImage
 from engine.reading.images import UInt8Array
-from engine.reading.pixels import pixels_of
 from engine.tasks import find_task
 from joint.prediction.found import JointFound
 from joint.prediction.predictor import JointPredictor
@@ -39,7 +39,7 @@ class PredictorWork:
 
     def prepare(self, content: bytes) -> PreparedImage:
         """An image as the network sees it."""
-        return self.predictor.prepare(pixels_of(content, self.predictor.reader))
+        return self.predictor.prepare(pixels_of_stranger(content, self.predictor.reader))
 
     def pixels(self, prepared: PreparedImage) -> int:
         """Height times width."""
@@ -64,7 +64,7 @@ class TiledWork:
 
     def prepare(self, content: bytes) -> UInt8Array:
         """The image's pixels."""
-        return pixels_of(content, self.predictor.reader)
+        return pixels_of_stranger(content, self.predictor.reader)
 
     def pixels(self, prepared: UInt8Array) -> int:
         """Height times width."""

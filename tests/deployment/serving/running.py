@@ -17,8 +17,9 @@ from PIL import Image
 from deployment.serving.app import Served, Service
 from deployment.serving.command import bound, server_for
 from deployment.serving.limits import Limits
+from deployment.serving.pictures import pixels_of_stranger
 from detection.prediction.found import Found
-from engine.reading.pixels import pixels_of
+from engine.reading.reader import PixelReader
 from tests.deployment.networks import picture
 
 
@@ -111,7 +112,7 @@ class Sizes:
         self.begun = threading.Event()
 
     def prepare(self, content):
-        return pixels_of(content)
+        return pixels_of_stranger(content, PixelReader())
 
     def pixels(self, prepared):
         return prepared.shape[0] * prepared.shape[1]

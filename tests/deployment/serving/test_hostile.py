@@ -64,6 +64,30 @@ def tiff_tiles(side):
     return file.getvalue()
 
 
+def pieces(kind):
+    """A file of a megabyte that is almost all header, of which Pillow reads some bytes at a time."""
+    content = photo(8, 8, kind)
+    filling, place = {
+        "PNG": (bytes(4) + b"aaAa" + struct.pack(">I", zlib.crc32(b"aaAa")), 33),
+        "JPEG": (b"\xff\xe5\x00\x02", 2),
+        "GIF": (b"\x21\xfe\x01a\x00", 13 + 3 * 2 ** (1 + (content[10] & 7))),
+    }[kind]
+    return content[:place] + filling * (1_000_000 // len(filling)) + content[place:]
+
+
+def idats():
+    """A PNG whose pixels stand in chunks of a byte each, which are read when it is decoded."""
+    content = photo(200, 300, "PNG")
+    place = content.index(b"IDAT") - 4
+    length = struct.unpack(">I", content[place : place + 4])[0]
+    data, rest = content[place + 8 : place + 8 + length], content[place + 12 + length :]
+    small = b"".join(
+        struct.pack(">I", 1) + b"IDAT" + data[at : at + 1] + struct.pack(">I", zlib.crc32(b"IDAT" + data[at : at + 1]))
+        for at in range(length)
+    )
+    return content[:place] + small + rest
+
+
 def numbers():
     """A TIFF of floats, which have no agreed range."""
     file = io.BytesIO()
@@ -318,6 +342,16 @@ def test_a_network_that_fails_says_so_and_goes_on():
         assert reply.status == 500
         assert "/usr" not in reply.json()["error"]
         assert server.send(body=photo()).status == 200
+
+
+@pytest.mark.parametrize("content", [pieces("PNG"), pieces("JPEG"), pieces("GIF"), idats()])
+def test_a_file_of_many_pieces_is_not_read_to_its_end(content):
+    with running(Sizes()) as server:
+        began = time.process_time()
+        reply = server.send(body=content)
+        assert reply.status == 400
+        assert "cut into more than 20,000 pieces" in reply.json()["error"]
+        assert time.process_time() - began < 1.5
 
 
 def test_bombs_take_no_memory(server):
