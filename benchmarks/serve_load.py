@@ -118,15 +118,8 @@ def answers(predictor: object, contents: list[bytes], task: str) -> list[dict[st
 
 
 def ask(address: str, content: bytes) -> None:
-    """One request, after which everything is loaded; the listener may be some milliseconds away."""
-    for _ in range(50):
-        try:
-            urllib.request.urlopen(f"{address}/predict", content, timeout=60).read()
-            return
-        except ConnectionError:
-            time.sleep(0.1)
-        except urllib.error.URLError:
-            time.sleep(0.1)
+    """One request, after which everything is loaded."""
+    urllib.request.urlopen(f"{address}/predict", content, timeout=60).read()
 
 
 def metrics(address: str) -> dict[str, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -53,24 +53,33 @@ def serve(
         served = Served(known, Path(ckpt_path).name, installed_version().partition(":")[0])
         service = service_of(served, predictor, limits)
         address = f"[{host}]" if ":" in host else host
-        sys.stdout.write(f"{known} with '{ckpt_path}' on http://{address}:{listener.getsockname()[1]}\n")
-        sys.stdout.flush()
+
+        def tell() -> None:
+            sys.stdout.write(f"{known} with '{ckpt_path}' on http://{address}:{listener.getsockname()[1]}\n")
+            sys.stdout.flush()
+
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: None)  # uvicorn raises a signal again once it has ended for it
-        server_for(service.app(), limits).run(sockets=[listener])
+        server_for(service.app(), limits, tell).run(sockets=[listener])
 
 
-def server_for(app: FastAPI, limits: Limits) -> uvicorn.Server:
-    """The server of an application."""
+def server_for(app: FastAPI, limits: Limits, tell: Callable[[], object] = lambda: None) -> uvicorn.Server:
+    """The server of an application.
+
+    Args:
+        app: the application.
+        limits: see `Limits`.
+        tell: called when clients can connect.
+    """
     import uvicorn
 
-    from deployment.serving.connections import protocol_with
+    from deployment.serving.connections import TellingServer, protocol_with
 
     config = uvicorn.Config(
         app, http=protocol_with(limits), ws="none", log_config=None, access_log=False, server_header=False,
         timeout_graceful_shutdown=round(limits.client_seconds + limits.answer_seconds) + 5,
     )  # fmt: skip
-    return uvicorn.Server(config)
+    return TellingServer(config, tell)
 
 
 def bound(host: str, port: int) -> socket.socket:

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+from collections.abc import Callable
 
+import uvicorn
 from uvicorn._types import ASGIReceiveCallable, ASGISendCallable, Scope
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -69,6 +72,25 @@ class PatientProtocol(H11Protocol):
             head = f"HTTP/1.1 408 Request Timeout\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
             self.transport.write(head.encode() + b"connection: close\r\n\r\n" + body)
         self.transport.close()
+
+
+class TellingServer(uvicorn.Server):
+    """Uvicorn's server, which tells when clients can connect.
+
+    Args:
+        config: its settings.
+        tell: called then.
+    """
+
+    def __init__(self, config: uvicorn.Config, tell: Callable[[], object]) -> None:
+        super().__init__(config)
+        self._tell = tell
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen."""
+        await super().startup(sockets)
+        if self.started:
+            self._tell()
 
 
 def protocol_with(limits: Limits) -> type[PatientProtocol]:
