@@ -121,7 +121,9 @@ def _explained(address: HubAddress) -> Iterator[None]:
         status, said = error.response.status_code, (error.server_message or "").strip()
         if status in (401, 403):
             where = constants.ENDPOINT
-            msg = f"{where} does not allow this for {address} (status {status}). Run `hf auth login`, or check its name."
+            msg = (
+                f"{where} does not allow this for {address} (status {status}). Run `hf auth login`, or check its name."
+            )
             raise InputError(msg) from error
         said = f", {said}" if said else ""
         msg = f"{constants.ENDPOINT} refuses {address}: status {status}{said}. Check its name, or start again later."
