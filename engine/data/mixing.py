@@ -61,6 +61,19 @@ class Visited(Protocol[_Sample_co]):
         ...
 
 
+@runtime_checkable
+class Paced(Visited[_Sample_co], Protocol[_Sample_co]):
+    """A data set whose samples depend on how far the training is."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> _Sample_co: ...
+
+    def close_after(self, passes: float) -> None:
+        """Take note that the training sees the whole set so many times."""
+        ...
+
+
 class MixedImages(Dataset[Sample], Generic[Sample]):
     """The samples of a set, mixed. All that is drawn comes from torch's generator.
 
