@@ -32,9 +32,9 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 
-from backbones.weights.load import read_state_dict
 from classification.data.crops import write_crops
 from classification.spec import SPEC
+from classification.weights.imagenet import load_imagenet
 from detection.spec import SPEC as DETECTION
 from engine.cli.commands import run_task
 from engine.tasks import TaskSpec
@@ -84,13 +84,12 @@ def timms(out: Path, given: argparse.Namespace, steps: int) -> dict[str, float]:
     torch.manual_seed(0)
     begun = time.process_time()
     network = timm.create_model("tf_efficientnet_lite0", num_classes=3, bn_momentum=0.03)
-    import importlib.util
-
-    spec = importlib.util.find_spec(WEIGHTS)
-    assert spec is not None
-    assert spec.submodule_search_locations is not None
-    state = read_state_dict(next(Path(spec.submodule_search_locations[0], "models").glob("*.pth")))
-    network.load_state_dict({k: v for k, v in state.items() if not k.startswith("classifier.")}, strict=False)
+    # The package's file has other names for its tensors than timm.
+    state = load_imagenet("lite0", f"package:{WEIGHTS}").state_dict()
+    known = {key.removeprefix("backbone.").removeprefix("head."): value for key, value in state.items()}
+    left = network.load_state_dict({k: v for k, v in known.items() if not k.startswith("classifier.")}, strict=False)
+    assert left.missing_keys == ["classifier.weight", "classifier.bias"]
+    assert not left.unexpected_keys
     network = network.to(memory_format=torch.channels_last)
     norm = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "interpolation": "bicubic"}
     training = create_transform(

@@ -169,7 +169,7 @@ class ClassificationTask(DenseTask[ClassificationData]):
                 )
                 raise InputError(msg)
         else:
-            network = load_imagenet(self.member or "b0", source, **self.freezing, **overrides)
+            network = load_imagenet(self.member or "b0", source, freezing=self.freezing, **overrides)
         if wanted is None or wanted == network.classes:
             return network
         if not self.fitting and wanted.names != network.classes.names:

@@ -5,9 +5,9 @@ Nothing here is called. `isinstance` would not do: it neither knows the types of
 
 from __future__ import annotations
 
-from classification.data.cifar import CifarRecords
 from classification.data.contracts import ClassificationData, ClassifierTask
 from classification.data.module import ClassificationDataModule
+from classification.data.sets.cifar import CifarRecords
 from classification.data.sources import LabelledFiles, LabelSource
 from classification.task import ClassificationTask
 from detection.data.boxes import BoxSource, BoxTable

@@ -21,6 +21,7 @@ from classification.data.framing import Framing
 from classification.data.sources import LabelSource, Targets
 from classification.training.progressive import Progressive
 from engine.data.bad_images import ReadableImages
+from engine.data.mixing import Paced
 from engine.distributed import is_main
 from engine.errors import InputError, SampleError, did_you_mean
 from engine.names import respelled, shown_names, spelled_alike
@@ -123,7 +124,7 @@ class WholeImages(Dataset[WholeSample]):
         return WholeSample(self.framing(sample.image.numpy()), sample.target, index)
 
 
-class GrowingImages(Dataset[LabelledImage]):
+class GrowingImages(Paced[LabelledImage]):
     """The augmented images of a set, by the stages of a training.
 
     The stage follows from how often the set was seen, so that neither workers nor an interruption change it.

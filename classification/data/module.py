@@ -9,7 +9,6 @@ from typing import Literal
 
 from classification.data.augment import ClassificationAugmentation
 from classification.data.balance import BalancedOrder
-from classification.data.cifar import CifarData, download, read_cifar
 from classification.data.classes import LabelClasses
 from classification.data.contracts import ClassifierTask
 from classification.data.dataset import (
@@ -22,11 +21,12 @@ from classification.data.dataset import (
     collate_whole,
     model_targets,
 )
-from classification.data.folders import read_folders
 from classification.data.framing import Framing
-from classification.data.imagenet import read_imagenet
+from classification.data.sets.cifar import CifarData, download, read_cifar
+from classification.data.sets.folders import read_folders
+from classification.data.sets.imagenet import read_imagenet
+from classification.data.sets.tables import TableData, read_tables
 from classification.data.sources import LabelSource, Rows, class_counts
-from classification.data.tables import TableData, read_tables
 from classification.training.progressive import Progressive, check_policy
 from engine.checked import checked
 from engine.data.bad_images import ImageSet, OnBadImage, ReadableImages

@@ -161,11 +161,12 @@ class Classifier(Foldable):
 
     def features(self, images: Tensor) -> Tensor:
         """The vectors (B, F) that the last layer classifies, of images as for `forward`."""
-        return self.head.features(self.backbone(self.normalise(images))[-1])
+        vectors: Tensor = self.head.features(self.backbone(self.normalise(images))[-1])
+        return vectors
 
     def probabilities(self, images: Tensor) -> Tensor:
         """(B, K) float32 in [0, 1]; over the classes they sum to 1 where an image has one label."""
-        logits = self(images).float()
+        logits: Tensor = self(images).float()
         return logits.sigmoid() if self.classes.several else logits.softmax(1)
 
     def normalise(self, images: Tensor) -> Tensor:

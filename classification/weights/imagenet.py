@@ -5,10 +5,12 @@ from __future__ import annotations
 import torch
 from timm.layers import BatchNormAct2d
 
+from backbones.contract import Freezing
 from backbones.features import EfficientNetFeatures
 from backbones.weights.load import read_head
 from classification.data.classes import LabelClasses
-from classification.data.imagenet import imagenet_names
+from classification.data.sets.imagenet import imagenet_names
+from classification.network.family import architecture
 from classification.network.model import Classifier
 from engine.errors import InputError
 
@@ -40,18 +42,21 @@ def load_head(network: Classifier, source: str) -> None:
     network.head.load_state_dict({**own, **taken})
 
 
-def load_imagenet(member: str, source: str, **overrides: object) -> Classifier:
+def load_imagenet(member: str, source: str, *, freezing: Freezing | None = None, **overrides: object) -> Classifier:
     """The classifier of ImageNet's 1000 classes with published weights, in evaluation mode.
 
     Args:
         member: the family member that the weights are of.
         source: `imagenet`, `package:NAME` or a file.
+        freezing: the constructor's `frozen_stages`, `freeze_norm` and `grad_checkpointing`.
         overrides: fields of `ClassifierArchitecture`.
 
     Raises:
         InputError: the weights cannot be had, do not fit, or have no classes of ImageNet.
     """
-    network = Classifier(member, classes=LabelClasses(imagenet_names()), backbone_weights=source, **overrides)
+    config = architecture(member, **overrides)
+    classes = LabelClasses(imagenet_names())
+    network = Classifier(config, classes=classes, backbone_weights=source, **(freezing or {}))
     assert isinstance(network.backbone, EfficientNetFeatures)
     given = read_head(network.backbone, source, 0.0)
     rows = given.get(f"{_CLASSIFIER}weight", torch.empty(0))

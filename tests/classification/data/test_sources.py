@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import classification.data.cifar as cifar
-from classification.data.cifar import CifarData, read_cifar
-from classification.data.folders import read_folders
-from classification.data.imagenet import imagenet_names, read_imagenet
+from classification.data.sets import cifar
+from classification.data.sets.cifar import CifarData, read_cifar
+from classification.data.sets.folders import read_folders
+from classification.data.sets.imagenet import imagenet_names, read_imagenet
+from classification.data.sets.tables import TableData, read_tables
 from classification.data.sources import class_counts
-from classification.data.tables import TableData, read_tables
 from engine.errors import InputError
 from engine.reading.reader import PixelReader
 

@@ -9,7 +9,10 @@ import torch
 import torch.nn.functional as F
 from timm.loss import BinaryCrossEntropy, LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
 
-from backbones.weights.load import read_state_dict
+from backbones.layouts.files import read
+from backbones.layouts.members import member
+from backbones.layouts.recognise import recognise
+from backbones.weights.renaming import under_timm_keys
 from classification.data.classes import LabelClasses
 from classification.network.family import FAMILY, architecture
 from classification.network.losses import ClassificationLoss, image_losses
@@ -39,9 +42,9 @@ def shaken(network: Classifier) -> Classifier:
     return network.eval()
 
 
-@pytest.mark.parametrize("member", ["b0", "lite0", pytest.param("v2_s", marks=pytest.mark.slow)])
-def test_outputs_are_timms(member):
-    network = shaken(Classifier(member, classes=TWO))
+@pytest.mark.parametrize("name", ["b0", "lite0", pytest.param("v2_s", marks=pytest.mark.slow)])
+def test_outputs_are_timms(name):
+    network = shaken(Classifier(name, classes=TWO))
     theirs = as_timm(network)
     images = torch.randint(0, 256, (2, 3, 75, 64), dtype=torch.uint8)
     normal = (images / 255 - network.mean / 255) / (network.std / 255)
@@ -68,7 +71,8 @@ def test_the_family_is_that_of_timm_and_the_papers():
 
 def test_imagenet_weights_come_with_the_head():
     whole = load_imagenet("lite0", PACKAGE)
-    state = read_state_dict(_package_path())
+    found = recognise(read(_package_path()).state)
+    state = under_timm_keys(found, member("tf_efficientnet_lite0"))
     assert torch.equal(whole.head.classifier.weight, state["classifier.weight"])
     assert torch.equal(whole.head.conv_head.weight, state["conv_head.weight"])
     network = Classifier("lite0", classes=TWO, backbone_weights=PACKAGE)

@@ -10,7 +10,7 @@ import numpy as np
 from timm.data import ImageNetInfo
 
 from classification.data.classes import LabelClasses
-from classification.data.folders import labelled, read_folders
+from classification.data.sets.folders import labelled, read_folders
 from classification.data.sources import LabelledFiles
 from engine.data.contracts import SplitName
 from engine.errors import InputError
