@@ -19,6 +19,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
+from engine.checking.findings import CheckReport
 from engine.data.contracts import SplitName, TaskData
 from engine.distillation.teachers import check_same_lessons
 from engine.errors import InputError
@@ -62,8 +63,8 @@ class _Called(Protocol):
 class QuickCheck(Protocol):
     """What `TaskSpec.quick_check` names."""
 
-    def __call__(self, data: object, network: nn.Module) -> str | None:
-        """What is wrong with the data, in a line; None says nothing."""
+    def __call__(self, data: object, network: nn.Module) -> CheckReport | None:
+        """What is wrong with the data; None says nothing."""
         ...
 
 
@@ -197,8 +198,8 @@ class DenseTask(PredictingModule, ABC, Generic[Data]):
         rank_zero_info(f"{name}: {total / 1e6:.1f} M parameters{frozen}; {rest}")
         if self.trainer.is_global_zero and self.spec.quick_check is not None:
             check: QuickCheck = pkgutil.resolve_name(self.spec.quick_check)
-            if (note := check(self.data, self.built)) is not None:
-                rank_zero_info(note)
+            if (found := check(self.data, self.built)) is not None:
+                rank_zero_info(found.first_look(f"python -m {self.spec.name} {self.spec.check_command}"))
 
     def on_train_batch_start(self, batch: object, batch_idx: int) -> None:
         """Remember the batch, in case that its loss is no number."""

@@ -12,7 +12,7 @@ from PIL import Image
 from detection.formats.found import read_set
 from detection.prediction import kinds
 from detection.prediction.found import Found
-from detection.prediction.predictor import load
+from detection.prediction.predictor import TILES, load
 from engine.large.opening import open_raster
 from engine.large.picture_file import ArrayPixels
 from engine.reading.images import image_size, resize
@@ -122,7 +122,7 @@ def test_only_a_few_tiles_are_read_at_a_time(here: Path) -> None:
     predictor = load("trained.ckpt").with_settings(window=128, overlap=0)
     predictor.find(Counting(picture(900, 900)), workers=2, on_tiles=on_tiles)
     assert done[0] == 64
-    assert max(ahead) <= 2 * predictor.inference.batch + 2 + 1
+    assert max(ahead) <= 2 * TILES + 2 + 1
 
 
 def test_huge_pictures_are_drawn_small(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
