@@ -23,6 +23,7 @@ from detection.network.heads.choice import Head, refuse_loss
 from detection.network.heads.kinds.pasting import pasted_batch
 from detection.network.heads.parts import refuse_postprocess
 from detection.network.loss_settings import DetectionLoss
+from detection.network.losses import running_count
 from detection.network.model import EfficientDet
 from detection.network.postprocess import Postprocess
 from detection.recipe import OPTIMIZER, SCHEDULE
@@ -134,6 +135,7 @@ class DetectionTask(DenseTask[DetectionData]):
             "grad_checkpointing": grad_checkpointing,
         }
         self.loss = loss
+        self.running = running_count(loss)
         self.distillation = distillation
         self.distiller: DetectorDistiller | None = None
         self.postprocess = postprocess
@@ -232,7 +234,7 @@ class DetectionTask(DenseTask[DetectionData]):
             overrides |= {} if agreed is None else {"image_size": agreed}
             overrides = agreed_reading(self.data.reading, overrides, before="model.architecture", way=self.way)
         if self.pretrained is not None and is_exported(self.pretrained):
-            return self._exported(overrides, fitting=fitting)
+            return self._exported(self.pretrained, overrides, fitting=fitting)
         if self.pretrained is not None and not restoring:
             detector = load_pretrained(self.pretrained, freezing=self.freezing, **overrides)
             if self.member not in (None, detector.config.name):
@@ -248,12 +250,11 @@ class DetectionTask(DenseTask[DetectionData]):
         options = {"head": self.head, "classes": wanted, "backbone_weights": start, **self.freezing, **overrides}
         return build_detector(self.member or "d0", **options)
 
-    def _exported(self, overrides: Mapping[str, object], *, fitting: bool) -> Detector:
+    def _exported(self, source: str, overrides: Mapping[str, object], *, fitting: bool) -> Detector:
         """The detector of an exported file, which has its settings from the checkpoint that it was made of."""
-        assert self.pretrained is not None
-        check_untrained(self.pretrained, fitting=fitting)
-        detector = load_exported(self.pretrained)
-        check_overrides(self.pretrained, overrides, detector.config.to_dict())
+        check_untrained(source, fitting=fitting)
+        detector = load_exported(source)
+        check_overrides(source, overrides, detector.config.to_dict())
         return detector
 
     def _wanted_classes(self, fitting: bool) -> BoxClasses:
@@ -306,15 +307,14 @@ class DetectionTask(DenseTask[DetectionData]):
         # One call for the count and what is logged: a log that synchronises itself waits for a barrier as well.
         everywhere = sums.over_devices(all_reduce_sum)
         # DDP averages gradients over the devices: the mean of sums * world / total is the sum over the total.
-        divisor = everywhere.divisor
+        divisor = everywhere.divisor if self.running is None else self.running.after(everywhere.count.clamp(min=1))
         total = sums.total(divisor / self.trainer.world_size)
         if lessons is not None:
             total = total + self._learned(lessons, len(batch.images))
         parts = {f"train_{name}_loss": part for name, part in everywhere.named(divisor).items()}
-        size = len(batch.images)
         self.watch(total, batch_idx, parts)
-        self.log("train_loss", everywhere.total(divisor), prog_bar=True, batch_size=size)
-        self.log_dict(parts, batch_size=size)
+        self.log("train_loss", everywhere.total(divisor), prog_bar=True, batch_size=len(batch.images))
+        self.log_dict(parts, batch_size=len(batch.images))
         return total
 
     def _learned(self, lessons: Lessons, batch_size: int) -> Tensor:
