@@ -377,11 +377,10 @@ class DetectionTask(DenseTask[DetectionData]):
     def _evaluate(self, records: DetectionRecords, masks: MaskRecords, split: SplitName) -> BoxScores:
         assert self.data is not None
         source = self.data.box_source(split)
-        most = COCO_MOST
-        if (tiles := self.data.tiles_of(split)) is not None:
-            records = of_whole_images(records, tiles, self.postprocess)
-            most = max(most, records.most)  # the pictures are large, and so may be the number of their objects
-        records = records.numbered_as(source, self.classes)
+        tiles = self.data.tiles_of(split)
+        records = of_whole_images(records, tiles, self.postprocess).numbered_as(source, self.classes)
+        # Pictures in tiles are large, and so may be the number of their objects.
+        most = COCO_MOST if tiles is None else max(COCO_MOST, records.most)
         writing = not self.trainer.sanity_checking
         entries = masks.entries(source, self.classes) if self.wants_masks else None
         if self.detections_file is not None and writing and entries is not None:

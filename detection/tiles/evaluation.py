@@ -65,14 +65,16 @@ def evaluated(
     return Evaluated(passes.together(found, postprocess), sums)
 
 
-def of_whole_images(records: DetectionRecords, tiles: TiledImages, postprocess: Postprocess) -> DetectionRecords:
+def of_whole_images(records: DetectionRecords, tiles: TiledImages | None, postprocess: Postprocess) -> DetectionRecords:
     """The detections of the images of which every tile was seen; others are left out, as images that were not seen.
 
     Args:
         records: the detections of single tiles in their own pixels, under their numbers.
-        tiles: the tiles of all images.
+        tiles: the tiles of all images; None where the records are of whole images already.
         postprocess: the suppression, whose threshold of overlap counts across tiles too.
     """
+    if tiles is None:
+        return records
     whole = DetectionRecords()
     found: list[TileBoxes] = []
     index, left = -1, 0

@@ -174,8 +174,9 @@ def test_tiles_of_a_training_are_those_of_its_answers(here: Path, small_set: Pat
     for name in ("scenes", "small.yaml"):
         Path(name).symlink_to(small_set / name)
     tiles = "--data.tiles.window 48 --data.tiles.overlap 16"
-    said = command(f"fit --config small.yaml --run.name tiled --trainer.max_epochs 1 {tiles}")
+    said = command(f"fit --config small.yaml --run.name tiled --trainer.max_epochs 1 {tiles} --run.pictures true")
     assert said.code == 0, said.err
+    assert Path("runs/detection/tiled/report.html").stat().st_size > 0  # of whole images, not of tiles
     path = "runs/detection/tiled/checkpoints/last.ckpt"
     kept = load(path).inference
     assert (kept.window, kept.overlap) == (48, 16)
