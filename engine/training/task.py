@@ -19,7 +19,6 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from engine.checking.findings import CheckReport
 from engine.data.contracts import SplitName, TaskData
 from engine.distillation.teachers import check_same_lessons
 from engine.errors import InputError
@@ -58,10 +57,18 @@ class _Called(Protocol):
     callbacks: list[Callback]
 
 
+class Looked(Protocol):
+    """What a quick check found; `engine.checking.findings.CheckReport` is one."""
+
+    def first_look(self, command: str) -> str:
+        """The line to print, with the command that tells more."""
+        ...
+
+
 class QuickCheck(Protocol):
     """What `TaskSpec.quick_check` names."""
 
-    def __call__(self, data: object, network: nn.Module) -> CheckReport | None:
+    def __call__(self, data: object, network: nn.Module) -> Looked | None:
         """What is wrong with the data; None says nothing."""
         ...
 
