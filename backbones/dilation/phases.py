@@ -1,7 +1,7 @@
 """Dilated depthwise convolutions whose gradients a processor computes fast.
 
-A convolution of dilation d reads, at every place, cells that are d apart: the cells fall into d x d sets ("phases", as a
-polyphase filter has them) that never meet. Each set is a map of its own, on which the convolution has no holes. The
+A convolution of dilation d reads, at every place, cells that are d apart: the cells fall into d x d sets ("phases", as
+a polyphase filter has them) that never meet. Each set is a map of its own, on which the convolution has no holes. The
 result is the same to rounding. What differs is the time: oneDNN has vectorised kernels for the gradient of depthwise
 weights without holes only, and takes 20 times as long with holes (5x5 at dilation 2, a processor with AVX2; what a
 whole training step gains is in benchmarks/RESULTS.md, by `benchmarks/beside_smp.py`).
@@ -12,8 +12,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# With less than three cells in a phase, as at dilations 24 and 36 of a map of 32 x 64, many tiny maps cost more than the
-# holes: measured with 320 channels and 3x3 weights.
+# With less than three cells in a phase, as at dilations 24 and 36 of a map of 32 x 64, many tiny maps cost more than
+# the holes: measured with 320 channels and 3x3 weights.
 LEAST_CELLS = 3
 
 
