@@ -58,9 +58,9 @@ def load_any(source: str | Path, task: str | None = None) -> Loaded:
     if is_exported(source):
         msg = f"'{source}' is an exported file. Give the checkpoint that it was made of."
         raise InputError(msg)
+    given = source
     source, task = source_and_task(source, task)
-    name = HubAddress.read(source).name if isinstance(source, str) and is_address(source) else Path(source).name
-    source = on_this_machine(source)
+    name = HubAddress.read(given).name if isinstance(given, str) and is_address(given) else Path(source).name
     content = checkpoint_content(source)
     network, licence = _load(source, task)
     stored = {} if content is None else content["model"]
@@ -70,14 +70,14 @@ def load_any(source: str | Path, task: str | None = None) -> Loaded:
 
 
 def source_and_task(source: str | Path, task: str | None) -> tuple[str | Path, str]:
-    """The file that `best` and `last` stand for, or the source itself, and its task.
+    """The file that `best` and `last` stand for, the folder with what a hub gave, or the source itself; and its task.
 
     Args:
         source: what `load_any` takes, or an exported file.
         task: see `load_any`.
 
     Raises:
-        InputError: there is no such task or run, or the file is missing or damaged.
+        InputError: there is no such task or run, the file is missing or damaged, or a hub does not give it.
     """
     if task is not None:
         check_choice("task", task, TASKS)
@@ -87,6 +87,7 @@ def source_and_task(source: str | Path, task: str | None) -> tuple[str | Path, s
             raise InputError(msg)
         spec = find_task(task)
         return checkpoint_of_run("runs", task, None, "best" if source == "best" else "last", spec.monitor_mode), task
+    source = on_this_machine(source)
     if task is None:
         task = _task_of(source)
         check_choice("task", task, TASKS)
@@ -96,9 +97,10 @@ def source_and_task(source: str | Path, task: str | None) -> tuple[str | Path, s
 def _task_of(source: str | Path) -> str:
     if is_exported(source):
         return open_exported(source).about.task
-    source = on_this_machine(source)
     content = checkpoint_content(source)
-    return str(content["task"]) if content is not None else "segmentation" if Path(source).is_dir() else "detection"
+    if content is not None:
+        return str(content["task"])
+    return "segmentation" if Path(source).is_dir() else "detection"
 
 
 def _load(source: str | Path, task: str) -> tuple[Network, str]:
