@@ -7,8 +7,9 @@ that shall not learn have `requires_grad=False`, and stay in evaluation mode thr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, TypedDict
 
 from torch import Tensor, nn
@@ -125,3 +126,35 @@ def check_named(name: str) -> None:
             "holds. Give the same kind of backbone again: from_settings(settings, backbone=...)."
         )
         raise InputError(msg)
+
+
+def chosen_features(
+    given: str | Features | None,
+    make: Callable[[], Features],
+    name: str,
+    *,
+    levels: Sequence[int],
+    coarsest: int = 32,
+    weights: str | Path | None,
+    freezing: Freezing,
+) -> Features:
+    """The backbone of a network: the object that its constructor was given, or else one that is made by its name.
+
+    Args:
+        given: what the constructor was given.
+        make: makes the one of the name.
+        name: its name.
+        levels: the levels that the network reads, finest first.
+        coarsest: the largest stride that the network takes.
+        weights: what a backbone is to begin with; an object has its own.
+        freezing: which parts learn, which an object decides itself.
+
+    Raises:
+        InputError: the object lacks what a backbone needs or is to be changed, or the name cannot be made again.
+    """
+    if given is None or isinstance(given, str):
+        check_named(name)
+        return make()
+    check_features(given, levels, coarsest)
+    check_untouched(weights, freezing)
+    return given

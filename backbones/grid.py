@@ -76,9 +76,14 @@ def subsample(maps: Tensor, grid: Grid, onto: Grid) -> Tensor:
     Returns:
         (B, C, ceil(h / step), ceil(w / step)) with step = onto.stride / grid.stride; a view.
     """
-    step = onto.stride // grid.stride
-    y, x = ((coarse - fine) // grid.stride for fine, coarse in zip(grid.offset_yx, onto.offset_yx, strict=True))
+    step, (y, x) = cells_between(grid, onto)
     return maps[..., y::step, x::step]
+
+
+def cells_between(grid: Grid, onto: Grid) -> tuple[int, tuple[int, int]]:
+    """How a coarser grid lies on a finer: finer cells from one of its cells to the next, and the place of its first."""
+    y, x = ((coarse - fine) // grid.stride for fine, coarse in zip(grid.offset_yx, onto.offset_yx, strict=True))
+    return onto.stride // grid.stride, (y, x)
 
 
 def resample(maps: Tensor, grid: Grid, onto: Grid, target_hw: tuple[int, int]) -> Tensor:

@@ -98,7 +98,7 @@ BOXES: dict[str, dict[str, str]] = {
     "dynamic_k, quality_focal, giou": DYNAMIC,
     "atss, giou": ATSS_GIOU,
     "atss, ciou": {"model.loss": "{assigner: atss, boxes: ciou}"},
-    "varifocal, ciou": {"model.loss": "{classes: varifocal, boxes: ciou}"},
+    "varifocal, ciou": {"model.loss": "{assigner: max_iou, classes: varifocal, boxes: ciou}"},
     "ciou, mixup": {"model.loss.boxes": "ciou", "data.augmentation.mixup": "0.3", "data.augmentation.closing": "0.2"},
     "ciou, ema, nothing frozen": {"model.loss.boxes": "ciou", **EMA, **FULL_RATE},
     "atss, giou, ema": {**ATSS_GIOU, **EMA},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from detection.former import FORMER_CONFIGS
+from engine.recipes.options import COMMON
 from engine.tasks import TaskSpec
 
 _DATA = (
@@ -56,21 +57,8 @@ SPEC = TaskSpec(
     quick_check="detection.checking.quick:quick_check",
     recipe_facts="detection.checking.facts:set_facts",
     recipe_options={
-        "batch": "data.batch_size",
-        "epochs": "trainer.max_epochs",
-        "evaluate_every": "trainer.check_val_every_n_epoch",
-        "clip": "trainer.gradient_clip_val",
-        "optimizer": "model.optimizer.name",
-        "lr": "model.optimizer.lr",
-        "lr_batch": "model.optimizer.lr_batch",
-        "weight_decay": "model.optimizer.weight_decay",
-        "backbone_lr": "model.optimizer.backbone_lr",
-        "warmup_steps": "model.schedule.warmup_steps",
-        "average": "ema.decay",
+        **COMMON,
         "frozen_stages": "model.frozen_stages",
-        "hflip": "data.augmentation.hflip",
-        "scale_min": "data.augmentation.scale_min",
-        "scale_max": "data.augmentation.scale_max",
         "color": "data.augmentation.color",
         "norm_momentum": "model.architecture.norm_momentum",
         "drop_path": "model.architecture.drop_path",

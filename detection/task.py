@@ -23,6 +23,7 @@ from detection.network.heads.choice import Head, refuse_loss
 from detection.network.heads.kinds.pasting import pasted_batch
 from detection.network.heads.parts import refuse_postprocess
 from detection.network.loss_settings import DetectionLoss
+from detection.network.losses import running_count
 from detection.network.model import EfficientDet
 from detection.network.postprocess import Postprocess
 from detection.recipe import OPTIMIZER, SCHEDULE
@@ -133,6 +134,7 @@ class DetectionTask(DenseTask[DetectionData]):
             "grad_checkpointing": grad_checkpointing,
         }
         self.loss = loss
+        self.running = running_count(loss)
         self.distillation = distillation
         self.distiller: DetectorDistiller | None = None
         self.postprocess = postprocess
@@ -299,14 +301,12 @@ class DetectionTask(DenseTask[DetectionData]):
         # One call for the count and for what is logged: a log that synchronises itself waits for a barrier as well.
         everywhere = sums.over_devices(all_reduce_sum)
         # DDP averages gradients over the devices: the mean of sums * world / total is the sum over the total.
-        divisor = everywhere.divisor
+        divisor = everywhere.divisor if self.running is None else self.running.after(everywhere.count.clamp(min=1))
         total = sums.total(divisor / self.trainer.world_size)
         if lessons is not None:
             total = total + self._learned(lessons, len(batch.images))
-        parts, size = (
-            {f"train_{name}_loss": part for name, part in everywhere.named(divisor).items()},
-            len(batch.images),
-        )
+        parts = {f"train_{name}_loss": part for name, part in everywhere.named(divisor).items()}
+        size = len(batch.images)
         self.watch(total, batch_idx, parts)
         self.log("train_loss", everywhere.total(divisor), prog_bar=True, batch_size=size)
         self.log_dict(parts, batch_size=size)

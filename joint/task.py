@@ -16,6 +16,7 @@ from backbones.contract import Freezing
 from detection.data.classes import BoxClasses
 from detection.network.family import DetectorOverrides, MemberName, PhiName
 from detection.network.loss_settings import DetectionLoss
+from detection.network.losses import running_count
 from detection.network.postprocess import Postprocess
 from detection.recipe import OPTIMIZER, SCHEDULE
 from detection.scores.backends import Backend
@@ -23,8 +24,7 @@ from detection.scores.metric import BoxScores, evaluate_boxes
 from detection.scores.truth import GroundTruth
 from engine.checked import checked
 from engine.data.contracts import SplitName
-from engine.data.module import canvas_of
-from engine.data.one_canvas import agreed_size
+from engine.data.one_canvas import agreed_size, canvas_of
 from engine.distributed import run_on_main
 from engine.errors import InputError
 from engine.exports.files import is_exported
@@ -148,6 +148,7 @@ class JointTask(DenseTask[JointData]):
             None if train == "segmenter" else detection_loss,
             None if train == "detector" else segmentation_loss,
         )
+        self.running = running_count(self.losses[0])
         self.sums = EvaluationLoss(*self.losses, balance)
         self._terms: tuple[Tensor, ...] = ()
         self._truth: dict[str, GroundTruth] = {}
@@ -281,7 +282,7 @@ class JointTask(DenseTask[JointData]):
 
     def training_step(self, batch: JointBatch, batch_idx: int) -> Tensor:
         """Both losses of a batch as one number; each loss is divided by its count over all devices."""
-        losses = joint_losses(self.network, batch, *self.losses)
+        losses = joint_losses(self.network, batch, *self.losses, self.running)
         terms = (self.balance.detection * losses.detection, self.balance.segmentation * losses.segmentation)
         if self.balance.measure and batch_idx % self.balance.measure == 0:
             self._measure(terms)
@@ -290,8 +291,7 @@ class JointTask(DenseTask[JointData]):
         of_boxes, of_masks = losses.everywhere.unbind()
         parts = losses.parts | {"detection_loss": of_boxes, "segmentation_loss": of_masks}
         self.watch(total, batch_idx, parts)
-        if self.trained != "both":
-            parts = losses.parts
+        parts = parts if self.trained == "both" else losses.parts
         size = len(batch.images)
         weighted = torch.stack((self.balance.detection * of_boxes, self.balance.segmentation * of_masks))
         logged = self._weighed(weighted, losses.present).detach()

@@ -8,7 +8,8 @@ from timm.layers import Conv2dSame, get_same_padding
 from torch import Tensor, nn
 
 from backbones.folding import KernelPaddedConv2d
-from backbones.grid import Grid, resample_joined, size_hw
+from backbones.grid import Grid, cells_between, resample_joined, size_hw
+from deployment.pooling import PooledImage
 from segmentation.network.aspp import ImagePooling
 from segmentation.network.deeplab import PIXELS, DeepLabHead, upsample
 from segmentation.network.model import Segmenter
@@ -19,7 +20,9 @@ def as_converted(network: nn.Module) -> None:
     for name, module in list(network.named_modules()):
         layer = module
         if isinstance(module, ImagePooling):
-            layer = PooledImage(module)
+            # As a view of one cell the converter would repeat it along axes of PyTorch's order, in a map whose channels
+            # are last, which LiteRT refuses.
+            layer = PooledImage(module, "nearest")
         if isinstance(module, KernelPaddedConv2d):  # LiteRT's own convolutions have TensorFlow's padding
             outputs, inputs, *kernel = module.weight.shape
             layer = Conv2dSame(
@@ -54,25 +57,6 @@ class FirstConv(nn.Module):
         return F.conv2d(padded, self.weight, self.bias, self.stride)
 
 
-class PooledImage(nn.Module):
-    """The mean over a map at every place, enlarged as an image is.
-
-    As a view of one cell the converter would repeat it along axes of PyTorch's order, in a map whose channels are last,
-    which LiteRT refuses.
-
-    Args:
-        pooling: the layers.
-    """
-
-    def __init__(self, pooling: ImagePooling) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(*pooling)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """From (1, in_channels, h, w) to (1, out_channels, h, w)."""
-        return F.interpolate(self.layers(features), size_hw(features), mode="nearest")
-
-
 class Decoder(nn.Module):
     """DeepLabv3+ from the backbone's maps to logits, as `DeepLabHead`, in operators that the Edge TPU has too.
 
@@ -102,8 +86,7 @@ class Decoder(nn.Module):
 
 def coarse_cells(maps: Tensor, grid: Grid, onto: Grid) -> Tensor:
     """As `backbones.grid.subsample`: a pooling of single cells, as the Edge TPU takes no slices with steps."""
-    step = onto.stride // grid.stride
+    step, (y, x) = cells_between(grid, onto)
     if step == 1:
         return maps
-    y, x = ((coarse - fine) // grid.stride for fine, coarse in zip(grid.offset_yx, onto.offset_yx, strict=True))
     return F.max_pool2d(maps[..., y:, x:], kernel_size=1, stride=step)

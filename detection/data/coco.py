@@ -18,7 +18,7 @@ from detection.data.boxes import BoxTable, Floats, Ints, Rows, ends_of
 from detection.data.classes import BoxClasses
 from engine.annotations.json_text import NotFiniteError, NotJsonError, json_fault, python_json, utf8
 from engine.errors import InputError
-from engine.training.memory import return_freed_memory
+from engine.hardware.memory import return_freed_memory
 
 Number = TypeVar("Number", bound=np.generic)
 

@@ -19,6 +19,7 @@ from detection.data.classes import BoxClasses
 from detection.data.masks import Layers, MaskTable
 from engine.data.augment import ImageAugmenter
 from engine.data.mixing import Parts
+from engine.data.sampling.labels import SampleLabels
 from engine.distributed import is_main
 from engine.errors import InputError, SampleError
 from engine.reading.images import FloatArray, Letterbox, Scalar, UInt8Array, pad_to_canvas
@@ -149,6 +150,14 @@ class BoxImages(Dataset[Sample]):
         found = boxes_of(self.source, index)
         usable = _usable(found)
         return found.boxes_xyxy[usable], self._rows[found.class_ids[usable]]
+
+    def labels(self) -> SampleLabels:
+        """Which classes the images show: rows of the model, and how many boxes of each."""
+        source = self.source
+        owners = np.repeat(np.arange(len(self)), np.diff(source.box_ends))
+        corners = corners_of(source.boxes_xywh)
+        usable = (corners[:, 2:] > corners[:, :2]).all(axis=1) & ~source.crowd
+        return SampleLabels.counted(len(self), owners[usable], self._rows[source.class_ids[usable]])
 
     def _usable_rows(self, index: int) -> npt.NDArray[np.int64]:
         """The rows of the source that `usable_boxes` are."""

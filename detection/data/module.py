@@ -6,7 +6,10 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 
+from torch import Tensor
+
 from detection.data.augment import DetectionAugmentation
+from detection.data.batch import DetectionBatch
 from detection.data.boxes import BoxSource, BoxTable
 from detection.data.classes import BoxClasses, ClassRows
 from detection.data.coco import CocoAnnotations
@@ -21,7 +24,9 @@ from engine.checked import checked
 from engine.data.bad_images import ImageSet, OnBadImage, ReadableImages
 from engine.data.contracts import SPLITS, SplitName
 from engine.data.mixing import MixedImages
-from engine.data.module import SplitData, canvas_of
+from engine.data.module import SplitData
+from engine.data.one_canvas import canvas_of
+from engine.data.sampling.settings import BoxSampling
 from engine.errors import InputError
 from engine.numbers import NonNegativeInt, PositiveInt
 from engine.reading.options import Reading
@@ -46,6 +51,7 @@ class BoxDataModule(SplitData[DetectorTask, Sample, Sample]):
             those that a file marks so, else the first three. The checkpoint keeps this, as the two that follow.
         value_range: values of rasters and 16-bit pictures that become 0 and 255; needed for rasters without 8 bits.
         nodata: value of a raster's pixels without data, if files do not state it.
+        sampling: which training images come more often, by their classes.
     """
 
     collate = staticmethod(collate)
@@ -64,6 +70,7 @@ class BoxDataModule(SplitData[DetectorTask, Sample, Sample]):
         bands: tuple[PositiveInt, ...] | None = None,
         value_range: tuple[float, float] | None = None,
         nodata: float | None = None,
+        sampling: BoxSampling = BoxSampling(),
     ) -> None:
         super().__init__(
             batch_size, num_workers, on_bad_image=on_bad_image, reading=Reading(bands, value_range, nodata)
@@ -72,6 +79,7 @@ class BoxDataModule(SplitData[DetectorTask, Sample, Sample]):
         self.augmentation = augmentation
         self.tiles = tiles
         self.class_rows = class_rows
+        self.sampling = sampling
         self._tiled: dict[SplitName, WholeTileSet] = {}
 
     @abstractmethod
@@ -81,6 +89,11 @@ class BoxDataModule(SplitData[DetectorTask, Sample, Sample]):
         Raises:
             InputError: the split was not given or cannot be used.
         """
+
+    @property
+    def sampled(self) -> BoxSampling:
+        """See `SplitData`."""
+        return self.sampling
 
     def train_classes(self) -> BoxClasses:
         """The class list of a model made for these data: the categories of train, or else of val, or of test.
@@ -117,6 +130,16 @@ class BoxDataModule(SplitData[DetectorTask, Sample, Sample]):
             self._refuse_mixing()
             images.masks = MaskTable.read(self.mask_file("train"))
         return [images]
+
+    def class_names(self) -> dict[str, tuple[str, ...]]:
+        """See `SplitData`."""
+        return {"boxes": (self.train_classes() if self.task is None else self.task.classes).names}
+
+    @staticmethod
+    def shown(batch: object) -> dict[str, Tensor]:
+        """See `SplitData`."""
+        assert isinstance(batch, DetectionBatch)
+        return {"boxes": batch.class_ids}
 
     def mask_file(self, split: SplitName) -> Path:
         """The COCO file with the masks of a split.
@@ -185,6 +208,7 @@ class CocoDataModule(BoxDataModule):
             those that a file marks so, else the first three. The checkpoint keeps this, as the two that follow.
         value_range: values of rasters and 16-bit pictures that become 0 and 255; needed for rasters without 8 bits.
         nodata: value of a raster's pixels without data, if files do not state it.
+        sampling: which training images come more often, by their classes.
     """
 
     @checked
@@ -207,6 +231,7 @@ class CocoDataModule(BoxDataModule):
         bands: tuple[PositiveInt, ...] | None = None,
         value_range: tuple[float, float] | None = None,
         nodata: float | None = None,
+        sampling: BoxSampling = BoxSampling(),
     ) -> None:
         super().__init__(
             batch_size,
@@ -219,6 +244,7 @@ class CocoDataModule(BoxDataModule):
             bands,
             value_range,
             nodata,
+            sampling,
         )
         self.root = Path(root or "")
         self.paths: dict[SplitName, tuple[str | None, str | None]] = {

@@ -17,6 +17,7 @@ from detection.formats.found import FormatWord, read_set
 from engine.checked import checked
 from engine.data.bad_images import OnBadImage
 from engine.data.contracts import SplitName
+from engine.data.sampling.settings import BoxSampling
 from engine.errors import InputError
 from engine.numbers import NonNegativeInt, PositiveInt
 
@@ -48,6 +49,7 @@ class BoxSetModule(CocoDataModule):
             those that a file marks so, else the first three. The checkpoint keeps this, as the two that follow.
         value_range: values of rasters and 16-bit pictures that become 0 and 255; needed for rasters without 8 bits.
         nodata: value of a raster's pixels without data, if files do not state it.
+        sampling: which training images come more often, by their classes.
         format: the format of the set in root, where it holds several; None recognises it.
         split: shares of train, val and test, such as 0.8/0.1/0.1, for a set without splits. Where an image goes
             depends on its name alone, so that it stays there when others come.
@@ -78,6 +80,7 @@ class BoxSetModule(CocoDataModule):
         bands: tuple[PositiveInt, ...] | None = None,
         value_range: tuple[float, float] | None = None,
         nodata: float | None = None,
+        sampling: BoxSampling = BoxSampling(),
         format: FormatWord | None = None,
         split: str | None = None,
         group: str | None = None,
@@ -87,7 +90,7 @@ class BoxSetModule(CocoDataModule):
         paths = (train_images, train_annotations, val_images, val_annotations, test_images, test_annotations)
         super().__init__(
             *(root, *paths, batch_size, num_workers, image_size, augmentation, tiles, class_rows, on_bad_image),
-            *(bands, value_range, nodata),
+            *(bands, value_range, nodata, sampling),
         )
         self.whole = root is not None and not any(paths)
         self.format = format

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -16,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from backbones.contract import Features, Freezing, check_features, check_named, check_untouched, given_name
+from backbones.contract import Features, Freezing, chosen_features, given_name
 from backbones.features import EfficientNetFeatures
 from backbones.folding import Foldable
 from backbones.grid import size_hw
@@ -140,21 +141,19 @@ class Detector(Foldable):
             "freeze_norm": freeze_norm,
             "grad_checkpointing": grad_checkpointing,
         }
-        if backbone is None or isinstance(backbone, str):
-            check_named(config.backbone)
-            refuse_whole_weights(config.widths, backbone_weights)
-            self.backbone = EfficientNetFeatures(
-                config.backbone,
-                levels=levels,
-                drop_path=config.drop_path,
-                norm_momentum=config.norm_momentum,
-                weights=backbone_weights,
-                **freezing,
-            )
-        else:
-            check_features(backbone, levels)
-            check_untouched(backbone_weights, freezing)
-            self.backbone = backbone
+        refuse_whole_weights(config.widths, backbone_weights)
+        make = partial(
+            EfficientNetFeatures,
+            config.backbone,
+            levels=levels,
+            drop_path=config.drop_path,
+            norm_momentum=config.norm_momentum,
+            weights=backbone_weights,
+            **freezing,
+        )
+        self.backbone = chosen_features(
+            backbone, make, config.backbone, levels=levels, weights=backbone_weights, freezing=freezing
+        )
         given = {key for key, value in overrides.items() if value is not None}
         if isinstance(member, str) and name and not given & {"mean", "std"}:
             norm = self.backbone.image_norm

@@ -12,6 +12,7 @@ from engine.numbers import NonNegativeFloat, OpenUnitInterval, PositiveFloat, Po
 Assigner = Literal["max_iou", "atss", "task_aligned", "dynamic_k"]
 ClassLoss = Literal["focal", "quality_focal", "varifocal"]
 BoxLoss = Literal["huber", "giou", "diou", "ciou"]
+Normaliser = Literal["batch", "running"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,9 @@ class DetectionLoss(Checked):
         match_iou: smallest IoU of a positive anchor of max_iou; null is 0.5.
         candidates: with atss the nearest cells of each level, null is 9; else the most anchors of a box, null is 13
             with task_aligned and 10 with dynamic_k.
+        normaliser: what a step's losses are divided by: batch, its own positive anchors; or running, their mean over
+            the last steps, for batches of 1 to 4 images, whose positives differ much.
+        momentum: weight of the steps before in the mean of running; null is 0.9, as in detectron2.
 
     Raises:
         InputError: a value is out of range, or does not apply to the losses and the assigner that are chosen.
@@ -47,6 +51,8 @@ class DetectionLoss(Checked):
     box_weight: NonNegativeFloat | None = None
     match_iou: OpenUnitInterval | None = None
     candidates: PositiveInt | None = None
+    normaliser: Normaliser = "batch"
+    momentum: ZeroToBelowOne | None = None
     group: ClassVar[str] = "loss"
 
     def __post_init__(self) -> None:
@@ -58,6 +64,7 @@ class DetectionLoss(Checked):
             ("delta", self.delta is not None, self.boxes == "huber", "boxes huber"),
             ("match_iou", self.match_iou is not None, self.assigner == "max_iou", "assigner max_iou"),
             ("candidates", self.candidates is not None, self.assigner != "max_iou", "another assigner than max_iou"),
+            ("momentum", self.momentum is not None, self.normaliser == "running", "normaliser running"),
         ):
             if given and not applies:
                 msg = f"{self.group}.{name} is for {needed}. Leave it out."

@@ -28,6 +28,7 @@ from detection.network.assignment import (
 )
 from detection.network.loss_settings import DetectionLoss
 from detection.network.matching import Matches, match_anchors
+from engine.losses.running_mean import RunningMean
 
 _OVERLAP_LOSSES = {
     "giou": generalized_box_iou_loss,
@@ -62,6 +63,13 @@ class Losses(NamedTuple):
         """
         classes, boxes, positives = sum_up(torch.stack([self.classes, self.boxes, self.positives]).detach()).unbind()
         return Losses(classes, boxes, positives)
+
+
+def running_count(config: DetectionLoss | None) -> RunningMean | None:
+    """The mean of the positives that a training divides by; None where each batch counts its own."""
+    if config is None or config.normaliser == "batch":
+        return None
+    return RunningMean(0.9 if config.momentum is None else config.momentum)
 
 
 class _FocalSum(torch.autograd.Function):

@@ -16,12 +16,13 @@ from typing import Any, TypeVar
 from jsonargparse import Namespace
 from lightning.fabric.plugins import CheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_info
 
 from engine.cli.early import prepare
+from engine.cli.given.callbacks import ADDITIONS
 from engine.cli.given.recipe import with_recipe
 from engine.cli.help import RECIPE
 from engine.cli.parser import ShortErrorParser, trainer_fault, user_message
@@ -46,7 +47,6 @@ from engine.logging.pictures import run_pictures
 from engine.recipes.rules import GivenRecipe
 from engine.settings import refuse_conflicts, without
 from engine.tasks import TaskSpec
-from engine.training.averaging import EMA
 from engine.training.checkpoint_files import checkpoint_of_run
 from engine.training.checkpoints import Checkpoint, read_checkpoint
 from engine.training.claims import Claim
@@ -147,8 +147,9 @@ class EffDenseCLI(LightningCLI):
         parser.add_class_arguments(Run, "run")
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the weight averaging; `--ema.decay 0` turns it off."""
-        parser.add_lightning_class_args(EMA, "ema")
+        """Add the groups of what may be added to a training, such as the weight averaging."""
+        for name, addition in ADDITIONS.items():
+            parser.add_lightning_class_args(_class(addition.path, Callback), name)
         parser.add_argument("--recipe", type=GivenRecipe, default=None, help=RECIPE)
 
     def setup_parser(self, *args: Any, **kwargs: Any) -> None:

@@ -10,8 +10,10 @@ import json
 import re
 import shutil
 import textwrap
+from collections.abc import Iterator
 from dataclasses import replace
 
+from engine.cli.given.callbacks import ADDITIONS
 from engine.cli.signatures import Option, options
 from engine.errors import InputError, did_you_mean
 from engine.tasks import TaskSpec
@@ -50,14 +52,19 @@ def command_options(spec: TaskSpec, command: str) -> tuple[Option, ...]:
         *trainer,
         Option("run", "The folder that a training writes to.", group=True),
         *options("engine.cli.runs:Run", "run."),
-        Option("ema", "The moving average of the weights.", group=True),
-        *options("engine.training.averaging:EMA", "ema."),
+        *_additions(),
         Option("model", "The network and its training recipe.", group=True),
         *options(spec.module, "model."),
         Option("data", "The images and their annotations.", group=True),
         *options(spec.data, "data."),
         *own,
     )
+
+
+def _additions() -> Iterator[Option]:
+    for name, addition in ADDITIONS.items():
+        yield Option(name, addition.text, group=True)
+        yield from options(addition.path, f"{name}.")
 
 
 def _known(option: Option) -> Option:

@@ -12,15 +12,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import count
+from time import perf_counter
 from typing import Generic, TypeVar
 
 import msgspec
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from engine.data.mixing import Visited
 from engine.data.mixture import Draw, Mixture
+from engine.data.sampling.appearing import Appearing
 from engine.data.workers import worker_context
 from engine.errors import InputError
 
@@ -39,6 +42,7 @@ class LoaderState(msgspec.Struct, frozen=True):
         batch: see `Mixture`.
         seed: see `Mixture`.
         start: see `Mixture`.
+        orders: `Mixture.marks`.
     """
 
     position: int
@@ -48,6 +52,7 @@ class LoaderState(msgspec.Struct, frozen=True):
     batch: int
     seed: int
     start: int = 0
+    orders: tuple[str, ...] = ()
 
 
 class SampleLoader(Generic[Sample, Batch]):
@@ -96,6 +101,10 @@ class SampleLoader(Generic[Sample, Batch]):
         self._place = _Place(mixture, rank, world, overfit)
         self._left = 0  # batches of the epoch that were not handed out
         self._resumed = 0  # the same, for the epoch that the next iteration continues
+        self.waited = 0.0  # seconds for which batches were not there yet
+        self.appearing: Appearing | None = None  # the classes that batches have shown, where somebody asks for them
+        self.shown: Callable[[Batch], Mapping[str, Tensor]] | None = None  # what it looks at in a batch
+        self._workers = num_workers
         # Lightning looks for this attribute, and stops the workers of the loader that it finds.
         self._iterator: Iterator[Batch] | None = None
         self._loader: DataLoader[Sample] = DataLoader(
@@ -120,11 +129,20 @@ class SampleLoader(Generic[Sample, Batch]):
         if self._iterator is None:
             self._iterator = iter(self._loader)
         for left in reversed(range(batches)):
+            begun = perf_counter()
             batch = next(self._iterator)
+            self.waited += perf_counter() - begun
+            if self.appearing is not None and self.shown is not None:
+                self.appearing.look(self.shown(batch))
             # Counted before it is handed out: a state that is saved while the batch is used goes on with the next one.
             self._place.position += 1
             self._left = left
             yield batch
+
+    @property
+    def made_by(self) -> str:
+        """Who makes the samples, in words."""
+        return f"{self._workers} processes make" if self._workers else "the training's own process makes"
 
     @property
     def mixture(self) -> Mixture:
@@ -147,6 +165,7 @@ class SampleLoader(Generic[Sample, Batch]):
             "batch": mixture.batch,
             "seed": mixture.seed,
             "start": mixture.start,
+            "orders": list(mixture.marks),
         }
 
     def load_state_dict(self, state_dict: Mapping[str, object], *, within_epoch: bool = True) -> str | None:
@@ -196,6 +215,7 @@ class SampleLoader(Generic[Sample, Batch]):
             for what, then, now in (
                 ("images per step on all devices", state.batch, own.batch),
                 ("as ratio", list(state.ratio), list(own.ratio)),
+                ("as sampling", " and ".join(state.orders) or "every", " and ".join(own.marks) or "every"),
                 ("images", " and ".join(map(str, state.sizes)), " and ".join(map(str, own.sizes))),
             )
             if then != now

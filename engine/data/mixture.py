@@ -6,7 +6,7 @@ Neither the number of processes and workers nor an interruption changes it, beca
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property, lru_cache
 from typing import NamedTuple
@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.checked import Checked
+from engine.data.sampling.repeats import Repeats
 from engine.errors import InputError
 from engine.numbers import NonNegativeFloat, NonNegativeInt, PositiveInt
 
@@ -41,15 +42,17 @@ class Draw(NamedTuple):
 class Mixture(Checked):
     """The samples of every batch.
 
-    Each pass over a set takes every sample once, in a random order that is drawn again for every pass; a pass may begin
-    and end within a batch. Counted from the first batch, the share of a set is right to half a sample.
+    Each pass over a set takes every sample once, or as often as `repeats` says, in a random order that is drawn again
+    for every pass; a pass may begin and end within a batch. Counted from the first batch, the share of a set is right
+    to half a sample.
 
     Attributes:
-        sizes: number of samples of each set; there are one or two sets.
+        sizes: number of samples in a pass over each set; there are one or two sets.
         ratio: part of each set in the batches, such as (1, 1); a set with part 0 is left out.
         batch: samples in a batch, those of all processes together.
         seed: seed of the orders and of the samples.
         start: samples that came before the first batch, in batches of another size or from other sets.
+        repeats: for each set how often its samples come in a pass; nothing, or None for a set, takes each once.
 
     Raises:
         InputError: a number is out of range.
@@ -60,6 +63,7 @@ class Mixture(Checked):
     batch: PositiveInt
     seed: NonNegativeInt
     start: NonNegativeInt = 0
+    repeats: tuple[Repeats | None, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -100,13 +104,28 @@ class Mixture(Checked):
 
     def _draw(self, which: int, number: int) -> Draw:
         visit, rest = divmod(number, self.sizes[which])
-        place = int(_order(self.seed, which, visit, self.sizes[which])[rest])
-        return Draw(which, place, visit, _seed(self.seed, which, visit, place))
+        places, numbers = _order(self.seed, which, visit, self.sizes[which], self.repeats_of(which))
+        place, number = int(places[rest]), 0 if numbers is None else int(numbers[rest])
+        # The second of a sample within a pass is changed in another way than the first.
+        return Draw(which, place, visit, _seed(self.seed, which, visit, place, *([number] if number else [])))
+
+    def repeats_of(self, which: int) -> Repeats | None:
+        """How often the samples of a set come in a pass; None takes each once."""
+        return self.repeats[which] if self.repeats else None
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """What stands for `repeats` in a state; empty where each sample comes once."""
+        marks = tuple("every" if one is None else one.mark for one in self.repeats)
+        return () if set(marks) <= {"every"} else marks
 
 
 @lru_cache(maxsize=4)  # for each of two sets, the pass that ends and the one that begins
-def _order(seed: int, which: int, visit: int, size: int) -> npt.NDArray[np.int64]:
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(which, visit))).permutation(size)
+def _order(
+    seed: int, which: int, visit: int, size: int, repeats: Repeats | None
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64] | None]:
+    generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(which, visit)))
+    return (generator.permutation(size), None) if repeats is None else repeats.order(generator)
 
 
 def _seed(*key: int) -> int:

@@ -12,6 +12,7 @@ import torch
 from lightning import LightningDataModule
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader
 
 from engine.checked import checked
@@ -24,12 +25,16 @@ from engine.data.bad_images import (
     check_present,
     without_repeats,
 )
-from engine.data.contracts import CanvasTask, PictureTask, SplitName
+from engine.data.contracts import PictureTask, SplitName
 from engine.data.loader import SampleLoader
 from engine.data.mixing import Paced
 from engine.data.mixture import Mixture
+from engine.data.sampling.appearing import Appearing
+from engine.data.sampling.labels import Labelled
+from engine.data.sampling.repeats import Chosen, Focused, Repeats
+from engine.data.sampling.settings import BoxSampling, Sampling
 from engine.data.workers import too_many_workers, worker_context, worker_count
-from engine.distributed import all_gather_objects, is_main
+from engine.distributed import all_gather_objects, is_main, run_on_main
 from engine.errors import InputError
 from engine.numbers import NonNegativeInt, PositiveInt
 from engine.reading.options import Reading
@@ -92,6 +97,7 @@ class SplitData(LightningDataModule, ABC, Generic[Task, Sample, Whole]):
         self.num_workers = num_workers
         self.on_bad_image = on_bad_image
         self._training: list[ReadableImages[Sample] | Paced[Sample]] = []
+        self._repeats: tuple[Repeats | None, ...] = ()
         self._whole: dict[SplitName, ConcatDataset[Whole]] = {}
         self._loader: SampleLoader[Sample, object] | None = None
         self._saved: Mapping[str, object] = {}
@@ -131,6 +137,15 @@ class SplitData(LightningDataModule, ABC, Generic[Task, Sample, Whole]):
     def mixed(self, images: ReadableImages[Sample]) -> ReadableImages[Sample] | Paced[Sample]:
         """The training images of a set, mixed as the augmentation asks; without one as they are."""
         return images
+
+    def class_names(self) -> Mapping[str, Sequence[str]]:
+        """The names of the classes by row, for each kind of labels that training images have."""
+        return {}
+
+    @staticmethod
+    def shown(batch: object) -> Mapping[str, Tensor]:
+        """The rows that a training batch shows, for each kind of labels of `class_names`."""
+        return {}
 
     @property
     def mixing_ratio(self) -> tuple[float, ...]:
@@ -178,19 +193,41 @@ class SplitData(LightningDataModule, ABC, Generic[Task, Sample, Whole]):
         for split in needed.get(stage, []):
             self._whole[split] = ConcatDataset([self._readable(images, split) for images in self.whole_sets(split)])
 
+    @property
+    def sampled(self) -> Sampling:
+        """Which training images come more often; by default none."""
+        return BoxSampling()
+
     def prepare_training(self) -> None:
-        """Find the training images, before the first epoch."""
-        self._training = [self.mixed(self._readable(images, "train")) for images in self.training_sets()]
+        """Find the training images, before the first epoch, and how often each of them comes."""
+        sets = self.training_sets()
+        self._training = [self.mixed(self._readable(images, "train")) for images in sets]
+        self._repeats = tuple(self._repeated(images) for images in sets)
+
+    def _repeated(self, images: ImageSet[Sample]) -> Repeats | None:
+        """How often each of the images comes; None takes each once."""
+        if self.sampled.name == "every":
+            return None
+        assert isinstance(images, Labelled)
+        chosen = run_on_main(lambda: Chosen.of(images.labels(), self.sampled))  # which may read all masks
+        if chosen.focus is not None and isinstance(images, Focused):
+            images.focus = chosen.focus
+        rank_zero_info(f"{images.name}: {chosen.line}")
+        return chosen.repeats
 
     def train_dataloader(self) -> SampleLoader[Sample, object]:
         """The shuffled, mixed and augmented training images, in one sequence over all epochs."""
         assert self._training
         world, rank = (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
         mixture = Mixture(
-            sizes=tuple(len(images) for images in self._training),
+            sizes=tuple(
+                len(images) if repeats is None else repeats.length
+                for images, repeats in zip(self._training, self._repeats, strict=True)
+            ),
             ratio=self.mixing_ratio,
             batch=self.batch_size * world,
             seed=int(os.environ.get("PL_GLOBAL_SEED", "0")),  # as Lightning's own samplers take it
+            repeats=self._repeats,
         )
         self._close(mixture)
         state = self._saved or ({} if self._loader is None else self.state_dict())
@@ -213,6 +250,7 @@ class SplitData(LightningDataModule, ABC, Generic[Task, Sample, Whole]):
                 rank_zero_info(f"{note}; no image is left out or comes twice for it.")
             self._saved = {}
         self._loader = loader
+        loader.appearing, loader.shown = Appearing(self.class_names()), self.shown
         return loader
 
     def _close(self, mixture: Mixture) -> None:
@@ -223,9 +261,9 @@ class SplitData(LightningDataModule, ABC, Generic[Task, Sample, Whole]):
         if self.trainer.max_epochs is not None and self.trainer.max_epochs > 0:
             of_epochs = self.trainer.max_epochs * (self.epoch_steps or mixture.pass_steps)
             steps = min(steps, of_epochs) if steps > 0 else of_epochs
-        for images, share in zip(self._training, mixture.shares, strict=True):
+        for images, share, size in zip(self._training, mixture.shares, mixture.sizes, strict=True):
             if isinstance(images, Paced) and steps > 0:
-                images.close_after(float(steps * mixture.batch * share) / len(images))
+                images.close_after(float(steps * mixture.batch * share) / size)
 
     def val_dataloader(self) -> DataLoader[Whole] | list[DataLoader[Whole]]:
         """Every image in file order; an empty list where the split was not given."""
@@ -348,33 +386,3 @@ class SplitData(LightningDataModule, ABC, Generic[Task, Sample, Whole]):
             scored = {split: len(images) + self._without.get(split, 0) for split, images in self._whole.items()}
             rank_zero_info(bad.report(found, scored))
         bad.close()
-
-
-def canvas_of(given: int | tuple[int, int] | None, task: CanvasTask | None, option: str) -> tuple[int, int] | None:
-    """Height and width of the canvas: the given ones, or those of the task; None leaves pictures as they are.
-
-    Args:
-        given: side of the canvas, or its height and width.
-        task: the task whose canvas is taken if nothing was given.
-        option: the option that gives the canvas, such as "an 'image_size'".
-
-    Raises:
-        InputError: neither a size nor a task is given, or a size is given to a task that lays pictures out itself.
-    """
-    if task is not None and task.network.takes_pictures:
-        if given not in (None, task.canvas_hw):
-            msg = (
-                f"the size of the canvas is {given}, but the file lays pictures on its own of {task.canvas_hw[0]} x "
-                f"{task.canvas_hw[1]} pixels (height x width). Leave it out."
-            )
-            raise InputError(msg)
-        return None
-    if isinstance(given, int):
-        return (given, given)
-    if given is not None:
-        return given
-    if task is None:
-        msg = f"without a model the data need {option}. Give the side of the canvas in pixels."
-        raise InputError(msg)
-    height, width = task.canvas_hw
-    return (height, width)

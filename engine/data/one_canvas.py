@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from engine.data.contracts import CanvasTask
 from engine.distributed import is_main
 from engine.errors import InputError
 from engine.reading.options import Way
@@ -50,6 +51,36 @@ def agreed_size(data: Size, network: Size, *, data_option: str, network_option: 
     if is_main():
         _log.warning(f"scored on {asked} pixels, as {data_option} asks; the network was made for {own}")
     return network
+
+
+def canvas_of(given: int | tuple[int, int] | None, task: CanvasTask | None, option: str) -> tuple[int, int] | None:
+    """Height and width of the canvas: the given ones, or those of the task; None leaves pictures as they are.
+
+    Args:
+        given: side of the canvas, or its height and width.
+        task: the task whose canvas is taken if nothing was given.
+        option: the option that gives the canvas, such as "an 'image_size'".
+
+    Raises:
+        InputError: neither a size nor a task is given, or a size is given to a task that lays pictures out itself.
+    """
+    if task is not None and task.network.takes_pictures:
+        if given not in (None, task.canvas_hw):
+            msg = (
+                f"the size of the canvas is {given}, but the file lays pictures on its own of {task.canvas_hw[0]} x "
+                f"{task.canvas_hw[1]} pixels (height x width). Leave it out."
+            )
+            raise InputError(msg)
+        return None
+    if isinstance(given, int):
+        return (given, given)
+    if given is not None:
+        return given
+    if task is None:
+        msg = f"without a model the data need {option}. Give the side of the canvas in pixels."
+        raise InputError(msg)
+    height, width = task.canvas_hw
+    return (height, width)
 
 
 def _words(size: int | tuple[int, int]) -> str:

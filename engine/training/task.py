@@ -16,29 +16,27 @@ from lightning.pytorch import Callback
 from lightning.pytorch.plugins import HalfPrecision
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from torch import Tensor, nn
+from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from engine.data.contracts import SplitName, TaskData
 from engine.distillation.teachers import check_same_lessons
 from engine.errors import InputError
-from engine.finiteness.batch_files import write_batch
-from engine.finiteness.culprit import first_culprit
-from engine.finiteness.steps import Images, LastSteps, Step
+from engine.hardware.memory import keep_freed_memory
+from engine.losses.running_mean import RunningMean
 from engine.outputs import make_folder
-from engine.prediction.streaming import PredictingModule
 from engine.reading.options import Way
 from engine.tasks import TaskSpec
 from engine.training.checkpoint_files import Mode
 from engine.training.checkpoints import DISTILLER, KEY, misfits, save_metadata, without_distiller
 from engine.training.keeping import check_monitors
-from engine.training.memory import keep_freed_memory
 from engine.training.plugins import HalfNetwork
 from engine.training.progress import STEPS_KEY, moved_step, place_scheduler, stored_steps_per_epoch
 from engine.training.recipe import Optimizer, Schedule, build_optimizer, build_scheduler
+from engine.training.watching import WatchedModule
 
+RUNNING = "running"  # the key of the running mean in the project's own entry of a checkpoint
 _ENDLESS = 1e9  # epochs of a training without an end, over which a warm-up is counted
-LOOK_EVERY = 20  # steps between two checks of the loss: each makes the host wait for the device
 
 
 class Scores(Protocol):
@@ -70,7 +68,7 @@ class QuickCheck(Protocol):
 Data = TypeVar("Data", bound=TaskData)
 
 
-class DenseTask(PredictingModule, ABC, Generic[Data]):
+class DenseTask(WatchedModule, ABC, Generic[Data]):
     """A network with its training recipe; its type parameter is the contract of its data module.
 
     The class of a task names its `spec` and, in `part`, the attribute that holds its network (the prefix of the keys
@@ -93,12 +91,11 @@ class DenseTask(PredictingModule, ABC, Generic[Data]):
         self.scores: Scores | None = None
         self.optimizer = optimizer
         self.schedule = schedule
-        self._batch: object = None
-        self._steps = LastSteps(LOOK_EVERY)
         self.began = False
         self._peaks: list[float] = []
         self._resumed = False
         self._steps_before: float | None = None
+        self.running: RunningMean | None = None  # of what the losses are divided by, in a task that asks for it
 
     @abstractmethod
     def build(self) -> nn.Module:
@@ -199,53 +196,6 @@ class DenseTask(PredictingModule, ABC, Generic[Data]):
             check: QuickCheck = pkgutil.resolve_name(self.spec.quick_check)
             if (note := check(self.data, self.built)) is not None:
                 rank_zero_info(note)
-
-    def on_train_batch_start(self, batch: object, batch_idx: int) -> None:
-        """Remember the batch, in case that its loss is no number."""
-        self._batch = batch
-
-    def watch(self, loss: Tensor, batch_idx: int, parts: Mapping[str, Tensor] | None = None) -> None:
-        """Remember a step, and check the losses every `LOOK_EVERY` steps, on a processor each at once.
-
-        Args:
-            loss: () what the step minimises.
-            batch_idx: its place in the epoch.
-            parts: () the parts of the loss by their names, for the message.
-        """
-        known = {name: part.detach() for name, part in (parts or {}).items()}
-        self._steps.add(Step(self.trainer.global_step, loss.detach(), known, self._batch))
-        if self.device.type == "cpu" or batch_idx % LOOK_EVERY == 0:
-            self.check_finite()
-
-    def check_finite(self) -> None:
-        """Do nothing if the losses since the last check are finite; else write the batch into the run's folder.
-
-        Raises:
-            InputError: a loss is not finite.
-        """
-        step = self._steps.first_bad()
-        if step is None:
-            return
-        parts = ", ".join(f"{name.removeprefix('train_')} {float(part):.4g}" for name, part in step.parts.items())
-        where = "" if not isinstance(step.batch, Images) else f"; {self._culprit(step.batch.images)}"
-        file = None
-        if self.trainer.loggers and self.trainer.log_dir:
-            file = write_batch(make_folder(self.trainer.log_dir), step, self.trainer.global_rank)
-        kept = "" if file is None else f". Its batch is in '{file}'"
-        msg = (
-            f"the loss became {float(step.loss)} at step {step.number}{f' ({parts})' if parts else ''}{where}{kept}. "
-            "Lower model.optimizer.lr, lengthen model.schedule.warmup_epochs, or set trainer.gradient_clip_val to 10 "
-            "or less."
-        )
-        raise InputError(msg)
-
-    def _culprit(self, images: Tensor) -> str:
-        with self.trainer.precision_plugin.forward_context():
-            return first_culprit(self.built, lambda: self.built(images))
-
-    def on_train_epoch_end(self) -> None:
-        """Check the loss once more, before a checkpoint replaces a good one."""
-        self.check_finite()
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The optimiser for the global batch, and its schedule, which takes a step with it."""
@@ -371,6 +321,8 @@ class DenseTask(PredictingModule, ABC, Generic[Data]):
         if self.fitting:
             self._resumed, self._steps_before = True, stored_steps_per_epoch(checkpoint, KEY)
             check_same_lessons(checkpoint[KEY]["model"], self.lessons(), str(self.trainer.ckpt_path))
+            if self.running is not None:
+                self.running.restore(checkpoint[KEY].get(RUNNING, {}))
         else:
             checkpoint["state_dict"] = without_distiller(checkpoint["state_dict"])
         wrong = misfits(self.state_dict(), checkpoint["state_dict"])
@@ -393,3 +345,5 @@ class DenseTask(PredictingModule, ABC, Generic[Data]):
         own = checkpoint[KEY]
         if self.fitting and isinstance(own, dict):
             own[STEPS_KEY] = self._steps_per_epoch()
+            if self.running is not None:
+                own[RUNNING] = self.running.state()

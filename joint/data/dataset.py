@@ -18,12 +18,13 @@ from detection.data.dataset import BoxImages, Sample, on_one_canvas
 from detection.data.dataset import collate as collate_boxes
 from engine.data.augment import Augmented, ImageAugmenter
 from engine.data.mixing import Parts
+from engine.data.sampling.labels import SampleLabels, together
 from engine.errors import InputError, SampleError
 from engine.reading.images import FloatArray, Letterbox, UInt8Array, pad_to_canvas, resize_labels
 from engine.reading.reader import PixelReader
 from joint.data.batch import JointBatch, JointEvaluationBatch
 from segmentation.data.classes import IGNORED, MaskClasses
-from segmentation.data.dataset import counted, model_rows, read_instances_of, read_pair
+from segmentation.data.dataset import counted, mask_labels, model_rows, read_instances_of, read_pair
 from segmentation.data.pairs import MaskSource, Pair
 
 Int32Array = npt.NDArray[np.int32]
@@ -168,6 +169,15 @@ class JointImages(Dataset[JointSample]):
     def image_id(self, index: int) -> int:
         """The id by which records know an image: that of its annotations, or else its place in the set of masks."""
         return index if self.boxes is None else int(self.boxes.source.image_ids[self._places[index]])
+
+    def labels(self) -> SampleLabels:
+        """Which classes of boxes and of pixels the images show; the two kinds stay apart."""
+        parts = []
+        if self.boxes is not None:
+            parts.append(self.boxes.labels().taken(self._places))
+        if self.masks is not None:
+            parts.append(mask_labels(self.masks.files, self.masks.rows))
+        return together(parts)
 
     def __len__(self) -> int:
         return len(self._places) if self.masks is None else len(self.masks.files.pairs)

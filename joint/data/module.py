@@ -6,6 +6,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+from torch import Tensor
+
 from detection.data.boxes import BoxSource
 from detection.data.classes import BoxClasses
 from detection.data.dataset import BoxImages
@@ -15,11 +17,14 @@ from engine.data.augment import ImageAugmenter
 from engine.data.bad_images import OnBadImage, ReadableImages
 from engine.data.contracts import SPLITS, SplitName
 from engine.data.mixing import MixedImages
-from engine.data.module import SplitData, canvas_of
+from engine.data.module import SplitData
+from engine.data.one_canvas import canvas_of
+from engine.data.sampling.settings import BoxSampling
 from engine.errors import InputError
 from engine.numbers import NonNegativeFloat, NonNegativeInt, PositiveInt
 from engine.reading.options import Reading
 from joint.data.augment import JointAugmentation
+from joint.data.batch import JointBatch
 from joint.data.contracts import JointNetworkTask
 from joint.data.dataset import (
     JointImages,
@@ -59,6 +64,7 @@ class JointDataModule(SplitData[JointNetworkTask, JointSample, JointSample]):
             those that a file marks so, else the first three. The checkpoint keeps this, as the two that follow.
         value_range: values of rasters and 16-bit pictures that become 0 and 255; needed for rasters without 8 bits.
         nodata: value of a raster's pixels without data, if files do not state it.
+        sampling: which training images come more often, by the classes of their boxes, of their pixels, or of both.
     """
 
     collate = staticmethod(collate)
@@ -82,6 +88,7 @@ class JointDataModule(SplitData[JointNetworkTask, JointSample, JointSample]):
         bands: tuple[PositiveInt, ...] | None = None,
         value_range: tuple[float, float] | None = None,
         nodata: float | None = None,
+        sampling: BoxSampling = BoxSampling(),
     ) -> None:
         super().__init__(batch_size, num_workers, eval_batch_size, on_bad_image, Reading(bands, value_range, nodata))
         if not any(ratio):
@@ -96,6 +103,7 @@ class JointDataModule(SplitData[JointNetworkTask, JointSample, JointSample]):
         self.steps_per_epoch = steps_per_epoch
         self.canvas_size = canvas_size
         self.augmentation = augmentation
+        self.sampling = sampling
         if format == "both" and masks.format == "drawn":
             boxes = boxes.of_drawn(masks, str(self.mask_root))
             self.box_root = Path(boxes.root or "")
@@ -119,6 +127,11 @@ class JointDataModule(SplitData[JointNetworkTask, JointSample, JointSample]):
             masks.drawn,
             on_bad_image=on_bad_image,
         )
+
+    @property
+    def sampled(self) -> BoxSampling:
+        """See `SplitData`."""
+        return self.sampling
 
     @property
     def cityscapes_scores(self) -> bool:
@@ -228,6 +241,23 @@ class JointDataModule(SplitData[JointNetworkTask, JointSample, JointSample]):
         """The training images of a set, mixed as the augmentation asks."""
         mixing = self.augmentation.mixing
         return MixedImages(images, mixing, parts_of, with_parts) if mixing.mixes else images
+
+    def class_names(self) -> dict[str, tuple[str, ...]]:
+        """See `SplitData`."""
+        boxed, masked = self._wanted("train")
+        names: dict[str, tuple[str, ...]] = {}
+        if boxed:
+            names["boxes"] = (self.classes if self.task is None else self.task.classes).names
+        if masked:
+            classes = self.segmentation_classes if self.task is None else self.task.segmentation_classes
+            names["pixels"] = classes.names
+        return names
+
+    @staticmethod
+    def shown(batch: object) -> dict[str, Tensor]:
+        """See `SplitData`."""
+        assert isinstance(batch, JointBatch)
+        return {"boxes": batch.class_ids, "pixels": batch.masks}
 
     def whole_sets(self, split: SplitName) -> list[JointImages]:
         """The images of a split, those with boxes first."""

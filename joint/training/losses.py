@@ -13,6 +13,7 @@ from detection.network.loss_settings import DetectionLoss
 from detection.network.losses import Losses as DetectionSums
 from detection.network.losses import detection_losses
 from engine.distributed import all_reduce_sum, world_size
+from engine.losses.running_mean import RunningMean
 from joint.data.batch import JointBatch
 from joint.network.model import JointNetwork, JointOutputs, SharedMaps
 from joint.network.norms import PerTaskNetwork
@@ -47,6 +48,7 @@ def joint_losses(
     batch: JointBatch,
     detection: DetectionLoss | None,
     segmentation: SegmentationLoss | None,
+    running: RunningMean | None = None,
 ) -> JointLosses:
     """Run the network on the images that have labels, and compute the losses of its outputs.
 
@@ -58,6 +60,7 @@ def joint_losses(
         batch: images with their labels.
         detection: settings of the detection loss; None does not run that head.
         segmentation: settings of the segmentation loss; None does not run that head.
+        running: the mean of the positives that the detection loss is divided by; None divides by the batch's own.
     """
     # The only wait for the device: which rows of the batch have which labels.
     has_boxes, has_masks = torch.stack([batch.boxed, batch.masked]).tolist()
@@ -75,6 +78,8 @@ def joint_losses(
     parts: dict[str, Tensor] = {}
     if detection is not None and boxes is not None and all_boxes is not None:
         positives = all_boxes.positives + 1
+        if running is not None:  # a step without boxes anywhere counts nothing, and divides nothing
+            positives = running.after(all_boxes.positives.clamp(min=1), all_boxed > 0)
         of_boxes = boxes.total(positives / world_size(), detection.of_boxes) + skipped
         everywhere[0], there[0] = all_boxes.total(positives, detection.of_boxes), all_boxed
         parts |= {"class_loss": all_boxes.classes / positives, "box_loss": all_boxes.boxes / positives}

@@ -15,11 +15,24 @@ from engine.numbers import AboveZeroToOne, ClosedUnitInterval, PositiveFloat, Ze
 from engine.reading.images import UInt8Array
 
 
+class Wanting(Protocol):
+    """A crop that looks for a row of the mask."""
+
+    wanted: int | None
+
+
 class CropAugmenter(Protocol):
     """What a data set calls; anything with this signature can be used instead."""
 
-    def __call__(self, image: UInt8Array, class_ids: UInt8Array) -> tuple[UInt8Array, UInt8Array]:
+    def __call__(
+        self, image: UInt8Array, class_ids: UInt8Array, wanted: int | None = None
+    ) -> tuple[UInt8Array, UInt8Array]:
         """Change (H, W, 3) uint8 RGB and (H, W) uint8 rows; all random numbers are from torch's generator.
+
+        Args:
+            image: the picture.
+            class_ids: its mask.
+            wanted: a row that the crop should show, if it can.
 
         Returns:
             Image and rows of the crop's size; rows beside the picture are `IGNORED`.
@@ -89,14 +102,15 @@ class SegmentationAugmentation(Checked):
 
         # Turned before the crop, as a turned crop would not have the crop's shape any more.
         transforms: list[object] = [library.RandomRotate90(p=1.0)] if self.rotate90 else []
-        transforms.append(ScaleCrop(crop_hw, self.scale_min, self.scale_max, self.max_class_ratio))
+        crop = ScaleCrop(crop_hw, self.scale_min, self.scale_max, self.max_class_ratio)
+        transforms.append(crop)
         if self.hflip:
             transforms.append(library.HorizontalFlip(p=self.hflip))
         if self.vflip:
             transforms.append(library.VerticalFlip(p=self.vflip))
         transforms += self._photometric(library)
         transforms.extend(build_transform(entry) for entry in self.extra)
-        return _Crops(Augmenter(transforms, crop_hw, fill_color))
+        return _Crops(Augmenter(transforms, crop_hw, fill_color), crop)
 
     def _photometric(self, library: ModuleType) -> list[object]:
         still = {"brightness": (1.0, 1.0), "contrast": (1.0, 1.0), "saturation": (1.0, 1.0), "hue": (0.0, 0.0)}
@@ -115,10 +129,14 @@ class SegmentationAugmentation(Checked):
 class _Crops:
     """Connects `engine.data.augment` with samples without boxes."""
 
-    def __init__(self, augmenter: Augmenter) -> None:
+    def __init__(self, augmenter: Augmenter, crop: Wanting) -> None:
         self._augmenter = augmenter
+        self._crop = crop
 
-    def __call__(self, image: UInt8Array, class_ids: UInt8Array) -> tuple[UInt8Array, UInt8Array]:
+    def __call__(
+        self, image: UInt8Array, class_ids: UInt8Array, wanted: int | None = None
+    ) -> tuple[UInt8Array, UInt8Array]:
+        self._crop.wanted = wanted
         changed = self._augmenter(image, np.empty((0, 4), dtype=np.float32), class_ids)
         assert changed.mask is not None
         return changed.image, changed.mask

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,11 +14,14 @@ import torch
 from torch.utils.data import Dataset
 
 from engine.data.mixing import Parts
+from engine.data.sampling.labels import SampleLabels
+from engine.data.sampling.repeats import ClassFocus
 from engine.distributed import is_main
 from engine.errors import InputError, SampleError, did_you_mean
 from engine.names import respelled, shown_names, spelled_alike
 from engine.reading.images import UInt8Array
 from engine.reading.reader import PixelReader, filled
+from engine.threads import free_cores
 from segmentation.data.augment import CropAugmenter
 from segmentation.data.batch import EvaluationBatch, SegmentationBatch
 from segmentation.data.cityscapes.files import read_instance_ids
@@ -92,12 +96,17 @@ class TrainingCrops(Dataset[Crop]):
         self.read = read
         self.augmenter = augmenter
         self.repeat = repeat
+        self.focus: ClassFocus | None = None  # the class that a crop shows, where images are taken for their classes
         self._rows = model_rows(files, classes)
 
     @property
     def name(self) -> str:
         """What messages call the set."""
         return self.files.source
+
+    def labels(self) -> SampleLabels:
+        """Which classes the pictures show: rows of the model, and how many pixels of each. All masks are read."""
+        return mask_labels(self.files, self._rows).repeated(self.repeat)
 
     def image_path(self, index: int) -> Path:
         """The file of a picture."""
@@ -110,7 +119,8 @@ class TrainingCrops(Dataset[Crop]):
         if not 0 <= index < len(self):
             raise IndexError(index)
         pair = self.files.pairs[index % len(self.files.pairs)]
-        return Crop(*self.augmenter(*read_pair(self.files, pair, self._rows, self.read)))
+        wanted = None if self.focus is None else self.focus.draw(index)
+        return Crop(*self.augmenter(*read_pair(self.files, pair, self._rows, self.read), wanted))
 
 
 class WholeImages(Dataset[WholeImage]):
@@ -209,6 +219,19 @@ def model_rows(files: MaskSource, classes: MaskClasses) -> UInt8Array:
     rows = np.full(256, IGNORED, dtype=np.uint8)
     rows[: len(names)] = places
     return rows
+
+
+def mask_labels(files: MaskSource, rows: UInt8Array) -> SampleLabels:
+    """The classes that the pictures of a set show, in pixels; a mask that cannot be read shows none."""
+
+    def counts(pair: Pair) -> npt.NDArray[np.int64]:
+        try:
+            return np.bincount(rows[files.read_mask(pair.mask)].ravel(), minlength=256)[:IGNORED]
+        except InputError:  # the training says which, and stops or goes on as it is told
+            return np.zeros(IGNORED, np.int64)
+
+    with ThreadPoolExecutor(free_cores()) as pool:
+        return SampleLabels.of_table(np.stack(list(pool.map(counts, files.pairs))))
 
 
 def read_pair(files: MaskSource, pair: Pair, rows: UInt8Array, read: PixelReader) -> tuple[UInt8Array, UInt8Array]:

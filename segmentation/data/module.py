@@ -8,16 +8,19 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
 
 from engine.checked import checked
 from engine.data.bad_images import OnBadImage, ReadableImages
 from engine.data.contracts import SplitName
 from engine.data.mixing import MixedImages
 from engine.data.module import SplitData
+from engine.data.sampling.settings import MaskSampling
 from engine.errors import InputError
 from engine.numbers import NonNegativeInt, PositiveInt
 from engine.reading.options import Reading
 from segmentation.data.augment import SegmentationAugmentation
+from segmentation.data.batch import SegmentationBatch
 from segmentation.data.cityscapes.files import CityscapesData, CityscapesFiles
 from segmentation.data.cityscapes.labels import CITYSCAPES
 from segmentation.data.class_files import class_list, read_class_list
@@ -64,6 +67,7 @@ class SegmentationDataModule(SplitData[SegmenterTask, Crop, WholeImage]):
             those that a file marks so, else the first three. The checkpoint keeps this, as the two that follow.
         value_range: values of rasters and 16-bit pictures that become 0 and 255; needed for rasters without 8 bits.
         nodata: value of a raster's pixels without data, if files do not state it.
+        sampling: which training images come more often, by the classes of their pixels.
     """
 
     collate = staticmethod(collate_crops)
@@ -87,6 +91,7 @@ class SegmentationDataModule(SplitData[SegmenterTask, Crop, WholeImage]):
         bands: tuple[PositiveInt, ...] | None = None,
         value_range: tuple[float, float] | None = None,
         nodata: float | None = None,
+        sampling: MaskSampling = MaskSampling(),
     ) -> None:
         super().__init__(batch_size, num_workers, eval_batch_size, on_bad_image, Reading(bands, value_range, nodata))
         height, width = (crop_size, crop_size) if isinstance(crop_size, int) else crop_size
@@ -101,6 +106,12 @@ class SegmentationDataModule(SplitData[SegmenterTask, Crop, WholeImage]):
         self.drawn = drawn
         self.augmentation = augmentation
         self.repeat = repeat
+        self.sampling = sampling
+
+    @property
+    def sampled(self) -> MaskSampling:
+        """See `SplitData`."""
+        return self.sampling
 
     @property
     def cityscapes_scores(self) -> bool:
@@ -190,6 +201,16 @@ class SegmentationDataModule(SplitData[SegmenterTask, Crop, WholeImage]):
         """The training crops, mixed as the augmentation asks."""
         mixing = self.augmentation.mixing
         return MixedImages(images, mixing, parts_of, with_parts) if mixing.mixes else images
+
+    def class_names(self) -> dict[str, tuple[str, ...]]:
+        """See `SplitData`."""
+        return {"pixels": self._rows.names}
+
+    @staticmethod
+    def shown(batch: object) -> dict[str, Tensor]:
+        """See `SplitData`."""
+        assert isinstance(batch, SegmentationBatch)
+        return {"pixels": batch.class_ids}
 
     def whole_sets(self, split: SplitName) -> list[WholeImages]:
         """The images and masks of a split at full size."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Generator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from backbones.contract import Features, Freezing, check_features, check_named, check_untouched, given_name
+from backbones.contract import Features, Freezing, check_named, chosen_features, given_name
 from backbones.features import EfficientNetFeatures
 from backbones.folding import Foldable
 from backbones.grid import Grid, size_hw
@@ -96,24 +97,27 @@ class Segmenter(Foldable):
             "freeze_norm": freeze_norm,
             "grad_checkpointing": grad_checkpointing,
         }
-        if backbone is None or isinstance(backbone, str):
-            check_named(config.backbone)
-            refuse_whole_weights(config.widths, backbone_weights)
-            self.backbone = EfficientNetFeatures(
-                config.backbone,
-                levels=_levels(config),
-                output_stride=config.output_stride,
-                exact_gates=config.exact_gates,
-                drop_path=config.drop_path,
-                norm_momentum=config.norm_momentum,
-                norm_eps=config.norm_eps,
-                weights=backbone_weights,
-                **freezing,
-            )
-        else:
-            check_features(backbone, _levels(config), config.output_stride)
-            check_untouched(backbone_weights, freezing)
-            self.backbone = backbone
+        levels = _levels(config)
+        refuse_whole_weights(config.widths, backbone_weights)
+        make = partial(
+            EfficientNetFeatures,
+            config.backbone,
+            levels=levels,
+            output_stride=config.output_stride,
+            exact_gates=config.exact_gates,
+            drop_path=config.drop_path,
+            norm_momentum=config.norm_momentum,
+            norm_eps=config.norm_eps,
+            weights=backbone_weights,
+            **freezing,
+        )
+        self.backbone = chosen_features(
+            *(backbone, make, config.backbone),
+            levels=levels,
+            coarsest=config.output_stride,
+            weights=backbone_weights,
+            freezing=freezing,
+        )
         channels, rows = self.backbone.channels, len(self.classes)
         self.head: DeepLabHead | SmpHead
         if config.decoder == "deeplabv3plus":

@@ -55,7 +55,7 @@ def test_growing_mixed_and_balanced_trainings_run(here):
         "fit --config small.yaml --run.name growing --model.progressive.stages 2 "
         "--model.progressive.image_size [32,64] --model.progressive.magnitude [3,9] "
         "--model.progressive.mixup [0,0.4] --model.progressive.dropout [0.1,0.3] --model.mixing.cutmix 0.5 "
-        "--data.augmentation.policy rand-m3-n1 --data.sampling balanced --model.loss.smoothing 0.1 "
+        "--data.augmentation.policy rand-m3-n1 --data.sampling.name class_balanced --model.loss.smoothing 0.1 "
         "--model.loss.class_weights balanced --trainer.max_epochs 2 "
         "--trainer.callbacks+ tests.classification.watching.Sizes --trainer.callbacks.file sizes.json"
     )

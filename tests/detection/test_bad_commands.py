@@ -164,7 +164,7 @@ BAD: list[tuple[str, str, list[str], Callable[[], None]]] = [
     ("nested choice", f"{FIT} --model.postprocess.nms sof", ["'sof'", "Did you mean 'soft'?"], nothing),
     ("no config", "fit --config smal.yaml", ["no config file 'smal.yaml'", "Did you mean 'small.yaml'?"], nothing),
     ("diverging", f"{FIT} --model.optimizer.name sgd --model.optimizer.lr 1e12 --trainer.gradient_clip_val null",
-     ["the loss became", "Lower model.optimizer.lr"], nothing),
+     ["became", "Lower model.optimizer.lr"], nothing),
     # Outputs.
     ("results blocked", f"{VALIDATE} --model.detections small.yaml/found.json",
      ["'small.yaml'", "Give a folder"], nothing),
@@ -231,6 +231,7 @@ def test_a_corrupt_image_among_good_ones_loses_none_of_those(here, trained):
     assert [image["file_name"] for image in document["images"]] == ["in/0.png", "in/1.png", "in/2.png"]
 
 
+@pytest.mark.slow
 def test_a_diverged_training_keeps_its_last_good_checkpoint(here):
     """NaN weights are never written over finite ones."""
     assert command(f"{FIT} --run.name good --trainer.max_epochs 1").code == 0

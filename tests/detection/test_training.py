@@ -21,7 +21,7 @@ from detection.data.classes import BoxClasses
 from detection.weights.load import export_effdet
 from engine.training.plugins import SyncBatchNorm
 from tests.detection.small import ARCHITECTURE, command, norms, write_few
-from tests.ports import free_port
+from tests.ports import be_process, free_port
 
 # Every step takes all 4 scenes, so that the order in which the processes draw them does not matter. In double
 # precision, as a last digit that falls on the other side of a ReLU's kink would grow within a few steps.
@@ -31,7 +31,7 @@ WHOLE_SET = (
     "--trainer.num_sanity_val_steps 0 --data.augmentation.hflip 0 --data.augmentation.scale_min 1 "
     "--data.augmentation.scale_max 1 --model.optimizer.name sgd --model.optimizer.lr 0.02 "
     "--model.optimizer.lr_batch 8 --model.schedule.warmup_steps 1 "
-    "--trainer.precision 64-true --ema.decay 0 "
+    "--trainer.precision 64-true --ema.decay 0 --model.loss.normaliser running "
     "--trainer.callbacks+ tests.detection.small.StillNorms --trainer.callbacks+ tests.detection.small.Gradients"
 )
 
@@ -41,9 +41,7 @@ def run_process(rank, world, port, folder):
     from tests.detection.small import command
 
     os.chdir(folder)
-    places = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "test", "GROUP_RANK": 0}
-    ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world}
-    os.environ.update({name: str(value) for name, value in (places | ranks).items()})
+    be_process(rank, world, port)
     torch.set_num_threads(1)
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         devices = f"--trainer.devices {world} --trainer.strategy ddp"
@@ -123,6 +121,7 @@ def test_two_processes_log_the_numbers_of_one(one_and_two):
     assert max(rates[0]) == pytest.approx(0.01)  # 4 images of the 8 that the rate is meant for
 
 
+@pytest.mark.slow
 def test_four_scenes_are_learnt(here):
     write_few(4)
     still = "--data.augmentation.hflip 0 --data.augmentation.scale_min 1 --data.augmentation.scale_max 1"
@@ -137,6 +136,7 @@ def test_four_scenes_are_learnt(here):
     assert np.mean(losses[-4:]) < 0.4 * np.mean(losses[:4])
 
 
+@pytest.mark.slow
 def test_the_average_is_what_a_checkpoint_holds_and_validation_measures(here, trained):
     content = torch.load(trained / "checkpoints/last.ckpt", weights_only=True)
     average, live = content["state_dict"], content["current_model_state"]
@@ -183,6 +183,7 @@ def test_sync_batch_norm_keeps_the_activations():
     assert (lost[0][0] - expected[0][0]).abs().max() > 0.1
 
 
+@pytest.mark.slow
 def test_training_runs_with_sync_batch_norm_on_one_process(here):
     quick = "--trainer.max_epochs 1 --trainer.limit_train_batches 1 --trainer.limit_val_batches 1"
     said = command(f"fit --config small.yaml --trainer.sync_batchnorm true --run.name sync {quick}")

@@ -19,6 +19,7 @@ from lightning.pytorch.utilities.combined_loader import CombinedLoader
 
 from detection.data.module import CocoDataModule
 from engine.data.module import SplitData
+from engine.data.sampling.settings import BoxSampling, MaskSampling
 from engine.errors import InputError
 from engine.scenes.generate import write_scenes
 from segmentation.data.module import SegmentationDataModule
@@ -26,6 +27,8 @@ from tests.engine.trainers import trainer_of
 from tests.joint.sets import PHOTOS, both, two
 
 TASKS = ("detection", "segmentation", "joint", "mixed")
+# Images that come more often than others, because of their classes.
+SAMPLED = ("segmentation by rare_class", "detection by class_balanced", "mixed by repeat_factor")
 EPOCHS = 3
 Data = SplitData[Any, Any, Any]
 Make = Callable[..., Data]
@@ -46,6 +49,10 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make(task: str, root: Path, **options: Any) -> Data:
     """A data module with batches of 2."""
     options = {"batch_size": 2, "num_workers": 0} | options
+    task, _, sampling = task.partition(" by ")
+    if sampling:
+        kind = MaskSampling if task == "segmentation" else BoxSampling
+        options["sampling"] = kind(sampling, threshold=0.5) if sampling == "repeat_factor" else kind(sampling)
     if task == "detection":
         return CocoDataModule(str(root / "photos"), **PHOTOS, image_size=64, **options)
     if task == "segmentation":
@@ -77,10 +84,12 @@ def begun(data: Data) -> Data:
 @pytest.fixture(scope="module")
 def whole(root: Path) -> dict[str, list[tuple[int, ...]]]:
     """The batches of an uninterrupted training of each task, without workers."""
-    return {task: list(batches(begun(make(task, root)))) for task in TASKS}
+    return {task: list(batches(begun(make(task, root)))) for task in (*TASKS, *SAMPLED)}
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize(
+    "task", [*TASKS, SAMPLED[0], *(pytest.param(task, marks=pytest.mark.slow) for task in SAMPLED[1:])]
+)
 class TestExactness:
     def test_no_batch_comes_twice_and_none_depends_on_the_process(self, root: Path, whole: Any, task: str) -> None:
         assert len(set(whole[task])) == len(whole[task]) >= 2 * EPOCHS
@@ -94,6 +103,7 @@ class TestExactness:
         monkeypatch.setenv("PL_GLOBAL_SEED", "7")
         assert not set(batches(begun(make(task, root)))) & set(whole[task])
 
+    @pytest.mark.by_default("mixed")
     @settings(max_examples=8, deadline=None)
     @given(data=st.data())
     def test_any_workers_and_any_interruptions(self, root: Path, whole: Any, task: str, data: Any) -> None:

@@ -14,7 +14,7 @@ import torch
 
 from joint.task import JointTask
 from tests.joint.small import command, write_configs
-from tests.ports import free_port
+from tests.ports import be_process, free_port
 from tests.segmentation.small import logged
 
 # In double precision, because a last digit on the other side of a ReLU's kink would grow within a few steps.
@@ -83,9 +83,7 @@ def run_process(rank, world, port, folder, name):
     from tests.joint.test_processes import fit
 
     os.chdir(folder)
-    places = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "test", "GROUP_RANK": 0}
-    ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world}
-    os.environ.update({name: str(value) for name, value in (places | ranks).items()})
+    be_process(rank, world, port)
     torch.set_num_threads(1)
     with counted_calls() as calls, redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         fit(name, world)

@@ -22,7 +22,7 @@ from segmentation.data.cityscapes.labels import CITYSCAPES
 from segmentation.weights.smp import load_smp
 from tests.detection.small import norms
 from tests.engine.checkpoints import assert_same_training
-from tests.ports import free_port
+from tests.ports import be_process, free_port
 from tests.segmentation.small import FOLDER_CLASSES, class_ious, command, logged, read_json, rows_of, write_few
 
 STREETS = "fit --config streets.yaml"
@@ -61,9 +61,7 @@ def run_process(rank, world, port, folder):
     from tests.segmentation.small import command
 
     os.chdir(folder)
-    places = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "test", "GROUP_RANK": 0}
-    ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world}
-    os.environ.update({name: str(value) for name, value in (places | ranks).items()})
+    be_process(rank, world, port)
     torch.set_num_threads(1)
     devices = f"--trainer.devices {world} --trainer.strategy ddp"
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
@@ -160,6 +158,7 @@ def test_two_processes_measure_what_one_does(one_and_two):
         assert two == pytest.approx(one, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_resumed_equals_an_uninterrupted_one(here):
     """Orders, crops, colours, dropout and stochastic depth are all random; batches of 5 of 12 images, other workers."""
     small = "--data.batch_size 5 --data.crop_size 48 --trainer.limit_val_batches 0.2 --data.repeat 2"
@@ -263,6 +262,7 @@ def test_loss_terms_are_logged_and_add_up(here):
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("unetplusplus", "fpn", "manet", "linknet", "upernet")]
 
 
+@pytest.mark.by_default("deeplabv3plus", "unet")
 @pytest.mark.parametrize("decoder", ["deeplabv3plus", "unet", "pan", *SLOW])
 def test_every_decoder_learns_from_one_image_on_a_device(here, decoder):
     """One image that is pooled to one cell has no variance for batch norm."""

@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from backbones.grid import Grid, feature_grid, size_hw
+from backbones.grid import Grid, cells_between, feature_grid, size_hw
 from deployment.export.places import OpenGates
+from deployment.pooling import PooledImage
 from detection.network.bifpn import Node, SeparableConv, Upsample
 from detection.network.heads.efficientdet import Head
 from segmentation.network.aspp import ImagePooling
@@ -32,7 +33,7 @@ def as_lowered(network: nn.Module) -> None:
         elif isinstance(module, Upsample) and module.mode == "nearest":
             layer = Doubled(channels)
         elif isinstance(module, ImagePooling):
-            layer = PooledImage(module)
+            layer = PooledImage(module, "bilinear")
         elif isinstance(module, OpenGates):
             layer = CoarseGates(module)
         if layer is not module:
@@ -113,22 +114,6 @@ class Doubled(nn.Module):
         return F.conv_transpose2d(x, self.ones, stride=2, groups=len(self.ones))[..., :height, :width]
 
 
-class PooledImage(nn.Module):
-    """The mean over a map at every place, enlarged as an image is.
-
-    Args:
-        pooling: the layers.
-    """
-
-    def __init__(self, pooling: ImagePooling) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(*pooling)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """From (B, in_channels, h, w) to (B, out_channels, h, w)."""
-        return F.interpolate(self.layers(features), size_hw(features), mode="bilinear")
-
-
 class CoarseGates(nn.Module):
     """`OpenGates` for maps of one size: what takes each `step`-th cell is a convolution.
 
@@ -150,10 +135,9 @@ class CoarseGates(nn.Module):
 
 def every(maps: Tensor, grid: Grid, onto: Grid) -> Tensor:
     """As `backbones.grid.subsample`: a convolution of single cells, as XNNPACK takes no slices with steps."""
-    step = onto.stride // grid.stride
+    step, (y, x) = cells_between(grid, onto)
     if step == 1:
         return maps
-    y, x = ((coarse - fine) // grid.stride for fine, coarse in zip(grid.offset_yx, onto.offset_yx, strict=True))
     ones = torch.ones((maps.shape[1], 1, 1, 1), dtype=maps.dtype)
     return F.conv2d(maps[..., y:, x:], ones, stride=step, groups=maps.shape[1])
 

@@ -13,6 +13,7 @@ from detection.data.dataset import BoxImages, Sample
 from detection.data.tiles.cutting import TiledImages, shown_boxes, shown_shares
 from detection.data.tiles.options import TrainingTiles
 from engine.data.augment import ImageAugmenter
+from engine.data.sampling.labels import SampleLabels
 from engine.errors import InputError
 from engine.reading.images import pad_to_canvas
 from engine.reading.reader import filled
@@ -43,7 +44,9 @@ class TrainingTileSet(Dataset[Sample]):
         self.window = options.window
         self.augmenter = augmenter
         self.tiles = TiledImages(images, options)
-        some = self._with_objects()
+        self._shown = self._objects()
+        some = np.zeros(len(self.tiles), np.bool_)
+        some[self._shown[0]] = True
         self.full: Ints = np.flatnonzero(some)
         self.empty: Ints = np.flatnonzero(~some)
         self.empty_count = min(len(self.empty), round(options.empty * len(self.full)))
@@ -103,18 +106,25 @@ class TrainingTileSet(Dataset[Sample]):
         )
         return x, y, x + right - left, y + bottom - top
 
-    def _with_objects(self) -> np.ndarray:
-        """(T,) whether each tile of the grid shows enough of an object."""
-        some = np.zeros(len(self.tiles), np.bool_)
+    def labels(self) -> SampleLabels:
+        """Which classes the tiles show; those without an object show none."""
+        tiles, class_ids = self._shown
+        return SampleLabels.counted(len(self), np.searchsorted(self.full, tiles), class_ids)
+
+    def _objects(self) -> tuple[Ints, Ints]:
+        """The tiles of the grid that show enough of an object, and its class: an entry for each object and tile."""
+        tiles, shown = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
         for index in range(len(self.images)):
-            boxes, _ = self.images.usable_boxes(index)
+            boxes, class_ids = self.images.usable_boxes(index)
             if not len(boxes):
                 continue
-            numbers = range(*self.tiles.ends[index : index + 2].tolist())
-            areas = np.array([self.tiles.area(number) for number in numbers], np.float64)
+            first, end = self.tiles.ends[index : index + 2].tolist()
+            areas = np.array([self.tiles.area(number) for number in range(first, end)], np.float64)
             shares = shown_shares(boxes, areas)
-            some[numbers.start : numbers.stop] = ((shares >= self.options.min_visible) & (shares > 0)).any(1)
-        return some
+            rows, columns = np.nonzero((shares >= self.options.min_visible) & (shares > 0))
+            tiles.append(first + rows)
+            shown.append(class_ids[columns])
+        return np.concatenate(tiles), np.concatenate(shown)
 
 
 def _random(count: int) -> int:

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from detection import load_network
-from tests.ports import free_port
+from tests.ports import be_process, free_port
 
 HEADS = ("retinanet", "fcos", "ssd", "faster_rcnn", "mask_rcnn")
 
@@ -24,9 +24,7 @@ def run_process(rank, world, port, folder):
     from tests.detection.heads.small import fit
 
     os.chdir(folder)
-    places = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "test", "GROUP_RANK": 0}
-    ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world}
-    os.environ.update({name: str(value) for name, value in (places | ranks).items()})
+    be_process(rank, world, port)
     torch.set_num_threads(1)
     for head in HEADS:
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):

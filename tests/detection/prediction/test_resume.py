@@ -22,7 +22,7 @@ from detection.task import DetectionTask
 from engine.errors import InputError
 from engine.prediction.journal import Journal
 from engine.prediction.trainer import asked
-from tests.ports import free_port
+from tests.ports import be_process, free_port
 
 COUNT = 9  # odd, so that two processes do not share evenly
 SHAPE = DetectorOverrides(image_size=(128, 128), fpn_channels=16, fpn_cells=1, head_repeats=1)
@@ -61,9 +61,7 @@ def killed_after(count, source, output):
 
 def one_of_two(rank, port, source, output):
     """One process of two, set up as torchrun does it."""
-    places = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "test", "GROUP_RANK": 0}
-    ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2}
-    os.environ.update({name: str(value) for name, value in (places | ranks).items()})
+    be_process(rank, 2, port)
     torch.set_num_threads(1)
     with redirect_stderr(io.StringIO()):
         predict(source, output, devices=2)

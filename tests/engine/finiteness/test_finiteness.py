@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from engine.finiteness.batch_files import write_batch
 from engine.finiteness.culprit import first_culprit
+from engine.finiteness.gradients import GradientNorms
 from engine.finiteness.steps import LastSteps, Step
 
 
@@ -33,10 +34,56 @@ def test_the_first_bad_step_of_those_since_the_last_look_is_found(bad):
     steps = LastSteps(5)
     for number in range(9):
         steps.add(Step(number, torch.tensor(bad if number in (2, 6, 7) else 1.0), {}))
-    found = steps.first_bad()
+    looked = steps.look()
+    assert looked.bad is not None
+    assert looked.bad.number == 6  # 2 is older than what is remembered
+    assert [number for number, _ in looked.losses] == [4, 5, 6, 7, 8]
+    assert looked.losses[0][1] == 1.0
+    assert steps.look().bad is None  # what was looked at is forgotten
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("looked_between", [False, True])
+def test_a_gradient_is_bad_where_its_loss_is_not(bad, looked_between):
+    """The layer is the last of the bad ones, at which the way back from the loss begins."""
+    network = Halves(2.0)
+    network(batch_of(0).images)[0].sum().backward()
+    steps = LastSteps(5)
+    for number in range(4):
+        if number == 2:
+            for weights in (*network.first.parameters(), *network.second.parameters()):
+                weights.grad.flatten()[-1] = bad
+        step = Step(number, torch.tensor(1.0), {})
+        steps.add(step)
+        if looked_between:
+            steps.look()
+        steps.learned(step._replace(gradients=GradientNorms.of(network.named_parameters())))
+    found = steps.look().bad
     assert found is not None
-    assert found.number == 6  # 2 is older than what is remembered
-    assert steps.first_bad() is None  # what was looked at is forgotten
+    assert found.number == (3 if looked_between else 2)
+    assert found.gradients.culprit() == "second.norm"
+
+
+def test_large_gradients_are_no_infinite_ones():
+    network = nn.Linear(3, 2)
+    network.weight.grad = torch.full((2, 3), 3e38)
+    found = GradientNorms.of(network.named_parameters())
+    assert found.names == ("weight",)
+    assert bool(found.sound)
+    assert found.culprit() is None
+    assert GradientNorms.of(nn.Linear(3, 2).named_parameters()) is None
+
+
+def test_nothing_is_read_from_the_device_before_the_look():
+    network = Halves(2.0).to("meta")
+    for weights in network.parameters():
+        weights.grad = torch.empty_like(weights)
+    steps = LastSteps(3)
+    step = Step(0, torch.empty((), device="meta"), {})
+    steps.add(step)
+    steps.learned(step._replace(gradients=GradientNorms.of(network.named_parameters())))
+    with pytest.raises((RuntimeError, NotImplementedError)):  # what is on this device cannot be read
+        steps.look()
 
 
 class Halves(nn.Module):

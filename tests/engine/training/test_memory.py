@@ -21,7 +21,7 @@ print(faults() - before)
 
 RETURN = """
 import os
-from engine.training.memory import return_freed_memory
+from engine.hardware.memory import return_freed_memory
 def resident(): return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 blocks = [b"x" * (1000 + k % 2) for k in range(50_000)]
 kept = blocks.pop()  # at the end of the heap, so that nothing below it is returned by itself
@@ -34,7 +34,7 @@ print(held - resident())
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator")
 def test_a_freed_block_is_not_fetched_from_the_system_again():
-    calls = ("", "from engine.training.memory import keep_freed_memory; keep_freed_memory()")
+    calls = ("", "from engine.hardware.memory import keep_freed_memory; keep_freed_memory()")
     plain, kept = (
         int(subprocess.run([sys.executable, "-c", COUNT.format(call=call)], check=True, capture_output=True).stdout)
         for call in calls
@@ -49,7 +49,7 @@ def test_what_many_small_objects_took_goes_back_to_the_system():
 
 
 def test_other_systems_are_left_alone(monkeypatch):
-    from engine.training import memory
+    from engine.hardware import memory
 
     monkeypatch.setattr(memory.sys, "platform", "darwin")
     monkeypatch.setattr(memory.ctypes, "CDLL", None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import ABC
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
@@ -94,7 +94,6 @@ class DenseHead(nn.Module, ABC):
         found: list[dict[str, Tensor]] = model.postprocess_detections(by_level, split, placed.sizes_hw)
         return found
 
-    @abstractmethod
     def compute_losses(
         self,
         truth: Sequence[Mapping[str, Tensor]],
@@ -110,6 +109,15 @@ class DenseHead(nn.Module, ABC):
             anchors: (R, 4) of each image.
             counts: anchors of each level.
         """
+        matching = self.matching(truth, anchors, counts)
+        found: Mapping[str, Tensor] = self.model.compute_loss(truth, outputs, anchors, *matching)
+        return found
+
+    def matching(
+        self, truth: Sequence[Mapping[str, Tensor]], anchors: Sequence[Tensor], counts: Sequence[int]
+    ) -> tuple[object, ...]:
+        """What torchvision's loss of the detector asks for besides; here nothing."""
+        return ()
 
     def _named(self, outputs: Sequence[Tensor]) -> list[tuple[str, Tensor]]:
         return list(zip(self.names, outputs, strict=True))

@@ -41,16 +41,11 @@ class FcosHead(DenseHead):
         backbone = NoBackbone(config.fpn_channels)
         super().__init__(FCOS(backbone, classes, anchor_generator=anchors, head=head), first_class=0)
 
-    def compute_losses(
-        self,
-        truth: Sequence[Mapping[str, Tensor]],
-        outputs: Mapping[str, Tensor],
-        anchors: Sequence[Tensor],
-        counts: Sequence[int],
-    ) -> Mapping[str, Tensor]:
-        """The focal loss, the GIoU loss, and the cross-entropy of centres."""
-        found: Mapping[str, Tensor] = self.model.compute_loss(truth, outputs, anchors, counts)
-        return found
+    def matching(
+        self, truth: Sequence[Mapping[str, Tensor]], anchors: Sequence[Tensor], counts: Sequence[int]
+    ) -> tuple[object, ...]:
+        """The anchors of each level."""
+        return (list(counts),)
 
     def renew_classes(self, count: int) -> None:
         """See `PyramidHead`."""

@@ -7,11 +7,11 @@ torchvision's `retinanet_resnet50_fpn_v2`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import ClassVar
 
-from torch import Tensor, nn
+from torch import nn
 from torchvision.models.detection.fcos import FCOSClassificationHead
 from torchvision.models.detection.retinanet import RetinaNet, RetinaNetClassificationHead, RetinaNetHead
 
@@ -40,17 +40,6 @@ class RetinaHead(DenseHead):
         head = RetinaNetHead(config.fpn_channels, per_cell, classes, norm_layer=norm)
         backbone = NoBackbone(config.fpn_channels)
         super().__init__(RetinaNet(backbone, classes, anchor_generator=anchors, head=head), first_class=0)
-
-    def compute_losses(
-        self,
-        truth: Sequence[Mapping[str, Tensor]],
-        outputs: Mapping[str, Tensor],
-        anchors: Sequence[Tensor],
-        counts: Sequence[int],
-    ) -> Mapping[str, Tensor]:
-        """The focal loss and the distance of deltas."""
-        found: Mapping[str, Tensor] = self.model.compute_loss(truth, outputs, anchors)
-        return found
 
     def renew_classes(self, count: int) -> None:
         """See `PyramidHead`."""

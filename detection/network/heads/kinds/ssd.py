@@ -50,23 +50,17 @@ class SsdHead(DenseHead):
         backbone = NoBackbone(config.fpn_channels)
         super().__init__(SSD(backbone, boxes, config.image_size, classes + 1, head=head), first_class=1)
 
-    def compute_losses(
-        self,
-        truth: Sequence[Mapping[str, Tensor]],
-        outputs: Mapping[str, Tensor],
-        anchors: Sequence[Tensor],
-        counts: Sequence[int],
-    ) -> Mapping[str, Tensor]:
-        """The cross-entropy of positives and hard negatives, and the distance of deltas."""
-        # As `SSD.forward` matches.
+    def matching(
+        self, truth: Sequence[Mapping[str, Tensor]], anchors: Sequence[Tensor], counts: Sequence[int]
+    ) -> tuple[object, ...]:
+        """Which box each default box is matched with, as `SSD.forward` does it."""
         matches = [
             self.model.proposal_matcher(box_iou(one["boxes"], own))
             if len(one["boxes"])
             else torch.full((len(own),), -1, dtype=torch.int64, device=own.device)
             for one, own in zip(truth, anchors, strict=True)
         ]
-        found: Mapping[str, Tensor] = self.model.compute_loss(truth, outputs, anchors, matches)
-        return found
+        return (matches,)
 
     def candidates(self, config: Postprocess, levels: int) -> dict[str, float]:
         """Torchvision's 400 of each class."""

@@ -1,0 +1,1 @@
+"""What may be added to the training of any task by one option."""
