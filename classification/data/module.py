@@ -21,7 +21,7 @@ from classification.data.dataset import (
     model_targets,
 )
 from classification.data.framing import Framing
-from classification.data.sets.cifar import CifarData, download, read_cifar
+from classification.data.sets.cifar import CifarData, read_cifar
 from classification.data.sets.folders import read_folders
 from classification.data.sets.imagenet import read_imagenet
 from classification.data.sets.tables import TableData, read_tables
@@ -102,11 +102,6 @@ class ClassificationDataModule(SplitData[ClassifierTask, LabelledImage, WholeSam
         self.cifar = cifar
         self.sampling = sampling
         self.augmentation = augmentation
-
-    def prepare_data(self) -> None:
-        """Download what is to be downloaded, on one process of each machine."""
-        if self.format == "cifar" and self.cifar.download is not None:
-            download(self.root, self.cifar.download)
 
     @cached_property
     def _splits(self) -> Mapping[SplitName, LabelSource]:
