@@ -160,7 +160,7 @@ def main() -> None:
     parser.add_argument("part", choices=("accuracy", "detector", "growing"))
     parser.add_argument("bccd", type=Path, help="folder of BCCD")
     parser.add_argument("--size", type=int, default=64, help="side of the crops that the network sees")
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--canvas", type=int, default=256, help="side of the detector's canvas")
     parser.add_argument("--detector-epochs", type=int, default=4, help="25 steps each")

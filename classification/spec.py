@@ -42,7 +42,7 @@ SPEC = TaskSpec(
             *("model.member", "model.architecture.image_size", "model.backbone_weights", "model.pretrained"),
             *("model.frozen_stages", "model.loss.smoothing", "model.optimizer.name", "model.optimizer.lr"),
             *("model.optimizer.layer_decay", "model.mixing.mixup", "model.progressive.stages", *_DATA),
-            *("data.sampling", "data.augmentation.policy", "data.batch_size", "data.num_workers"),
+            *("data.sampling.name", "data.augmentation.policy", "data.batch_size", "data.num_workers"),
             *("trainer.max_epochs", "trainer.accelerator", "trainer.devices", "trainer.precision"),
             *("ema.decay", "run.name"),
         ),

@@ -14,7 +14,6 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from classification.data.augment import TrainingTransform
-from classification.data.balance import BalancedOrder
 from classification.data.batch import ClassificationBatch, EvaluationBatch
 from classification.data.classes import LabelClasses
 from classification.data.framing import Framing
@@ -22,6 +21,7 @@ from classification.data.sources import LabelSource, Targets
 from classification.training.progressive import Progressive
 from engine.data.bad_images import ReadableImages
 from engine.data.mixing import Paced
+from engine.data.sampling.labels import SampleLabels
 from engine.distributed import is_main
 from engine.errors import InputError, SampleError, did_you_mean
 from engine.names import respelled, shown_names, spelled_alike
@@ -84,6 +84,13 @@ class LabelledImages(Dataset[LabelledImage]):
         """The file of an image."""
         return self.files.image_path(index)
 
+    def labels(self) -> SampleLabels:
+        """Which classes the images show: rows of the model."""
+        targets = self.targets.numpy()
+        if targets.ndim == 2:
+            return SampleLabels.of_table(targets.astype(np.int64))
+        return SampleLabels.counted(len(targets), np.arange(len(targets)), targets)
+
     def __len__(self) -> int:
         return len(self.files)
 
@@ -133,7 +140,6 @@ class GrowingImages(Paced[LabelledImage]):
         plain: the images as they are.
         transforms: of each stage.
         progressive: says which stage it is.
-        order: which image a place of a pass has; None takes each image once.
     """
 
     def __init__(
@@ -141,12 +147,10 @@ class GrowingImages(Paced[LabelledImage]):
         plain: ReadableImages[LabelledImage],
         transforms: Sequence[TrainingTransform],
         progressive: Progressive,
-        order: BalancedOrder | None = None,
     ) -> None:
         self.plain = plain
         self.transforms = list(transforms)
         self.progressive = progressive
-        self.order = order
         self.passes: float | None = None
 
     def __len__(self) -> int:
@@ -157,8 +161,7 @@ class GrowingImages(Paced[LabelledImage]):
 
     def at(self, place: int, visit: int) -> LabelledImage:
         """The sample of a place in a pass over the set."""
-        index = place if self.order is None else self.order.index(place, visit)
-        sample = self.plain[index]
+        sample = self.plain[place]
         stage = self.progressive.number(visit, self.passes)
         return LabelledImage(self.transforms[stage](sample.image.numpy()), sample.target, stage)
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Literal
 
 from classification.data.augment import ClassificationAugmentation
-from classification.data.balance import BalancedOrder
 from classification.data.classes import LabelClasses
 from classification.data.contracts import ClassifierTask
 from classification.data.dataset import (
@@ -22,7 +21,7 @@ from classification.data.dataset import (
     model_targets,
 )
 from classification.data.framing import Framing
-from classification.data.sets.cifar import CifarData, download, read_cifar
+from classification.data.sets.cifar import CifarData, read_cifar
 from classification.data.sets.folders import read_folders
 from classification.data.sets.imagenet import read_imagenet
 from classification.data.sets.tables import TableData, read_tables
@@ -33,6 +32,7 @@ from engine.data.bad_images import ImageSet, OnBadImage, ReadableImages
 from engine.data.contracts import SplitName
 from engine.data.mixing import Paced
 from engine.data.module import SplitData
+from engine.data.sampling.settings import BoxSampling
 from engine.errors import InputError
 from engine.numbers import NonNegativeInt, PositiveInt
 from engine.reading.options import Reading
@@ -53,7 +53,7 @@ class ClassificationDataModule(SplitData[ClassifierTask, LabelledImage, WholeSam
             split, such as those of a patient.
         table: where the labels of a table stand.
         cifar: how CIFAR is used.
-        sampling: `all` takes each image once in a pass, `balanced` each class equally often.
+        sampling: which training images come more often, by their classes.
         batch_size: images per device and training step.
         eval_batch_size: images per device and step of validation and test; null is `batch_size`.
         num_workers: processes that read and augment, per device; null takes as many as there are processors, at
@@ -79,7 +79,7 @@ class ClassificationDataModule(SplitData[ClassifierTask, LabelledImage, WholeSam
         group: str | None = None,
         table: TableData = TableData(),
         cifar: CifarData = CifarData(),
-        sampling: Literal["all", "balanced"] = "all",
+        sampling: BoxSampling = BoxSampling(),
         batch_size: PositiveInt = 32,
         eval_batch_size: PositiveInt | None = None,
         num_workers: NonNegativeInt | None = None,
@@ -102,11 +102,6 @@ class ClassificationDataModule(SplitData[ClassifierTask, LabelledImage, WholeSam
         self.cifar = cifar
         self.sampling = sampling
         self.augmentation = augmentation
-
-    def prepare_data(self) -> None:
-        """Download what is to be downloaded, on one process of each machine."""
-        if self.format == "cifar" and self.cifar.download is not None:
-            download(self.root, self.cifar.download)
 
     @cached_property
     def _splits(self) -> Mapping[SplitName, LabelSource]:
@@ -144,6 +139,11 @@ class ClassificationDataModule(SplitData[ClassifierTask, LabelledImage, WholeSam
         targets = model_targets(self.files("train"), self._rows)
         return len(targets), class_counts(targets, len(self._rows))
 
+    @property
+    def sampled(self) -> BoxSampling:
+        """Which training images come more often."""
+        return self.sampling
+
     def training_sets(self) -> list[ImageSet[LabelledImage]]:
         """The training images as they are; `mixed` augments them.
 
@@ -160,9 +160,7 @@ class ClassificationDataModule(SplitData[ClassifierTask, LabelledImage, WholeSam
         framing = _UNTOLD if self.task is None else self.task.framing
         check_policy(progressive, self.augmentation.policy)
         stages = [progressive.stage(number, framing.image_size) for number in range(progressive.stages)]
-        targets = model_targets(self.files("train"), self._rows)
-        order = BalancedOrder(targets) if self.sampling == "balanced" else None
-        return GrowingImages(images, [self.augmentation.build(stage, framing) for stage in stages], progressive, order)
+        return GrowingImages(images, [self.augmentation.build(stage, framing) for stage in stages], progressive)
 
     def whole_sets(self, split: SplitName) -> list[WholeImages]:
         """The images of a split as they are scored."""

@@ -14,6 +14,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from classification import load
 from classification.data.module import ClassificationDataModule
 from classification.network.losses import balanced_weights
+from tests.classification.data.cifar_files import write_cifar10
 from tests.classification.small import command
 
 
@@ -50,12 +51,31 @@ def test_several_labels_are_learnt_and_found(here, tmp_path, monkeypatch):
     assert "one label an image" in refused.err
 
 
+def test_cifar_in_its_binary_form_is_trained_on(here, tmp_path):
+    """Ten kinds whose records are told apart by their brightness."""
+    rng = np.random.default_rng(0)
+    written = write_cifar10(tmp_path / "cifar-10-batches-bin", rng, each=12)
+    for name, records in written.items():
+        records[:, 1:] = rng.integers(0, 25, records[:, 1:].shape) + 23 * records[:, :1]
+        (tmp_path / "cifar-10-batches-bin" / name).write_bytes(records.tobytes())
+    data = f"--data.format cifar --data.root {tmp_path} --data.cifar.val_share 0.25 --model.architecture.image_size 32"
+    said = command(f"fit --config small.yaml {data} --run.name cifar --trainer.max_epochs 1")
+    assert said.code == 0, said.err
+    assert "10 classes, one label an image; images of 32 x 32 pixels" in said.err
+    checkpoint = "runs/classification/cifar/checkpoints/last.ckpt"
+    said = command(f"test --config small.yaml {data} --ckpt_path {checkpoint} --model.scores cifar.json")
+    assert said.code == 0, said.err
+    found = json.loads(Path("cifar.json").read_text())
+    truth = np.bincount(written["test_batch.bin"][:, 0], minlength=10)
+    assert np.sum(found["confusion"], axis=1).tolist() == truth.tolist()
+
+
 def test_growing_mixed_and_balanced_trainings_run(here):
     said = command(
         "fit --config small.yaml --run.name growing --model.progressive.stages 2 "
         "--model.progressive.image_size [32,64] --model.progressive.magnitude [3,9] "
         "--model.progressive.mixup [0,0.4] --model.progressive.dropout [0.1,0.3] --model.mixing.cutmix 0.5 "
-        "--data.augmentation.policy rand-m3-n1 --data.sampling balanced --model.loss.smoothing 0.1 "
+        "--data.augmentation.policy rand-m3-n1 --data.sampling.name class_balanced --model.loss.smoothing 0.1 "
         "--model.loss.class_weights balanced --trainer.max_epochs 2 "
         "--trainer.callbacks+ tests.classification.watching.Sizes --trainer.callbacks.file sizes.json"
     )

@@ -17,6 +17,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
+from filelock import FileLock
 
 from classification.data.classes import LabelClasses
 from classification.data.sources import Rows
@@ -150,7 +151,9 @@ def read_cifar(root: Path, data: CifarData) -> Mapping[SplitName, CifarRecords]:
     """
     found = _found(root)
     if found is None and data.download is not None:
-        download(root, data.download)
+        with FileLock(make_folder(root) / ".download.lock"):  # of the processes of a training one fetches it
+            if _found(root) is None:
+                download(root, data.download)
         found = _found(root)
     if found is None:
         raise InputError(_absent(root))

@@ -21,6 +21,7 @@ from classification.data.sets.tables import TableData, read_tables
 from classification.data.sources import class_counts
 from engine.errors import InputError
 from engine.reading.reader import PixelReader
+from tests.classification.data.cifar_files import write_cifar10
 
 READ = PixelReader()
 
@@ -141,19 +142,6 @@ class TestImageNet:
         draw(tmp_path / "train/cat/a.png", tmp_path / "train/dog/b.png")
         with pytest.raises(InputError, match="no class of ImageNet"):
             read_imagenet(tmp_path)
-
-
-def write_cifar10(folder: Path, rng: np.random.Generator, each: int = 20) -> dict[str, np.ndarray]:
-    """The files of the binary version; returns labels and pixels of each."""
-    folder.mkdir(parents=True)
-    (folder / "batches.meta.txt").write_text("\n".join(f"kind{row}" for row in range(10)) + "\n\n")
-    written = {}
-    for name in [*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin"]:
-        records = rng.integers(0, 256, (each, 3073), dtype=np.uint8)
-        records[:, 0] %= 10
-        (folder / name).write_bytes(records.tobytes())
-        written[name] = records
-    return written
 
 
 class TestCifar:

@@ -12,9 +12,8 @@ from PIL import Image
 from timm.data import create_transform
 
 from classification.data.augment import ClassificationAugmentation
-from classification.data.balance import BalancedOrder
 from classification.data.classes import LabelClasses
-from classification.data.dataset import GrowingImages, LabelledImage, collate_training, model_targets
+from classification.data.dataset import GrowingImages, LabelledImage, LabelledImages, collate_training, model_targets
 from classification.data.framing import Framing
 from classification.data.module import ClassificationDataModule
 from classification.data.sources import LabelledFiles
@@ -88,20 +87,13 @@ def test_stages_are_those_of_the_paper():
     assert last.policy("rand-m9-n2") == "rand-m25-n2"
 
 
-def test_balanced_orders_have_every_class_and_every_image_equally_often():
-    targets = np.array([0] * 50 + [1] * 7 + [3] * 3)  # no image has class 2
-    order = BalancedOrder(targets)
-    first = [order.index(place, 0) for place in range(60)]
-    counts = np.bincount(targets[first], minlength=4)
-    assert counts.tolist() == [20, 20, 0, 20]
-    many = np.bincount([order.index(place, visit) for visit in range(21) for place in range(60)], minlength=60)
-    for row, size in ((0, 50), (1, 7), (3, 3)):
-        own = many[targets == row]
-        assert own.max() - own.min() <= 1
-        assert own.sum() == 420, (row, size)
-    assert first != [order.index(place, 1) for place in range(60)]
-    several = BalancedOrder(np.array([[1, 0], [1, 1], [1, 0], [1, 0]], np.float32))
-    assert [several.index(place, 0) for place in (1, 3)] == [1, 1]
+def test_labels_for_the_sampling_are_those_of_the_images():
+    one = LabelledImages(source(("a", "b"), np.array([1, 0, 1])), LabelClasses(("b", "a")))
+    assert one.labels().class_ids.tolist() == [0, 1, 0]
+    assert one.labels().samples == 3
+    marks = np.array([[1, 0], [1, 1], [0, 0]], np.float32)
+    several = LabelledImages(source(("a", "b"), marks, several=True), LabelClasses(("a", "b"), True)).labels()
+    assert list(zip(several.sample_ids.tolist(), several.class_ids.tolist(), strict=True)) == [(0, 0), (1, 0), (1, 1)]
 
 
 def source(names: tuple[str, ...], targets: np.ndarray, several: bool = False) -> LabelledFiles:
