@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -54,8 +54,7 @@ def test_layers_of_all_levels_have_one_name():
 def test_a_detector(ckpt, tmp_path):
     loaded = load_any(ckpt("detection"))
     float32 = export(loaded, tmp_path / "float.pte", "executorch", Options())
-    about = type(float32.about).from_json(json.dumps({**json.loads(float32.about.to_json()), "precision": "int8"}), "")
-    made = ExecutorchInt8(loaded.network, about, Shown(), tmp_path)
+    made = ExecutorchInt8(loaded.network, replace(float32.about, precision="int8"), Shown(), tmp_path)
     made.write(tmp_path / "int8.pte", ())
     assert (tmp_path / "int8.pte").stat().st_size < 0.4 * float32.path.stat().st_size
     whole, nothing = made.deviations([(), in_float(made.groups, [group.name for group in made.groups])])
