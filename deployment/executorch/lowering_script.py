@@ -21,10 +21,15 @@ def main(source: str, target: str, about: str) -> None:
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import to_edge_transform_and_lower
     from executorch.exir.passes.constant_prop_pass import constant_prop_pass
+    from torch.ao.quantization.fx import _decomposed
+
+    _ = _decomposed  # its import registers the operators that a program of int8 holds
 
     program = torch.export.load(source)
+    # Constants of int8 stay so: computed beforehand, they would be those of float again.
+    quantised = any("quantized_decomposed" in str(node.target) for node in program.graph.nodes)
     lowered = to_edge_transform_and_lower(
-        constant_prop_pass(program),
+        program if quantised else constant_prop_pass(program),
         partitioner=[XnnpackPartitioner()],
         constant_methods={KEY: Path(about).read_text()},
     )

@@ -65,7 +65,7 @@ def _check_number_type(file_format: Format, options: Options) -> None:
     if options.precision not in own:
         msg = (
             f"precision is {options.precision}; export writes files of {file_format} in {', '.join(own)} only. Leave "
-            "it out, or use `python -m deployment quantize` for onnx and openvino."
+            "it out, or use `python -m deployment quantize` for onnx, openvino and executorch."
         )
         raise InputError(msg)
     if (options.precision == "int8") != bool(options.calibration):

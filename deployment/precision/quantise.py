@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from deployment.export.formats.openvino_file import write_openvino
 from deployment.export.options import Options, check_suffix
-from deployment.export.write import export
+from deployment.export.write import Written, export
 from deployment.networks import Loaded
 from deployment.precision.bfloat16 import write_bfloat16
+from deployment.precision.formats.executorch_int8 import ExecutorchInt8
 from deployment.precision.formats.onnx_int8 import OnnxInt8
 from deployment.precision.formats.openvino_int8 import OpenvinoInt8
 from deployment.precision.guard import Int8, Report, Scores, guarded, in_words, loss_of
@@ -29,10 +30,18 @@ from engine.exports.files import About
 from engine.numbers import ZeroToBelowOne
 from engine.outputs import make_folder
 
-Format = Literal["onnx", "openvino"]
+Format = Literal["onnx", "openvino", "executorch"]
 Precision = Literal["int8", "bfloat16", "int8_bfloat16"]
-_PACKAGES = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("onnx", "onnxscript", "openvino", "nncf")}
-_FILES = {"onnx": (".onnx",), "openvino": (".bin", ".xml")}  # weights first
+_PACKAGES: Mapping[Format, tuple[str, ...]] = {
+    "onnx": ("onnx", "onnxscript", "onnxruntime"),
+    "openvino": ("onnx", "onnxscript", "openvino", "nncf"),
+    "executorch": (),
+}
+_FILES: Mapping[Format, tuple[str, ...]] = {
+    "onnx": (".onnx",),
+    "openvino": (".bin", ".xml"),  # weights first
+    "executorch": (".pte",),
+}
 
 
 @dataclass(frozen=True)
@@ -104,10 +113,8 @@ def quantise(
     folder = make_folder(path.parent)
     with tempfile.TemporaryDirectory(dir=folder, prefix=f".{path.stem}.") as beside:
         tell("writing the file in float32")
-        written = export(loaded, Path(beside, "float.onnx"), "onnx", options)
+        written = _in_float(loaded, Path(beside), file_format, options)
         source, about = written.path, written.about
-        if file_format == "openvino":
-            source = write_openvino(source, Path(beside, "float.xml"), about)
         made = Path(beside, path.name)
         if source == made:  # the user's own name may be that of the float file
             made = Path(beside, f"quantised{path.suffix}")
@@ -120,6 +127,20 @@ def quantise(
             msg = f"cannot write '{path}': {error.strerror or error}. Give a path that can be written."
             raise OutputError(msg) from error
     return report
+
+
+def _in_float(loaded: Loaded, beside: Path, file_format: Format, options: Options) -> Written:
+    """The file that accuracy is compared with, and that the quantisers of ONNX Runtime and OpenVINO start from.
+
+    Raises:
+        InputError: as `export`.
+    """
+    if file_format == "executorch":
+        return export(loaded, beside / "float.pte", file_format, options)
+    written = export(loaded, beside / "float.onnx", "onnx", options)
+    if file_format == "onnx":
+        return written
+    return written._replace(path=write_openvino(written.path, beside / "float.xml", written.about))
 
 
 def _guarded(
@@ -140,11 +161,13 @@ def _guarded(
             raise InputError(msg)
         return Report("bfloat16", wanted.bound, float32, scores, scores)
     pictures = pictures_for(loaded.network, about, wanted.pictures)
-    report = guarded(_int8(source, about, pictures), float32, measure, made, wanted.bound, tell)
+    report = guarded(_int8(loaded, source, about, pictures), float32, measure, made, wanted.bound, tell)
     return replace(report, precision=wanted.precision)
 
 
-def _int8(source: Path, about: About, pictures: Pictures) -> Int8:
+def _int8(loaded: Loaded, source: Path, about: About, pictures: Pictures) -> Int8:
+    if source.suffix == ".onnx":
+        return OnnxInt8(source, about, pictures, source.parent)
     if source.suffix == ".xml":
         return OpenvinoInt8(source, about, pictures)
-    return OnnxInt8(source, about, pictures, source.parent)
+    return ExecutorchInt8(loaded.network, about, pictures, source.parent)

@@ -38,8 +38,25 @@ def write_pte(
     assert about.image_hw is not None
     assert about.batch is not None
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}.") as beside:
-        program, text = Path(beside, "network.pt2"), Path(beside, "about.json")
+        program = Path(beside, "network.pt2")
         torch.export.save(plain_program(graph, about.image_hw, about.batch), program)
+        lower(program, path, about, tell)
+
+
+def lower(program: Path, path: Path, about: About, tell: Callable[[str], None]) -> None:
+    """Write a program of torch.export as a .pte file.
+
+    Args:
+        program: the .pt2 file.
+        path: the .pte file.
+        about: what that says of itself.
+        tell: as in `write_pte`.
+
+    Raises:
+        InputError: as `write_pte`.
+    """
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}.") as beside:
+        text = Path(beside, "about.json")
         write_text(text, about.to_json())
         EXECUTORCH.make(tell)
         said = EXECUTORCH.run(SCRIPT, [program, path, text])

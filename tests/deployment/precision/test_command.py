@@ -84,6 +84,8 @@ def line(capsys: pytest.CaptureFixture[str]) -> str:
         ([*INT8], "none is given. Give its options, as `validate` takes them: --config"),
         (["--precision", "bfloat16", *DATA], "bfloat16 is computed by openvino only, not by onnx"),
         (["--precision", "bfloat16", *INT8, *DATA], "bfloat16 is computed by openvino only"),
+        (["--precision", "bfloat16", "--format", "executorch", *DATA], "bfloat16 is computed by openvino only, not by"),
+        (["--format", "executorch", "--nms", "inside", *INT8, *DATA], "nms is a setting of a suppression inside the"),
         (["--precision", "int4", *INT8, *DATA], "int8"),
         (["--calibration", "nowhere", *DATA], "'nowhere' does not exist"),
         ([*INT8, "--calibration_list", "truth.txt", *DATA], "cannot read 'truth.txt'"),

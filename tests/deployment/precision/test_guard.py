@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from deployment.__main__ import main
+from deployment.precision.formats.processor import saturates
 from deployment.precision.measure import measured
 from deployment.precision.report import report_beside
 from engine.exports.files import open_exported
@@ -80,9 +81,13 @@ def data_words() -> list[str]:
 @pytest.mark.parametrize(
     ("file_format", "kept"),
     [
-        # ONNX Runtime rounds what a layer gives and what the next one reads; NNCF only what a layer reads.
+        # ONNX Runtime rounds what a layer gives and what the next one reads; NNCF only what a layer reads. With weights
+        # of seven bits, where products are added in 16, the layer before loses too much as well (0.047 here).
         ("onnx", {"backbone.blocks.0.0": "conv_pw", "backbone.blocks.1.0": "conv_pw"}),
-        pytest.param("openvino", {"backbone.blocks.1.0": "conv_pw"}, marks=pytest.mark.slow),
+        (
+            "openvino",
+            {"backbone.blocks.1.0": "conv_pw", **({"backbone.blocks.0.0": "conv_pw"} if saturates() else {})},
+        ),
     ],
     ids=["onnx", "openvino"],
 )

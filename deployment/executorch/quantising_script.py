@@ -1,0 +1,89 @@
+"""Makes a program of torch.export one of int8 by torchao's PT2E, run by the Python of an environment of its own.
+
+That environment holds ExecuTorch and none of this project's packages, so that this script imports none of them.
+Arguments: the .pt2 file, a .npy file of canvases (N, B, 3, H, W) uint8, and a JSON file with a list of jobs. Each has
+`int8`, the names of the operations that become int8; `canvases`, the places of those that set the ranges of values; and
+`target`: a .pt2 file to write, or an .npz file of what the program gives for these canvases, before classes are chosen.
+A job whose `int8` is null leaves the program as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+if TYPE_CHECKING:
+    from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import XNNPACKQuantizer
+    from torch.export import ExportedProgram
+    from torch.fx import GraphModule, Node
+
+
+def main(source: str, canvases: str, jobs: str) -> None:
+    """Do the jobs."""
+    from executorch.exir.passes.constant_prop_pass import constant_prop_pass
+
+    program = constant_prop_pass(torch.export.load(source))
+    given = np.load(canvases, mmap_mode="r")
+    for job in json.loads(Path(jobs).read_text()):
+        images = [torch.from_numpy(np.array(given[place])) for place in job["canvases"]]
+        with torch.no_grad():
+            module = _module(program, job["int8"], images)
+            if job["target"].endswith(".npz"):
+                np.savez(job["target"], *_results(module, images))
+            else:
+                torch.export.save(torch.export.export(module, (), {"images": images[0]}), job["target"])
+
+
+def _module(program: ExportedProgram, names: Sequence[str] | None, images: Sequence[torch.Tensor]) -> GraphModule:
+    """The program as a module, with the named operations in int8."""
+    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+
+    module = program.module(check_guards=False)
+    if names is None:
+        return module
+    missing = set(names) - {node.name for node in module.graph.nodes}
+    if missing:
+        msg = f"the program has no operations {sorted(missing)[:5]}"
+        raise ValueError(msg)
+    prepared = prepare_pt2e(module, _quantiser(names))
+    for each in images:
+        prepared(images=each)
+    made: GraphModule = convert_pt2e(prepared)
+    return made
+
+
+def _quantiser(names: Collection[str]) -> XNNPACKQuantizer:
+    """XNNPACK's quantiser for the named operations."""
+    from executorch.backends.xnnpack.quantizer import xnnpack_quantizer, xnnpack_quantizer_utils
+
+    def cuts(node: Node) -> bool:
+        return node.target in (torch.ops.aten.relu.default, torch.ops.aten.hardtanh.default)
+
+    # XNNPACK computes ReLU6 as part of a convolution, as it does ReLU; the quantiser would round the values before it,
+    # whose range is many times as wide.
+    xnnpack_quantizer_utils.is_relu_node = cuts
+    chosen = frozenset(names)
+    quantiser = xnnpack_quantizer.XNNPACKQuantizer()
+    quantiser.set_global(xnnpack_quantizer.get_symmetric_quantization_config(is_per_channel=True))
+    return quantiser.set_filter_function(lambda node: node.op != "call_function" or node.name in chosen)
+
+
+def _results(module: GraphModule, images: Sequence[torch.Tensor]) -> list[np.ndarray]:
+    """What the module gives for each canvas, one after the other, before classes are chosen."""
+    for node in reversed(module.graph.nodes):
+        if node.target == torch.ops.aten.argmax.default:
+            (logits,) = node.all_input_nodes
+            for after in list(node.users):  # the conversion to small numbers
+                after.replace_all_uses_with(logits)
+    module.recompile()
+    return [value.numpy() for each in images for value in module(images=each)]
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
