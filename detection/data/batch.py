@@ -19,6 +19,7 @@ class DetectionBatch(NamedTuple):
         sizes_hw: (B, 2) int64 height and width of the original image.
         masks: of each image (N, H, W) uint8, 1 where each of its objects is on the canvas, in the order of its boxes;
             None for a network without masks.
+        certainty: (B, N) float32, 0 to 1, how certain each label is; None where all are.
     """
 
     images: Tensor
@@ -28,6 +29,7 @@ class DetectionBatch(NamedTuple):
     scales: Tensor
     sizes_hw: Tensor
     masks: tuple[Tensor, ...] | None = None
+    certainty: Tensor | None = None
 
 
 class Detections(NamedTuple):

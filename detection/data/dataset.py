@@ -40,6 +40,7 @@ class Sample(NamedTuple):
         size_hw: height and width of the original image.
         valid: (H0, W0) whether a pixel of the original raster has data; None if all have.
         masks: (N, H, W) uint8, 1 where each object is on the canvas; None where they are not asked for.
+        certainty: (N,) float32, how certain each label is; None where all are.
     """
 
     image: UInt8Array
@@ -50,6 +51,7 @@ class Sample(NamedTuple):
     size_hw: tuple[int, int]
     valid: npt.NDArray[np.bool_] | None = None
     masks: UInt8Array | None = None
+    certainty: FloatArray | None = None
 
 
 def parts_of(sample: Sample) -> Parts:
@@ -95,6 +97,7 @@ class BoxImages(Dataset[Sample]):
         self.fill_color = fill_color
         self.augmenter = augmenter
         self.masks: MaskTable | None = None  # of training images, for a network that learns masks
+        self.certainty: FloatArray | None = None  # of the source's boxes, where training weighs them
         matched = CategoryRows.of(source, classes)
         self._rows = matched.rows
         if matched.note and is_main():
@@ -128,6 +131,7 @@ class BoxImages(Dataset[Sample]):
         size_hw = (image.shape[0], image.shape[1])
         boxes, class_ids = self.usable_boxes(index)
         masks = None
+        certainty = None if self.certainty is None else self.certainty[self._usable_rows(index)]
         if self.augmenter is not None and self.masks is not None:
             layers = Layers(self.masks.pixels(self._usable_rows(index), size_hw))
             image, boxes, kept, changed = self.augmenter(image, boxes, layers.packed)
@@ -137,13 +141,14 @@ class BoxImages(Dataset[Sample]):
         elif self.augmenter is not None:
             image, boxes, kept, _ = self.augmenter(image, boxes)
             class_ids, scale = class_ids[kept], float("nan")
+            certainty = None if certainty is None else certainty[kept]
         else:
             letterbox = Letterbox.own(size_hw) if self.canvas_hw is None else Letterbox.fit(size_hw, self.canvas_hw)
             image, boxes, scale = letterbox.apply(image, self.fill_color), letterbox.to_canvas(boxes), letterbox.scale
             inside = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
             boxes, class_ids = boxes[inside], class_ids[inside]
         image_id = int(self.source.image_ids[index])
-        return Sample(image, boxes, class_ids, image_id, scale, size_hw, pixels.valid, masks)
+        return Sample(image, boxes, class_ids, image_id, scale, size_hw, pixels.valid, masks, certainty)
 
     def usable_boxes(self, index: int) -> tuple[FloatArray, npt.NDArray[np.int64]]:
         """The boxes of an image that have an area and are no crowds, in its pixels, with their rows of the model."""
@@ -178,10 +183,15 @@ def collate(samples: Sequence[Sample]) -> DetectionBatch:
     boxes = np.zeros((len(samples), count, 4), dtype=np.float32)
     class_ids = np.full((len(samples), count), -1, dtype=np.int64)
     images = on_one_canvas([sample.image for sample in samples])
+    weighed = any(sample.certainty is not None for sample in samples)
+    certainty = np.zeros((len(samples), count), dtype=np.float32) if weighed else None
     masks = [sample.masks for sample in samples if sample.masks is not None]
     for row, sample in enumerate(samples):
         boxes[row, : len(sample.class_ids)] = sample.boxes_xyxy
         class_ids[row, : len(sample.class_ids)] = sample.class_ids
+        if certainty is not None:
+            assert sample.certainty is not None
+            certainty[row, : len(sample.class_ids)] = sample.certainty
     return DetectionBatch(
         # A view: channels lie last in memory, as decoded, and as the convolutions want them.
         images=torch.stack([torch.from_numpy(image) for image in images]).permute(0, 3, 1, 2),
@@ -191,6 +201,7 @@ def collate(samples: Sequence[Sample]) -> DetectionBatch:
         scales=torch.tensor([sample.scale for sample in samples], dtype=torch.float32),
         sizes_hw=torch.tensor([sample.size_hw for sample in samples], dtype=torch.int64),
         masks=None if not masks else tuple(torch.from_numpy(each) for each in masks),
+        certainty=None if certainty is None else torch.from_numpy(certainty),
     )
 
 

@@ -16,6 +16,7 @@ from detection.data.classes import BoxClasses, ClassRows
 from detection.data.coco import CocoAnnotations
 from detection.data.contracts import DetectorTask
 from detection.data.dataset import BoxImages, Sample, collate, parts_of, with_parts
+from detection.data.labels.scores import scores_of_labels
 from detection.data.masks import MaskTable
 from detection.data.tiles.cutting import TiledImages
 from detection.data.tiles.options import TrainingTiles
@@ -58,6 +59,8 @@ class BoxDataModule(SplitData[DetectorTask, Sample, Sample]):
         multi_scale: by which share the longer side of a step's canvas may be shorter or longer, 0 to 0.5; the canvas
             changes every ten steps.
         cache_mib: memory in which decoded training images are kept, per device; what does not fit is decoded each time.
+        label_scores: whether a training box counts by the 'score' of its annotation, as pseudo-labels have one; a box
+            without one counts in full.
     """
 
     collate = staticmethod(collate)
@@ -79,6 +82,7 @@ class BoxDataModule(SplitData[DetectorTask, Sample, Sample]):
         sampling: BoxSampling = BoxSampling(),
         multi_scale: ZeroToHalf = 0.0,
         cache_mib: NonNegativeInt = 0,
+        label_scores: bool = False,
     ) -> None:
         super().__init__(
             batch_size,
@@ -93,6 +97,7 @@ class BoxDataModule(SplitData[DetectorTask, Sample, Sample]):
         self.tiles = tiles
         self.class_rows = class_rows
         self.sampling = sampling
+        self.label_scores = label_scores
         self._tiled: dict[SplitName, WholeTileSet] = {}
 
     @abstractmethod
@@ -131,6 +136,9 @@ class BoxDataModule(SplitData[DetectorTask, Sample, Sample]):
             msg = f"'{source}' has no box to learn from. Give annotations with boxes."
             raise InputError(msg)
         if self.tiles.window is not None:
+            if self.label_scores:
+                msg = "data.label_scores weighs boxes of whole images, and data.tiles.window cuts them. Leave one out."
+                raise InputError(msg)
             if self.task is not None and self.task.wants_masks:
                 msg = "data.tiles.window cuts boxes only, and head mask_rcnn learns masks too. Leave data.tiles out."
                 raise InputError(msg)
@@ -142,6 +150,11 @@ class BoxDataModule(SplitData[DetectorTask, Sample, Sample]):
         if self.task is not None and self.task.wants_masks:
             self._refuse_unmasked()
             images.masks = MaskTable.read(self.mask_file("train"))
+        if self.label_scores:
+            if self.augmentation.mixing.mixes:
+                msg = "data.label_scores weighs boxes, which mosaic, copy_paste and mixup do not. Set these to 0."
+                raise InputError(msg)
+            images.certainty = scores_of_labels(self.scored_file("train"))
         return [images]
 
     def class_names(self) -> dict[str, tuple[str, ...]]:
@@ -180,6 +193,15 @@ class BoxDataModule(SplitData[DetectorTask, Sample, Sample]):
         msg = (
             f"{type(self).__name__} has no masks, which head mask_rcnn learns. Give COCO files, or another model.head."
         )
+        raise InputError(msg)
+
+    def scored_file(self, split: SplitName) -> Path:
+        """The COCO file with the scores of a split's labels.
+
+        Raises:
+            InputError: the data have none.
+        """
+        msg = f"data.label_scores is true, but {type(self).__name__} has no scores of labels. Give COCO files."
         raise InputError(msg)
 
     def _refuse_unmasked(self) -> None:
@@ -248,6 +270,8 @@ class CocoDataModule(BoxDataModule):
         multi_scale: by which share the longer side of a step's canvas may be shorter or longer, 0 to 0.5; the canvas
             changes every ten steps.
         cache_mib: memory in which decoded training images are kept, per device; what does not fit is decoded each time.
+        label_scores: whether a training box counts by the 'score' of its annotation, as pseudo-labels have one; a box
+            without one counts in full.
     """
 
     @checked
@@ -273,6 +297,7 @@ class CocoDataModule(BoxDataModule):
         sampling: BoxSampling = BoxSampling(),
         multi_scale: ZeroToHalf = 0.0,
         cache_mib: NonNegativeInt = 0,
+        label_scores: bool = False,
     ) -> None:
         super().__init__(
             batch_size,
@@ -288,6 +313,7 @@ class CocoDataModule(BoxDataModule):
             sampling,
             multi_scale,
             cache_mib,
+            label_scores,
         )
         self.root = Path(root or "")
         self.paths: dict[SplitName, tuple[str | None, str | None]] = {
@@ -311,6 +337,14 @@ class CocoDataModule(BoxDataModule):
 
     def mask_file(self, split: SplitName) -> Path:
         """The COCO JSON of a split, which holds the masks too.
+
+        Raises:
+            InputError: the file was not given.
+        """
+        return self.annotation_file(split)
+
+    def scored_file(self, split: SplitName) -> Path:
+        """The COCO JSON of a split, which holds the scores too.
 
         Raises:
             InputError: the file was not given.

@@ -53,6 +53,8 @@ class BoxSetModule(CocoDataModule):
         multi_scale: by which share the longer side of a step's canvas may be shorter or longer, 0 to 0.5; the canvas
             changes every ten steps.
         cache_mib: memory in which decoded training images are kept, per device; what does not fit is decoded each time.
+        label_scores: whether a training box counts by the 'score' of its annotation, as pseudo-labels have one; a box
+            without one counts in full.
         format: the format of the set in root, where it holds several; None recognises it.
         split: shares of train, val and test, such as 0.8/0.1/0.1, for a set without splits. Where an image goes
             depends on its name alone, so that it stays there when others come.
@@ -86,6 +88,7 @@ class BoxSetModule(CocoDataModule):
         sampling: BoxSampling = BoxSampling(),
         multi_scale: ZeroToHalf = 0.0,
         cache_mib: NonNegativeInt = 0,
+        label_scores: bool = False,
         format: FormatWord | None = None,
         split: str | None = None,
         group: str | None = None,
@@ -95,7 +98,7 @@ class BoxSetModule(CocoDataModule):
         paths = (train_images, train_annotations, val_images, val_annotations, test_images, test_annotations)
         super().__init__(
             *(root, *paths, batch_size, num_workers, image_size, augmentation, tiles, class_rows, on_bad_image),
-            *(bands, value_range, nodata, sampling, multi_scale, cache_mib),
+            *(bands, value_range, nodata, sampling, multi_scale, cache_mib, label_scores),
         )
         self.whole = root is not None and not any(paths)
         self.format = format
