@@ -52,10 +52,10 @@ demo-joint: setup
 	@echo "Pictures: demo-joint-output/   checkpoints, curves, config: runs/joint/$(RUN)/"
 
 test: setup
-	$(BIN)/python -m pytest -q -n 2
+	$(BIN)/python -m pytest -q -n 2 --dist loadgroup
 
 coverage: setup
-	$(BIN)/python -m pytest -q -n 2 --cov
+	$(BIN)/python -m pytest -q -n 2 --dist loadgroup --cov
 
 lint: setup
 	$(BIN)/ruff check .

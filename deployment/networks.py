@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeAlias
 from detection.network.build import only_efficientdet
 from detection.network.model import EfficientDet
 from engine.errors import InputError, check_choice
-from engine.exports.files import is_exported
+from engine.exports.files import is_exported, open_exported
 from engine.tasks import find_task
 from engine.training.checkpoint_files import checkpoint_of_run
 from engine.training.checkpoints import checkpoint_content
@@ -52,26 +52,47 @@ def load_any(source: str | Path, task: str | None = None) -> Loaded:
     Raises:
         InputError: the file is missing, damaged, of another task, or exported already.
     """
-    if task is not None:
-        check_choice("task", task, TASKS)
     if is_exported(source):
         msg = f"'{source}' is an exported file. Give the checkpoint that it was made of."
         raise InputError(msg)
-    if source in ("best", "last"):
-        if task is None:
-            msg = f"--ckpt_path {source} is that of a task's latest run. Give --task, one of {', '.join(TASKS)}."
-            raise InputError(msg)
-        spec = find_task(task)
-        source = checkpoint_of_run("runs", task, None, "best" if source == "best" else "last", spec.monitor_mode)
+    source, task = source_and_task(source, task)
     content = checkpoint_content(source)
-    if task is None:
-        task = "segmentation" if Path(source).is_dir() else "detection" if content is None else str(content["task"])
-        check_choice("task", task, TASKS)
     network, licence = _load(source, task)
     stored = {} if content is None else content["model"]
     model = {**(stored if isinstance(stored, dict) else {}), **network.settings()}
     path = Path(source)
     return Loaded(network, task, model, path.name, _sha256(path) if path.is_file() else "", licence)
+
+
+def source_and_task(source: str | Path, task: str | None) -> tuple[str | Path, str]:
+    """The file that `best` and `last` stand for, or the source itself, and its task.
+
+    Args:
+        source: what `load_any` takes, or an exported file.
+        task: see `load_any`.
+
+    Raises:
+        InputError: there is no such task or run, or the file is missing or damaged.
+    """
+    if task is not None:
+        check_choice("task", task, TASKS)
+    if source in ("best", "last"):
+        if task is None:
+            msg = f"--ckpt_path {source} is that of a task's latest run. Give --task, one of {', '.join(TASKS)}."
+            raise InputError(msg)
+        spec = find_task(task)
+        return checkpoint_of_run("runs", task, None, "best" if source == "best" else "last", spec.monitor_mode), task
+    if task is None:
+        task = _task_of(source)
+        check_choice("task", task, TASKS)
+    return source, task
+
+
+def _task_of(source: str | Path) -> str:
+    if is_exported(source):
+        return open_exported(source).about.task
+    content = checkpoint_content(source)
+    return "segmentation" if Path(source).is_dir() else "detection" if content is None else str(content["task"])
 
 
 def _load(source: str | Path, task: str) -> tuple[Network, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import socket
 import threading
 from pathlib import Path
@@ -11,17 +10,33 @@ from pathlib import Path
 import pytest
 import torch
 
+# Folders whose `conftest.py` makes something that takes a training or an export.
+SHARING = ("deployment", "detection", "joint", "segmentation", "every_task")
+
 # Two test processes share two cores; more threads would only wait for each other.
 torch.set_num_threads(1)
 
 
 @pytest.hookimpl(tryfirst=True)  # before those marked slow are left out
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of a test that is marked `by_default(word)` only the case of the word runs by default; the others are slow."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Of a test that is marked `by_default(word, …)` only the cases of the words run by default; the others are slow.
+
+    With `--dist loadgroup`, tests that share costly things (trainings, exported files) run in one process.
+    """
+    cases: dict[str, list[bool]] = {}
     for item in items:
         chosen = item.get_closest_marker("by_default")
-        if chosen is not None and chosen.args[0] not in re.split(r"[\[\]-]", item.name):
-            item.add_marker(pytest.mark.slow)
+        case = f"-{item.name.partition('[')[2].rstrip(']')}-"
+        if chosen is not None:
+            named = any(f"-{word}-" in case for word in chosen.args)
+            cases.setdefault(item.nodeid.partition("[")[0], []).append(named)
+            if not named:
+                item.add_marker(pytest.mark.slow)
+        folder, _, rest = item.nodeid.split("::")[0].removeprefix("tests/").partition("/")
+        item.add_marker(pytest.mark.xdist_group(folder if folder in SHARING else f"{folder}/{rest}"))
+    lost = [name for name, named in cases.items() if not any(named)]
+    if lost and not any("::" in argument for argument in config.args):
+        raise pytest.UsageError(f"by_default names no case of {', '.join(lost)}; every case of it would be slow")
 
 
 @pytest.fixture(scope="session")

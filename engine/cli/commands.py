@@ -77,7 +77,7 @@ def show_basics(words: Sequence[str], page: Callable[[], str]) -> bool:
     if not words or words[0] in HELP:
         sys.stdout.write(page())
     elif words[0] == "--version":
-        sys.stdout.write(f"{_version()}\n")
+        sys.stdout.write(f"{installed_version()}\n")
     else:
         return False
     return True
@@ -110,7 +110,8 @@ def _show_help(spec: TaskSpec, command: str, group: Sequence[str]) -> None:
     sys.stdout.write(page)
 
 
-def _version() -> str:
+def installed_version() -> str:
+    """The version of the installed package, or that it runs from its source."""
     try:
         return version("effdense")
     except PackageNotFoundError:

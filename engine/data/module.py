@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence, Sized
 from typing import Generic, TypeVar, cast
@@ -213,6 +212,11 @@ class SplitData(StepData, ABC, Generic[Task, Sample, Whole]):
         return chosen.repeats
 
     @property
+    def step_seed(self) -> int:
+        """That of the sequence of samples, which a training that goes on has from its checkpoint."""
+        return super().step_seed if self._loader is None else self._loader.mixture.seed
+
+    @property
     def most_images(self) -> int:
         """The largest number of images on a device that leaves an epoch enough steps."""
         return self.most_of(self._training)
@@ -244,7 +248,7 @@ class SplitData(StepData, ABC, Generic[Task, Sample, Whole]):
             ),
             ratio=self.mixing_ratio,
             batch=self.batch_size * world,
-            seed=int(os.environ.get("PL_GLOBAL_SEED", "0")),  # as Lightning's own samplers take it
+            seed=super().step_seed,
             repeats=self._repeats,
         )
         self._close(mixture)

@@ -37,6 +37,7 @@ from engine.training.recipe import Optimizer, Schedule, build_optimizer, build_s
 from engine.training.watching import WatchedModule
 
 RUNNING = "running"  # the key of the running mean in the project's own entry of a checkpoint
+_LOGGING = ("log", "log_dict")
 _ENDLESS = 1e9  # epochs of a training without an end, over which a warm-up is counted
 
 
@@ -239,6 +240,8 @@ class DenseTask(WatchedModule, ABC, Generic[Data]):
         kept = {name: buffer.clone() for name, buffer in self.named_buffers()}
         running = None if self.running is None else self.running.state()
         self.trying = True
+        for name in _LOGGING:  # there is no step yet that a number would be of
+            self.__dict__[name] = _unlogged
         try:
             with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
                 on_device = self.trainer.strategy.batch_to_device(batch)
@@ -248,6 +251,8 @@ class DenseTask(WatchedModule, ABC, Generic[Data]):
                 loss.backward()
         finally:
             self.trying = False
+            for name in _LOGGING:
+                del self.__dict__[name]
             self.zero_grad(set_to_none=True)
             for name, buffer in self.named_buffers():
                 buffer.copy_(kept[name])
@@ -380,3 +385,7 @@ class DenseTask(WatchedModule, ABC, Generic[Data]):
             own[STEPS_KEY] = self._steps_per_epoch()
             if self.running is not None:
                 own[RUNNING] = self.running.state()
+
+
+def _unlogged(*_: object, **__: object) -> None:
+    """Log nothing."""

@@ -87,11 +87,6 @@ class WatchedModule(PredictingModule):
         if self.device.type == "cpu":
             self.check_finite()
 
-    def log(self, name: str, value: object, *args: object, **kwargs: object) -> None:
-        """As Lightning does, but nothing of a step that is only tried."""
-        if not self.trying:
-            super().log(name, value, *args, **kwargs)  # type: ignore[arg-type]
-
     def check_finite(self) -> None:
         """Do nothing if losses and gradients since the last look are finite; else write the batch to the run's folder.
 

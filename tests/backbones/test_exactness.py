@@ -69,6 +69,7 @@ def worst_of(name: str, output_stride: int, size_hw, **settings) -> float:
     return worst(dense.without_dilation(dense(image(size_hw)), size_hw), coarse_network(name)(image(size_hw)))
 
 
+@pytest.mark.by_default("16-tf_efficientnet_b0", "8-tf_efficientnetv2_b0")
 @pytest.mark.parametrize("name", GATED)
 @pytest.mark.parametrize("output_stride", [16, 8])
 def test_gates_over_the_coarse_cells_make_the_dense_map_exact(name, output_stride):
@@ -192,6 +193,7 @@ def test_at_stride_32_the_option_does_nothing():
         assert "Coarse" not in repr(network)
 
 
+@pytest.mark.by_default("efficientnet_b0")
 @pytest.mark.filterwarnings("ignore")  # tracing is deprecated, but still in use
 @pytest.mark.parametrize("name", ["tf_efficientnet_b0", "efficientnet_b0"])
 def test_the_exact_network_can_be_exported_and_traced(name):

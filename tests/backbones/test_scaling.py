@@ -169,6 +169,7 @@ def test_phi_lies_on_the_cost_curve(phi, base_macs):
     assert macs(on_meta(point), point.resolution) / base_macs == pytest.approx(2**phi, rel=0.15)
 
 
+@pytest.mark.slow
 def test_the_whole_curve_and_why_repeats_are_not_rounded_up(base_macs):
     excess = {}
     for rounding in ("nearest", "official"):
@@ -184,6 +185,7 @@ def test_large_phi_follows_the_coefficients_own_cost(base_macs):
     assert macs(on_meta(point), point.resolution) / base_macs == pytest.approx(PAPER.cost**6, rel=0.1)
 
 
+@pytest.mark.by_default("0", "3")
 @pytest.mark.parametrize("index", range(1, 8))
 def test_the_phi_of_a_member_is_that_of_its_cost(index, base_macs):
     with torch.device("meta"):

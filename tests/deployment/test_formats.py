@@ -63,6 +63,7 @@ def test_a_detector_of_one_size(ckpt, exported, file_format):
         file.predict_many(PICTURES[:2], image_size=128)
 
 
+@pytest.mark.by_default("classes-onnx")
 @pytest.mark.parametrize("file_format", ["onnx", "openvino"])
 @pytest.mark.parametrize("argmax", [pytest.param(True, id="classes"), LOGITS])
 def test_a_segmenter_of_any_size(ckpt, exported, file_format, argmax):

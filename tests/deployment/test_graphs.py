@@ -67,6 +67,7 @@ def test_a_detector_of_one_class_gives_as_many_boxes_as_are_asked_for(fixed):
 SEGMENTERS = ({}, {"decoder": "unet"}, {"alignment": "corners"}, {"output_stride": 8})
 
 
+@pytest.mark.by_default("{}")
 @pytest.mark.parametrize("overrides", SEGMENTERS, ids=str)
 def test_a_segmenter(overrides):
     network = segmenter(**overrides).double()  # folding rounds

@@ -231,6 +231,7 @@ def test_a_corrupt_image_among_good_ones_loses_none_of_those(here, trained):
     assert [image["file_name"] for image in document["images"]] == ["in/0.png", "in/1.png", "in/2.png"]
 
 
+@pytest.mark.slow
 def test_a_diverged_training_keeps_its_last_good_checkpoint(here):
     """NaN weights are never written over finite ones."""
     assert command(f"{FIT} --run.name good --trainer.max_epochs 1").code == 0

@@ -99,6 +99,7 @@ def truth_near(results, annotations):
     return content
 
 
+@pytest.mark.by_default("validate")
 @pytest.mark.parametrize(("which", "split"), [("validate", "val"), ("test", "train")])
 def test_measures_are_pycocotools(here, trained, which, split):
     checkpoint = next((trained / "checkpoints").glob("best*"))
@@ -213,6 +214,7 @@ def test_configs_compose_and_the_command_line_wins(here):
     assert (config["model"]["schedule"]["name"], config["trainer"]["max_epochs"]) == ("poly", 3)
 
 
+@pytest.mark.slow
 def test_a_side_given_as_one_number_fits_its_own_checkpoint(here):
     square = "--config small.yaml --model.architecture.image_size 64"
     assert command(f"fit {square} {QUICK}").code == 0
@@ -222,6 +224,7 @@ def test_a_side_given_as_one_number_fits_its_own_checkpoint(here):
     assert "image_size is 96, but the checkpoint" in said.err
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_resumed_equals_an_uninterrupted_one(here):
     """Killed between two epochs and within one; orders, crops and colours are random, the workers are others."""
     fit = "fit --config small.yaml --trainer.max_epochs 2 --data.augmentation.color 0.4 --run.name"

@@ -121,6 +121,7 @@ def test_two_processes_log_the_numbers_of_one(one_and_two):
     assert max(rates[0]) == pytest.approx(0.01)  # 4 images of the 8 that the rate is meant for
 
 
+@pytest.mark.slow
 def test_four_scenes_are_learnt(here):
     write_few(4)
     still = "--data.augmentation.hflip 0 --data.augmentation.scale_min 1 --data.augmentation.scale_max 1"
@@ -135,6 +136,7 @@ def test_four_scenes_are_learnt(here):
     assert np.mean(losses[-4:]) < 0.4 * np.mean(losses[:4])
 
 
+@pytest.mark.slow
 def test_the_average_is_what_a_checkpoint_holds_and_validation_measures(here, trained):
     content = torch.load(trained / "checkpoints/last.ckpt", weights_only=True)
     average, live = content["state_dict"], content["current_model_state"]
@@ -181,6 +183,7 @@ def test_sync_batch_norm_keeps_the_activations():
     assert (lost[0][0] - expected[0][0]).abs().max() > 0.1
 
 
+@pytest.mark.slow
 def test_training_runs_with_sync_batch_norm_on_one_process(here):
     quick = "--trainer.max_epochs 1 --trainer.limit_train_batches 1 --trainer.limit_val_batches 1"
     said = command(f"fit --config small.yaml --trainer.sync_batchnorm true --run.name sync {quick}")

@@ -71,6 +71,7 @@ def test_a_quota_below_the_cores_limits_the_threads(tmp_path: Path, monkeypatch:
     assert environment["OMP_NUM_THREADS"] == "2"
 
 
+@pytest.mark.slow
 def test_commands_set_it_before_torch_is_imported() -> None:
     code = (
         "import sys, engine.threads\n"

@@ -24,7 +24,7 @@ EVERY = {
 
 
 @pytest.mark.parametrize("options", ["every", "none", "no validation"])
-@pytest.mark.by_default("every")
+@pytest.mark.by_default("detection-every", "segmentation-every")
 def test_what_a_task_states_is_what_it_logs(task, options, monkeypatch):
     stated = []
     monkeypatch.setattr("engine.training.task.check_monitors", lambda _, logged, *__: stated.append(set(logged)))
@@ -46,6 +46,7 @@ def test_a_validation_in_a_later_epoch_is_known_from_the_start(task):
     assert best in Path(f"runs/{task}/later/metrics.csv").read_text()
 
 
+@pytest.mark.by_default("detection")
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -103,6 +103,7 @@ def test_other_batches_and_other_data(here, task, change, steps, factor):
     assert min(found) > 0
 
 
+@pytest.mark.slow
 def test_the_same_training_goes_on_without_a_word(here):
     assert command(f"{LINE} --trainer.max_epochs 2").code == 0
     said = command(f"{LINE} --trainer.max_epochs 4 --ckpt_path last")
@@ -145,6 +146,7 @@ def test_mistakes_are_one_short_message(here, options, message):
     assert "Traceback" not in said.err
 
 
+@pytest.mark.slow
 def test_a_constant_rate_needs_no_end(here):
     line = f"{LINE} --trainer.max_epochs -1 --trainer.max_time 00:00:00:08 --model.schedule.name constant"
     said = command(line)

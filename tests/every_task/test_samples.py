@@ -103,6 +103,7 @@ class TestExactness:
         monkeypatch.setenv("PL_GLOBAL_SEED", "7")
         assert not set(batches(begun(make(task, root)))) & set(whole[task])
 
+    @pytest.mark.by_default("mixed")
     @settings(max_examples=8, deadline=None)
     @given(data=st.data())
     def test_any_workers_and_any_interruptions(self, root: Path, whole: Any, task: str, data: Any) -> None:

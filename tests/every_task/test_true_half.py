@@ -17,7 +17,7 @@ def batches(folder: str) -> dict[str, dict[str, object]]:
     return {path.name: torch.load(path) for path in sorted(Path(folder).iterdir())}
 
 
-@pytest.mark.by_default("segmentation")
+@pytest.mark.slow
 def test_batches_are_those_of_float32(task):
     """In training and validation; boxes on these canvases are no numbers of bfloat16."""
     size = "--data.batch_size 3"

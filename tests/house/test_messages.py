@@ -15,7 +15,7 @@ PARTS = (
 )  # fmt: skip
 VERBS = (
     "Add|Bring|Change|Check|Choose|Convert|Copy|Correct|Delete|Export|Free|Install|Keep|Leave|Let|Load|Look|Lower|Make|Merge|Name|Pass|"
-    "Predict|Put|Raise|Remove|Rename|Repair|Replace|Resume|Retrain|Run|Save|Say|Scale|See|Set|Shorten|Start|Take|Train|Tell|"
+    "Predict|Put|Raise|Remove|Rename|Repair|Replace|Resume|Retrain|Run|Save|Say|Scale|See|Send|Set|Shorten|Start|Take|Train|Tell|"
     "Unfreeze|Upgrade|Use|Write|upgrade|install|keeps|leave|save|name|use|write"
 )
 ALLOWED = "[Aa]llowed|must|give|Give|allows|needed|Needed|lies between|asked for|is written|in place of"

@@ -134,6 +134,7 @@ def test_both_tables_are_those_of_each_head_alone(here, streets):
     assert max(logged("runs/joint/learnt", "val_joint")) == pytest.approx(found["joint"], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_two_sets_are_each_scored_on_their_own_labels(here, photos, streets):
     said = command("fit --config two.yaml --run.name two --trainer.max_epochs 1 --data.eval_batch_size 5")
     assert said.code == 0, said.err
@@ -177,6 +178,7 @@ def test_predictions_are_masks_pictures_and_tables(here, streets):
     assert not Path("boxes/areas.csv").exists()
 
 
+@pytest.mark.slow
 def test_boxes_of_one_cityscapes_folder_train_both(here, streets, tmp_path):
     """Boxes are made from instance ids alone, because Cityscapes has no annotation file of boxes."""
     for name in ("leftImg8bit", "gtFine"):

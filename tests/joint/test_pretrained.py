@@ -38,6 +38,7 @@ def parameters(network):
     return {name: value for name, value in network.named_parameters() if "head.predict" not in name}
 
 
+@pytest.mark.by_default("apart")
 @pytest.mark.parametrize(
     ("source", "run", "options"),
     [
@@ -57,6 +58,7 @@ def test_it_begins_with_these_weights(here, source, run, options):
     shutil.rmtree("runs/joint/next")
 
 
+@pytest.mark.slow
 def test_class_layers_start_anew_where_classes_differ(here, streets):
     for split in ("train", "val"):
         content = json.loads((streets / f"annotations/instances_{split}.json").read_text())
@@ -86,6 +88,7 @@ def test_one_part_may_stay(here):
     assert not all(same.values())
 
 
+@pytest.mark.slow
 def test_scores_need_no_more(here):
     last = "runs/joint/one/checkpoints/last.ckpt"
     said = command(f"validate --config both.yaml --model.pretrained {last} --model.scores a")

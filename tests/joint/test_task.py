@@ -121,6 +121,7 @@ def test_a_kind_of_labels_that_is_missing_gives_zeros(missing):
     assert any(p.grad.any() for p in network.backbone.parameters()) == (missing != "both")
 
 
+@pytest.mark.slow
 def test_fifty_steps_of_segmentation_leave_the_detector_as_it_was(here, streets):
     """Weights, statistics and detections stay with weight decay, momentum, averaging and images that have boxes."""
     detector, _ = write_parts(here, streets)
@@ -166,6 +167,7 @@ def detection_batch(images):
     return DetectionBatch(images, *empty, torch.arange(count), torch.ones(count), sizes)
 
 
+@pytest.mark.slow
 def test_training_the_detector_leaves_the_segmenter_as_it_was(here, streets):
     _, segmenter = write_parts(here, streets)
     before = {key: value.clone() for key, value in segmenter.state_dict().items()}
@@ -185,6 +187,7 @@ def test_a_frozen_part_needs_weights(here):
     assert (said.code, "one loss needs no balance" in said.err) == (2, True)
 
 
+@pytest.mark.by_default("detector")
 @pytest.mark.parametrize("source", ["detector", "segmenter"])
 def test_heads_are_attached_to_a_trained_network(here, streets, source):
     """With a learning rate of almost nothing the checkpoint shows what the training started from."""
@@ -237,6 +240,7 @@ def test_log_variances_are_learnt_saved_and_resumed(here):
     assert (said.code, "model.balance.method is 'pcgrad', but the checkpoint" in said.err) == (2, True)
 
 
+@pytest.mark.slow
 def test_agreement_is_logged_at_the_asked_steps(here):
     fitted("--config both.yaml --model.balance.measure 2 --run.name m --trainer.limit_val_batches 0")
     cosines, ratios = (logged("runs/joint/m", f"gradient_{name}") for name in ("cosine", "norm_ratio"))
@@ -254,6 +258,7 @@ def test_measuring_changes_nothing(here):
     assert all(torch.equal(value, without[key]) for key, value in with_.items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("config", "workers"), [pytest.param("both", 0, marks=pytest.mark.slow), ("two", 2)])
 def test_a_training_killed_within_an_epoch_goes_on_to_the_same_weights(here, config, workers):
     """Everything is random here: orders, crops, colours and dropout."""

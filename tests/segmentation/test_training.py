@@ -158,6 +158,7 @@ def test_two_processes_measure_what_one_does(one_and_two):
         assert two == pytest.approx(one, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_resumed_equals_an_uninterrupted_one(here):
     """Orders, crops, colours, dropout and stochastic depth are all random; batches of 5 of 12 images, other workers."""
     small = "--data.batch_size 5 --data.crop_size 48 --trainer.limit_val_batches 0.2 --data.repeat 2"
@@ -261,6 +262,7 @@ def test_loss_terms_are_logged_and_add_up(here):
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("unetplusplus", "fpn", "manet", "linknet", "upernet")]
 
 
+@pytest.mark.by_default("deeplabv3plus", "unet")
 @pytest.mark.parametrize("decoder", ["deeplabv3plus", "unet", "pan", *SLOW])
 def test_every_decoder_learns_from_one_image_on_a_device(here, decoder):
     """One image that is pooled to one cell has no variance for batch norm."""

@@ -41,7 +41,11 @@ class StepData(LightningDataModule):
         self.eval_batch_size = self.batch_size if eval_batch_size is None else eval_batch_size
         self._eval_given = eval_batch_size is not None
         self.multi_scale = multi_scale
-        self._scale_seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))
+
+    @property
+    def step_seed(self) -> int:
+        """The seed of what is drawn for a step."""
+        return int(os.environ.get("PL_GLOBAL_SEED", "0"))  # as Lightning's own samplers take it
 
     def take_batch(self, images: int) -> None:
         """Train with this number of images per device and step, and score with it, unless that number was given."""
@@ -76,7 +80,7 @@ class StepData(LightningDataModule):
         if not self.multi_scale or self.trainer is None or not self.trainer.training:
             return batch
         choices = canvases(_size_hw(batch), self.multi_scale)
-        size_hw = canvas_at(self.trainer.global_step, self._scale_seed, choices)
+        size_hw = canvas_at(self.trainer.global_step, self.step_seed, choices)
         return batch if size_hw == _size_hw(batch) else self.resized(batch, size_hw)
 
 

@@ -61,6 +61,7 @@ def test_scale_describes_any_point(capsys):
     assert "depth × 1.400, width × 1.050" in text
 
 
+@pytest.mark.slow
 def test_search_prints_writes_and_draws(capsys, tmp_path):
     grid, picture = tmp_path / "grid.csv", tmp_path / "grid.svg"
     words = ("scale", "--search", "--step", "0.2", "--tolerance", "0.05")

@@ -48,6 +48,7 @@ def coarse():
     return search.grid(0.2, 0.1)
 
 
+@pytest.mark.slow
 def test_costs_are_those_of_the_networks(coarse):
     with torch.device("meta"):
         base = count(networks.create_classifier("tf_efficientnet_b0"), (224, 224))

@@ -90,6 +90,7 @@ def labelled(ckpt, tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.by_default("1")
 @pytest.mark.parametrize("batch", [1, 2])
 def test_ap_is_that_of_validate(ckpt, labelled, tmp_path, capsys, batch):
     one = opened(ckpt("detection"), score_threshold=0.01, batch=batch)  # as the checkpoint holds it
@@ -130,6 +131,7 @@ def test_miou_is_counted_at_the_pictures_own_size(ckpt, labelled):
     assert found == {"mIoU": pytest.approx(float(np.mean(ious)))}
 
 
+@pytest.mark.slow
 def test_a_joint_network_has_both(ckpt, labelled):
     data = Data(labelled / "boxes.json", labelled / "pictures", labelled / "masks", labelled / "pictures")
     assert scores_of(opened(ckpt("joint")), data).keys() == {"AP", "mIoU"}
@@ -173,6 +175,7 @@ def lines(folder: Path) -> list[dict]:
     return [json.loads(line) for line in text if "seconds" in line]
 
 
+@pytest.mark.slow
 def test_an_interrupted_measurement_goes_on(words, tmp_path, monkeypatch, capsys, labelled):
     asked = worker.Worker.runs
     turns = []

@@ -142,6 +142,7 @@ def test_bfloat16(folder, capsys):
     assert 0 < np.abs(ours - other).max() < 0.1  # near, and yet another number type
 
 
+@pytest.mark.slow
 def test_a_detector_in_int8(folder, capsys):
     assert quantize("--bound", LOOSE, *INT8, "--calibration_list", "truth.json", *DATA) == 0, capsys.readouterr().err
     report = json.loads((folder / "d_int8.onnx.accuracy.json").read_text())

@@ -20,6 +20,7 @@ def widths(path: Path | str) -> list[object]:
     return [part["architecture"]["widths"] for part in parts]
 
 
+@pytest.mark.by_default("segmentation")
 @pytest.mark.parametrize("task", TASKS)
 def test_training_further_going_on_and_answers(task, trained, monkeypatch, tmp_path):
     monkeypatch.chdir(trained / task)

@@ -88,6 +88,7 @@ def pixels() -> torch.Tensor:
     return torch.from_numpy(picture(128, 192)).permute(2, 0, 1)[None]
 
 
+@pytest.mark.by_default("lite0 detector", "lite0 segmenter", "joint with norms of each task", "quad d0")
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_is_the_whole_network_with_the_removed_channels_at_zero(kind: str, pixels: torch.Tensor) -> None:
     """A channel is removed where its norm, whose scale no other channel has, is not in the pruned network."""
@@ -158,6 +159,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return paths
 
 
+@pytest.mark.by_default("detection")
 @pytest.mark.parametrize("task", TASKS)
 def test_a_checkpoint_gives_the_pruned_network_back(task: str, files: dict[str, Path], pixels: torch.Tensor) -> None:
     whole = network_of(task)
@@ -211,6 +213,7 @@ def test_an_auxiliary_head_takes_other_classes() -> None:
     Segmenter.from_settings(network.settings()).load_state_dict(network.state_dict())
 
 
+@pytest.mark.by_default("detection")
 @pytest.mark.parametrize("task", TASKS)
 def test_an_exported_file_is_equal(task: str, files: dict[str, Path], tmp_path: Path, pixels: torch.Tensor) -> None:
     path = tmp_path / "pruned.onnx"
@@ -261,6 +264,7 @@ BAD = {
 }
 
 
+@pytest.mark.by_default("detection")
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("case", BAD)
 def test_widths_that_are_wrong_are_refused(case: str, task: str, files: dict[str, Path], tmp_path: Path) -> None:

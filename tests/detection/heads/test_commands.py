@@ -57,6 +57,7 @@ def test_what_is_scored_is_what_is_predicted(trained, there):
     assert list(Path("out").rglob("*.png"))
 
 
+@pytest.mark.slow
 def test_a_training_goes_on_where_it_stopped(trained, there):
     head, checkpoint = trained
     said = command(f"fit --config heads.yaml --ckpt_path {checkpoint} --trainer.max_epochs 2 --run.name more")
@@ -75,6 +76,7 @@ def test_a_training_goes_on_where_it_stopped(trained, there):
     assert ("val_loss" in rows[0]) is (head not in ("faster_rcnn", "mask_rcnn"))
 
 
+@pytest.mark.slow
 def test_odd_data(trained, there):
     """Two images, one of them without a box, on a canvas whose sides are no multiples of 32."""
     head, _ = trained

@@ -202,6 +202,7 @@ def test_round_trip_through_the_published_layout() -> None:
         assert torch.equal(value, again.state_dict()[key]), key
 
 
+@pytest.mark.by_default("soft")
 @pytest.mark.parametrize(
     "name",
     [

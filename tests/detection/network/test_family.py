@@ -202,6 +202,7 @@ def test_between_the_members_the_equations_hold() -> None:
 PUBLISHED_GMACS = (2.5, 6.1, 11, 25, 55, 135, 226)
 
 
+@pytest.mark.by_default("0")
 @pytest.mark.parametrize("below", range(6))
 def test_the_cost_between_two_members_lies_between_theirs(below: int) -> None:
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:

@@ -22,6 +22,7 @@ CONFIGS = [
 ]
 
 
+@pytest.mark.by_default("config3")
 @pytest.mark.parametrize("config", CONFIGS)
 @given(seed=st.integers(0, 999), counts=st.lists(st.integers(0, 4), min_size=1, max_size=4))
 def test_each_image_alone(config, seed, counts):

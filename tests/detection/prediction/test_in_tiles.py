@@ -79,6 +79,7 @@ def test_files_of_all_kinds(here: Path) -> None:
     assert "inference was" in other.err
 
 
+@pytest.mark.slow
 def test_windows_of_a_file_are_its_pixels(here: Path) -> None:
     """A raster that is read tile by tile, and the same picture in memory."""
     predictor = load("trained.ckpt").with_settings(window=128, score_threshold=LOW)
@@ -140,6 +141,7 @@ def test_scales_and_mirror_on_the_command_line(here: Path) -> None:
     np.testing.assert_allclose([one["score"] for one in found], expected.scores, atol=1e-4)
 
 
+@pytest.mark.by_default("coco")
 @pytest.mark.parametrize("to", ["coco", "voc", "yolo"])
 def test_pre_labels_are_a_set_that_is_read_again(here: Path, to: str) -> None:
     """By our own reader, which is tested with the formats' own files: the boxes that were found, to 1e-3 of a pixel."""

@@ -140,6 +140,7 @@ def same(a: Found, b: Found) -> None:
     np.testing.assert_allclose(a.boxes_xyxy, b.boxes_xyxy, atol=1e-4 * max(a.size_hw))
 
 
+@pytest.mark.by_default("8")
 @pytest.mark.parametrize("canvas", ["full", "tight"])
 @pytest.mark.parametrize("batch_size", [1, 3, 8])
 def test_many_are_one_by_one(detector: EfficientDet, batch_size: int, canvas: CanvasPolicy) -> None:

@@ -124,6 +124,7 @@ def content(name):
     return torch.load(f"runs/detection/{name}/checkpoints/last.ckpt", weights_only=True)
 
 
+@pytest.mark.slow
 def test_a_training_with_a_teacher_goes_on_exactly(taught, monkeypatch):
     monkeypatch.chdir(taught)
     # Without the option: the checkpoint names its teachers.

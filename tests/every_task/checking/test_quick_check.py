@@ -24,6 +24,7 @@ _LINES = {
 }
 
 
+@pytest.mark.by_default("detection")
 def test_fit_says_what_it_found_in_one_line(task: str) -> None:
     said = command("fit --config small.yaml --trainer.fast_dev_run true --trainer.accelerator cpu", find_task(task))
     assert said.code == 0, said.err

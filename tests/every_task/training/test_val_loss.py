@@ -107,7 +107,7 @@ def by_hand(task: str, checkpoint: str) -> float:
         return 0.5 * boxes + 2 * float(pixels)
 
 
-@pytest.mark.by_default("detection")
+@pytest.mark.slow
 def test_it_is_the_training_loss_of_all_images(task):
     """In `fit`, `validate` and `test`, for any size of a batch."""
     options = f"--config small.yaml {LOSSES[task]}"

@@ -29,6 +29,7 @@ def pair(detector="d0", segmenter="b0", **overrides):
     return left, right
 
 
+@pytest.mark.by_default("members1")
 @pytest.mark.parametrize(
     ("members", "output_stride", "size"),
     [

@@ -69,6 +69,7 @@ def check_threads(network: JointNetwork, count: int) -> None:
     assert not wrong, f"{len(wrong)} of {count} answers are wrong"
 
 
+@pytest.mark.by_default("shared")
 @pytest.mark.parametrize("kind", ["shared", "per_task", "folded"])
 def test_sixteen_threads_get_the_answers_of_one(kind):
     check_threads(made(kind), 96)
@@ -159,6 +160,7 @@ def test_a_prediction_changes_nothing(kind, monkeypatch):
     assert changed(before, state(network)) == []
 
 
+@pytest.mark.slow
 def test_threads_share_predictors():
     network = made("per_task")
     picture = np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8)

@@ -108,6 +108,7 @@ def images(folder):
     return {name: folder / f"in/{name}.png" for name in SIZES}
 
 
+@pytest.mark.by_default("tight")
 @pytest.mark.parametrize("canvas", ["full", "tight"])
 def test_boxes(folder, tmp_path, canvas):
     line = f"predict --ckpt_path {folder}/detection.ckpt --source {folder}/in --output {tmp_path} --canvas {canvas}"
@@ -129,6 +130,7 @@ def test_boxes(folder, tmp_path, canvas):
     assert len(other) != len(mine) or np.abs(np.sort(other) - mine).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_masks_of_images_and_of_a_video(folder, tmp_path):
     line = f"predict --ckpt_path {folder}/segmentation.ckpt --output {tmp_path}/out {OPTIONS}"
     run(SEGMENTATION, f"{line} --source {folder}/in")
@@ -152,6 +154,7 @@ def test_masks_of_images_and_of_a_video(folder, tmp_path):
         assert rows == expected
 
 
+@pytest.mark.by_default("tight")
 @pytest.mark.parametrize("canvas", ["full", "tight"])
 def test_both_at_once_and_with_ray(folder, tmp_path, canvas, monkeypatch):
     checkpoint, settings = folder / "joint.ckpt", {"score_threshold": THRESHOLD, "canvas": canvas}

@@ -69,6 +69,7 @@ def test_the_answers_are_those_of_the_networks_taken_apart(network, size_hw):
     assert both.segmented.classes == SURFACES
 
 
+@pytest.mark.by_default("full")
 @pytest.mark.parametrize("canvas", ["full", "tight"])
 @pytest.mark.parametrize("size_hw", [(90, 300), (200, 70), (31, 33), (128, 200)])
 def test_images_of_any_size(network, size_hw, canvas):

@@ -106,6 +106,7 @@ def test_half_of_joint(folder, tmp_path):
     assert sorted(path.name for path in tmp_path.glob("drive*")) == ["drive_areas.csv", "drive_overlay.webm"]
 
 
+@pytest.mark.by_default("detection")
 @pytest.mark.parametrize("spec", [DETECTION, JOINT], ids=["detection", "joint"])
 def test_a_stream_that_ends_and_a_damaged_video(folder, tmp_path, spec):
     pictures = [Scene(size_hw=CANVAS_HW, count=3).picture(number) for number in range(5)]

@@ -72,6 +72,7 @@ def test_aspp_equals_smp_and_its_gradients_too():
         assert torch.allclose(expected.grad, found.grad, atol=1e-4), name
 
 
+@pytest.mark.slow
 def test_every_size_returns_itself():
     network = shaken(small())
     picture = images(1, 3, 1025, 1025)
@@ -137,6 +138,7 @@ def test_a_single_value_is_normalised_by_the_running_statistics_and_two_by_their
     assert torch.equal(norm(pair), plain(pair))
 
 
+@pytest.mark.slow
 def test_classes_do_not_drift_against_the_image():
     for width in (1024, 1001):
         found = alignment.drift(alignment.build_ours(), width, 33, places=3, centred=False)

@@ -18,6 +18,7 @@ def scores_of(triples):
     return records.scores()
 
 
+@pytest.mark.slow
 def test_a_thousand_images_equal_the_official_scores_one_by_one():
     for seed in range(1000):
         triple = awkward_image(seed)

@@ -41,6 +41,7 @@ def test_classes_are_compared_by_name():
         distiller(student, Segmenter("lite0", classes=MaskClasses(("a", "b")), **SMALL))
 
 
+@pytest.mark.slow
 def test_a_training_with_a_teacher_goes_on_exactly(here):
     line = "fit --config streets.yaml --trainer.limit_val_batches 0 --model.schedule.name poly"
     assert command(f"{line} --run.name teacher --trainer.max_epochs 1").code == 0
