@@ -173,7 +173,7 @@ def detection_task(names: tuple[str, ...], category_ids: tuple[int, ...]) -> Tas
         nothing = torch.zeros(count, dtype=torch.int64)
         batch = DetectionBatch(seen.images, seen.boxes_xyxy, seen.class_ids, nothing, nothing.float(), nothing)
         answers = network.answers(seen.images)
-        losses = network.losses_of(answers.predictions, batch, config)
+        losses = network.losses_of(answers, batch, config)
         total = losses.total(losses.positives + 1, config.of_boxes)
         if distiller is not None:
             assert isinstance(distiller, DetectorDistiller)

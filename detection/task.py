@@ -220,7 +220,7 @@ class DetectionTask(DenseTask[DetectionData]):
                 f"{own}. Give 16-mixed or bf16-mixed."
             )
             raise InputError(msg)
-        return detector
+        return detector.for_training(self.loss) if self.fitting else detector
 
     def _built(self) -> Detector:
         fitting, restoring = self.fitting, self.restoring
@@ -302,7 +302,7 @@ class DetectionTask(DenseTask[DetectionData]):
         else:
             assert isinstance(detector, EfficientDet)  # no other head has a distiller
             answers = detector.answers(batch.images)
-            sums = detector.loss_sums_of(answers.predictions, batch, self.loss)
+            sums = detector.loss_sums_of(answers, batch, self.loss)
             lessons = self.distiller(batch.images, answers, detector.lattice(size_hw(batch.images)))
         # One call for the count and what is logged: a log that synchronises itself waits for a barrier as well.
         everywhere = sums.over_devices(all_reduce_sum)

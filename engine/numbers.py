@@ -23,6 +23,7 @@ __all__ = [
     "TenthToTen",
     "ZeroToBelowOne",
     "ZeroToHalf",
+    "ZeroToTen",
 ]
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     AboveZeroToOne: TypeAlias = float
     ZeroToHalf: TypeAlias = float
     TenthToTen: TypeAlias = float
+    ZeroToTen: TypeAlias = float
 else:
     from jsonargparse.typing import (
         ClosedUnitInterval,
@@ -56,6 +58,7 @@ else:
     ZeroToBelowOne = restricted_number_type("ZeroToBelowOne", float, [(">=", 0), ("<", 1)])
     AboveZeroToOne = restricted_number_type("AboveZeroToOne", float, [(">", 0), ("<=", 1)])
     ZeroToHalf = restricted_number_type("ZeroToHalf", float, [(">=", 0), ("<=", 0.5)])
+    ZeroToTen = restricted_number_type("ZeroToTen", float, [(">=", 0), ("<=", 10)])
     TenthToTen = restricted_number_type("TenthToTen", float, [(">=", 0.1), ("<=", 10)])
 
 # The words for them in messages; floats must also be finite.
@@ -73,4 +76,5 @@ WORDS: dict[str, str] = {
     "AboveZeroToOne": "a number above 0 and at most 1",
     "ZeroToHalf": "0 to 0.5",
     "TenthToTen": "a number from 0.1 to 10",
+    "ZeroToTen": "a number from 0 to 10",
 }

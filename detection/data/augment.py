@@ -21,6 +21,8 @@ class DetectionAugmentation(Augmentation):
         min_side: boxes with a shorter side, in canvas pixels, are dropped.
         min_visible: boxes of which the crop shows a smaller part are dropped; the paper keeps every sliver (0).
         extra: further transforms, applied to the crop in this order.
+        policy: a published policy of random changes, after all of these.
+        erasing: probability that noise replaces a rectangle of the crop, after the policy.
         mosaic: probability that an image is made of parts of four.
         copy_paste: probability that objects of another image are pasted into it.
         mixup: probability that it is blended with another.

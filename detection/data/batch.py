@@ -32,6 +32,7 @@ class DetectionBatch(NamedTuple):
         masks: of each image (N, H, W) uint8, 1 where each of its objects is on the canvas, in the order of its boxes;
             None for a network without masks.
         views: the images once more for each further pass that an evaluation makes.
+        certainty: (B, N) float32, 0 to 1, how certain each label is; None where all are.
     """
 
     images: Tensor
@@ -42,6 +43,7 @@ class DetectionBatch(NamedTuple):
     sizes_hw: Tensor
     masks: tuple[Tensor, ...] | None = None
     views: tuple[View, ...] = ()
+    certainty: Tensor | None = None
 
 
 class Detections(NamedTuple):

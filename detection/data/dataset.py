@@ -44,6 +44,7 @@ class Sample(NamedTuple):
         valid: (H0, W0) whether a pixel of the original raster has data; None if all have.
         masks: (N, H, W) uint8, 1 where each object is on the canvas; None where they are not asked for.
         views: the image once more for each further pass.
+        certainty: (N,) float32, how certain each label is; None where all are.
     """
 
     image: UInt8Array
@@ -55,6 +56,7 @@ class Sample(NamedTuple):
     valid: npt.NDArray[np.bool_] | None = None
     masks: UInt8Array | None = None
     views: tuple[OnCanvas, ...] = ()
+    certainty: FloatArray | None = None
 
 
 def parts_of(sample: Sample) -> Parts:
@@ -101,6 +103,7 @@ class BoxImages(Dataset[Sample]):
         self.augmenter = augmenter
         self.views: Sequence[Lay] = ()  # of an evaluation that passes over each image several times
         self.masks: MaskTable | None = None  # of training images, for a network that learns masks
+        self.certainty: FloatArray | None = None  # of the source's boxes, where training weighs them
         matched = CategoryRows.of(source, classes)
         self._rows = matched.rows
         if matched.note and is_main():
@@ -135,6 +138,7 @@ class BoxImages(Dataset[Sample]):
         views = tuple(lay(image) for lay in self.views)
         boxes, class_ids = self.usable_boxes(index)
         masks = None
+        certainty = None if self.certainty is None else self.certainty[self._usable_rows(index)]
         if self.augmenter is not None and self.masks is not None:
             layers = Layers(self.masks.pixels(self._usable_rows(index), size_hw))
             image, boxes, kept, changed = self.augmenter(image, boxes, layers.packed)
@@ -144,13 +148,14 @@ class BoxImages(Dataset[Sample]):
         elif self.augmenter is not None:
             image, boxes, kept, _ = self.augmenter(image, boxes)
             class_ids, scale = class_ids[kept], float("nan")
+            certainty = None if certainty is None else certainty[kept]
         else:
             letterbox = Letterbox.own(size_hw) if self.canvas_hw is None else Letterbox.fit(size_hw, self.canvas_hw)
             image, boxes, scale = letterbox.apply(image, self.fill_color), letterbox.to_canvas(boxes), letterbox.scale
             inside = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
             boxes, class_ids = boxes[inside], class_ids[inside]
         image_id = int(self.source.image_ids[index])
-        return Sample(image, boxes, class_ids, image_id, scale, size_hw, pixels.valid, masks, views)
+        return Sample(image, boxes, class_ids, image_id, scale, size_hw, pixels.valid, masks, views, certainty)
 
     def usable_boxes(self, index: int) -> tuple[FloatArray, npt.NDArray[np.int64]]:
         """The boxes of an image that have an area and are no crowds, in its pixels, with their rows of the model."""
@@ -185,10 +190,15 @@ def collate(samples: Sequence[Sample]) -> DetectionBatch:
     boxes = np.zeros((len(samples), count, 4), dtype=np.float32)
     class_ids = np.full((len(samples), count), -1, dtype=np.int64)
     images = on_one_canvas([sample.image for sample in samples])
+    weighed = any(sample.certainty is not None for sample in samples)
+    certainty = np.zeros((len(samples), count), dtype=np.float32) if weighed else None
     masks = [sample.masks for sample in samples if sample.masks is not None]
     for row, sample in enumerate(samples):
         boxes[row, : len(sample.class_ids)] = sample.boxes_xyxy
         class_ids[row, : len(sample.class_ids)] = sample.class_ids
+        if certainty is not None:
+            assert sample.certainty is not None
+            certainty[row, : len(sample.class_ids)] = sample.certainty
     return DetectionBatch(
         # A view: channels lie last in memory, as decoded, and as the convolutions want them.
         images=torch.stack([torch.from_numpy(image) for image in images]).permute(0, 3, 1, 2),
@@ -199,6 +209,7 @@ def collate(samples: Sequence[Sample]) -> DetectionBatch:
         sizes_hw=torch.tensor([sample.size_hw for sample in samples], dtype=torch.int64),
         masks=None if not masks else tuple(torch.from_numpy(each) for each in masks),
         views=tuple(_view(each) for each in zip(*(sample.views for sample in samples), strict=True)),
+        certainty=None if certainty is None else torch.from_numpy(certainty),
     )
 
 

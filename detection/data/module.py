@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from torch import Tensor
 
 from detection.data.augment import DetectionAugmentation
@@ -15,6 +16,7 @@ from detection.data.classes import BoxClasses, ClassRows
 from detection.data.coco import CocoAnnotations
 from detection.data.contracts import DetectorTask
 from detection.data.dataset import BoxImages, Sample, collate, parts_of, with_parts
+from detection.data.labels.scores import scores_of_labels
 from detection.data.masks import MaskTable
 from detection.data.tiles.cutting import TiledImages
 from detection.data.tiles.options import TrainingTiles
@@ -22,13 +24,15 @@ from detection.data.tiles.training import TrainingTileSet
 from detection.data.tiles.whole import WholeTileSet
 from engine.checked import checked
 from engine.data.bad_images import ImageSet, OnBadImage, ReadableImages
-from engine.data.contracts import SPLITS, SplitName
+from engine.data.contracts import SPLITS, BatchSize, SplitName
 from engine.data.mixing import MixedImages
 from engine.data.module import SplitData
 from engine.data.one_canvas import canvas_of
+from engine.data.policies.tables import WITHOUT_MASKS
 from engine.data.sampling.settings import BoxSampling
+from engine.data.supply.canvases import resized_boxes, resized_images, resized_labels
 from engine.errors import InputError
-from engine.numbers import NonNegativeInt, PositiveInt
+from engine.numbers import NonNegativeInt, PositiveInt, ZeroToHalf
 from engine.reading.options import Reading
 
 
@@ -36,7 +40,7 @@ class BoxDataModule(SplitData[DetectorTask, Sample, Sample]):
     """Images with boxes from any format: a subclass gives a `BoxSource` for each split.
 
     Args:
-        batch_size: images per device and step.
+        batch_size: images per device and step; auto is the largest number that fits the memory.
         num_workers: processes that read and augment, per device; None takes as many as there are processors, at
             most 8.
         image_size: side of the canvas, or its height and width; None takes the model's own.
@@ -52,6 +56,11 @@ class BoxDataModule(SplitData[DetectorTask, Sample, Sample]):
         value_range: values of rasters and 16-bit pictures that become 0 and 255; needed for rasters without 8 bits.
         nodata: value of a raster's pixels without data, if files do not state it.
         sampling: which training images come more often, by their classes.
+        multi_scale: by which share the longer side of a step's canvas may be shorter or longer, 0 to 0.5; the canvas
+            changes every ten steps.
+        cache_mib: memory in which decoded training images are kept, per device; what does not fit is decoded each time.
+        label_scores: whether a training box counts by the 'score' of its annotation, as pseudo-labels have one; a box
+            without one counts in full.
     """
 
     collate = staticmethod(collate)
@@ -60,7 +69,7 @@ class BoxDataModule(SplitData[DetectorTask, Sample, Sample]):
     @checked
     def __init__(
         self,
-        batch_size: PositiveInt = 16,
+        batch_size: BatchSize = 16,
         num_workers: NonNegativeInt | None = None,
         image_size: PositiveInt | tuple[PositiveInt, PositiveInt] | None = None,
         augmentation: DetectionAugmentation = DetectionAugmentation(),
@@ -71,15 +80,24 @@ class BoxDataModule(SplitData[DetectorTask, Sample, Sample]):
         value_range: tuple[float, float] | None = None,
         nodata: float | None = None,
         sampling: BoxSampling = BoxSampling(),
+        multi_scale: ZeroToHalf = 0.0,
+        cache_mib: NonNegativeInt = 0,
+        label_scores: bool = False,
     ) -> None:
         super().__init__(
-            batch_size, num_workers, on_bad_image=on_bad_image, reading=Reading(bands, value_range, nodata)
+            batch_size,
+            num_workers,
+            on_bad_image=on_bad_image,
+            reading=Reading(bands, value_range, nodata),
+            multi_scale=multi_scale,
+            cache_mib=cache_mib,
         )
         self.image_size = image_size
         self.augmentation = augmentation
         self.tiles = tiles
         self.class_rows = class_rows
         self.sampling = sampling
+        self.label_scores = label_scores
         self._tiled: dict[SplitName, WholeTileSet] = {}
 
     @abstractmethod
@@ -118,6 +136,9 @@ class BoxDataModule(SplitData[DetectorTask, Sample, Sample]):
             msg = f"'{source}' has no box to learn from. Give annotations with boxes."
             raise InputError(msg)
         if self.tiles.window is not None:
+            if self.label_scores:
+                msg = "data.label_scores weighs boxes of whole images, and data.tiles.window cuts them. Leave one out."
+                raise InputError(msg)
             if self.task is not None and self.task.wants_masks:
                 msg = "data.tiles.window cuts boxes only, and head mask_rcnn learns masks too. Leave data.tiles out."
                 raise InputError(msg)
@@ -127,8 +148,13 @@ class BoxDataModule(SplitData[DetectorTask, Sample, Sample]):
         images.augmenter = augmenter
         self.check_train_share(images, source)
         if self.task is not None and self.task.wants_masks:
-            self._refuse_mixing()
+            self._refuse_unmasked()
             images.masks = MaskTable.read(self.mask_file("train"))
+        if self.label_scores:
+            if self.augmentation.mixing.mixes:
+                msg = "data.label_scores weighs boxes, which mosaic, copy_paste and mixup do not. Set these to 0."
+                raise InputError(msg)
+            images.certainty = scores_of_labels(self.scored_file("train"))
         return [images]
 
     def class_names(self) -> dict[str, tuple[str, ...]]:
@@ -141,6 +167,23 @@ class BoxDataModule(SplitData[DetectorTask, Sample, Sample]):
         assert isinstance(batch, DetectionBatch)
         return {"boxes": batch.class_ids}
 
+    def heaviest(self) -> int:
+        """See `SplitData`: an image with the most boxes."""
+        images = self._training[0]
+        counts = np.diff(self.box_source("train").box_ends)
+        return int(counts.argmax()) if len(counts) == len(images) else 0  # tiles are not counted
+
+    @staticmethod
+    def resized(batch: object, size_hw: tuple[int, int]) -> DetectionBatch:
+        """See `SplitData`."""
+        assert isinstance(batch, DetectionBatch)
+        before = batch.images.shape[-2], batch.images.shape[-1]
+        return batch._replace(
+            images=resized_images(batch.images, size_hw),
+            boxes_xyxy=resized_boxes(batch.boxes_xyxy, before, size_hw),
+            masks=None if batch.masks is None else tuple(resized_labels(masks, size_hw) for masks in batch.masks),
+        )
+
     def mask_file(self, split: SplitName) -> Path:
         """The COCO file with the masks of a split.
 
@@ -152,9 +195,24 @@ class BoxDataModule(SplitData[DetectorTask, Sample, Sample]):
         )
         raise InputError(msg)
 
-    def _refuse_mixing(self) -> None:
+    def scored_file(self, split: SplitName) -> Path:
+        """The COCO file with the scores of a split's labels.
+
+        Raises:
+            InputError: the data have none.
+        """
+        msg = f"data.label_scores is true, but {type(self).__name__} has no scores of labels. Give COCO files."
+        raise InputError(msg)
+
+    def _refuse_unmasked(self) -> None:
         if self.augmentation.mixing.mixes:
             msg = "mosaic, copy_paste and mixup mix boxes only, and head mask_rcnn learns masks too. Set them to 0."
+            raise InputError(msg)
+        if self.augmentation.policy.name in WITHOUT_MASKS:
+            msg = (
+                f"augmentation.policy '{self.augmentation.policy.name}' moves what is inside single boxes, and head "
+                "mask_rcnn learns masks too. Give randaugment, v2, v3 or none."
+            )
             raise InputError(msg)
 
     def mixed(self, images: ReadableImages[Sample]) -> ReadableImages[Sample] | MixedImages[Sample]:
@@ -195,7 +253,7 @@ class CocoDataModule(BoxDataModule):
         val_annotations: their COCO JSON.
         test_images: folder of the test images.
         test_annotations: their COCO JSON; COCO's own test sets come without boxes.
-        batch_size: images per device and step.
+        batch_size: images per device and step; auto is the largest number that fits the memory.
         num_workers: processes that read and augment, per device; None takes as many as there are processors, at
             most 8.
         image_size: side of the canvas, or its height and width; None takes the model's own.
@@ -211,6 +269,11 @@ class CocoDataModule(BoxDataModule):
         value_range: values of rasters and 16-bit pictures that become 0 and 255; needed for rasters without 8 bits.
         nodata: value of a raster's pixels without data, if files do not state it.
         sampling: which training images come more often, by their classes.
+        multi_scale: by which share the longer side of a step's canvas may be shorter or longer, 0 to 0.5; the canvas
+            changes every ten steps.
+        cache_mib: memory in which decoded training images are kept, per device; what does not fit is decoded each time.
+        label_scores: whether a training box counts by the 'score' of its annotation, as pseudo-labels have one; a box
+            without one counts in full.
     """
 
     @checked
@@ -223,7 +286,7 @@ class CocoDataModule(BoxDataModule):
         val_annotations: str | None = None,
         test_images: str | None = None,
         test_annotations: str | None = None,
-        batch_size: PositiveInt = 16,
+        batch_size: BatchSize = 16,
         num_workers: NonNegativeInt | None = None,
         image_size: PositiveInt | tuple[PositiveInt, PositiveInt] | None = None,
         augmentation: DetectionAugmentation = DetectionAugmentation(),
@@ -234,6 +297,9 @@ class CocoDataModule(BoxDataModule):
         value_range: tuple[float, float] | None = None,
         nodata: float | None = None,
         sampling: BoxSampling = BoxSampling(),
+        multi_scale: ZeroToHalf = 0.0,
+        cache_mib: NonNegativeInt = 0,
+        label_scores: bool = False,
     ) -> None:
         super().__init__(
             batch_size,
@@ -247,6 +313,9 @@ class CocoDataModule(BoxDataModule):
             value_range,
             nodata,
             sampling,
+            multi_scale,
+            cache_mib,
+            label_scores,
         )
         self.root = Path(root or "")
         self.paths: dict[SplitName, tuple[str | None, str | None]] = {
@@ -270,6 +339,14 @@ class CocoDataModule(BoxDataModule):
 
     def mask_file(self, split: SplitName) -> Path:
         """The COCO JSON of a split, which holds the masks too.
+
+        Raises:
+            InputError: the file was not given.
+        """
+        return self.annotation_file(split)
+
+    def scored_file(self, split: SplitName) -> Path:
+        """The COCO JSON of a split, which holds the scores too.
 
         Raises:
             InputError: the file was not given.

@@ -18,10 +18,10 @@ from detection.formats.readers.coco_rows import read_sound
 from engine.annotations.files import BrokenRow
 from engine.checked import checked
 from engine.data.bad_images import OnBadImage
-from engine.data.contracts import SplitName
+from engine.data.contracts import BatchSize, SplitName
 from engine.data.sampling.settings import BoxSampling
 from engine.errors import InputError
-from engine.numbers import NonNegativeInt, PositiveInt
+from engine.numbers import NonNegativeInt, PositiveInt, ZeroToHalf
 
 
 class BoxSetModule(CocoDataModule):
@@ -36,7 +36,7 @@ class BoxSetModule(CocoDataModule):
         val_annotations: their COCO JSON.
         test_images: folder of the test images.
         test_annotations: their COCO JSON; COCO's own test sets come without boxes.
-        batch_size: images per device and step.
+        batch_size: images per device and step; auto is the largest number that fits the memory.
         num_workers: processes that read and augment, per device; None takes as many as there are processors, at
             most 8.
         image_size: side of the canvas, or its height and width; None takes the model's own.
@@ -52,6 +52,11 @@ class BoxSetModule(CocoDataModule):
         value_range: values of rasters and 16-bit pictures that become 0 and 255; needed for rasters without 8 bits.
         nodata: value of a raster's pixels without data, if files do not state it.
         sampling: which training images come more often, by their classes.
+        multi_scale: by which share the longer side of a step's canvas may be shorter or longer, 0 to 0.5; the canvas
+            changes every ten steps.
+        cache_mib: memory in which decoded training images are kept, per device; what does not fit is decoded each time.
+        label_scores: whether a training box counts by the 'score' of its annotation, as pseudo-labels have one; a box
+            without one counts in full.
         format: the format of the set in root, where it holds several; None recognises it.
         split: shares of train, val and test, such as 0.8/0.1/0.1, for a set without splits. Where an image goes
             depends on its name alone, so that it stays there when others come.
@@ -72,7 +77,7 @@ class BoxSetModule(CocoDataModule):
         val_annotations: str | None = None,
         test_images: str | None = None,
         test_annotations: str | None = None,
-        batch_size: PositiveInt = 16,
+        batch_size: BatchSize = 16,
         num_workers: NonNegativeInt | None = None,
         image_size: PositiveInt | tuple[PositiveInt, PositiveInt] | None = None,
         augmentation: DetectionAugmentation = DetectionAugmentation(),
@@ -83,6 +88,9 @@ class BoxSetModule(CocoDataModule):
         value_range: tuple[float, float] | None = None,
         nodata: float | None = None,
         sampling: BoxSampling = BoxSampling(),
+        multi_scale: ZeroToHalf = 0.0,
+        cache_mib: NonNegativeInt = 0,
+        label_scores: bool = False,
         format: FormatWord | None = None,
         split: str | None = None,
         group: str | None = None,
@@ -92,7 +100,7 @@ class BoxSetModule(CocoDataModule):
         paths = (train_images, train_annotations, val_images, val_annotations, test_images, test_annotations)
         super().__init__(
             *(root, *paths, batch_size, num_workers, image_size, augmentation, tiles, class_rows, on_bad_image),
-            *(bands, value_range, nodata, sampling),
+            *(bands, value_range, nodata, sampling, multi_scale, cache_mib, label_scores),
         )
         self.whole = root is not None and not any(paths)
         self.format = format

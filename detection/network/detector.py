@@ -199,6 +199,10 @@ class Detector(Foldable):
         None for a head whose loss is drawn by chance, so that two passes over a set give two losses.
         """
 
+    def for_training(self, config: DetectionLoss) -> Detector:
+        """The network itself, with the layers that only the training with this loss needs."""
+        return self
+
     @abstractmethod
     def loss_terms(self, config: DetectionLoss) -> LossTerms:
         """The names and weights of the loss's parts."""

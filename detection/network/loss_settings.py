@@ -36,6 +36,8 @@ class DetectionLoss(Checked):
         normaliser: what a step's losses are divided by: batch, its own positive anchors; or running, their mean over
             the last steps, for batches of 1 to 4 images, whose positives differ much.
         momentum: weight of the steps before in the mean of running; null is 0.9, as in detectron2.
+        distribution: weight of the distribution focal loss, 0.25 in its paper, which teaches the box tower how likely
+            each value of a delta is; only the training has the layer for it. 0 leaves it out.
 
     Raises:
         InputError: a value is out of range, or does not apply to the losses and the assigner that are chosen.
@@ -53,6 +55,7 @@ class DetectionLoss(Checked):
     candidates: PositiveInt | None = None
     normaliser: Normaliser = "batch"
     momentum: ZeroToBelowOne | None = None
+    distribution: NonNegativeFloat = 0.0
     group: ClassVar[str] = "loss"
 
     def __post_init__(self) -> None:

@@ -45,11 +45,13 @@ class Losses(NamedTuple):
         classes: class loss over all anchors and classes.
         boxes: box loss over the positives, unweighted; Huber's over their four deltas is divided by 4.
         positives: how many anchors were positive, float32; with task_aligned the sum of the scores that they learn.
+        distribution: distribution focal loss over the positives, unweighted; 0 without one.
     """
 
     classes: Tensor
     boxes: Tensor
     positives: Tensor
+    distribution: Tensor | None = None
 
     def total(self, normaliser: Tensor, box_weight: float) -> Tensor:
         """The number to minimise: both sums divided by the positives, with the boxes' weight."""
@@ -111,7 +113,13 @@ def focal_terms(logits: Tensor, target: float, alpha_t: float, gamma: float, smo
     return alpha_t * (gamma * log_miss).exp() * cross_entropy
 
 
-def class_loss(class_logits: Tensor, positive_logits: Tensor, quality: Tensor, config: DetectionLoss) -> Tensor:
+def class_loss(
+    class_logits: Tensor,
+    positive_logits: Tensor,
+    quality: Tensor,
+    config: DetectionLoss,
+    certainty: Tensor | None = None,
+) -> Tensor:
     """Class loss summed over all anchors and classes.
 
     Nearly all targets are 0, so the sum is taken as if all were, and corrected at the positives: no target map of
@@ -122,8 +130,12 @@ def class_loss(class_logits: Tensor, positive_logits: Tensor, quality: Tensor, c
         positive_logits: (P,) those of them whose target is not 0.
         quality: (P,) their targets, which the focal loss takes for 1.
         config: kind, alpha, gamma, smoothing.
+        certainty: (P,) how certain their labels are; None where all are.
     """
-    return _as_if_negative(class_logits.float(), config) + _corrections(positive_logits.float(), quality, config).sum()
+    corrections = _corrections(positive_logits.float(), quality, config)
+    if certainty is not None:
+        corrections = corrections * certainty
+    return _as_if_negative(class_logits.float(), config) + corrections.sum()
 
 
 def _as_if_negative(logits: Tensor, config: DetectionLoss) -> Tensor:
@@ -159,6 +171,7 @@ class _Positives(NamedTuple):
         quality: (P,) the scores that they should give, in [0, 1].
         weights: (P,) how much each counts in the box loss and in the divisor.
         box_losses: (P,) not weighted.
+        certainty: (P,) how certain their labels are; None where all are.
     """
 
     matches: Matches
@@ -166,6 +179,7 @@ class _Positives(NamedTuple):
     quality: Tensor
     weights: Tensor
     box_losses: Tensor
+    certainty: Tensor | None = None
 
 
 def detection_losses(
@@ -176,6 +190,8 @@ def detection_losses(
     class_ids: Tensor,
     config: DetectionLoss,
     lattice: Lattice | None = None,
+    certainty: Tensor | None = None,
+    distribution: Callable[[Matches, Tensor], Tensor] | None = None,
 ) -> Losses:
     """Assign anchors, then both losses of a batch.
 
@@ -187,17 +203,29 @@ def detection_losses(
         class_ids: (B, N); -1 is padding.
         config: assigner, kinds, weights and thresholds.
         lattice: the order of the anchors; not needed by max_iou.
+        certainty: (B, N) how certain each label is, c: its anchors learn the mean of the loss with it and of that
+            without it, c * positive + (1 - c) * negative, and its box counts by c, in the divisor too.
+        distribution: the distribution focal loss (P,) of the positives with their true deltas (P, 4).
     """
     # Float before the positives are picked: their two gradients nearly cancel, and would do so in half precision.
     predicted = Predicted(class_logits.float(), box_deltas, anchors_xyxy)
-    found = _positives(predicted, boxes_xyxy, class_ids, config, lattice)
+    found = _positives(predicted, boxes_xyxy, class_ids, config, lattice, certainty)
     # Of the count filled on the device: a number that is copied there makes the step wait.
     count = class_logits.new_full((), len(found.weights), dtype=torch.float32)
     return Losses(
-        class_loss(predicted.class_logits, found.logits, found.quality, config),
+        class_loss(predicted.class_logits, found.logits, found.quality, config, found.certainty),
         (found.box_losses * found.weights).sum(),
-        found.weights.sum() if config.assigner == "task_aligned" else count,
+        count if config.assigner != "task_aligned" and certainty is None else found.weights.sum(),
+        None
+        if distribution is None
+        else (distribution(found.matches, _true_deltas(found, predicted, boxes_xyxy)) * found.weights).sum(),
     )
+
+
+def _true_deltas(found: _Positives, predicted: Predicted, boxes_xyxy: Tensor) -> Tensor:
+    """(P, 4) the deltas that give the positives their boxes."""
+    image, anchor, box = found.matches
+    return encode_boxes(boxes_xyxy[image, box].float(), predicted.anchors_xyxy[anchor])
 
 
 @torch.no_grad()
@@ -237,7 +265,12 @@ def _negatives_of(logits: Tensor, config: DetectionLoss) -> Tensor:
 
 
 def _positives(
-    predicted: Predicted, boxes_xyxy: Tensor, class_ids: Tensor, config: DetectionLoss, lattice: Lattice | None
+    predicted: Predicted,
+    boxes_xyxy: Tensor,
+    class_ids: Tensor,
+    config: DetectionLoss,
+    lattice: Lattice | None,
+    certainty: Tensor | None = None,
 ) -> _Positives:
     matches, quality = _assigned(predicted, boxes_xyxy, class_ids, config, lattice)
     logits = predicted.class_logits[matches.image, matches.anchor, class_ids[matches.image, matches.box]]
@@ -254,7 +287,8 @@ def _positives(
         fitted = decode_boxes(deltas.detach().float(), anchors, largest=LARGEST)
         quality = aligned_iou(fitted, truth).nan_to_num_(0)
     weights = quality if config.assigner == "task_aligned" else torch.ones_like(quality)
-    return _Positives(matches, logits, quality, weights, losses)
+    sure = None if certainty is None else certainty[matches.image, matches.box]
+    return _Positives(matches, logits, quality, weights if sure is None else weights * sure, losses, sure)
 
 
 def _assigned(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -21,6 +22,7 @@ from detection.network.anchors import AnchorCache, Lattice
 from detection.network.bifpn import BiFPN, initialise_pyramid
 from detection.network.detector import Detector, LossSums, LossTerms, Predictions
 from detection.network.family import DetectorArchitecture
+from detection.network.heads.distribution import BoxDistribution
 from detection.network.heads.efficientdet import CLASS_BIAS, Head, initialise_head
 from detection.network.loss_settings import DetectionLoss
 from detection.network.losses import Losses, detection_losses, image_losses
@@ -39,12 +41,14 @@ class Answers(NamedTuple):
         class_logits: (B, R, K).
         box_deltas: (B, R, 4), in the order ty, tx, th, tw.
         anchors_xyxy: (R, 4) canvas pixels.
+        towers: maps (B, C, H_l, W_l) from which the deltas are predicted.
     """
 
     pyramid: list[Tensor]
     class_logits: Tensor
     box_deltas: Tensor
     anchors_xyxy: Tensor
+    towers: list[Tensor]
 
     @property
     def predictions(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -74,6 +78,7 @@ class EfficientDet(Detector):
         initialise_head(self.class_head, last_bias=CLASS_BIAS)
         initialise_head(self.box_head)
         self.anchors = AnchorCache(config)
+        self.training_only: BoxDistribution | None = None
         slim(self, config.widths, self.stride)
 
     def forward(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
@@ -109,21 +114,37 @@ class EfficientDet(Detector):
 
     def _answers_from(self, features: list[Tensor], canvas_hw: tuple[int, int]) -> Answers:
         pyramid = self.fpn(features)
-        class_maps, box_maps = self.class_head(pyramid), self.box_head(pyramid)
+        class_maps, towers = self.class_head(pyramid), self.box_head.towers(pyramid)
+        box_maps = [self.box_head.predict(x) for x in towers]
         # A view, because tracing takes as an output only what an operation gave.
         anchors = self.anchors(canvas_hw, class_maps[0].device).view(-1, 4)
-        return Answers(pyramid, self.class_head.flatten(class_maps), self.box_head.flatten(box_maps), anchors)
+        logits, deltas = self.class_head.flatten(class_maps), self.box_head.flatten(box_maps)
+        return Answers(pyramid, logits, deltas, anchors, towers)
 
     def losses(self, batch: DetectionBatch, config: DetectionLoss) -> Losses:
         """Loss sums of a batch; divide by the positives of all devices."""
-        return self.losses_of(self.predictions(batch.images), batch, config)
+        return self.losses_of(self.answers(batch.images), batch, config)
 
-    def losses_of(
-        self, predictions: tuple[Tensor, Tensor, Tensor], batch: DetectionBatch, config: DetectionLoss
-    ) -> Losses:
-        """As `losses`, from the result of `predictions` for the batch's images."""
-        lattice = self.lattice(size_hw(batch.images))
-        return detection_losses(*predictions, batch.boxes_xyxy, batch.class_ids, config, lattice)
+    def losses_of(self, answers: Answers, batch: DetectionBatch, config: DetectionLoss) -> Losses:
+        """As `losses`, from the result of `answers` for the batch's images."""
+        lattice, spread = self.lattice(size_hw(batch.images)), None
+        if config.distribution:
+            spread = partial(self.distribution, answers.towers)
+        return detection_losses(
+            *answers.predictions, batch.boxes_xyxy, batch.class_ids, config, lattice, batch.certainty, spread
+        )
+
+    @property
+    def distribution(self) -> BoxDistribution:
+        """What learns the distribution of boxes, of which only a training asks; see `for_training`."""
+        assert isinstance(self.training_only, BoxDistribution)
+        return self.training_only
+
+    def for_training(self, config: DetectionLoss) -> EfficientDet:
+        """See `Detector`: with the layer of the distribution form of boxes, where the loss has it."""
+        if config.distribution:
+            self.training_only = BoxDistribution(self.config.fpn_channels, self.config.anchors_per_cell).to(self.mean)
+        return self
 
     def lattice(self, image_hw: tuple[int, int]) -> Lattice:
         """The order of the anchors of images of this height and width."""
@@ -133,23 +154,27 @@ class EfficientDet(Detector):
 
     def loss_sums(self, batch: DetectionBatch, config: DetectionLoss) -> LossSums:
         """See `Detector`; counted are the positives, and one more."""
-        return self.loss_sums_of(self.predictions(batch.images), batch, config)
+        return self.loss_sums_of(self.answers(batch.images), batch, config)
 
-    def loss_sums_of(
-        self, predictions: tuple[Tensor, Tensor, Tensor], batch: DetectionBatch, config: DetectionLoss
-    ) -> LossSums:
-        """As `loss_sums`, from the result of `predictions` for the batch's images."""
-        losses = self.losses_of(predictions, batch, config)
-        return LossSums(torch.stack([losses.classes, losses.boxes]), losses.positives, self.loss_terms(config))
+    def loss_sums_of(self, answers: Answers, batch: DetectionBatch, config: DetectionLoss) -> LossSums:
+        """As `loss_sums`, from the result of `answers` for the batch's images."""
+        losses = self.losses_of(answers, batch, config)
+        parts = [losses.classes, losses.boxes, *([] if losses.distribution is None else [losses.distribution])]
+        return LossSums(torch.stack(parts), losses.positives, self.loss_terms(config))
 
     def image_losses(self, predictions: Predictions, batch: DetectionBatch, config: DetectionLoss) -> Tensor:
-        """See `Detector`."""
+        """See `Detector`; without that of the distribution, which a validation does not compute."""
         logits, deltas, anchors = predictions
         lattice = self.lattice(size_hw(batch.images))
-        return image_losses(logits, deltas, anchors, batch.boxes_xyxy, batch.class_ids, config, lattice)
+        sums = image_losses(logits, deltas, anchors, batch.boxes_xyxy, batch.class_ids, config, lattice)
+        if not config.distribution:
+            return sums
+        return torch.cat([sums[:, :2], torch.zeros_like(sums[:, :1]), sums[:, 2:]], 1)
 
     def loss_terms(self, config: DetectionLoss) -> LossTerms:
         """See `Detector`."""
+        if config.distribution:
+            return LossTerms(("class", "box", "distribution"), (1.0, config.of_boxes, config.distribution), start=1.0)
         return LossTerms(("class", "box"), (1.0, config.of_boxes), start=1.0)
 
     def detections(self, predictions: Predictions, batch: DetectionBatch, config: Postprocess) -> Detections:

@@ -84,6 +84,10 @@ class BoxScores:
         masks = {} if self.masks is None else {"masks": self.masks.to_dict()}
         return {**numbers, "per_class": dict(self.per_class), **masks}
 
+    def never_found(self) -> dict[str, list[str]]:
+        """The categories with objects of which not one is found at any threshold of overlap."""
+        return {"boxes": [name for name, ap in self.per_class.items() if ap is not None and ap <= 0]}
+
     def table(self, per_class: bool = True) -> str:
         """The twelve lines that pycocotools prints, what -1 means where one has it, and the AP of each category."""
         if all(value == -1 for value in self.twelve.values()):

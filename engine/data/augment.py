@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.checked import Checked
+from engine.data.policies.settings import BoxPolicy
 from engine.errors import InputError, did_you_mean
 from engine.numbers import ClosedUnitInterval, PositiveFloat, ZeroToHalf
 from engine.reading.images import FloatArray, Letterbox, UInt8Array, clip_boxes, pad_to_canvas, resize_labels
@@ -102,6 +103,8 @@ class Augmentation(Checked):
         min_side: boxes with a shorter side, in canvas pixels, are dropped.
         min_visible: boxes of which the crop shows a smaller part are dropped; 0 keeps even the smallest part.
         extra: further transforms, applied to the crop in this order.
+        policy: a published policy of random changes, after all of these.
+        erasing: probability that noise replaces a rectangle of the crop, after the policy.
         mosaic: probability that an image is made of parts of four.
         copy_paste: probability that objects of another image are pasted into it.
         mixup: probability that it is blended with another.
@@ -116,6 +119,8 @@ class Augmentation(Checked):
     min_side: float = 1.0
     min_visible: ClosedUnitInterval = 0.0
     extra: tuple[Transform, ...] = ()
+    policy: BoxPolicy = BoxPolicy()
+    erasing: ClosedUnitInterval = 0.0
     mosaic: ClosedUnitInterval = 0.0
     copy_paste: ClosedUnitInterval = 0.0
     mixup: ClosedUnitInterval = 0.0
@@ -148,6 +153,7 @@ class Augmentation(Checked):
             jitter = library.ColorJitter(around_one, around_one, around_one, (-self.hue, self.hue), p=1.0)
             transforms.append(jitter)
         transforms.extend(build_transform(entry) for entry in self.extra)
+        transforms.extend(policy_changes(self.policy, self.erasing, canvas_hw, fill_color))
         return Augmenter(transforms, canvas_hw, fill_color, min_side=self.min_side, min_visible=self.min_visible)
 
 
@@ -160,6 +166,25 @@ def check_scales(least: float, largest: float) -> None:
     if least > largest:
         msg = f"augmentation scales are {least} to {largest}; allowed is 0 < scale_min <= scale_max."
         raise InputError(msg)
+
+
+def policy_changes(
+    policy: BoxPolicy, erasing: float, canvas_hw: tuple[int, int], fill_color: tuple[int, int, int]
+) -> list[object]:
+    """The transforms of a policy and of random erasing; an empty list where neither is asked for.
+
+    Args:
+        policy: which one.
+        erasing: the probability that noise replaces a rectangle.
+        canvas_hw: height and width of the canvas.
+        fill_color: colour beside the image and in the holes of policies, where masks are `IGNORED`.
+    """
+    if policy.name == "none" and not erasing:
+        return []
+    albumentations_library()
+    from engine.data.policies.build import policy_transforms
+
+    return policy_transforms(policy, erasing, canvas_hw, fill_color, IGNORED)
 
 
 def albumentations_library() -> Any:

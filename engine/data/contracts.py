@@ -5,10 +5,12 @@ They are in a file of their own, so that neither side imports the other.
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
+from engine.numbers import PositiveInt
 from engine.reading.options import Reading
 
+BatchSize: TypeAlias = PositiveInt | Literal["auto"]
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 OF_TRAINING: tuple[SplitName, ...] = ("train", "val")
@@ -25,6 +27,34 @@ class TaskData(Protocol):
     @property
     def batch_size(self) -> int:
         """Images per device and training step."""
+        ...
+
+
+@runtime_checkable
+class FindsBatch(Protocol):
+    """A data module that may leave the size of a step to be found."""
+
+    @property
+    def finds_batch(self) -> bool:
+        """Whether it is to be found."""
+        ...
+
+    @property
+    def most_images(self) -> int:
+        """The largest number of images on a device that leaves an epoch enough steps."""
+        ...
+
+    @property
+    def batch_before(self) -> int | None:
+        """Images per device and step of the training that goes on; None where none does."""
+        ...
+
+    def trial_batch(self, images: int) -> object:
+        """A training batch that takes as much memory as any of its size."""
+        ...
+
+    def take_batch(self, images: int) -> None:
+        """Train with this number of images per device and step."""
         ...
 
 

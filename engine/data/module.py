@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence, Sized
-from pathlib import Path
-from typing import Generic, Protocol, TypeVar, cast
+from typing import Generic, TypeVar, cast
 
 import torch
-from lightning import LightningDataModule
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader
@@ -25,22 +21,23 @@ from engine.data.bad_images import (
     check_present,
     without_repeats,
 )
-from engine.data.contracts import PictureTask, SplitName
-from engine.data.loader import SampleLoader
+from engine.data.contracts import BatchSize, PictureTask, SplitName
+from engine.data.loader import SampleLoader, seeded
 from engine.data.mixing import Paced
 from engine.data.mixture import Mixture
 from engine.data.sampling.appearing import Appearing
 from engine.data.sampling.labels import Labelled
 from engine.data.sampling.repeats import Chosen, Focused, Repeats
 from engine.data.sampling.settings import BoxSampling, Sampling
+from engine.data.supply.module import StepData
+from engine.data.supply.store import KeepingReader, PixelStore
+from engine.data.supply.trainer import folder_of_run, overfit_count, within_epoch
 from engine.data.workers import too_many_workers, worker_context, worker_count
 from engine.distributed import all_gather_objects, is_main, run_on_main
 from engine.errors import InputError
-from engine.numbers import NonNegativeInt, PositiveInt
+from engine.numbers import NonNegativeInt, PositiveInt, ZeroToHalf
 from engine.reading.options import Reading
 from engine.reading.reader import IMAGENET_MEAN_COLOR, PixelReader
-
-CHECKPOINTS = "checkpoints"  # the folder of them in the folder of a run
 
 Task = TypeVar("Task", bound=PictureTask)
 Sample = TypeVar("Sample")
@@ -48,20 +45,7 @@ Whole = TypeVar("Whole")
 _Loaded = TypeVar("_Loaded")
 
 
-class _Epochs(Protocol):
-    """The parts of Lightning's count of epochs that its types leave out."""
-
-    started: int
-    processed: int
-
-
-class _Overfits(Protocol):
-    """The same of its trainer."""
-
-    overfit_batches: int | float
-
-
-class SplitData(LightningDataModule, ABC, Generic[Task, Sample, Whole]):
+class SplitData(StepData, ABC, Generic[Task, Sample, Whole]):
     """Training, validation and test sets as loaders.
 
     The class of a task says which splits there are (`has`), makes their data sets (`training_sets`, `whole_sets`) and
@@ -69,13 +53,16 @@ class SplitData(LightningDataModule, ABC, Generic[Task, Sample, Whole]):
     `trainer.lightning_module`, by the contract that the class names as its first type parameter.
 
     Args:
-        batch_size: images per device and training step.
+        batch_size: images per device and training step; auto is the largest number that fits the memory.
         num_workers: processes that read and augment, per device; None takes as many as there are processors for it,
             but at most 8.
         eval_batch_size: images per device and step of validation and test; None is `batch_size`.
         on_bad_image: "stop" ends the training at a missing or broken image or mask, "skip" takes another one
             in its place, leaves it out of the scores, and lists it in bad_images.jsonl in the run's folder.
         reading: how rasters are read, where the data ask for it.
+        multi_scale: by which share the longer side of a step's canvas may be shorter or longer, 0 to 0.5; the canvas
+            changes every ten steps.
+        cache_mib: memory in which decoded training images are kept, per device; what does not fit is decoded each time.
 
     Raises:
         InputError: a number is out of range.
@@ -84,16 +71,18 @@ class SplitData(LightningDataModule, ABC, Generic[Task, Sample, Whole]):
     @checked
     def __init__(
         self,
-        batch_size: PositiveInt,
+        batch_size: BatchSize,
         num_workers: NonNegativeInt | None = None,
         eval_batch_size: PositiveInt | None = None,
         on_bad_image: OnBadImage = "stop",
         reading: Reading = Reading(),
+        multi_scale: ZeroToHalf = 0.0,
+        cache_mib: NonNegativeInt = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(batch_size, eval_batch_size, multi_scale)
         self.reading = reading
-        self.batch_size = batch_size
-        self.eval_batch_size = batch_size if eval_batch_size is None else eval_batch_size
+        self.cache_mib = cache_mib
+        self._shelf: list[PixelStore] = []
         self.num_workers = num_workers
         self.on_bad_image = on_bad_image
         self._training: list[ReadableImages[Sample] | Paced[Sample]] = []
@@ -171,7 +160,10 @@ class SplitData(LightningDataModule, ABC, Generic[Task, Sample, Whole]):
     def reader(self) -> PixelReader:
         """Reads the images: as the data ask for, and else as the task was trained."""
         reading = self.reading if self.task is None else self.reading.over(self.task.reading)
-        return PixelReader(reading, self.fill_color, strict=self.reading != Reading())
+        strict = self.reading != Reading()
+        if self.cache_mib:
+            return KeepingReader(reading, self.fill_color, strict, self._shelf)
+        return PixelReader(reading, self.fill_color, strict)
 
     def setup(self, stage: str) -> None:
         """Find the images that the stage needs, and look for missing files: train and, if given, val for "fit".
@@ -180,7 +172,7 @@ class SplitData(LightningDataModule, ABC, Generic[Task, Sample, Whole]):
             InputError: the images cannot be used, or some are missing though they may not.
         """
         if self.on_bad_image == "skip" and self._bad is None:
-            self._bad = BadImages(self._list_folder(stage))
+            self._bad = BadImages(folder_of_run(self.trainer) if stage == "fit" else None)
         if (note := too_many_workers(self.num_workers, self._devices)) is not None:
             rank_zero_info(note)
         if stage == "fit":
@@ -203,6 +195,10 @@ class SplitData(LightningDataModule, ABC, Generic[Task, Sample, Whole]):
         sets = self.training_sets()
         self._training = [self.mixed(self._readable(images, "train")) for images in sets]
         self._repeats = tuple(self._repeated(images) for images in sets)
+        if self.cache_mib:
+            paths = [images.image_path(place) for images in sets for place in range(len(images))]
+            method = worker_context(worker_count(self.num_workers, self._devices))
+            self._shelf[:] = [PixelStore(self.cache_mib, paths, method)]
 
     def _repeated(self, images: ImageSet[Sample]) -> Repeats | None:
         """How often each of the images comes; None takes each once."""
@@ -215,6 +211,32 @@ class SplitData(LightningDataModule, ABC, Generic[Task, Sample, Whole]):
         rank_zero_info(f"{images.name}: {chosen.line}")
         return chosen.repeats
 
+    @property
+    def step_seed(self) -> int:
+        """That of the sequence of samples, which a training that goes on has from its checkpoint."""
+        return super().step_seed if self._loader is None else self._loader.mixture.seed
+
+    @property
+    def most_images(self) -> int:
+        """The largest number of images on a device that leaves an epoch enough steps."""
+        return self.most_of(self._training)
+
+    @property
+    def batch_before(self) -> int | None:
+        """Images per device and step of the training that goes on; None where none does."""
+        before = self._saved.get("batch")
+        world = 1 if self.trainer is None else self.trainer.world_size
+        return before // world if isinstance(before, int) and before >= world else None
+
+    def trial_batch(self, images: int) -> object:
+        """A training batch of one image many times, which takes as much memory as any: `heaviest` says which."""
+        with seeded(0):
+            return self.largest_canvas(self.collate([self._training[0][self.heaviest()]] * images))
+
+    def heaviest(self) -> int:
+        """The place of a training image that takes the most memory; canvases alone take the same for all."""
+        return 0
+
     def train_dataloader(self) -> SampleLoader[Sample, object]:
         """The shuffled, mixed and augmented training images, in one sequence over all epochs."""
         assert self._training
@@ -226,7 +248,7 @@ class SplitData(LightningDataModule, ABC, Generic[Task, Sample, Whole]):
             ),
             ratio=self.mixing_ratio,
             batch=self.batch_size * world,
-            seed=int(os.environ.get("PL_GLOBAL_SEED", "0")),  # as Lightning's own samplers take it
+            seed=super().step_seed,
             repeats=self._repeats,
         )
         self._close(mixture)
@@ -240,7 +262,7 @@ class SplitData(LightningDataModule, ABC, Generic[Task, Sample, Whole]):
             world=world,
             num_workers=worker_count(self.num_workers, self._devices),
             pin_memory=self._pin_memory,
-            overfit=self._overfit(self.epoch_steps or mixture.pass_steps),
+            overfit=overfit_count(self.trainer, self.epoch_steps or mixture.pass_steps),
         )
         if state:
             # Lightning itself loads the state that ends an epoch, and only if the checkpoint was written within one.
@@ -277,12 +299,7 @@ class SplitData(LightningDataModule, ABC, Generic[Task, Sample, Whole]):
         """The position of the training in its sequence of batches, and whether that is within an epoch."""
         if self._loader is None:
             return {}
-        within = False
-        if self.trainer is not None:
-            loop = self.trainer.fit_loop
-            epochs = cast("_Epochs", loop.epoch_progress.current)
-            within = epochs.started != epochs.processed and not loop.epoch_loop.batch_progress.is_last_batch
-        return {**self._loader.state_dict(), "within": within}
+        return {**self._loader.state_dict(), "within": within_epoch(self.trainer)}
 
     def load_state_dict(self, state_dict: Mapping[str, object]) -> None:
         """Let the next training loader go on where another loader stopped."""
@@ -296,6 +313,8 @@ class SplitData(LightningDataModule, ABC, Generic[Task, Sample, Whole]):
         if stage == "fit":
             self._loader = None
             self._saved = {}
+            while self._shelf:
+                self._shelf.pop().close()
 
     def leave_out(self, split: SplitName, images: Sequence[str], why: str) -> None:
         """Note images of a split that its data set does not have, because they cannot be used.
@@ -362,23 +381,6 @@ class SplitData(LightningDataModule, ABC, Generic[Task, Sample, Whole]):
     def _pin_memory(self) -> bool:
         """Whether the batches go to a CUDA device; for any other, pinned memory costs time and helps nothing."""
         return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
-
-    def _overfit(self, steps: int) -> int | None:
-        """The first batches, this many, are all that a training with `trainer.overfit_batches` sees."""
-        asked = 0 if self.trainer is None else cast("_Overfits", self.trainer).overfit_batches
-        if not asked:
-            return None
-        return max(1, int(asked * steps)) if isinstance(asked, float) else asked
-
-    def _list_folder(self, stage: str) -> Path | None:
-        """The folder of the run, the same on every process; None where there is none."""
-        if self.trainer is None or stage != "fit":
-            return None
-        saving = [callback for callback in self.trainer.checkpoint_callbacks if isinstance(callback, ModelCheckpoint)]
-        places = [Path(callback.dirpath) for callback in saving if callback.dirpath is not None]
-        if places:
-            return places[0].parent if places[0].name == CHECKPOINTS else places[0]
-        return Path(self.trainer.log_dir) if self.trainer.loggers and self.trainer.log_dir else None
 
     def _say_bad(self, bad: BadImages) -> None:
         found = without_repeats(entry for entries in all_gather_objects(bad.read()) for entry in entries)

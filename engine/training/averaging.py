@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -11,7 +13,10 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor
 
 from engine.checked import checked
+from engine.errors import InputError
 from engine.numbers import NonNegativeInt, ZeroToBelowOne
+
+BEGIN = 0.75  # share of a training after which equal averaging begins
 
 
 class EMA(WeightAveraging):
@@ -30,13 +35,29 @@ class EMA(WeightAveraging):
     Args:
         decay: Weight of the past in the average; 0 turns the averaging off.
         start_step: Number of optimiser steps before the first update.
+        kind: exponential, as above, or equal, in which each step after `begin` counts alike: stochastic weight
+            averaging (Izmailov et al., arXiv 1803.05407), for a rate that stays high to the end; decay and start_step
+            are then not given.
+        begin: The share of the training after which equal averaging begins; null is 0.75, as in that paper.
+
+    Raises:
+        InputError: an option is given that the kind does not have.
     """
 
     @checked
-    def __init__(self, decay: ZeroToBelowOne = 0.9998, start_step: NonNegativeInt = 0) -> None:
+    def __init__(
+        self,
+        decay: ZeroToBelowOne = 0.9998,
+        start_step: NonNegativeInt = 0,
+        kind: Literal["exponential", "equal"] = "exponential",
+        begin: ZeroToBelowOne | None = None,
+    ) -> None:
         super().__init__(multi_avg_fn=self._update)
+        _refuse_other(kind, decay, start_step, begin)
         self.decay = decay
         self.start_step = start_step
+        self.kind = kind
+        self.begin = BEGIN if begin is None else begin
         self._swapped = False
 
     @property
@@ -49,7 +70,7 @@ class EMA(WeightAveraging):
         # argument, whose reading would make the host wait for the GPU at every step.
         if averages[0].is_floating_point():
             count = self.updates
-            decay = min(self.decay, (1 + count) / (10 + count))
+            decay = min(self.decay, (1 + count) / (10 + count)) if self.kind == "exponential" else count / (1 + count)
             # The copy is made before a trainer of other precision (64-true, bf16-true) converts the network.
             same = [weight.to(averages[0].dtype) for weight in weights]
             torch._foreach_lerp_(list(averages), same, 1 - decay)
@@ -59,6 +80,22 @@ class EMA(WeightAveraging):
     def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
         """Whether the average takes in the weights after this step."""
         return step_idx is not None and step_idx >= self.start_step
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Find the first step of equal averaging.
+
+        Raises:
+            InputError: the training has no end, of which the beginning would be a share.
+        """
+        if self.kind == "equal" and self._average_model is not None:
+            steps: float = trainer.estimated_stepping_batches
+            if not math.isfinite(steps):
+                msg = (
+                    "ema.kind is equal, which begins at a share of the training, and this one has no end. Give "
+                    "--trainer.max_epochs or --trainer.max_steps."
+                )
+                raise InputError(msg)
+            self.start_step = int(self.begin * steps)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Make the averaged copy when training begins."""
@@ -114,3 +151,20 @@ class EMA(WeightAveraging):
         elif isinstance(weights, Mapping) and trainer.training:
             # The averaging was turned off: training goes on from the weights that the optimiser's state belongs to.
             pl_module.load_state_dict(weights)
+
+
+def _refuse_other(kind: str, decay: float, start_step: int, begin: float | None) -> None:
+    """Do nothing if the options belong to the kind.
+
+    Raises:
+        InputError: one does not.
+    """
+    if kind == "exponential" and begin is not None:
+        msg = f"ema.begin is {begin}, but only kind equal begins at a share of the training. Give --ema.start_step."
+        raise InputError(msg)
+    if kind == "equal" and ((decay, start_step) != (0.9998, 0)):
+        msg = (
+            f"ema.kind is equal, and ema.decay is {decay}, ema.start_step {start_step}: each step counts alike, from "
+            "ema.begin on. Leave both out (--ema.decay 0.9998 --ema.start_step 0 over a config that has them)."
+        )
+        raise InputError(msg)

@@ -31,6 +31,7 @@ from engine.training.checkpoint_files import require_checkpoint
 
 KEY = "effdense"
 FORMAT = 1
+TRAINING_ONLY = "training_only"  # the part of a network that only its training needs
 DISTILLER = "distiller"  # the part of a task that only its training needs, see `engine.distillation`
 _PACKAGES = ("effdense", "torch", "torchvision", "lightning", "timm", "jsonargparse", "albumentations", "pycocotools")
 
@@ -84,8 +85,9 @@ def check_fit(source: str | Path, own: Mapping[str, Tensor], given: Mapping[str,
 
 
 def without_distiller(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights without those that only a training with teachers needs."""
-    return {name: value for name, value in state.items() if not name.startswith(f"{DISTILLER}.")}
+    """The weights without those that only a training needs: of teachers, and of a network's part `training_only`."""
+    needless = {DISTILLER, TRAINING_ONLY}
+    return {name: value for name, value in state.items() if not needless & set(name.split("."))}
 
 
 def versions() -> dict[str, str]:

@@ -16,10 +16,10 @@ from lightning.pytorch import Callback
 from lightning.pytorch.plugins import HalfPrecision
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from engine.data.contracts import SplitName, TaskData
+from engine.data.contracts import FindsBatch, SplitName, TaskData
 from engine.distillation.teachers import check_same_lessons
 from engine.errors import InputError
 from engine.hardware.memory import keep_freed_memory
@@ -29,6 +29,7 @@ from engine.reading.options import Way
 from engine.tasks import TaskSpec
 from engine.training.checkpoint_files import Mode
 from engine.training.checkpoints import DISTILLER, KEY, misfits, save_metadata, without_distiller
+from engine.training.finding.batches import find_batch, memory_of
 from engine.training.keeping import check_monitors
 from engine.training.plugins import HalfNetwork
 from engine.training.progress import STEPS_KEY, moved_step, place_scheduler, stored_steps_per_epoch
@@ -36,6 +37,7 @@ from engine.training.recipe import Optimizer, Schedule, build_optimizer, build_s
 from engine.training.watching import WatchedModule
 
 RUNNING = "running"  # the key of the running mean in the project's own entry of a checkpoint
+_LOGGING = ("log", "log_dict")
 _ENDLESS = 1e9  # epochs of a training without an end, over which a warm-up is counted
 
 
@@ -207,6 +209,9 @@ class DenseTask(WatchedModule, ABC, Generic[Data]):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The optimiser for the global batch, and its schedule, which takes a step with it."""
+        data: object = self.data
+        if isinstance(data, FindsBatch) and data.finds_batch:
+            self._find_batch(data)
         learning = nn.ModuleList(self.get_submodule(name) for name in (self.part, DISTILLER) if name in self._modules)
         optimizer = build_optimizer(learning, self.optimizer, self._global_batch())
         steps: float = self.trainer.estimated_stepping_batches
@@ -228,6 +233,39 @@ class DenseTask(WatchedModule, ABC, Generic[Data]):
         scheduler = build_scheduler(optimizer, self.schedule, int(steps), epochs)
         self._peaks = [float(rate) for rate in scheduler.base_lrs]
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _find_batch(self, data: FindsBatch) -> None:
+        """Let the data take the largest batch that fits the memory, or that of the training that goes on."""
+        if (before := data.batch_before) is not None:
+            data.take_batch(before)
+            return
+        found = find_batch(memory_of(self.device), lambda images: self._try(data.trial_batch(images)), data.most_images)
+        rank_zero_info(found.line())
+        data.take_batch(found.images)
+
+    def _try(self, batch: object) -> None:
+        """A training step that leaves nothing behind but the memory that it took."""
+        kept = {name: buffer.clone() for name, buffer in self.named_buffers()}
+        running = None if self.running is None else self.running.state()
+        self.trying = True
+        for name in _LOGGING:  # there is no step yet that a number would be of
+            self.__dict__[name] = _unlogged
+        try:
+            with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+                on_device = self.trainer.strategy.batch_to_device(batch)
+                with self.trainer.precision_plugin.train_step_context():
+                    loss = self.training_step(on_device, 0)
+                assert isinstance(loss, Tensor)
+                loss.backward()
+        finally:
+            self.trying = False
+            for name in _LOGGING:
+                del self.__dict__[name]
+            self.zero_grad(set_to_none=True)
+            for name, buffer in self.named_buffers():
+                buffer.copy_(kept[name])
+            if self.running is not None and running is not None:
+                self.running.restore(running)
 
     def _steps_per_epoch(self) -> float:
         return self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
@@ -355,3 +393,7 @@ class DenseTask(WatchedModule, ABC, Generic[Data]):
             own[STEPS_KEY] = self._steps_per_epoch()
             if self.running is not None:
                 own[RUNNING] = self.running.state()
+
+
+def _unlogged(*_: object, **__: object) -> None:
+    """Log nothing."""

@@ -36,6 +36,8 @@ class WatchedModule(PredictingModule):
         self._steps = LastSteps(LOOK_EVERY)
         self._look_every = LOOK_EVERY
         self._named: list[tuple[str, nn.Parameter]] = []
+        self.stops_at_bad_loss = True
+        self.trying = False  # a step only tells how much memory it takes: it is neither watched nor logged
         self.trend: Trend | None = None  # of the losses that were looked at, where somebody asks for it
         self.rise: str | None = None  # what it says, to be told and taken away
 
@@ -66,6 +68,8 @@ class WatchedModule(PredictingModule):
             batch_idx: its place in the epoch.
             parts: () the parts of the loss by their names, for the message.
         """
+        if self.trying:
+            return
         known = {name: part.detach() for name, part in (parts or {}).items()}
         self._last = Step(self.trainer.global_step, loss.detach(), known, self._batch)
         self._steps.add(self._last)
@@ -92,7 +96,7 @@ class WatchedModule(PredictingModule):
         losses, step = self._steps.look()
         if self.trend is not None:
             self.rise = self.trend.add(losses) or self.rise
-        if step is None:
+        if step is None or not self.stops_at_bad_loss:
             return
         parts = ", ".join(f"{name.removeprefix('train_')} {float(part):.4g}" for name, part in step.parts.items())
         what, where = f"loss became {float(step.loss)}", ""

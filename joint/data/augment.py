@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from engine.data.augment import Augmentation, Augmenter, albumentations_library, build_transform
+from engine.data.augment import Augmentation, Augmenter, albumentations_library, build_transform, policy_changes
+from engine.data.policies.settings import BothPolicy
 from engine.errors import InputError
 from engine.numbers import ClosedUnitInterval, PositiveFloat
 
@@ -26,6 +27,8 @@ class JointAugmentation(Augmentation):
         min_side: boxes with a shorter side, in canvas pixels, are dropped.
         min_visible: boxes of which the crop shows a smaller part are dropped; 0 keeps even the smallest part.
         extra: further transforms, applied to the crop in this order.
+        policy: a published policy of random changes, after all of these.
+        erasing: probability that noise replaces a rectangle of the crop, after the policy.
         mosaic: probability that an image is made of parts of four.
         copy_paste: probability that objects of another image are pasted into it.
         mixup: not for images with masks, as a pixel of two images has no one class: 0.
@@ -38,6 +41,7 @@ class JointAugmentation(Augmentation):
     scale_min: PositiveFloat = 0.5
     scale_max: PositiveFloat = 2.0
     min_visible: ClosedUnitInterval = 0.1
+    policy: BothPolicy = BothPolicy()
     vflip: ClosedUnitInterval = 0.0
     rotate90: bool = False
 
@@ -65,4 +69,5 @@ class JointAugmentation(Augmentation):
             around_one = (1.0 - self.color, 1.0 + self.color)
             transforms.append(library.ColorJitter(around_one, around_one, around_one, (-self.hue, self.hue), p=1.0))
         transforms.extend(build_transform(entry) for entry in self.extra)
+        transforms.extend(policy_changes(self.policy, self.erasing, canvas_hw, fill_color))
         return Augmenter(transforms, canvas_hw, fill_color, min_side=self.min_side, min_visible=self.min_visible)

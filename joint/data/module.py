@@ -16,13 +16,14 @@ from engine.annotations.files import BrokenRow
 from engine.checked import checked
 from engine.data.augment import ImageAugmenter
 from engine.data.bad_images import OnBadImage, ReadableImages
-from engine.data.contracts import SPLITS, SplitName
+from engine.data.contracts import SPLITS, BatchSize, SplitName
 from engine.data.mixing import MixedImages
 from engine.data.module import SplitData
 from engine.data.one_canvas import canvas_of
 from engine.data.sampling.settings import BoxSampling
+from engine.data.supply.canvases import resized_boxes, resized_images, resized_labels
 from engine.errors import InputError
-from engine.numbers import NonNegativeFloat, NonNegativeInt, PositiveInt
+from engine.numbers import NonNegativeFloat, NonNegativeInt, PositiveInt, ZeroToHalf
 from engine.reading.options import Reading
 from joint.data.augment import JointAugmentation
 from joint.data.batch import JointBatch
@@ -54,7 +55,7 @@ class JointDataModule(SplitData[JointNetworkTask, JointSample, JointSample]):
             boxes for each image with a mask. A set with part 0 is not trained on.
         steps_per_epoch: steps in an epoch; null takes one pass over the set that needs more steps.
         canvas_size: side of the canvas, or its height and width; null takes the model's own.
-        batch_size: images per device and step.
+        batch_size: images per device and step; auto is the largest number that fits the memory.
         eval_batch_size: the same in validation and test; null takes batch_size.
         num_workers: processes that read and augment, per device; null takes as many as there are processors, at
             most 8.
@@ -66,6 +67,9 @@ class JointDataModule(SplitData[JointNetworkTask, JointSample, JointSample]):
         value_range: values of rasters and 16-bit pictures that become 0 and 255; needed for rasters without 8 bits.
         nodata: value of a raster's pixels without data, if files do not state it.
         sampling: which training images come more often, by the classes of their boxes, of their pixels, or of both.
+        multi_scale: by which share the longer side of a step's canvas may be shorter or longer, 0 to 0.5; the canvas
+            changes every ten steps.
+        cache_mib: memory in which decoded training images are kept, per device; what does not fit is decoded each time.
     """
 
     collate = staticmethod(collate)
@@ -81,7 +85,7 @@ class JointDataModule(SplitData[JointNetworkTask, JointSample, JointSample]):
         ratio: tuple[NonNegativeFloat, NonNegativeFloat] = (1.0, 1.0),
         steps_per_epoch: PositiveInt | None = None,
         canvas_size: PositiveInt | tuple[PositiveInt, PositiveInt] | None = None,
-        batch_size: PositiveInt = 8,
+        batch_size: BatchSize = 8,
         eval_batch_size: PositiveInt | None = None,
         num_workers: NonNegativeInt | None = None,
         augmentation: JointAugmentation = JointAugmentation(),
@@ -90,8 +94,11 @@ class JointDataModule(SplitData[JointNetworkTask, JointSample, JointSample]):
         value_range: tuple[float, float] | None = None,
         nodata: float | None = None,
         sampling: BoxSampling = BoxSampling(),
+        multi_scale: ZeroToHalf = 0.0,
+        cache_mib: NonNegativeInt = 0,
     ) -> None:
-        super().__init__(batch_size, num_workers, eval_batch_size, on_bad_image, Reading(bands, value_range, nodata))
+        reading = Reading(bands, value_range, nodata)
+        super().__init__(batch_size, num_workers, eval_batch_size, on_bad_image, reading, multi_scale, cache_mib)
         if not any(ratio):
             msg = f"ratio is {list(ratio)}; allowed are numbers of at least 0, not both of them 0."
             raise InputError(msg)
@@ -262,6 +269,17 @@ class JointDataModule(SplitData[JointNetworkTask, JointSample, JointSample]):
             classes = self.segmentation_classes if self.task is None else self.task.segmentation_classes
             names["pixels"] = classes.names
         return names
+
+    @staticmethod
+    def resized(batch: object, size_hw: tuple[int, int]) -> JointBatch:
+        """See `SplitData`."""
+        assert isinstance(batch, JointBatch)
+        before = batch.images.shape[-2], batch.images.shape[-1]
+        return batch._replace(
+            images=resized_images(batch.images, size_hw),
+            boxes_xyxy=resized_boxes(batch.boxes_xyxy, before, size_hw),
+            masks=resized_labels(batch.masks, size_hw),
+        )
 
     @staticmethod
     def shown(batch: object) -> dict[str, Tensor]:

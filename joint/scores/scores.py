@@ -45,6 +45,13 @@ class JointScores:
         joint = None if math.isnan(self.joint) else self.joint
         return {"joint": joint, "boxes": boxes, "masks": None if self.masks is None else self.masks.to_dict()}
 
+    def never_found(self) -> dict[str, list[str]]:
+        """The classes of both kinds of which nothing is found."""
+        found: dict[str, list[str]] = {}
+        for scores in (self.boxes, self.masks):
+            found |= {} if scores is None else scores.never_found()
+        return found
+
     def table(self) -> str:
         """The tables of both tasks as text."""
         return "\n\n".join(scores.table() for scores in (self.boxes, self.masks) if scores is not None)

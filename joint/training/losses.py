@@ -13,6 +13,7 @@ from detection.network.loss_settings import DetectionLoss
 from detection.network.losses import Losses as DetectionSums
 from detection.network.losses import detection_losses
 from engine.distributed import all_reduce_sum, world_size
+from engine.errors import InputError
 from engine.losses.running_mean import RunningMean
 from joint.data.batch import JointBatch
 from joint.network.model import JointNetwork, JointOutputs, SharedMaps
@@ -71,6 +72,9 @@ def joint_losses(
     skipped = zero
     if (detection is not None and not boxed) or (segmentation is not None and not masked):
         skipped = no_gradient(p for p in network.parameters() if p.requires_grad)
+    if detection is not None and detection.distribution:
+        msg = "loss.distribution is for a detector alone. Leave model.detection_loss.distribution out."
+        raise InputError(msg)
     boxes = None if detection is None else _detection_sums(network, outputs, batch, boxed, detection, skipped)
     masks = None if segmentation is None else _segmentation_sums(network, outputs, batch, masked, segmentation, skipped)
     all_boxes, all_masks, all_boxed = _over_devices(boxes, masks, len(boxed), zero)

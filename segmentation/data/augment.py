@@ -10,7 +10,16 @@ from typing import ClassVar, Protocol
 import numpy as np
 
 from engine.checked import Checked
-from engine.data.augment import Augmenter, Mixing, Transform, albumentations_library, build_transform, check_scales
+from engine.data.augment import (
+    Augmenter,
+    Mixing,
+    Transform,
+    albumentations_library,
+    build_transform,
+    check_scales,
+    policy_changes,
+)
+from engine.data.policies.settings import MaskPolicy
 from engine.numbers import AboveZeroToOne, ClosedUnitInterval, PositiveFloat, ZeroToHalf
 from engine.reading.images import UInt8Array
 
@@ -59,6 +68,8 @@ class SegmentationAugmentation(Checked):
         saturation: the same for the distance from grey.
         hue: largest turn of the hue, as a fraction of the colour circle.
         extra: further transforms, applied to the crop in this order.
+        policy: a published policy of random changes, after all of these.
+        erasing: probability that noise replaces a rectangle of the crop, after the policy.
         mosaic: probability that a crop is made of parts of four.
         closing: share of the training at its end without mosaic.
     """
@@ -74,6 +85,8 @@ class SegmentationAugmentation(Checked):
     saturation: ClosedUnitInterval = 0.5
     hue: ZeroToHalf = 0.1
     extra: tuple[Transform, ...] = ()
+    policy: MaskPolicy = MaskPolicy()
+    erasing: ClosedUnitInterval = 0.0
     mosaic: ClosedUnitInterval = 0.0
     closing: ClosedUnitInterval = 0.1
     group: ClassVar[str] = "augmentation"
@@ -110,6 +123,7 @@ class SegmentationAugmentation(Checked):
             transforms.append(library.VerticalFlip(p=self.vflip))
         transforms += self._photometric(library)
         transforms.extend(build_transform(entry) for entry in self.extra)
+        transforms += policy_changes(self.policy, self.erasing, crop_hw, fill_color)
         return _Crops(Augmenter(transforms, crop_hw, fill_color), crop)
 
     def _photometric(self, library: ModuleType) -> list[object]:

@@ -13,12 +13,13 @@ from torch import Tensor
 from engine.annotations.files import BrokenRow
 from engine.checked import checked
 from engine.data.bad_images import OnBadImage, ReadableImages
-from engine.data.contracts import SplitName
+from engine.data.contracts import BatchSize, SplitName
 from engine.data.mixing import MixedImages
 from engine.data.module import SplitData
 from engine.data.sampling.settings import MaskSampling
+from engine.data.supply.canvases import resized_images, resized_labels
 from engine.errors import InputError
-from engine.numbers import NonNegativeInt, PositiveInt
+from engine.numbers import NonNegativeInt, PositiveInt, ZeroToHalf
 from engine.reading.options import Reading
 from segmentation.data.augment import SegmentationAugmentation
 from segmentation.data.batch import SegmentationBatch
@@ -56,7 +57,7 @@ class SegmentationDataModule(SplitData[SegmenterTask, Crop, WholeImage]):
         folder: where your own images and masks are.
         drawn: what becomes of polygons and masks in the label files of a set in `root`.
         crop_size: side of the training crops, or their height and width.
-        batch_size: crops per device and step.
+        batch_size: crops per device and step; auto is the largest number that fits the memory.
         eval_batch_size: whole images per device and step; more than one needs images of one size.
         num_workers: processes that read and augment, per device; None takes as many as there are processors, at
             most 8.
@@ -69,6 +70,9 @@ class SegmentationDataModule(SplitData[SegmenterTask, Crop, WholeImage]):
         value_range: values of rasters and 16-bit pictures that become 0 and 255; needed for rasters without 8 bits.
         nodata: value of a raster's pixels without data, if files do not state it.
         sampling: which training images come more often, by the classes of their pixels.
+        multi_scale: by which share the longer side of a step's canvas may be shorter or longer, 0 to 0.5; the canvas
+            changes every ten steps.
+        cache_mib: memory in which decoded training images are kept, per device; what does not fit is decoded each time.
     """
 
     collate = staticmethod(collate_crops)
@@ -83,7 +87,7 @@ class SegmentationDataModule(SplitData[SegmenterTask, Crop, WholeImage]):
         folder: FolderData = FolderData(),
         drawn: DrawnData = DrawnData(),
         crop_size: int | tuple[int, int] = (512, 1024),
-        batch_size: PositiveInt = 8,
+        batch_size: BatchSize = 8,
         eval_batch_size: PositiveInt = 1,
         num_workers: NonNegativeInt | None = None,
         augmentation: SegmentationAugmentation = SegmentationAugmentation(),
@@ -93,8 +97,11 @@ class SegmentationDataModule(SplitData[SegmenterTask, Crop, WholeImage]):
         value_range: tuple[float, float] | None = None,
         nodata: float | None = None,
         sampling: MaskSampling = MaskSampling(),
+        multi_scale: ZeroToHalf = 0.0,
+        cache_mib: NonNegativeInt = 0,
     ) -> None:
-        super().__init__(batch_size, num_workers, eval_batch_size, on_bad_image, Reading(bands, value_range, nodata))
+        reading = Reading(bands, value_range, nodata)
+        super().__init__(batch_size, num_workers, eval_batch_size, on_bad_image, reading, multi_scale, cache_mib)
         height, width = (crop_size, crop_size) if isinstance(crop_size, int) else crop_size
         self.crop_hw = (height, width)
         if min(self.crop_hw) < _LEAST_SIDE:
@@ -207,6 +214,12 @@ class SegmentationDataModule(SplitData[SegmenterTask, Crop, WholeImage]):
     def class_names(self) -> dict[str, tuple[str, ...]]:
         """See `SplitData`."""
         return {"pixels": self._rows.names}
+
+    @staticmethod
+    def resized(batch: object, size_hw: tuple[int, int]) -> SegmentationBatch:
+        """See `SplitData`."""
+        assert isinstance(batch, SegmentationBatch)
+        return SegmentationBatch(resized_images(batch.images, size_hw), resized_labels(batch.class_ids, size_hw))
 
     @staticmethod
     def shown(batch: object) -> dict[str, Tensor]:

@@ -89,6 +89,10 @@ class SegmentationScores:
         parts = {name: dict(getattr(self, name)) for name in names if getattr(self, name)}
         return {**whole, **parts, "confusion": self.confusion.tolist()}
 
+    def never_found(self) -> dict[str, list[str]]:
+        """The classes with pixels of which not one is found."""
+        return {"pixels": [name for name, iou in self.class_ious.items() if iou is not None and iou <= 0]}
+
     def table(self, per_class: bool = True) -> str:
         """Text: classes and categories with their scores, `-` where there is none, and the means below them."""
         lines: list[str] = []

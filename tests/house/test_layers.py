@@ -27,7 +27,14 @@ OWN_ROOMS = {
 }
 # The thin last layer, by the names of its files and folders; everything else is usable without Lightning.
 SHELL_FILES = {"task.py", "module.py", "trainer.py", "streaming.py", "writer.py"}
-SHELL_FOLDERS = {"engine/cli", "engine/cli/reports", "engine/logging", "engine/training", "engine/training/callbacks"}
+SHELL_FOLDERS = {
+    "engine/cli",
+    "engine/cli/reports",
+    "engine/logging",
+    "engine/training",
+    "engine/training/callbacks",
+    "engine/training/finding",
+}
 
 
 # Where the engine may name a network or a data set: as the source of a formula. The scenes write data sets' files, and

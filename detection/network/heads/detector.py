@@ -91,6 +91,12 @@ class HeadedDetector(Detector):
 
     def loss_sums(self, batch: DetectionBatch, config: DetectionLoss) -> LossSums:
         """See `Detector`; counted are the images, over which torchvision's losses are means."""
+        if batch.certainty is not None:
+            msg = (
+                f"data.label_scores is true, but the losses of head {self.config.head} do not weigh boxes. Leave it "
+                "out, or take --model.head efficientdet."
+            )
+            raise InputError(msg)
         found = self._losses(self.predictions(batch.images), batch)
         count = found.new_full((), len(batch.images), dtype=torch.float32)
         return LossSums(found * len(batch.images), count, self.loss_terms(config))

@@ -38,12 +38,16 @@ class Head(nn.Module):
 
     def forward(self, pyramid: Sequence[Tensor]) -> list[Tensor]:
         """Pyramid maps (B, C, H_l, W_l) to (B, A * outputs, H_l, W_l), anchor-major."""
+        return [self.predict(x) for x in self.towers(pyramid)]
+
+    def towers(self, pyramid: Sequence[Tensor]) -> list[Tensor]:
+        """The maps (B, C, H_l, W_l) from which values are predicted."""
         maps = []
         for x, norms in zip(pyramid, self.norms, strict=True):
             assert isinstance(norms, nn.ModuleList)
             for conv, norm in zip(self.convs, norms, strict=True):
                 x = self.act(norm(conv(x)))
-            maps.append(self.predict(x))
+            maps.append(x)
         return maps
 
     def flatten(self, maps: Sequence[Tensor]) -> Tensor:

@@ -20,8 +20,16 @@ class Addition(NamedTuple):
 
 ADDITIONS: Mapping[str, Addition] = {
     "ema": Addition("engine.training.averaging:EMA", "The moving average of the weights."),
+    "lr_find": Addition(
+        "engine.training.finding.range_test:FindRate", "A learning-rate range test in the place of a training."
+    ),
     "norms": Addition(
         "engine.training.callbacks.norms:NormMomentum", "Statistics of batch norms that follow the number of steps."
+    ),
+    "stop": Addition("engine.training.callbacks.stopping:Stopping", "The end of a training that gets no better."),
+    "unfreeze": Addition(
+        "engine.training.callbacks.unfreezing:Unfreezing",
+        "A backbone that learns stage after stage.",
     ),
     "watch": Addition("engine.training.callbacks.watch:Watch", "What a training says of itself while it runs."),
 }

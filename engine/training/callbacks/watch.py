@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from time import perf_counter
+from typing import Protocol, runtime_checkable
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
@@ -23,14 +25,23 @@ _REMEDY = (
 )
 
 
+@runtime_checkable
+class Scored(Protocol):
+    """Scores that tell classes apart."""
+
+    def never_found(self) -> Mapping[str, Sequence[str]]:
+        """The classes of the truth of which nothing is found, for each kind of labels."""
+        ...
+
+
 class Watch(Callback):
     """Look at a training while it runs.
 
     Args:
         every: steps between two looks at losses and gradients on a GPU, each of which waits for it; 1 finds the layer
             of a loss that is no number. On a processor each step is looked at.
-        warn: whether a line says that the loss rises for good, that steps wait for images, or that classes are in no
-            training image.
+        warn: whether a line says that the loss rises for good, that steps wait for images, that classes are in no
+            training image, or that none of their objects is found in the second half of the training.
     """
 
     @checked
@@ -94,6 +105,26 @@ class Watch(Callback):
                     f"warning: {len(left)} of {len(loader.appearing.names[kind])} classes of {kind} are in none of the "
                     f"{seen:,} samples so far, and cannot be learnt: {shown}. Run the command check on the set, or "
                     "look at data.augmentation.min_side and the crops."
+                )
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Name the classes of which nothing is found, once in the second half of the training."""
+        scores: object = getattr(pl_module, "scores", None)
+        if not self.warn or trainer.state.fn != "fit" or trainer.sanity_checking or not isinstance(scores, Scored):
+            return
+        steps: float = trainer.estimated_stepping_batches
+        if trainer.global_step < steps / 2:
+            return
+        for kind, names in scores.never_found().items():
+            if names:
+                shown = ", ".join(names[:_LISTED]) + (
+                    f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+                )
+                self._say(
+                    f"never {kind}",
+                    f"after {trainer.global_step:,} steps nothing of {len(names)} classes of {kind} is found in the "
+                    f"validation: {shown}. Give them more images, data.sampling.name repeat_factor, a lower "
+                    "learning rate, or more steps",
                 )
 
     def _say(self, what: str, line: str) -> None:

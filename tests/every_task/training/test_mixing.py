@@ -15,6 +15,8 @@ MIXED = {
     "segmentation": "--data.augmentation.mosaic 1",
     "joint": "--data.augmentation.mosaic 0.7 --data.augmentation.copy_paste 0.5",
 }
+POLICY = {"detection": "v1", "segmentation": "randaugment", "joint": "v2"}
+ERASING = "--data.augmentation.erasing 0.5"
 BRIEF = (
     "--config small.yaml --data.batch_size 3 --trainer.max_epochs 2 --trainer.limit_val_batches 0 "
     "--trainer.num_sanity_val_steps 0"
@@ -23,7 +25,8 @@ BRIEF = (
 
 def batches(task: str, options: str, name: str) -> list[dict[str, torch.Tensor]]:
     watch = f"--trainer.callbacks+ {watching.__name__}.Batches --trainer.callbacks.place {name} --run.name {name}"
-    watching.run(task, f"fit {BRIEF} {options} {watch}")
+    policy = f"--data.augmentation.policy.name {POLICY[task]} {ERASING}"
+    watching.run(task, f"fit {BRIEF} {policy} {options} {watch}")
     return [torch.load(path) for path in sorted(Path(name).glob("train-*.pt"))]
 
 

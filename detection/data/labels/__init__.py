@@ -1,0 +1,1 @@
+"""What annotations say of boxes beside their place and class."""

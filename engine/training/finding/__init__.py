@@ -1,0 +1,1 @@
+"""Numbers of a training that are found by trying: its learning rate and its batch."""
