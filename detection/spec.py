@@ -70,6 +70,7 @@ SPEC = TaskSpec(
     checkpoint_args=("member", "head", "architecture", "classes"),
     answer_args=("postprocess", "inference", "distillation"),
     resumes_within_epochs=True,
+    hub_tags=("object-detection",),
     demo="detection/demo",
     first_page={
         "fit": (

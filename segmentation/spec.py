@@ -55,6 +55,7 @@ SPEC = TaskSpec(
     checkpoint_args=("member", "architecture", "classes"),
     answer_args=("inference", "distillation"),
     resumes_within_epochs=True,
+    hub_tags=("image-segmentation",),
     demo="segmentation/demo",
     first_page={
         "fit": (

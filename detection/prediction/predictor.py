@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TypedDict, Unpack
 
@@ -24,6 +24,7 @@ from detection.network.heads.kinds.pasting import pasted
 from detection.network.heads.parts import refuse_postprocess
 from detection.network.postprocess import Postprocess
 from detection.prediction.found import Found
+from detection.spec import SPEC
 from detection.tiles.inference import Inference
 from detection.tiles.passes import Passes, as_it_is
 from detection.tiles.running import boxes_in_tiles
@@ -41,6 +42,7 @@ from engine.reading.images import Letterbox, UInt8Array
 from engine.reading.pixels import Source, pixels_of
 from engine.reading.raster_file import PixelSource
 from engine.reading.reader import PixelReader
+from engine.sharing.shareable import Origin, Shareable
 from engine.training.checkpoint_files import found_source
 from engine.training.checkpoints import stored_settings
 
@@ -77,7 +79,7 @@ class DetectorSettings(TypedDict, total=False):
     flip: bool | None
 
 
-class DetectionPredictor(Predictor[OnCanvas, Found]):
+class DetectionPredictor(Shareable, Predictor[OnCanvas, Found]):
     """A detector with everything that prediction needs.
 
     Args:
@@ -92,6 +94,8 @@ class DetectionPredictor(Predictor[OnCanvas, Found]):
             allowed word, or is `tight` with tiles, which fill theirs.
     """
 
+    spec = SPEC
+    part = "detector"
     network: Detector
 
     def __init__(
@@ -133,6 +137,14 @@ class DetectionPredictor(Predictor[OnCanvas, Found]):
     def passes(self) -> Passes:
         """How an image is laid on the canvas in each pass."""
         return Passes(self.canvas, self.inference)
+
+    def settings(self) -> dict[str, object]:
+        """Head, member, architecture and classes, and how boxes are suppressed and images computed."""
+        scored = replace(self.postprocess, score_threshold=Postprocess().score_threshold)  # as `answering` undoes it
+        own = self.inference
+        tiles = {"window": own.window, "overlap": own.overlap, "margin": own.margin}
+        answers = {"postprocess": asdict(scored), "inference": tiles}
+        return {"head": self.network.config.head, **self.network.settings(), **answers}
 
     def with_settings(self, **settings: Unpack[DetectorSettings]) -> DetectionPredictor:
         """A predictor of the same network with other settings.
@@ -263,15 +275,17 @@ def load(source: str | Path, device: str | torch.device = "cpu", *, fold: bool =
     """A detector ready to predict.
 
     Args:
-        source: a checkpoint written by `python -m detection fit`, the name of a published detector such as
-            `tf_efficientdet_d0`, a file of a kind that `detection.weights.load` knows, such as one written by
-            `python -m detection convert`, or one that `python -m deployment export` wrote.
+        source: a checkpoint written by `python -m detection fit`, a folder that `save_pretrained` wrote,
+            `hf://owner/name` of a model hub, the name of a published detector such as `tf_efficientdet_d0`, a file of
+            a kind that `detection.weights.load` knows, such as one written by `python -m detection convert`, or one
+            that `python -m deployment export` wrote.
         device: where it computes; exported files compute on the CPU.
         fold: fold its batch norms, which is faster; leave this out to train it further.
 
     Raises:
         InputError: the file is missing, damaged or of another kind, or the name is unknown.
     """
+    source = found_source(source, "detection")
     if is_exported(source):
         check_exported_use(source, device, fold=fold)
         exported = load_exported(source)
@@ -279,9 +293,11 @@ def load(source: str | Path, device: str | torch.device = "cpu", *, fold: bool =
         return DetectionPredictor(exported, answering(exported.own_postprocess), inference=restored_inference(stored))
     detector = load_network(source).to(device)
     postprocess = stored_postprocess(source, "detection")
-    stored = stored_settings(found_source(source, "detection"), "inference") or {}
+    stored = stored_settings(source, "inference") or {}
     network = detector.fold() if fold else detector
-    return DetectionPredictor(network, postprocess, inference=restored_inference(stored))
+    predictor = DetectionPredictor(network, postprocess, inference=restored_inference(stored))
+    predictor.origin = Origin.of(source)
+    return predictor
 
 
 def restored_inference(stored: Mapping[str, object]) -> Inference:
