@@ -49,7 +49,7 @@ def train(name: str, given: argparse.Namespace, folder: Path, options: list[str]
         "--model.optimizer.weight_decay", "0.01", "--model.schedule.warmup_steps", "30", "--ema.decay", "0.98",
         "--trainer.max_time", f"00:00:{minutes:02d}:{seconds:02d}", "--trainer.max_epochs", "100000",
         "--trainer.limit_val_batches", "0", "--trainer.gradient_clip_val", "10", "--trainer.accelerator", "cpu",
-        "--trainer.enable_progress_bar", "false", "--data.num_workers", "0",
+        "--trainer.enable_progress_bar", "false", "--data.num_workers", "0", "--run.pictures", "false",
     ]  # fmt: skip
     run([*common, *options], folder)
 
@@ -59,7 +59,7 @@ def score(name: str, given: argparse.Namespace, folder: Path, options: list[str]
     words = [
         "validate", "--data.root", "set", "--ckpt_path", "last", "--run.name", name,
         "--model.scores", "scores.json", "--trainer.accelerator", "cpu", "--data.num_workers", "0",
-        "--trainer.enable_progress_bar", "false", *options,
+        "--trainer.enable_progress_bar", "false", "--run.pictures", "false", *options,
     ]  # fmt: skip
     run(words, folder)
     scores: dict[str, float] = json.loads((folder / "scores.json").read_text())
@@ -73,7 +73,11 @@ def main() -> None:
     parser.add_argument("--swap", action="store_true", help="train on the smaller picture, score on the larger")
     given = parser.parse_args()
     root = Path(__file__).resolve().parent.parent
-    rows: list[tuple[str, dict[str, float]]] = []
+    print("| | AP | AP50 | AR |\n|---|---|---|---|", flush=True)
+
+    def row(name: str, scores: dict[str, float]) -> None:
+        print(f"| {name} | {scores['ap']:.3f} | {scores['ap50']:.3f} | {scores['ar100']:.3f} |", flush=True)
+
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         write_set(given.data, folder / "set", PICTURES[::-1] if given.swap else PICTURES)
@@ -83,16 +87,13 @@ def main() -> None:
         moved = ["--data.augmentation.scale_min", "0.7", "--data.augmentation.scale_max", "1.4"]
         train("tiles", given, folder, [*tiles, *moved, "--data.batch_size", "4"])
         train("whole", given, folder, [*moved, "--data.batch_size", "1"])
-        rows.append(("trained and found in tiles, overlap 80", score("tiles", given, folder, [])))
+        row("trained and found in tiles, overlap 80", score("tiles", given, folder, []))
         for overlap in (0, 160):
             words = ["--model.inference.window", str(SIDE), "--model.inference.overlap", str(overlap)]
-            rows.append((f"the same, overlap {overlap}", score("tiles", given, folder, words)))
+            row(f"the same, overlap {overlap}", score("tiles", given, folder, words))
         whole = ["--model.inference.window", "null"]
-        rows.append(("trained in tiles, found in the whole picture", score("tiles", given, folder, whole)))
-        rows.append(("trained on and found in the whole picture", score("whole", given, folder, [])))
-    print("\n| | AP | AP50 | AR |\n|---|---|---|---|")
-    for name, scores in rows:
-        print(f"| {name} | {scores['ap']:.3f} | {scores['ap50']:.3f} | {scores['ar100']:.3f} |")
+        row("trained in tiles, found in the whole picture", score("tiles", given, folder, whole))
+        row("trained on and found in the whole picture", score("whole", given, folder, []))
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ def read(folder: Path, split: str, canvas_hw: tuple[int, int], masks: bool, devi
     source = CocoAnnotations.read(file, folder / "images")
     images = BoxImages(source, source.classes, canvas_hw, FILL)
     samples: list[Sample] = [images[index] for index in range(len(images))]
-    batch = DetectionBatch(*(None if part is None else part.to(device) for part in collate(samples)))
+    batch = DetectionBatch(*(part.to(device) if isinstance(part, torch.Tensor) else part for part in collate(samples)))
     drawn = []
     for index in range(len(images) if masks else 0):
         name = images.image_path(index).relative_to(folder / "images").with_suffix(".png")
@@ -192,7 +192,9 @@ def detection_task(names: tuple[str, ...], category_ids: tuple[int, ...]) -> Tas
         assert isinstance(network, EfficientDet)
         records, ids = DetectionRecords(), torch.tensor(category_ids)
         for rows in torch.arange(len(given.batch.images)).split(8):
-            batch = DetectionBatch(*(None if part is None else part[rows.to(part.device)] for part in given.batch))
+            batch = DetectionBatch(
+                *(part[rows.to(part.device)] if isinstance(part, torch.Tensor) else part for part in given.batch)
+            )
             found = network.detect(batch, Postprocess())
             numbered = ids[found.class_ids.clamp(min=0).cpu()].numpy()
             records.add(

@@ -65,7 +65,7 @@ def check(
             raise
         nothing = Finding("labels.unusable", "error", str(root), str(error))
         report = CheckReport(str(root), (*row_findings(broken), nothing))
-        return asked.finish(report, lambda one: None)
+        return asked.finish(report, lambda one: None, lambda folder: [f"no copy was written to '{folder}'"])
     notes = [Finding("labels.note", "note", str(found.root), note) for note in found.notes]
     return check_sources(
         found.line(),

@@ -38,7 +38,7 @@ def batch_of(count: int, size_hw: tuple[int, int], classes: int, boxes: int = 12
 
 
 def on_gpu(batch: DetectionBatch) -> DetectionBatch:
-    return DetectionBatch(*(None if part is None else part.to(CUDA) for part in batch))
+    return DetectionBatch(*(part.to(CUDA) if isinstance(part, torch.Tensor) else part for part in batch))
 
 
 @torch.no_grad()

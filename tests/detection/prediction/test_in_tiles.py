@@ -142,7 +142,7 @@ def test_scales_and_mirror_on_the_command_line(here: Path) -> None:
 
 
 @pytest.mark.by_default("coco")
-@pytest.mark.parametrize("to", ["coco", "voc", "yolo"])
+@pytest.mark.parametrize("to", ["coco", "voc", "yolo", pytest.param("labelme", marks=pytest.mark.slow)])
 def test_pre_labels_are_a_set_that_is_read_again(here: Path, to: str) -> None:
     """By our own reader, which is tested with the formats' own files: the boxes that were found, to 1e-3 of a pixel."""
     Path("photos/deeper").mkdir()
