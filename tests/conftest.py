@@ -11,7 +11,7 @@ import pytest
 import torch
 
 # Folders whose `conftest.py` makes something that takes a training or an export.
-SHARING = ("deployment", "detection", "joint", "segmentation", "every_task")
+SHARING = ("classification", "deployment", "detection", "joint", "segmentation", "every_task")
 
 # Two test processes share two cores; more threads would only wait for each other.
 torch.set_num_threads(1)

@@ -14,6 +14,7 @@ from backbones.layouts.keras_files import Preprocessing, read_h5, read_keras_zip
 from backbones.layouts.layout import StateDict
 from backbones.layouts.own import Metadata, read_metadata
 from engine.errors import InputError
+from engine.training.checkpoints import KEY
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".h5", ".hdf5", ".keras")
 
@@ -93,7 +94,17 @@ def _read(path: Path) -> Content:
     elif start[8:9] == b"{":  # behind the header's length
         return Content(_plain(safetensors.torch.load_file(path)), read_metadata(path))
     with path.open("rb") as file:  # given a name, torch goes by its suffix
-        return Content(_plain(torch.load(file, map_location="cpu", weights_only=True)))
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    return Content(_plain(content), preprocessing=_own_norm(content))
+
+
+def _own_norm(content: object) -> Preprocessing | None:
+    """The normalisation of images that a checkpoint of this project was trained with, where it is not the member's."""
+    for key in (KEY, "model", "architecture"):
+        content = content.get(key) if isinstance(content, dict) else None
+    if not isinstance(content, dict) or not (content.get("mean") and content.get("std")):
+        return None
+    return Preprocessing(tuple(content["mean"]), tuple(content["std"]), None)
 
 
 def _no_weights(start: bytes) -> str:

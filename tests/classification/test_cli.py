@@ -13,6 +13,8 @@ import yaml
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 
 from classification import load
+from classification.data.classes import LabelClasses
+from classification.network.model import Classifier
 from detection.network.model import EfficientDet
 from detection.spec import SPEC as DETECTION
 from engine.training.checkpoints import read_checkpoint
@@ -122,6 +124,15 @@ def test_a_classifier_is_the_backbone_of_every_head(here, trained):
     config = {"model": {"member": "lite0", "backbone_weights": source, "architecture": ARCHITECTURE}}
     Path("detector.yaml").write_text(yaml.safe_dump(config))
     assert run_command("fit --config detector.yaml --print_config", DETECTION).code == 0
+
+
+def test_a_backbone_of_other_colours_is_told(here, trained, tmp_path):
+    """A network that was trained with a mean of its own says so to the head that takes its backbone."""
+    content = torch.load(best_of(trained), weights_only=True)
+    content["effdense"]["model"]["architecture"] |= {"mean": [0.1, 0.2, 0.3], "std": [0.5, 0.5, 0.5]}
+    torch.save(content, tmp_path / "own.ckpt")
+    with pytest.warns(UserWarning, match=r"trained with mean and std \[0.1, 0.2, 0.3\]"):
+        Classifier("lite0", classes=LabelClasses(CLASSES), backbone_weights=tmp_path / "own.ckpt")
 
 
 def test_a_classifier_starts_another(here, trained):

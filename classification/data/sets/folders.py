@@ -45,11 +45,11 @@ def read_folders(root: Path, split: str | None, group: str | None) -> Mapping[Sp
             msg = f"'{root}' has folders of its own for {', '.join(sorted(firsts))}. Leave --data.split out."
             raise InputError(msg)
         return _of_splits(root, by_split)
-    if splits:
+    if splits and split is None:
         other = min(firsts - splits.keys())
         msg = (
             f"'{root}' holds folders of splits such as '{min(splits)}' beside others such as '{other}'. Move the "
-            "others elsewhere."
+            "others elsewhere, or say that all are classes: --data.split 0.8/0.1/0.1."
         )
         raise InputError(msg)
     if split is None:

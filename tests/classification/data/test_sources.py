@@ -53,6 +53,10 @@ class TestFolders:
         sides = {split: {path.parent.name for path in files.paths} for split, files in grouped.items()}
         assert sides["train"] != sides["val"]
 
+    def test_a_class_may_be_called_train(self, tmp_path):
+        draw(*(tmp_path / f"{name}/{number}.png" for name in ("train", "bus") for number in range(12)))
+        assert read_folders(tmp_path, "0.5/0.5", None)["train"].classes.names == ("bus", "train")
+
     @pytest.mark.parametrize(
         ("files", "split", "says"),
         [
