@@ -265,7 +265,7 @@ def _stacked(samples: Sequence[JointSample]) -> dict[str, torch.Tensor]:
         "masked": torch.tensor([sample.masked for sample in samples]),
     }
     boxes = collate_boxes([sample.labelled for sample in samples])._asdict()
-    del boxes["views"]  # an evaluation passes over each image once
+    del boxes["views"], boxes["certainty"]  # an evaluation passes over each image once, and all labels are certain
     return boxes | labels
 
 
