@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import NotRequired, TypedDict, cast
 
@@ -15,7 +16,7 @@ import torch
 from timm.layers import BatchNormAct2d, SelectAdaptivePool2d, create_conv2d
 from torch import Tensor, nn
 
-from backbones.contract import Features, Freezing, check_features, check_named, check_untouched, given_name
+from backbones.contract import Features, Freezing, chosen_features, given_name
 from backbones.features import EfficientNetFeatures
 from backbones.folding import Foldable
 from backbones.weights.load import head_channels
@@ -123,24 +124,23 @@ class Classifier(Foldable):
             "freeze_norm": freeze_norm,
             "grad_checkpointing": grad_checkpointing,
         }
+        make = partial(
+            EfficientNetFeatures,
+            config.backbone,
+            levels=LEVELS,
+            drop_path=config.drop_path,
+            norm_momentum=config.norm_momentum,
+            norm_eps=config.norm_eps,
+            weights=backbone_weights,
+            **freezing,
+        )
+        self.backbone = chosen_features(
+            backbone, make, config.backbone, levels=LEVELS, weights=backbone_weights, freezing=freezing
+        )
         norm: nn.Module | None = None
         channels = _OTHER_CHANNELS
-        if backbone is None or isinstance(backbone, str):
-            check_named(config.backbone)
-            features = EfficientNetFeatures(
-                config.backbone,
-                levels=LEVELS,
-                drop_path=config.drop_path,
-                norm_momentum=config.norm_momentum,
-                norm_eps=config.norm_eps,
-                weights=backbone_weights,
-                **freezing,
-            )
-            norm, channels, self.backbone = features.bn1, head_channels(features.name), features
-        else:
-            check_features(backbone, LEVELS)
-            check_untouched(backbone_weights, freezing)
-            self.backbone = backbone
+        if isinstance(self.backbone, EfficientNetFeatures):
+            norm, channels = self.backbone.bn1, head_channels(self.backbone.name)
         self.head = ClassHead(self.backbone.channels[-1], channels, len(classes), config.dropout, norm)
         image_norm = self.backbone.image_norm
         mean, std = config.mean or image_norm.mean, config.std or image_norm.std

@@ -64,7 +64,7 @@ def test_a_segmenter_trains_as_with_plain_convolutions(counted):
         )
         conv.weight = own.weight
         plain.set_submodule(name, conv)
-    images = torch.randint(0, 256, (2, 3, 256, 320), dtype=torch.uint8)
+    images = torch.randint(0, 256, (2, 3, 208, 208), dtype=torch.uint8)
     answers = []
     for one in (network, plain):
         torch.manual_seed(1)  # for the dropout
@@ -72,7 +72,7 @@ def test_a_segmenter_trains_as_with_plain_convolutions(counted):
         logits.square().mean().backward()
         answers.append((logits.detach(), {name: value.grad for name, value in one.named_parameters()}))
     # The last three 5x5 and the 3x3 of the seventh stage at dilation 2; of the ASPP's rates 6, 12 and 18 the last two
-    # leave too few cells of 16 x 20.
+    # leave too few cells of 13 x 13.
     assert counted == [*[(1152, 2)] * 4, (320, 6)]
     torch.testing.assert_close(answers[0][0], answers[1][0], rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(answers[0][1], answers[1][1], rtol=1e-7, atol=1e-9)
