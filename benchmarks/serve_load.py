@@ -24,12 +24,13 @@ import time
 import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
 from engine.threads import set_up_threads
 
-ROUNDS, ROUND_SECONDS = 3, 10.0
+ROUNDS = 3
 HEAD = "POST /predict?masks=none HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n"
 WRK = """
 local bodies = {%s}
@@ -56,6 +57,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=120)
     parser.add_argument("--clients", type=int, default=50)
     parser.add_argument("--batch_size", type=int, default=8)
+    parser.add_argument("--round_seconds", type=float, default=10, help="of each of three rounds alone, twice")
     parser.add_argument("--client", choices=("wrk", "python"), default="wrk" if shutil.which("wrk") else "python")
     args = parser.parse_args()
     set_up_threads()  # before torch is imported, as every command does
@@ -67,7 +69,7 @@ def main() -> None:
     print(in_words(machine()))
     print(f"{len(contents)} images of {statistics.mean(map(len, contents)) / 1e3:.0f} kB; {args.client}")
     predictor.predict_many(contents[: args.batch_size], batch_size=args.batch_size)
-    before = [alone(predictor, contents, args.batch_size) for _ in range(ROUNDS)]
+    before = [alone(predictor, contents, args.batch_size, args.round_seconds) for _ in range(ROUNDS)]
     expected = answers(predictor, contents, task) if args.client == "python" else []
 
     command = f"-m deployment serve --ckpt_path {args.ckpt_path} --task {task} --port 0 --batch_size {args.batch_size}"
@@ -77,6 +79,7 @@ def main() -> None:
     try:
         ask(address, contents[0])
         memory.start()
+        first = metrics(address)
         if args.client == "wrk":
             load = with_wrk(address, contents, args.clients, args.seconds)
         else:
@@ -87,9 +90,11 @@ def main() -> None:
         server.send_signal(signal.SIGTERM)
     print(f"the server ended with status {server.wait(90)}")
     reached = counts["effdense_batch_images_sum"] / counts["effdense_batch_images_count"]
-    after = [alone(predictor, contents, round(reached)) for _ in range(ROUNDS)]
+    after = [alone(predictor, contents, round(reached), args.round_seconds) for _ in range(ROUNDS)]
 
-    rate, own = load["answered"] / load["seconds"], [*before, *after]
+    rate, own = load["answered"] / load["seconds"], [one.rate for one in (*before, *after)]
+    spent = statistics.median(one.processor_seconds for one in (*before, *after))
+    used = [counts[name] - first[name] for name in ("process_cpu_seconds_total", "effdense_batch_images_sum")]
     print(f"load        {json.dumps(load)}")
     statuses = {name: count for name, count in counts.items() if name.startswith("effdense_requests_total")}
     print(f"statuses    {statuses}")
@@ -99,15 +104,24 @@ def main() -> None:
     rounds = ", ".join(f"{one:.2f}" for one in own)
     print(f"alone       minimum {min(own):.2f}, median {statistics.median(own):.2f} images/s; rounds {rounds}")
     print(f"ratio       {rate / statistics.median(own):.3f} of the median, {rate / max(own):.3f} of the best round")
+    each = used[0] / used[1]
+    print(f"processor   {each:.4f} s an image in the server, {spent:.4f} s alone: {spent / each:.3f} of its efficiency")
 
 
-def alone(predictor: object, contents: list[bytes], batch_size: int) -> float:
-    """Images a second of the predictor without a server."""
+class Round(NamedTuple):
+    """Images a second, and seconds of a processor for each image, which other work on the machine changes little."""
+
+    rate: float
+    processor_seconds: float
+
+
+def alone(predictor: object, contents: list[bytes], batch_size: int, seconds: float) -> Round:
+    """The predictor without a server."""
     images = itertools.cycle(contents)
-    started, count = time.perf_counter(), 0
-    while time.perf_counter() - started < ROUND_SECONDS:
+    started, processor, count = time.perf_counter(), time.process_time(), 0
+    while time.perf_counter() - started < seconds:
         count += len(predictor.predict_many(list(itertools.islice(images, batch_size)), batch_size=batch_size))
-    return count / (time.perf_counter() - started)
+    return Round(count / (time.perf_counter() - started), (time.process_time() - processor) / count)
 
 
 def answers(predictor: object, contents: list[bytes], task: str) -> list[dict[str, object]]:
