@@ -55,8 +55,8 @@ def run_task(spec: TaskSpec, argv: Sequence[str] | None = None) -> int:
         return 0
     if words[0] in spec.commands:
         return run_module(spec.commands[words[0]], words[1:])
-    if words[0] in spec.report_commands:
-        status: int = importlib.import_module(spec.report_commands[words[0]]).main(spec, words[1:])
+    if words[0] in spec.common_commands:
+        status: int = importlib.import_module(spec.common_commands[words[0]]).main(spec, words[1:])
         return status
     if status := run_command(lambda: check_order(spec, words)):
         return status
@@ -93,7 +93,7 @@ def overview(spec: TaskSpec) -> str:
     """The help of a task: examples, and its commands."""
     started = program(spec.name)
     examples = "".join(f"  {started} {line}\n" for line in spec.examples)
-    about = "".join(f"  {name:<10} {spec.about[name]}\n" for name in spec.about)
+    about = "".join(f"  {name:<10} {line}\n" for name, line in spec.lines.items())
     return (
         f"{spec.title}\n\n{examples}\n{about}\n"
         f"`{started} COMMAND --help` shows the most used options; --version shows the version.\n"
