@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from engine.data.augment import Augmentation
+from engine.data.policies.settings import BoxPolicy
 from engine.numbers import ClosedUnitInterval, PositiveFloat
 
 
@@ -33,3 +34,4 @@ class DetectionAugmentation(Augmentation):
     scale_min: PositiveFloat = 0.1
     scale_max: PositiveFloat = 2.0
     min_visible: ClosedUnitInterval = 0.1
+    policy: BoxPolicy = BoxPolicy()  # stated anew, as the help reads the source of this module alone

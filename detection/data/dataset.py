@@ -155,7 +155,9 @@ class BoxImages(Dataset[Sample]):
             inside = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
             boxes, class_ids = boxes[inside], class_ids[inside]
         image_id = int(self.source.image_ids[index])
-        return Sample(image, boxes, class_ids, image_id, scale, size_hw, pixels.valid, masks, views, certainty)
+        return Sample(
+            image, boxes, class_ids, image_id, scale, size_hw, pixels.valid, masks, views=views, certainty=certainty
+        )
 
     def usable_boxes(self, index: int) -> tuple[FloatArray, npt.NDArray[np.int64]]:
         """The boxes of an image that have an area and are no crowds, in its pixels, with their rows of the model."""
