@@ -11,6 +11,7 @@ WORKDIR /source
 RUN python -m venv /opt/effdense
 COPY pyproject.toml setup.py README.md LICENSE NOTICE ./
 COPY backbones backbones
+COPY classification classification
 COPY configs configs
 COPY deployment deployment
 COPY detection detection

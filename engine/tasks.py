@@ -76,8 +76,9 @@ class TaskSpec:
             (`engine.recipes`); a task without one has no recipes.
         recipe_options: The task's options for the words of the recipes, such as "lr" for "model.optimizer.lr".
         hub_tags: What a model hub calls the task (huggingface.co/tasks); the first is a model card's `pipeline_tag`.
-        quick_check: The function that says in a line what is wrong with a data module, as far as a second tells; it
-            takes the data module and the network, and None means that it knows no such data.
+        quick_check: The function that says what is wrong with a data module, as far as a second tells; it takes the
+            data module and the network, and None means that it knows no such data.
+        check_command: The command that tells all of it.
     """
 
     name: str
@@ -104,6 +105,7 @@ class TaskSpec:
     former_configs: Mapping[str, FormerConfig] = field(default_factory=dict)
     trainer_defaults: Mapping[str, object] = field(default_factory=dict)
     quick_check: str | None = None
+    check_command: str = "check"
     recipe_facts: str | None = None
     recipe_options: Mapping[str, str] = field(default_factory=dict)
     hub_tags: tuple[str, ...] = ()

@@ -42,6 +42,7 @@ SPEC = TaskSpec(
         "check": "segmentation.scores.submission",
     },
     quick_check="segmentation.checking.quick:quick_check",
+    check_command="check-data",
     recipe_facts="segmentation.checking.facts:set_facts",
     recipe_options={
         **COMMON,

@@ -11,7 +11,7 @@ import torch
 
 from deployment.networks import source_and_task
 from detection.prediction.found import Found
-from detection.prediction.predictor import DetectionPredictor
+from detection.prediction.predictor import TILES, DetectionPredictor
 from engine.errors import InputError
 from engine.prediction.predictor import PreparedImage
 from engine.reading.images import UInt8Array
@@ -72,7 +72,7 @@ class TiledWork:
 
     def compute(self, images: Sequence[UInt8Array]) -> Sequence[AnyAnswer]:
         """The answers."""
-        return self.predictor.predict_many(list(images), batch_size=self.predictor.inference.batch)
+        return self.predictor.predict_many(list(images), batch_size=TILES)
 
 
 def is_tiled(predictor: AnyPredictor) -> TypeGuard[DetectionPredictor]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TypedDict, TypeVar, Unpack
+from typing import TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -47,7 +47,7 @@ from engine.training.checkpoint_files import found_source
 from engine.training.checkpoints import stored_settings
 
 DEFAULT_SCORE = 0.3
-Value = TypeVar("Value")
+TILES = 4  # tiles that are computed together
 
 
 class DetectorSettings(TypedDict, total=False):
@@ -112,14 +112,7 @@ class DetectionPredictor(Shareable, Predictor[OnCanvas, Found]):
         limit_hw = canvas_limit(network.config.image_size, image_size, inside=inside)
         self.canvas = Canvas(limit_hw, network.fill_color, network.stride, canvas, inside)
         self.inference = inference
-        if inside and (inference.window is not None or not inference.is_plain):
-            msg = (
-                "this file lays images on its canvas itself, so that window and scales are not for it. Leave them out."
-            )
-            raise InputError(msg)
-        if network.config.head == "mask_rcnn" and (inference.window is not None or not inference.is_plain):
-            msg = "window, scales and flip fuse boxes only, and head mask_rcnn finds masks too. Leave them out."
-            raise InputError(msg)
+        inference.check_fits(network.config.head, lays_out=inside)
         refuse_postprocess(network.config.head, postprocess)
         if inference.window is not None and canvas == "tight":
             msg = "canvas is tight, but tiles of one window are laid on one canvas, which they fill. Leave canvas out."
@@ -163,16 +156,10 @@ class DetectionPredictor(Shareable, Predictor[OnCanvas, Found]):
         policy = settings.get("canvas", self.canvas.policy)
         size = settings.get("image_size")
         limit = self.canvas.limit_hw if size is None else size
-        own, scales = self.inference, settings.get("scales")
-        tiles = own.asked(settings.get("window"), settings.get("overlap"), settings.get("margin"))
-        inference = Inference(
-            tiles.window,
-            tiles.overlap,
-            tiles.margin,
-            own.scales if scales is None else tuple(scales),
-            _first(settings.get("flip"), own.flip),
-            own.batch,
-        )
+        inference = self.inference.changed(
+            settings.get("window"), settings.get("overlap"), settings.get("margin"),
+            settings.get("scales"), settings.get("flip"),
+        )  # fmt: skip
         return DetectionPredictor(self.network, postprocess, policy, limit, inference).with_reading(self.reading)
 
     def compute(self, images: Tensor, samples: Sequence[OnCanvas]) -> list[Found]:
@@ -196,12 +183,18 @@ class DetectionPredictor(Shareable, Predictor[OnCanvas, Found]):
         return self.network.detections(predictions, batch, postprocess)
 
     def find(
-        self, pixels: PixelSource, *, workers: int = 2, on_tiles: Callable[[int], object] = lambda count: None
+        self,
+        pixels: PixelSource,
+        *,
+        batch: int = TILES,
+        workers: int = 2,
+        on_tiles: Callable[[int], object] = lambda count: None,
     ) -> Found:
         """The objects of a picture of any size, computed in tiles from windows of its file.
 
         Args:
             pixels: the picture; see `engine.large.opening.open_raster`.
+            batch: tiles that are computed together.
             workers: threads that read ahead of the network.
             on_tiles: called with the number of tiles computed since its last call.
 
@@ -210,7 +203,7 @@ class DetectionPredictor(Shareable, Predictor[OnCanvas, Found]):
         """
         tiling = self.tiling(pixels.size_hw)
         found = boxes_in_tiles(
-            self._find_tiles, pixels, tiling, self.postprocess, batch=self.inference.batch,
+            self._find_tiles, pixels, tiling, self.postprocess, batch=batch,
             fill_color=self.fill_color, workers=workers, on_tiles=on_tiles,
         )  # fmt: skip
         return self._found(found, pixels.size_hw)
@@ -264,14 +257,13 @@ class DetectionPredictor(Shareable, Predictor[OnCanvas, Found]):
         if predictor.inference.window is None:
             return super(DetectionPredictor, predictor).predict_many(images, batch_size=batch_size)
         check_many(images, batch_size)
-        predictor.inference = replace(predictor.inference, batch=batch_size)
         self.network.eval()
-        return [predictor._in_tiles(image) for image in images]
+        return [predictor._in_tiles(image, batch_size) for image in images]
 
-    def _in_tiles(self, image: Source) -> Found:
+    def _in_tiles(self, image: Source, batch: int) -> Found:
         """The objects of one image; a file is read in windows."""
         with closing(self._opened(image)) as pixels:
-            return self.find(pixels)
+            return self.find(pixels, batch=batch)
 
     def _opened(self, image: Source) -> PixelSource:
         if isinstance(image, str | Path):
@@ -381,7 +373,3 @@ def found_in(
 def row_names(classes: BoxClasses) -> list[str]:
     """What each row of a class list is called; one without a name is called by its category."""
     return [name or f"id {category_id}" for name, category_id in zip(classes.names, classes.category_ids, strict=True)]
-
-
-def _first(given: Value | None, own: Value) -> Value:
-    return own if given is None else given
