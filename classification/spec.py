@@ -36,6 +36,7 @@ SPEC = TaskSpec(
     checkpoint_args=("member", "architecture", "classes"),
     answer_args=("threshold",),
     resumes_within_epochs=True,
+    hub_tags=("image-classification",),
     demo="classification/demo",
     first_page={
         "fit": (

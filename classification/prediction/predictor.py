@@ -22,11 +22,13 @@ from classification.data.classes import LabelClasses
 from classification.data.framing import Framing
 from classification.network.model import Classifier
 from classification.prediction.classified import Classified
+from classification.spec import SPEC
 from classification.weights.imagenet import load_imagenet
 from classification.weights.load import load_network
 from engine.prediction.predictor import Predictor, check_many, check_numbers
 from engine.reading.images import UInt8Array
 from engine.reading.pixels import Source, pixels_of
+from engine.sharing.shareable import Origin, Shareable
 from engine.training.checkpoint_files import found_source
 from engine.training.checkpoints import is_checkpoint, read_checkpoint
 
@@ -56,7 +58,7 @@ class Framed:
         return FramedImage(self.framing(image))
 
 
-class ClassificationPredictor(Predictor[FramedImage, Classified]):
+class ClassificationPredictor(Shareable, Predictor[FramedImage, Classified]):
     """A classifier with everything that prediction needs.
 
     Args:
@@ -64,6 +66,8 @@ class ClassificationPredictor(Predictor[FramedImage, Classified]):
         threshold: where images have several labels, classes of this probability or more are found.
     """
 
+    spec = SPEC
+    part = "classifier"
     network: Classifier
 
     def __init__(self, network: Classifier, threshold: float = 0.5) -> None:
@@ -79,6 +83,10 @@ class ClassificationPredictor(Predictor[FramedImage, Classified]):
     def fill_color(self) -> tuple[int, int, int]:
         """RGB of pixels that show nothing."""
         return self.network.fill_color
+
+    def settings(self) -> dict[str, object]:
+        """Member, architecture and classes, and where a class is found."""
+        return {**self.network.settings(), "threshold": self.threshold}
 
     @property
     def prepare(self) -> Framed:
@@ -122,8 +130,9 @@ def load(
     """A network ready to predict.
 
     Args:
-        source: a checkpoint written by `python -m classification fit`, `best` or `last` of the latest run, or with
-            `member` ImageNet weights: `imagenet`, `package:NAME` or a file.
+        source: a checkpoint written by `python -m classification fit`, `best` or `last` of the latest run, a folder
+            that `save_pretrained` wrote, `hf://owner/name` of a model hub, or with `member` ImageNet weights:
+            `imagenet`, `package:NAME` or a file.
         device: where it computes.
         fold: fold its batch norms, which is faster; leave this out to train it further.
         member: the family member that ImageNet weights are of.
@@ -131,12 +140,16 @@ def load(
     Raises:
         InputError: the file is missing, damaged or of another kind.
     """
-    if member is not None and not is_checkpoint(found_source(source, "classification")):
+    source = found_source(source, "classification")
+    own = is_checkpoint(source)
+    if member is not None and not own:
         network = load_imagenet(member, str(source))
         threshold = 0.5
     else:
         network = load_network(source)
-        stored = read_checkpoint(found_source(source, "classification"), "classification").model
+        stored = read_checkpoint(source, "classification").model
         threshold = float(stored.get("threshold", 0.5))
     network = network.to(device)
-    return ClassificationPredictor(network.fold() if fold else network, threshold)
+    predictor = ClassificationPredictor(network.fold() if fold else network, threshold)
+    predictor.origin = Origin.of(source) if own else None
+    return predictor

@@ -12,7 +12,7 @@ from classification.data.classes import LabelClasses
 from classification.network.family import ClassifierArchitecture
 from classification.network.model import Classifier, StoredClassifier
 from engine.training.checkpoint_files import found_source
-from engine.training.checkpoints import check_fit, read_checkpoint
+from engine.training.checkpoints import check_fit, described, read_checkpoint
 
 
 def load_network(source: str | Path, *, freezing: Freezing | None = None, **overrides: object) -> Classifier:
@@ -30,9 +30,11 @@ def load_network(source: str | Path, *, freezing: Freezing | None = None, **over
     checkpoint = read_checkpoint(source, "classification")
     state = {key.removeprefix("classifier."): value for key, value in checkpoint.state_dict.items()}
     settings = cast("StoredClassifier", checkpoint.model)
-    config = ClassifierArchitecture.from_settings(settings)
+    with described(source):
+        config = ClassifierArchitecture.from_settings(settings)
+        classes = LabelClasses.from_dict(settings["classes"])
     config = ClassifierArchitecture.from_dict({**config.to_dict(), **overrides})
-    network = Classifier(config, classes=LabelClasses.from_dict(settings["classes"]), **(freezing or {}))
+    network = Classifier(config, classes=classes, **(freezing or {}))
     check_fit(source, network.state_dict(), state)
     network.load_state_dict(state)
     return network.eval().to(memory_format=torch.channels_last)
