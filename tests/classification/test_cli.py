@@ -72,6 +72,7 @@ def test_validation_scores_as_training_did_and_as_prediction_finds(here, trained
     assert np.sum(found["confusion"]) == len(files)
 
 
+@pytest.mark.slow
 def test_the_test_command_scores_the_test_split(here, trained):
     said = command(
         f"test --config small.yaml --ckpt_path last --run.name trained {EVALUATION} --model.scores test.json"
@@ -89,7 +90,8 @@ def test_predictions_are_a_table_and_pictures(here, trained, tmp_path):
         rows = list(csv.DictReader(file))
     files = sorted(Path("colors/val").rglob("*.png"))
     assert len(rows) == 2 * len(files)
-    answers = {str(path): load(best_of(trained)).predict(path) for path in files[:3]}
+    classifier = load(best_of(trained))
+    answers = {str(path): classifier.predict(path) for path in files[:3]}
     for path, answer in answers.items():
         mine = [row for row in rows if row["image"].endswith(path)]
         assert [row["rank"] for row in mine] == ["1", "2"]
@@ -100,6 +102,7 @@ def test_predictions_are_a_table_and_pictures(here, trained, tmp_path):
     assert command(line).code == 0  # all are finished
 
 
+@pytest.mark.slow
 def test_a_training_goes_on(here, trained):
     said = command("fit --config small.yaml --run.name on --trainer.max_epochs 1")
     assert said.code == 0, said.err
@@ -135,6 +138,7 @@ def test_a_backbone_of_other_colours_is_told(here, trained, tmp_path):
         Classifier("lite0", classes=LabelClasses(CLASSES), backbone_weights=tmp_path / "own.ckpt")
 
 
+@pytest.mark.slow
 def test_a_classifier_starts_another(here, trained):
     said = command(
         f"fit --config small.yaml --run.name next --model.pretrained {best_of(trained)} --trainer.max_steps 1"
@@ -146,12 +150,22 @@ def test_a_classifier_starts_another(here, trained):
 @pytest.mark.parametrize(
     ("line", "holds"),
     [
-        ("fit --config small.yaml --data.root none", "the data's root 'none' does not exist"),
+        pytest.param(
+            "fit --config small.yaml --data.root none", "the data's root 'none' does not exist", marks=pytest.mark.slow
+        ),
         ("fit --config small.yaml --data.split 0.8/0.2", "Leave --data.split out"),
         ("fit --config small.yaml --data.augmentation.policy rand-q9", "which timm does not know"),
-        ("fit --config small.yaml --model.mixing.mixup 0.2 --data.batch_size 5", "Give an even number"),
+        pytest.param(
+            "fit --config small.yaml --model.mixing.mixup 0.2 --data.batch_size 5",
+            "Give an even number",
+            marks=pytest.mark.slow,
+        ),
         ("fit --config small.yaml --model.progressive.magnitude [5,9]", "progressive.stages is 1"),
-        ("fit --config small.yaml --model.loss.class_weights [1,2]", "2 weights for 3 classes"),
+        pytest.param(
+            "fit --config small.yaml --model.loss.class_weights [1,2]",
+            "2 weights for 3 classes",
+            marks=pytest.mark.slow,
+        ),
         ("fit --config small.yaml --model.member b9", "allowed"),
         ("validate --config small.yaml", "Give --ckpt_path FILE"),
     ],

@@ -51,6 +51,7 @@ def test_several_labels_are_learnt_and_found(here, tmp_path, monkeypatch):
     assert "one label an image" in refused.err
 
 
+@pytest.mark.slow
 def test_cifar_in_its_binary_form_is_trained_on(here, tmp_path):
     """Ten kinds whose records are told apart by their brightness."""
     rng = np.random.default_rng(0)
