@@ -169,7 +169,7 @@ def program(exported) -> Path:
     return exported("detection", "torch", image_size=(160, 224))
 
 
-def test_weights_in_another_file_are_not_read(program, tmp_path):
+def test_weights_in_another_file_are_not_read(tmp_path):
     import onnx
 
     secret = tmp_path / "secret"
