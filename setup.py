@@ -7,6 +7,7 @@ setup(
     package_dir={"engine.configs": "configs"},
     package_data={
         "": ["py.typed"],
+        "deployment.serving": ["page/*"],
         "engine.configs": ["**/*.yaml"],
         "engine.reports": ["page/*", "page/vendor/*"],
     },

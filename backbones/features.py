@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from backbones.contract import ImageNorm
+from backbones.dilation.phases import use_phases
 from backbones.gates import make_gates_exact
 from backbones.grid import Grid, feature_grid, subsample
 from backbones.networks import BATCH_NORMS, FeatureInfo, ImageConfig, create_features, resolve_name
@@ -109,6 +110,7 @@ class EfficientNetFeatures(nn.Module):
         if exact_gates:
             steps = _lost_strides(net.feature_info)[1 : len(self.blocks) + 1]
             make_gates_exact(self.blocks, steps, same_padding=self.same_padding)
+        use_phases(self.blocks)
         self._set_batch_norms(norm_momentum, norm_eps)
         self.frozen_stages = self._checked_frozen_stages(frozen_stages)
         if weights is not None:

@@ -15,6 +15,7 @@ from timm.layers import Conv2dSame
 from timm.layers.conv2d_same import conv2d_same
 from torch import Tensor, nn
 
+from backbones.dilation.phases import PhasedConv2d
 from backbones.features import EfficientNetFeatures
 from backbones.gates import AT_STRIDE_32
 from backbones.grid import Grid, feature_grid
@@ -63,13 +64,11 @@ class TwoStrideFeatures(EfficientNetFeatures):
         return [feature_grid(image_hw, 2**level, same_padding=self.same_padding) for level in self.levels]
 
 
-class _TwoStrideConv2d(nn.Conv2d):
+class _TwoStrideConv2d(PhasedConv2d):
     """A convolution that lost a stride or became dilated behind one, and that can still work as before."""
 
     def __init__(self, dense: nn.Conv2d, coarse: nn.Conv2d) -> None:
-        nn.Module.__init__(self)
-        # All attributes of the nn.Conv2d with its parameters, without a second initialisation.
-        self.__dict__.update(dense.__dict__)
+        super().__init__(dense)
         self.coarse_stride = coarse.stride
         self.coarse_dilation = coarse.dilation
         self.coarse_padding = None if isinstance(coarse, Conv2dSame) else coarse.padding

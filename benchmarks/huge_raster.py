@@ -1,10 +1,12 @@
-"""Segment a raster that does not fit into memory, and report the peak of the memory used.
+"""Segment a raster that does not fit into memory, or find boxes in it, and report the peak of the memory used.
 
     python benchmarks/huge_raster.py --threads 2
+    python benchmarks/huge_raster.py --threads 2 --task detection --gigabytes 1.5
 
 A generated GeoTIFF of 20,000 x 20,000 RGB pixels is segmented into Cityscapes' 19 classes by an untrained network, in
 a process of its own, whose largest resident memory the kernel records (VmHWM). A smaller `--height` takes less time and
-equally much memory, which depends only on the width. With `--gigabytes` the script fails if the peak is above that.
+equally much memory, which depends only on the width. A detector, untrained too, keeps 100 boxes of each tile, so that
+their merging is part of what is measured. With `--gigabytes` the script fails if the peak is above that.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ from pathlib import Path
 import numpy as np
 import rasterio
 from rasterio.windows import Window
+
+WINDOW_OF_BOXES = 1024  # pixels
 
 
 def write_raster(path: Path, height: int, width: int, layout: str) -> None:
@@ -58,6 +62,36 @@ def segment(given: argparse.Namespace, source: Path, output: Path) -> None:
     pixels = result.size_hw[0] * result.size_hw[1]
     print(f"{pixels / 1e6:.0f} megapixels in {seconds:.0f} s, {pixels / 1e6 / seconds:.2f} a second")
     print(f"written: {output.stat().st_size / 1e6:.0f} MB; classes found: {sum(n > 0 for n in result.areas.values())}")
+    _check_peak(given)
+
+
+def find(given: argparse.Namespace, source: Path) -> None:
+    """Find boxes in the raster; this runs in the child process."""
+    import torch
+
+    from detection.network.model import EfficientDet
+    from detection.network.postprocess import Postprocess
+    from detection.prediction.predictor import DetectionPredictor
+    from detection.tiles.inference import Inference
+    from engine.large.opening import open_raster
+
+    torch.set_num_threads(given.threads)
+    torch.manual_seed(0)
+    network = EfficientDet(given.member, 2).eval().fold()
+    print(f"resident with the network, before the raster: {_resident('VmRSS'):.2f} GB")
+    inference = Inference(window=given.window or WINDOW_OF_BOXES, overlap=given.overlap)
+    predictor = DetectionPredictor(network, Postprocess(score_threshold=0.0), inference=inference)
+    start = time.perf_counter()
+    pixels = open_raster(source)
+    found = predictor.find(pixels)
+    seconds = time.perf_counter() - start
+    height, width = pixels.size_hw
+    tiles = len(predictor.tiling(pixels.size_hw))
+    print(f"{height * width / 1e6:.0f} megapixels, {tiles:,} tiles in {seconds:.0f} s; {len(found):,} boxes kept")
+    _check_peak(given)
+
+
+def _check_peak(given: argparse.Namespace) -> None:
     peak = _resident("VmHWM")
     print(f"largest resident memory: {peak:.2f} GB")
     if given.gigabytes and peak > given.gigabytes:
@@ -72,6 +106,7 @@ def _resident(field: str) -> float:
 def main() -> None:
     """Write the raster, then segment it in a fresh process."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", choices=("segmentation", "detection"), default="segmentation")
     parser.add_argument("--height", type=int, default=20_000)
     parser.add_argument("--width", type=int, default=20_000)
     parser.add_argument("--layout", choices=("tiles", "strips"), default="tiles")
@@ -84,6 +119,9 @@ def main() -> None:
     parser.add_argument("--source", type=Path, help="a raster to segment in place of a generated one")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.child and given.task == "detection":
+        find(given, given.source)
+        return
     if given.child:
         segment(given, given.source, given.child)
         return

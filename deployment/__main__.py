@@ -20,6 +20,7 @@ Files that run elsewhere, from a checkpoint of any task.
   prune      a checkpoint with fewer channels, to be trained further
   benchmark  what checkpoints, members and files cost on this machine, and which one to take
   explain    pictures of what boxes, and classes of pixels, rest on
+  serve      answers over HTTP, and a page that shows them in a browser
   setup      the environment of LiteRT's converter or of ExecuTorch, which `export` makes by itself
 
 `python -m deployment COMMAND --help` lists every option; --version shows the version.
@@ -30,6 +31,7 @@ _COMMANDS = {
     "prune": "deployment.pruning.command",
     "benchmark": "deployment.benchmark.command",
     "explain": "deployment.explaining.command",
+    "serve": "deployment.serving.command",
     "setup": "deployment.setup.command",
 }
 

@@ -37,7 +37,7 @@ SPEC = TaskSpec(
         "score": "COCO numbers of detections that come from anywhere",
         "pseudo-labels": "what was found in unlabelled images as a training set, by thresholds of each class",
         "convert": "weights of effdet or zylo117 to a file that describes its own network",
-        "convert-data": "a set of boxes in any format that is read, written as COCO, Pascal VOC or YOLO",
+        "convert-data": "a set of boxes in any format that is read, written as COCO, VOC, YOLO or LabelMe",
         "report": "a run in one HTML file: curves, classes, mistakes, images with boxes and masks",
         "compare": "two reports side by side in one HTML file",
     },
@@ -70,6 +70,7 @@ SPEC = TaskSpec(
     checkpoint_args=("member", "head", "architecture", "classes"),
     answer_args=("postprocess", "inference", "distillation"),
     resumes_within_epochs=True,
+    hub_tags=("object-detection",),
     demo="detection/demo",
     first_page={
         "fit": (

@@ -33,7 +33,9 @@ from detection.scores.metric import COCO_MOST, BoxScores, evaluate_boxes
 from detection.scores.records import DetectionRecords
 from detection.scores.truth import GroundTruth
 from detection.spec import SPEC
-from detection.tiles.evaluation import of_whole_images
+from detection.tiles.evaluation import evaluated, of_whole_images
+from detection.tiles.inference import Inference
+from detection.tiles.passes import Pass, Passes
 from detection.training.distiller import DetectorDistiller, Lessons
 from detection.training.settings import Distillation
 from detection.training.teachers import make_distiller
@@ -46,7 +48,6 @@ from engine.distillation.teachers import FINGERPRINTS, SETTINGS
 from engine.distributed import all_reduce_sum, run_on_main
 from engine.errors import InputError
 from engine.exports.files import check_overrides, check_untrained, is_exported
-from engine.large.options import InTiles
 from engine.numbers import AllOrCount, PositiveInt
 from engine.outputs import write_json
 from engine.reading.options import Reading, agreed_reading
@@ -83,8 +84,8 @@ class DetectionTask(DenseTask[DetectionData]):
         loss: which anchors learn a box, and the losses of classes and boxes; of head efficientdet.
         distillation: trained detectors that teach this one, and what of them counts.
         postprocess: suppression settings of validation, test and prediction.
-        inference: tiles in which validation, test and prediction compute large images; without a window those of
-            training, or whole images.
+        inference: tiles, scales and mirroring with which validation, test and prediction compute an image; without a
+            window in the tiles of training, or whole.
         optimizer: update rule, learning rate and decay.
         schedule: warm-up and course of the learning rate.
         evaluator: `pycocotools`, or `faster` or `hotcoco` for the same numbers in less time (extra `fast`).
@@ -112,7 +113,7 @@ class DetectionTask(DenseTask[DetectionData]):
         loss: DetectionLoss = DetectionLoss(),
         distillation: Distillation = Distillation(),
         postprocess: Postprocess = Postprocess(),
-        inference: InTiles = InTiles(),
+        inference: Inference = Inference(),
         optimizer: Optimizer = OPTIMIZER,
         schedule: Schedule = SCHEDULE,
         evaluator: Backend = "pycocotools",
@@ -162,13 +163,19 @@ class DetectionTask(DenseTask[DetectionData]):
         return self.network.config.image_size
 
     @property
-    def inference(self) -> InTiles:
-        """The tiles in which images are scored and predicted: those that were given, or those of the training."""
-        given = self.given_inference
-        if given.window is not None or self.data is None or self.data.tiles.window is None:
-            return given
-        own = self.data.tiles
-        return InTiles(own.window, own.overlap, own.margin)
+    def inference(self) -> Inference:
+        """How images are scored and predicted: as was given, or else in the tiles of the training."""
+        return self.given_inference if self.data is None else self.given_inference.in_tiles_of(self.data.tiles)
+
+    @property
+    def passes(self) -> Passes:
+        """How an image is laid on the canvas in each pass of an evaluation."""
+        return Passes.of(self.network, self.inference)
+
+    @property
+    def views(self) -> tuple[Pass, ...]:
+        """What lays an image, or a tile, on the canvas of each further pass of an evaluation."""
+        return self.passes.more
 
     @property
     def wants_masks(self) -> bool:
@@ -205,6 +212,7 @@ class DetectionTask(DenseTask[DetectionData]):
             raise InputError(msg)
         refuse_loss(own, self.loss)
         refuse_postprocess(own, self.postprocess)
+        self.inference.check_fits(own, lays_out=detector.takes_pictures)
         precision = "32-true" if self._trainer is None else str(self.trainer.precision)
         if own != "efficientdet" and precision in ("16-true", "bf16-true"):
             msg = (
@@ -226,7 +234,7 @@ class DetectionTask(DenseTask[DetectionData]):
             overrides |= {} if agreed is None else {"image_size": agreed}
             overrides = agreed_reading(self.data.reading, overrides, before="model.architecture", way=self.way)
         if self.pretrained is not None and is_exported(self.pretrained):
-            return self._exported(overrides, fitting=fitting)
+            return self._exported(self.pretrained, overrides, fitting=fitting)
         if self.pretrained is not None and not restoring:
             detector = load_pretrained(self.pretrained, freezing=self.freezing, **overrides)
             if self.member not in (None, detector.config.name):
@@ -242,13 +250,11 @@ class DetectionTask(DenseTask[DetectionData]):
         options = {"head": self.head, "classes": wanted, "backbone_weights": start, **self.freezing, **overrides}
         return build_detector(self.member or "d0", **options)
 
-    def _exported(self, overrides: Mapping[str, object], *, fitting: bool) -> Detector:
+    def _exported(self, source: str, overrides: Mapping[str, object], *, fitting: bool) -> Detector:
         """The detector of an exported file, which has its settings from the checkpoint that it was made of."""
-        assert self.pretrained is not None
-        check_untrained(self.pretrained, fitting=fitting)
-        detector = load_exported(self.pretrained)
-        own = detector.config.to_dict()
-        check_overrides(self.pretrained, overrides, own)
+        check_untrained(source, fitting=fitting)
+        detector = load_exported(source)
+        check_overrides(source, overrides, detector.config.to_dict())
         return detector
 
     def _wanted_classes(self, fitting: bool) -> BoxClasses:
@@ -298,7 +304,7 @@ class DetectionTask(DenseTask[DetectionData]):
             answers = detector.answers(batch.images)
             sums = detector.loss_sums_of(answers.predictions, batch, self.loss)
             lessons = self.distiller(batch.images, answers, detector.lattice(size_hw(batch.images)))
-        # One call for the count and for what is logged: a log that synchronises itself waits for a barrier as well.
+        # One call for the count and what is logged: a log that synchronises itself waits for a barrier as well.
         everywhere = sums.over_devices(all_reduce_sum)
         # DDP averages gradients over the devices: the mean of sums * world / total is the sum over the total.
         divisor = everywhere.divisor if self.running is None else self.running.after(everywhere.count.clamp(min=1))
@@ -306,10 +312,9 @@ class DetectionTask(DenseTask[DetectionData]):
         if lessons is not None:
             total = total + self._learned(lessons, len(batch.images))
         parts = {f"train_{name}_loss": part for name, part in everywhere.named(divisor).items()}
-        size = len(batch.images)
         self.watch(total, batch_idx, parts)
-        self.log("train_loss", everywhere.total(divisor), prog_bar=True, batch_size=size)
-        self.log_dict(parts, batch_size=size)
+        self.log("train_loss", everywhere.total(divisor), prog_bar=True, batch_size=len(batch.images))
+        self.log_dict(parts, batch_size=len(batch.images))
         return total
 
     def _learned(self, lessons: Lessons, batch_size: int) -> Tensor:
@@ -327,15 +332,10 @@ class DetectionTask(DenseTask[DetectionData]):
         self.records, self.masks, self.sums = DetectionRecords(), MaskRecords(), ImageSums()
 
     def validation_step(self, batch: DetectionBatch, batch_idx: int) -> None:
-        """Collect the detections and the losses of a batch, from one pass."""
-        if self.detector.suppresses:  # an exported file without logits, and so without a loss
-            found = self.detector.detect(batch, self.postprocess)
-        else:
-            predictions = self.detector.predictions(batch.images)
-            sums = self.detector.image_losses(predictions, batch, self.loss)
-            if sums is not None:
-                self.sums.add(batch.image_ids, sums)
-            found = self.detector.detections(predictions, batch, self.postprocess)
+        """Collect the detections and the losses of a batch."""
+        found, sums = evaluated(self.detector, batch, self.loss, self.postprocess, self.passes)
+        if sums is not None:
+            self.sums.add(batch.image_ids, sums)
         rows = found.class_ids.clamp(min=0).cpu()
         # Rows without a name, ten of COCO's ninety, stand for ids that no annotation file lists.
         named = torch.tensor([bool(name) for name in self.classes.names])
@@ -377,11 +377,10 @@ class DetectionTask(DenseTask[DetectionData]):
     def _evaluate(self, records: DetectionRecords, masks: MaskRecords, split: SplitName) -> BoxScores:
         assert self.data is not None
         source = self.data.box_source(split)
-        most = COCO_MOST
-        if (tiles := self.data.tiles_of(split)) is not None:
-            records = of_whole_images(records, tiles, self.postprocess)
-            most = max(most, records.most)  # the pictures are large, and so may be the number of their objects
-        records = records.numbered_as(source, self.classes)
+        tiles = self.data.tiles_of(split)
+        records = of_whole_images(records, tiles, self.postprocess).numbered_as(source, self.classes)
+        # Pictures in tiles are large, and so may be the number of their objects.
+        most = COCO_MOST if tiles is None else max(COCO_MOST, records.most)
         writing = not self.trainer.sanity_checking
         entries = masks.entries(source, self.classes) if self.wants_masks else None
         if self.detections_file is not None and writing and entries is not None:

@@ -46,6 +46,39 @@ def fetch(base_url: str, name: str) -> Path:
     return target
 
 
+def fetch_to(target: Path, base_url: str, sha256: str) -> Path:
+    """Download a file of a data set to a path, unless it is there, and compare its checksum.
+
+    Args:
+        target: the path; its name is that of the file on the server.
+        base_url: the address of the folder on the server.
+        sha256: the checksum of the file.
+
+    Raises:
+        InputError: the server does not answer, or the file has another checksum.
+    """
+    import torch
+
+    url = f"{base_url.rstrip('/')}/{target.name}"
+    if not target.is_file():
+        try:
+            # This writes to a temporary file in the same folder, and renames it if the hash agrees.
+            torch.hub.download_url_to_file(url, str(target), hash_prefix=sha256, progress=False)
+        except (OSError, ValueError, http.client.HTTPException) as error:  # URLError is an OSError
+            reason = getattr(error, "reason", None) or error
+            msg = f"cannot download '{url}': {reason}. Put the file at '{target}' yourself."
+            raise InputError(msg) from error
+        except RuntimeError as error:
+            msg = f"'{url}' arrived with another checksum than it should have. Try again later."
+            raise InputError(msg) from error
+    with target.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    if digest != sha256:
+        msg = f"'{target}' has the checksum {digest[:8]}…, not {sha256[:8]}…. Delete it and fetch it again."
+        raise InputError(msg)
+    return target
+
+
 def check_hash(path: Path) -> None:
     """Compare a file with the hash in its name.
 

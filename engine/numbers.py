@@ -17,6 +17,7 @@ __all__ = [
     "NonNegativeFloat",
     "NonNegativeInt",
     "OpenUnitInterval",
+    "Port",
     "PositiveFloat",
     "PositiveInt",
     "TenthToTen",
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     NonNegativeInt: TypeAlias = int
     AllOrCount: TypeAlias = int
     CanvasSide: TypeAlias = int
+    Port: TypeAlias = int
     PositiveFloat: TypeAlias = float
     NonNegativeFloat: TypeAlias = float
     ClosedUnitInterval: TypeAlias = float
@@ -50,6 +52,7 @@ else:
 
     AllOrCount = restricted_number_type("AllOrCount", int, (">=", -1))
     CanvasSide = restricted_number_type("CanvasSide", int, (">=", 32))
+    Port = restricted_number_type("Port", int, [(">=", 0), ("<=", 65535)])
     ZeroToBelowOne = restricted_number_type("ZeroToBelowOne", float, [(">=", 0), ("<", 1)])
     AboveZeroToOne = restricted_number_type("AboveZeroToOne", float, [(">", 0), ("<=", 1)])
     ZeroToHalf = restricted_number_type("ZeroToHalf", float, [(">=", 0), ("<=", 0.5)])
@@ -61,6 +64,7 @@ WORDS: dict[str, str] = {
     "NonNegativeInt": "a whole number, at least 0",
     "AllOrCount": "a whole number of at least 0, or -1 for all",
     "CanvasSide": "a whole number, at least 32",
+    "Port": "a whole number, 0 to 65535",
     "PositiveFloat": "a number above 0",
     "NonNegativeFloat": "a number, at least 0",
     "ClosedUnitInterval": "0 to 1",

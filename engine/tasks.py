@@ -22,6 +22,8 @@ TASKS = "effdense.tasks"
 PROGRAMS = "effdense.programs"
 COMMANDS = ("fit", "validate", "test", "predict")  # what Lightning's trainer does for every task
 REPORT_COMMANDS = {"report": "engine.cli.reports.report", "compare": "engine.cli.reports.compare"}
+SHARE_COMMANDS = {"share": "engine.sharing.share"}
+_ABOUT = {"share": "a network for others, with a model card: in a folder, or on a model hub"}
 
 
 class FormerConfig(NamedTuple):
@@ -46,7 +48,7 @@ class TaskSpec:
         name: The name that checkpoints and run folders carry, and the package that `python -m` runs.
         title: One line that describes it.
         examples: Command lines without the program's name, for the help.
-        about: One line for each command on what it does; the help has the same order.
+        about: One line for each command on what it does; the help has the same order. `share` needs none.
         module: The LightningModule.
         data: The Lightning data module.
         predictor: The function that loads a checkpoint for prediction.
@@ -73,8 +75,10 @@ class TaskSpec:
         recipe_facts: The function that takes a data module and returns what its training set shows of itself
             (`engine.recipes`); a task without one has no recipes.
         recipe_options: The task's options for the words of the recipes, such as "lr" for "model.optimizer.lr".
-        quick_check: The function that says in a line what is wrong with a data module, as far as a second tells; it
-            takes the data module and the network, and None means that it knows no such data.
+        hub_tags: What a model hub calls the task (huggingface.co/tasks); the first is a model card's `pipeline_tag`.
+        quick_check: The function that says what is wrong with a data module, as far as a second tells; it takes the
+            data module and the network, and None means that it knows no such data.
+        check_command: The command that tells all of it.
     """
 
     name: str
@@ -101,18 +105,25 @@ class TaskSpec:
     former_configs: Mapping[str, FormerConfig] = field(default_factory=dict)
     trainer_defaults: Mapping[str, object] = field(default_factory=dict)
     quick_check: str | None = None
+    check_command: str = "check"
     recipe_facts: str | None = None
     recipe_options: Mapping[str, str] = field(default_factory=dict)
+    hub_tags: tuple[str, ...] = ()
 
     @property
-    def report_commands(self) -> Mapping[str, str]:
-        """The commands about whole runs, each with the module whose `main` takes the task and its arguments."""
-        return {} if self.reporter is None else REPORT_COMMANDS
+    def common_commands(self) -> Mapping[str, str]:
+        """The commands that tasks have alike, each with the module whose `main` takes the task and its arguments."""
+        return {**({} if self.reporter is None else REPORT_COMMANDS), **SHARE_COMMANDS}
 
     @property
     def all_commands(self) -> tuple[str, ...]:
         """Every command: those of Lightning and the plain ones."""
-        return (*COMMANDS, *self.commands, *self.report_commands)
+        return (*COMMANDS, *self.commands, *self.common_commands)
+
+    @property
+    def lines(self) -> Mapping[str, str]:
+        """One line on each command, also on those that a task need not describe."""
+        return {**self.about, **{name: line for name, line in _ABOUT.items() if name not in self.about}}
 
 
 @cache

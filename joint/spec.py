@@ -55,6 +55,7 @@ SPEC = TaskSpec(
     resume_args=("optimizer", "schedule", "train", "balance"),
     answer_args=("postprocess",),
     resumes_within_epochs=True,
+    hub_tags=("object-detection", "image-segmentation"),
     demo="joint/demo",
     first_page={
         "fit": (

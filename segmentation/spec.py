@@ -42,6 +42,7 @@ SPEC = TaskSpec(
         "check": "segmentation.scores.submission",
     },
     quick_check="segmentation.checking.quick:quick_check",
+    check_command="check-data",
     recipe_facts="segmentation.checking.facts:set_facts",
     recipe_options={
         **COMMON,
@@ -54,6 +55,7 @@ SPEC = TaskSpec(
     checkpoint_args=("member", "architecture", "classes"),
     answer_args=("inference", "distillation"),
     resumes_within_epochs=True,
+    hub_tags=("image-segmentation",),
     demo="segmentation/demo",
     first_page={
         "fit": (

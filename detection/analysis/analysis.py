@@ -10,7 +10,7 @@ from detection.analysis.curves import ClassCurve, Threshold, best_mean_threshold
 from detection.analysis.gains import Gains, mend
 from detection.analysis.matching import MATCH_IOU, Matching, match
 from detection.analysis.mistakes import Mistakes, find_mistakes
-from detection.analysis.overlaps import Comparison
+from detection.analysis.overlaps import MOST_PER_CLASS, Comparison
 from detection.scores.records import DetectionTable
 from detection.scores.truth import GroundTruth
 from engine.analysis.calibration import Reliability, reliability
@@ -57,15 +57,21 @@ class BoxAnalysis:
         return f"scores from {least:.3f} on, where the mean F1 is best; IoU {MATCH_IOU:g}"
 
 
-def analyse_boxes(truth: GroundTruth, table: DetectionTable, image_ids: Iterable[int] | None = None) -> BoxAnalysis:
+def analyse_boxes(
+    truth: GroundTruth,
+    table: DetectionTable,
+    image_ids: Iterable[int] | None = None,
+    most: int = MOST_PER_CLASS,
+) -> BoxAnalysis:
     """Compare detections with annotations.
 
     Args:
         truth: the annotations.
         table: the detections, in the ids of the annotations.
         image_ids: the images that count; by default all of the annotations.
+        most: detections of an image and class that count.
     """
-    compared = Comparison.of(truth, table, image_ids)
+    compared = Comparison.of(truth, table, image_ids, most)
     matching = match(compared)
     curves = class_curves(compared, matching)
     threshold = best_mean_threshold(curves)

@@ -13,7 +13,7 @@ from detection.scores.records import DetectionTable
 from detection.scores.truth import GroundTruth
 
 BACKGROUND_IOU = 0.1  # below it a detection touches nothing (TIDE's t_b)
-_MOST_PER_CLASS = 100  # detections of an image and class that are scored, the last of pycocotools' `maxDets`
+MOST_PER_CLASS = 100  # detections of an image and class that are scored, the last of pycocotools' `maxDets`
 _CHUNK = 4_000_000  # pairs whose overlaps are computed at once: some hundred megabytes
 
 
@@ -36,7 +36,8 @@ class Comparison:
     """D detections beside G annotations, in I images and K classes.
 
     Detections are ordered by image, class and falling score; equal scores keep the order of their table, as in
-    pycocotools, and of an image and class the best 100 are taken. Annotations keep their order within an image.
+    pycocotools, and of an image and class the best 100, or as many as are asked for, are taken. Annotations keep their
+    order within an image.
 
     Attributes:
         class_names: the K names by ascending category id.
@@ -65,20 +66,27 @@ class Comparison:
     pairs: Pairs
 
     @classmethod
-    def of(cls, truth: GroundTruth, table: DetectionTable, image_ids: Iterable[int] | None = None) -> Comparison:
+    def of(
+        cls,
+        truth: GroundTruth,
+        table: DetectionTable,
+        image_ids: Iterable[int] | None = None,
+        most: int = MOST_PER_CLASS,
+    ) -> Comparison:
         """Compare detections with annotations.
 
         Args:
             truth: the annotations.
             table: the detections, in the ids of the annotations; categories that these do not list are left out.
             image_ids: the images that count; by default all of the annotations.
+            most: detections of an image and class that count; large pictures have more than COCO's.
         """
         images = np.unique(np.array(truth.image_ids if image_ids is None else list(image_ids), np.int64))
         categories = np.array(sorted(truth.category_names), np.int64)
         images_of, classes_of = _rows(table.image_ids, images), _rows(table.category_ids, categories)
         kept = np.flatnonzero((images_of >= 0) & (classes_of >= 0))
         kept = kept[np.lexsort((-table.scores[kept], classes_of[kept], images_of[kept]))]  # lexsort is stable
-        kept = kept[places(images_of[kept] * len(categories) + classes_of[kept]) < _MOST_PER_CLASS]
+        kept = kept[places(images_of[kept] * len(categories) + classes_of[kept]) < most]
         true_images = _rows(truth.annotation_image_ids, images)
         counted = np.flatnonzero(true_images >= 0)
         counted = counted[np.argsort(true_images[counted], kind="stable")]

@@ -5,23 +5,26 @@ The set is a folder, `check MYSET`, or is given as to fit, by --config and by --
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from detection.checking.fix import Target, fix_boxes
-from detection.checking.given import BoxData, apart_from_each_other, sources_of
+from detection.checking.fix import fix_boxes
+from detection.checking.given import BoxData, apart, sources_of
 from detection.checking.read_set import ReadBoxes
 from detection.data.boxes import BoxSource
 from detection.formats.found import FormatWord, read_set
+from detection.formats.writers.choice import Target
 from detection.network.family import DetectorArchitecture, architecture
 from detection.spec import SPEC
-from engine.checking.findings import CheckReport, FailOn, Finding
+from engine.annotations.files import BrokenRow
+from engine.checking.asked import Asked
+from engine.checking.command import CheckCommand
+from engine.checking.findings import CheckReport, Finding
+from engine.checking.given import left_out, row_findings
 from engine.checking.images import image_findings
-from engine.checking.pictures import draw_finding, write_pictures
-from engine.cli.commands import HELP, parse_function, program, run_command
-from engine.cli.given.data import given_data
-from engine.outputs import make_folder, write_json
+from engine.checking.pictures import draw_finding
+from engine.cli.given.data import GivenData
+from engine.errors import InputError
 from engine.reading.images import IMAGE_SUFFIXES
 from engine.reading.listing import walk
 from engine.reading.reader import PixelReader
@@ -36,44 +39,42 @@ def check(
     format: FormatWord | None = None,
     image_size: int | None = None,
     member: str = MEMBER,
-    group: str | None = None,
-    output: str | Path | None = None,
-    pictures: str | Path | None = None,
-    fix: str | Path | None = None,
     fix_to: Target | None = None,
+    asked: Asked = Asked(),
 ) -> CheckReport:
     """Read a whole set once, and tell what is wrong with it.
 
     Args:
         root: the folder of the set.
-        format: its format, where the folder holds several; None recognises it.
-        image_size: side of the canvas in training, in pixels, which decides what is tiny; None takes the member's.
+        format: its format, where the folder holds several; null recognises it.
+        image_size: side of the canvas in training, in pixels, which decides what is tiny; null takes the member's.
         member: the family member whose anchors are looked at.
-        group: a regular expression; images whose names match it alike, in its first bracket or as a whole, belong
-            together, such as the frames of a video, and should be in one split.
-        output: JSON file to write the findings to.
-        pictures: folder for pictures of each fault's first cases.
-        fix: folder for a cleaned copy of the set; nothing of the set itself is changed.
-        fix_to: format of the copy; None takes that of the set where it is one that is written, else COCO.
+        fix_to: format of the cleaned copy; null takes that of the set where it is one that is written, else COCO.
+        asked: what is done with the findings.
 
     Raises:
-        InputError: the set is not recognised or cannot be read.
+        InputError: the set is not recognised, or nothing of it can be read.
         OutputError: a result cannot be written.
     """
     network = architecture(member, image_size=image_size)
-    found = read_set(root, format)
+    broken: list[BrokenRow] = []
+    try:
+        found = read_set(root, format, broken=broken)
+    except InputError as error:
+        if not broken:
+            raise
+        nothing = Finding("labels.unusable", "error", str(root), str(error))
+        report = CheckReport(str(root), (*row_findings(broken), nothing))
+        return asked.finish(report, lambda one: None)
     notes = [Finding("labels.note", "note", str(found.root), note) for note in found.notes]
     return check_sources(
         found.line(),
         found.splits,
         network,
         root=found.root,
-        before=notes,
-        group=group,
-        output=output,
-        pictures=pictures,
-        fix=fix,
+        before=[*row_findings(broken), *notes],
         fix_to=fix_to or _SAME_FORMAT.get(found.format_name, "coco"),
+        asked=asked,
     )
 
 
@@ -85,11 +86,8 @@ def check_sources(
     read: PixelReader = PixelReader(),
     root: Path | None = None,
     before: Sequence[Finding] = (),
-    group: str | None = None,
-    output: str | Path | None = None,
-    pictures: str | Path | None = None,
-    fix: str | Path | None = None,
     fix_to: Target = "coco",
+    asked: Asked = Asked(),
 ) -> CheckReport:
     """What is wrong with splits that have been found.
 
@@ -100,36 +98,29 @@ def check_sources(
         read: reads the images.
         root: folder whose images and labels must all be in use; None asks for none.
         before: findings of the reading.
-        group: as in `check`.
-        output: as in `check`.
-        pictures: as in `check`.
-        fix: as in `check`.
         fix_to: format of the copy.
+        asked: what is done with the findings.
 
     Raises:
-        InputError: `group` is no regular expression.
+        InputError: `asked.group` is no regular expression.
         OutputError: a result cannot be written.
     """
-    if output is not None:
-        make_folder(Path(output).parent)
-    apart, same = apart_from_each_other(sources)
-    given = ReadBoxes.of(apart, read)
+    asked.prepare()
+    own, same = apart(sources)
+    given = ReadBoxes.of(own, read)
     findings = (
         *before,
         *same,
-        *image_findings(given.all_paths, given.owners, given.facts, group),
+        *image_findings(given.all_paths, given.owners, given.facts, asked.group),
         *given.box_findings(network.image_size, network),
         *(() if root is None else unused_files(root, given.all_paths)),
     )
     report = CheckReport(title, findings, tuple(given.measures(network.image_size, network)))
-    if output is not None:
-        write_json(output, report.document())
-    if pictures is not None:
-        write_pictures(pictures, report, lambda one: draw_finding(one, read))
-    if fix is not None:
-        done = fix_boxes(given, fix, fix_to, read)
-        report = CheckReport(report.title, report.findings, (*report.measures, *done))
-    return report
+    return asked.finish(
+        report,
+        lambda one: draw_finding(one, read),
+        lambda folder: [*fix_boxes(given, folder, fix_to, read), *left_out(findings)],
+    )
 
 
 def unused_files(root: Path, paths: Sequence[Path]) -> Iterator[Finding]:
@@ -174,69 +165,29 @@ def title_of(sources: Mapping[str, BoxSource]) -> str:
     return f"{images:,} images, {boxes:,} boxes ({counts})"
 
 
-def _options(
+def _of_data(
+    given: GivenData,
     image_size: int | None = None,
     member: str | None = None,
-    group: str | None = None,
-    output: str | Path | None = None,
-    pictures: str | Path | None = None,
-    fix: str | Path | None = None,
     fix_to: Target = "coco",
-    fail_on: FailOn = "error",
-) -> None:
-    """The options of a check whose set is given as to fit."""
-
-
-def _folder(
-    root: str | Path,
-    format: FormatWord | None = None,
-    image_size: int | None = None,
-    member: str = MEMBER,
-    group: str | None = None,
-    output: str | Path | None = None,
-    pictures: str | Path | None = None,
-    fix: str | Path | None = None,
-    fix_to: Target | None = None,
-    fail_on: FailOn = "error",
-) -> None:
-    """Read a whole set once, and tell what is wrong with it.
+    asked: Asked = Asked(),
+) -> CheckReport:
+    """Read a set that is given as to fit, and tell what is wrong with it.
 
     Args:
-        root: the folder of the set.
-        format: its format, where the folder holds several; null recognises it.
-        image_size: side of the canvas in training, in pixels, which decides what is tiny; null takes the member's.
-        member: the family member whose anchors are looked at.
-        group: a regular expression; images whose names match it alike, in its first bracket or as a whole, belong
-            together, such as the frames of a video, and should be in one split.
-        output: JSON file to write the findings to.
-        pictures: folder for pictures of each fault's first cases.
-        fix: folder for a cleaned copy of the set; nothing of the set itself is changed.
-        fix_to: format of the copy; null takes that of the set where it is one that is written, else COCO.
-        fail_on: the exit code is 1 if a finding is at least so bad; "never" leaves it 0.
+        given: its data module, and the model's settings.
+        image_size: side of the canvas in training, in pixels, which decides what is tiny; null takes the config's.
+        member: the family member whose anchors are looked at; null takes the config's.
+        fix_to: format of the cleaned copy.
+        asked: what is done with the findings.
     """
+    assert isinstance(given.data, BoxData)
+    network = network_of(given.model, given.data.image_size, member, image_size)
+    sources, before = sources_of(given.data)
+    title = title_of(sources)
+    return check_sources(title, sources, network, read=given.data.reader, before=before, fix_to=fix_to, asked=asked)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and print the table; returns 1 if there is an error in the set, 2 if it cannot be read."""
-
-    def act() -> int:
-        words = list(sys.argv[2:] if argv is None else argv)
-        command = f"{program('detection')} check"
-        given = None if set(HELP) & set(words) else given_data(SPEC, words)
-        if given is None:
-            options = parse_function(_folder, command, words, __doc__, positional=True)
-            fail_on = options.pop("fail_on")
-            report = check(**options)
-        else:
-            assert isinstance(given.data, BoxData)
-            options = parse_function(_options, command, given.rest, __doc__)
-            fail_on = options.pop("fail_on")
-            network = network_of(given.model, given.data.image_size, options.pop("member"), options.pop("image_size"))
-            sources, unusable = sources_of(given.data)
-            report = check_sources(
-                title_of(sources), sources, network, read=given.data.reader, before=unusable, **options
-            )
-        sys.stdout.write(report.table() + "\n")
-        return report.exit_code(fail_on)
-
-    return run_command(act)
+    return CheckCommand(SPEC, __doc__ or "", _of_data, check).main(argv)

@@ -6,9 +6,8 @@ import dataclasses
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, TypeAlias
 
 import numpy as np
 
@@ -16,19 +15,13 @@ from detection.checking.boxes import SOUND, box_faults, frames_hw, repeated_rows
 from detection.checking.read_set import ReadBoxes
 from detection.data.boxes import BoxSource, BoxTable, box_table
 from detection.data.classes import BoxClasses
-from detection.formats.writers import coco, voc, yolo
+from detection.formats.writers.choice import WRITERS, Target
 from detection.formats.writers.parts import SetToWrite
-from engine.checking.clean import Names, bring_image, clean_name, new_folder, surplus_copies, told
+from engine.checking.clean import NOTHING, Names, bring_image, clean_name, new_folder, surplus_copies, told
 from engine.checking.image_files import ImageFacts
 from engine.errors import OutputError
 from engine.reading.reader import PixelReader
 
-Target: TypeAlias = Literal["coco", "voc", "yolo"]
-_WRITERS: Mapping[Target, Callable[[SetToWrite, Path], dict[str, str]]] = {
-    "coco": coco.write,
-    "voc": voc.write,
-    "yolo": yolo.write,
-}
 _STAGED = "staged"  # where images wait for the names that the format gives them
 
 
@@ -51,41 +44,61 @@ def fix_boxes(given: ReadBoxes, folder: str | Path, to: Target, read: PixelReade
     Raises:
         OutputError: the folder cannot be written, or nothing is left to write.
     """
-    surplus = surplus_copies(given.owners, given.facts)
-    classes = common_classes(given.sources)
     done: Counter[str] = Counter()
+    with new_folder(folder, list(dict.fromkeys(path.parent for path in given.all_paths))) as part:
+        kept = write_boxes(given, part, to, read, surplus_copies(given.owners, given.facts), done)
+    return told(folder, kept, done)
+
+
+def write_boxes(
+    given: ReadBoxes, part: Path, to: Target, read: PixelReader, surplus: Container[int], done: Counter[str]
+) -> dict[str, tuple[int, int]]:
+    """Write the images and boxes that stay into a folder.
+
+    Args:
+        given: the set with its facts.
+        part: the folder.
+        to: its format.
+        read: reads the images.
+        surplus: the places of images that are there already.
+        done: counts what was done.
+
+    Returns:
+        For each split how many images stayed, and of how many.
+
+    Raises:
+        OutputError: nothing is left to write.
+    """
+    classes = common_classes(given.sources)
     kept: dict[str, tuple[int, int]] = {}
     tables: dict[str, BoxTable] = {}
-    start = 0
-    with new_folder(folder, list(dict.fromkeys(path.parent for path in given.all_paths))) as part:
-        staged = part / _STAGED
-        for split, source in given.sources.items():
-            count = len(source.image_ids)
-            copies = {place - start for place in surplus if start <= place < start + count}
-            start += count
-            places = [place for place in range(count) if _stays(source, place, given.images[split], copies, done)]
-            kept[split] = (len(places), count)
-            if not places:
-                continue
-            names, files = Names(), []
-            frames = frames_hw(source, given.images[split])
-            for place in places:
-                path, fact = given.paths[split][place], given.images[split][place]
-                target = staged / split / names.free(clean_name(path, fact), path.parent.name)
-                did = bring_image(path, fact, target, (int(frames[place, 0]), int(frames[place, 1])), read)
-                done.update([did] if did else [])
-                files.append(target)
-            tables[split] = _cleaned(source, places, files, frames, classes, done)
-        if not tables:
-            msg = f"no image of the set can be used, so that '{folder}' would be empty. Repair the files first."
-            raise OutputError(msg)
-        to_write = SetToWrite.of(tables, staged)
-        for split, images in _WRITERS[to](to_write, part).items():
-            (part / images).mkdir(parents=True, exist_ok=True)
-            for place, name in enumerate(to_write.names[split]):
-                os.replace(tables[split].image_path(place), part / images / name)
-        shutil.rmtree(staged)
-    return told(folder, kept, done)
+    start, staged = 0, part / _STAGED
+    for split, source in given.sources.items():
+        count = len(source.image_ids)
+        copies = {place for place in range(count) if start + place in surplus}
+        start += count
+        places = [place for place in range(count) if _stays(source, place, given.images[split], copies, done)]
+        kept[split] = (len(places), count)
+        if not places:
+            continue
+        names, files = Names(), []
+        frames = frames_hw(source, given.images[split])
+        for place in places:
+            path, fact = given.paths[split][place], given.images[split][place]
+            target = staged / split / names.free(clean_name(path, fact), path.parent.name)
+            did = bring_image(path, fact, target, (int(frames[place, 0]), int(frames[place, 1])), read)
+            done.update([did] if did else [])
+            files.append(target)
+        tables[split] = cleaned_table(source, places, files, frames, classes, done)
+    if not tables:
+        raise OutputError(NOTHING)
+    to_write = SetToWrite.of(tables, staged)
+    for split, images in WRITERS[to](to_write, part).items():
+        (part / images).mkdir(parents=True, exist_ok=True)
+        for place, name in enumerate(to_write.names[split]):
+            os.replace(tables[split].image_path(place), part / images / name)
+    shutil.rmtree(staged)
+    return kept
 
 
 def common_classes(sources: Mapping[str, BoxSource]) -> BoxClasses:
@@ -120,7 +133,7 @@ def _stays(
     return why is None
 
 
-def _cleaned(
+def cleaned_table(
     source: BoxSource,
     places: list[int],
     files: list[Path],
@@ -128,7 +141,16 @@ def _cleaned(
     classes: BoxClasses,
     done: Counter[str],
 ) -> BoxTable:
-    """The boxes of the images that stay, without those of no use, clipped."""
+    """The boxes of the images that stay, without those of no use, clipped.
+
+    Args:
+        source: the images and boxes as they were.
+        places: the images that stay.
+        files: what each of these is now.
+        frames: (I, 2) height and width of all images as they were annotated.
+        classes: the class list of the copy, which has all names of the source.
+        done: counts what was done.
+    """
     owners = np.repeat(np.arange(len(source.image_ids)), np.diff(source.box_ends))
     new_places = np.full(len(source.image_ids), -1)
     new_places[places] = np.arange(len(places))

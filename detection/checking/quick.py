@@ -1,26 +1,26 @@
-"""What a training says of its boxes before it begins: what the annotations alone tell, in one line."""
+"""What a training says of its boxes before it begins: what the annotations alone tell."""
 
 from __future__ import annotations
 
 from torch import nn
 
-from detection.checking.given import BoxData, apart_from_each_other, sources_by_split
+from detection.checking.given import BoxData, apart
 from detection.checking.read_set import quick_findings
 from detection.network.detector import Detector
 from detection.network.family import DetectorArchitecture
 from engine.checking.findings import CheckReport
+from engine.checking.given import sources_by_split
 from engine.data.contracts import OF_TRAINING
 
 
-def quick_check(data: object, network: nn.Module) -> str | None:
-    """What is wrong with the boxes of a data module, in a line, as far as the annotations alone tell.
+def quick_check(data: object, network: nn.Module) -> CheckReport | None:
+    """What is wrong with the boxes of a data module, as far as the annotations alone tell.
 
     Args:
         data: the data module.
         network: the detector that is trained.
     """
-    report = quick_report(data, network.config) if isinstance(network, Detector) else None
-    return None if report is None else report.first_look("python -m detection check")
+    return quick_report(data, network.config) if isinstance(network, Detector) else None
 
 
 def quick_report(data: object, network: DetectorArchitecture) -> CheckReport | None:
@@ -35,7 +35,7 @@ def quick_report(data: object, network: DetectorArchitecture) -> CheckReport | N
     sources, unusable, _ = sources_by_split(data.has, data.box_source, OF_TRAINING)
     if not sources:
         return None
-    apart, same = apart_from_each_other(sources)
+    own, same = apart(sources)
     images = sum(len(source.image_ids) for source in sources.values())
-    found = quick_findings(apart, network.image_size, network)
+    found = quick_findings(own, network.image_size, network)
     return CheckReport(f"boxes of {images:,} images", (*unusable, *same, *found))

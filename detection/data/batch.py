@@ -7,6 +7,18 @@ from typing import NamedTuple
 from torch import Tensor
 
 
+class View(NamedTuple):
+    """The images of a batch as one more pass over them has them: larger, smaller, or mirrored.
+
+    Attributes:
+        images: (B, 3, H', W') uint8 RGB canvases.
+        scales: (B,) float32 their pixels per original pixel.
+    """
+
+    images: Tensor
+    scales: Tensor
+
+
 class DetectionBatch(NamedTuple):
     """Letter-boxed images with their boxes, padded to the largest number of boxes in any of them.
 
@@ -19,6 +31,7 @@ class DetectionBatch(NamedTuple):
         sizes_hw: (B, 2) int64 height and width of the original image.
         masks: of each image (N, H, W) uint8, 1 where each of its objects is on the canvas, in the order of its boxes;
             None for a network without masks.
+        views: the images once more for each further pass that an evaluation makes.
     """
 
     images: Tensor
@@ -28,6 +41,7 @@ class DetectionBatch(NamedTuple):
     scales: Tensor
     sizes_hw: Tensor
     masks: tuple[Tensor, ...] | None = None
+    views: tuple[View, ...] = ()
 
 
 class Detections(NamedTuple):

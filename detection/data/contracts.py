@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 from detection.data.boxes import BoxSource
 from detection.data.classes import BoxClasses
+from detection.data.dataset import Lay
 from detection.data.tiles.cutting import TiledImages
 from engine.data.contracts import CanvasTask, SplitName, TaskData
 from engine.large.options import InTiles
@@ -27,6 +29,11 @@ class DetectorTask(BoxTask, Protocol):
     @property
     def inference(self) -> InTiles:
         """The tiles in which images are scored; without a window they are scored whole."""
+        ...
+
+    @property
+    def views(self) -> Sequence[Lay]:
+        """What lays an image, or a tile, on the canvas of each further pass of an evaluation."""
         ...
 
     @property

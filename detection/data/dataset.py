@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset
 
-from detection.data.batch import DetectionBatch
+from detection.data.batch import DetectionBatch, View
 from detection.data.boxes import BoxSource, ImageBoxes, boxes_of, corners_of, size_of
 from detection.data.categories import CategoryRows
 from detection.data.classes import BoxClasses
@@ -22,10 +22,13 @@ from engine.data.mixing import Parts
 from engine.data.sampling.labels import SampleLabels
 from engine.distributed import is_main
 from engine.errors import InputError, SampleError
+from engine.prediction.canvas import OnCanvas
 from engine.reading.images import FloatArray, Letterbox, Scalar, UInt8Array, pad_to_canvas
 from engine.reading.reader import PixelReader, filled
 
 _log = logging.getLogger(__name__)
+# Lays an (h, w, 3) uint8 RGB image, or a tile, on the canvas of one more pass.
+Lay: TypeAlias = Callable[[UInt8Array], OnCanvas]
 
 
 class Sample(NamedTuple):
@@ -40,6 +43,7 @@ class Sample(NamedTuple):
         size_hw: height and width of the original image.
         valid: (H0, W0) whether a pixel of the original raster has data; None if all have.
         masks: (N, H, W) uint8, 1 where each object is on the canvas; None where they are not asked for.
+        views: the image once more for each further pass.
     """
 
     image: UInt8Array
@@ -50,6 +54,7 @@ class Sample(NamedTuple):
     size_hw: tuple[int, int]
     valid: npt.NDArray[np.bool_] | None = None
     masks: UInt8Array | None = None
+    views: tuple[OnCanvas, ...] = ()
 
 
 def parts_of(sample: Sample) -> Parts:
@@ -94,6 +99,7 @@ class BoxImages(Dataset[Sample]):
         self.canvas_hw = canvas_hw
         self.fill_color = fill_color
         self.augmenter = augmenter
+        self.views: Sequence[Lay] = ()  # of an evaluation that passes over each image several times
         self.masks: MaskTable | None = None  # of training images, for a network that learns masks
         matched = CategoryRows.of(source, classes)
         self._rows = matched.rows
@@ -126,6 +132,7 @@ class BoxImages(Dataset[Sample]):
             raise SampleError(str(error)) from None
         image = filled(pixels, self.read.fill_color)
         size_hw = (image.shape[0], image.shape[1])
+        views = tuple(lay(image) for lay in self.views)
         boxes, class_ids = self.usable_boxes(index)
         masks = None
         if self.augmenter is not None and self.masks is not None:
@@ -143,7 +150,7 @@ class BoxImages(Dataset[Sample]):
             inside = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
             boxes, class_ids = boxes[inside], class_ids[inside]
         image_id = int(self.source.image_ids[index])
-        return Sample(image, boxes, class_ids, image_id, scale, size_hw, pixels.valid, masks)
+        return Sample(image, boxes, class_ids, image_id, scale, size_hw, pixels.valid, masks, views)
 
     def usable_boxes(self, index: int) -> tuple[FloatArray, npt.NDArray[np.int64]]:
         """The boxes of an image that have an area and are no crowds, in its pixels, with their rows of the model."""
@@ -191,7 +198,13 @@ def collate(samples: Sequence[Sample]) -> DetectionBatch:
         scales=torch.tensor([sample.scale for sample in samples], dtype=torch.float32),
         sizes_hw=torch.tensor([sample.size_hw for sample in samples], dtype=torch.int64),
         masks=None if not masks else tuple(torch.from_numpy(each) for each in masks),
+        views=tuple(_view(each) for each in zip(*(sample.views for sample in samples), strict=True)),
     )
+
+
+def _view(laid: Sequence[OnCanvas]) -> View:
+    images = torch.stack([one.image for one in laid]).permute(0, 3, 1, 2)
+    return View(images, torch.tensor([one.letterbox.scale for one in laid], dtype=torch.float32))
 
 
 def on_one_canvas(arrays: Sequence[npt.NDArray[Scalar]], fill: int = 0) -> list[npt.NDArray[Scalar]]:

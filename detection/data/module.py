@@ -165,6 +165,8 @@ class BoxDataModule(SplitData[DetectorTask, Sample, Sample]):
     def whole_sets(self, split: SplitName) -> Sequence[ImageSet[Sample]]:
         """The images of a split, letter-boxed as prediction does, or all of their tiles."""
         images = self._images(split)
+        if self.task is not None:
+            images.views = self.task.views
         if self.task is None or self.task.inference.window is None:
             self._tiled.pop(split, None)
             return [images]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -15,21 +15,13 @@ from detection.data.boxes import BoxTable
 from detection.formats.collected import ReadOptions, VocOrigin
 from detection.formats.found import FormatWord, read_set
 from detection.formats.splits import part_of
-from detection.formats.writers import coco, labelme, voc, yolo
+from detection.formats.writers.choice import WRITERS, Target
 from detection.formats.writers.parts import SetToWrite
 from engine.cli.commands import parse_function, program, run_command
 from engine.data.contracts import SplitName
 from engine.errors import InputError, OutputError
 from engine.names import shown_names
 from engine.outputs import make_folder
-
-Target = Literal["coco", "voc", "yolo", "labelme"]
-_WRITERS: Mapping[Target, Callable[[SetToWrite, Path], dict[str, str]]] = {
-    "coco": coco.write,
-    "voc": voc.write,
-    "yolo": yolo.write,
-    "labelme": labelme.write,
-}
 
 
 def convert_data(
@@ -51,7 +43,7 @@ def convert_data(
     Args:
         source: the folder of the set, or one label file of it.
         destination: the folder to write; it must not exist, or be empty.
-        to: the format to write.
+        to: the format to write: COCO, Pascal VOC, YOLO, or LabelMe.
         images: `copy` copies them; `link` makes hard links, which take no room but need the same disk.
         on_missing_image: what to do where an image of the labels is not there: `stop`, or `skip` it.
         format: the format to read, where the folder holds several; null recognises it.
@@ -75,7 +67,7 @@ def convert_data(
     make_folder(target.parent)
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        folders = _WRITERS[to](given, part)
+        folders = WRITERS[to](given, part)
         for name, folder in folders.items():
             _bring(tables[name], given.names[name], part / folder, images)
         os.replace(part, target)

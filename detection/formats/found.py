@@ -12,7 +12,7 @@ from detection.formats.collected import ReadOptions
 from detection.formats.readers import coco, csv_boxes, dota, kitti, openimages, voc
 from detection.formats.readers.shapes import read_yolo, reader
 from detection.formats.splits import with_splits
-from engine.annotations.files import SetFiles
+from engine.annotations.files import BrokenRow, SetFiles
 from engine.annotations.recognised import SHAPE_TOOLS, counted, recognised
 from engine.annotations.splits import ALL, shares_of
 from engine.annotations.tools import coco as coco_tool
@@ -91,19 +91,25 @@ class FoundSet:
         return with_splits(next(iter(self.splits.values())), self.root, shares, group)
 
 
-def read_set(root: str | Path, format_word: FormatWord | None = None, options: ReadOptions = ReadOptions()) -> FoundSet:
+def read_set(
+    root: str | Path,
+    format_word: FormatWord | None = None,
+    options: ReadOptions = ReadOptions(),
+    broken: list[BrokenRow] | None = None,
+) -> FoundSet:
     """Recognise what lies in a folder, and read it.
 
     Args:
         root: the folder of a set, or one label file of it.
         format_word: the format, where a folder holds several; None recognises it.
         options: what the files leave open.
+        broken: where rows that cannot be read are noted; None ends the reading at the first.
 
     Raises:
         InputError: there is no such folder, no format or several formats are recognised, or a label file cannot be
             used.
     """
-    files = SetFiles.below(root)
+    files = SetFiles.below(root, broken)
     word, labels = recognised(files, READERS, format_word, "--data.format")
     reader = READERS[word]
     tables = reader.read(files, labels, options)

@@ -14,6 +14,8 @@ from detection.data.module import CocoDataModule
 from detection.data.tiles.options import TrainingTiles
 from detection.formats.collected import ReadOptions, VocOrigin
 from detection.formats.found import FormatWord, read_set
+from detection.formats.readers.coco_rows import read_sound
+from engine.annotations.files import BrokenRow
 from engine.checked import checked
 from engine.data.bad_images import OnBadImage
 from engine.data.contracts import SplitName
@@ -97,6 +99,7 @@ class BoxSetModule(CocoDataModule):
         self.split = split
         self.group = group
         self.options = ReadOptions(tuple(classes), voc_origin)
+        self.broken: list[BrokenRow] | None = None
 
     @cached_property
     def parts(self) -> Mapping[SplitName, BoxTable]:
@@ -105,7 +108,7 @@ class BoxSetModule(CocoDataModule):
         Raises:
             InputError: the set cannot be recognised, read or split.
         """
-        found = read_set(self.root, self.format, self.options)
+        found = read_set(self.root, self.format, self.options, self.broken)
         for line in (found.line(), *found.notes):
             rank_zero_info(f"{found.root}: {line}")
         return found.parts(self.split, self.group)
@@ -121,7 +124,10 @@ class BoxSetModule(CocoDataModule):
             InputError: the split is not there, or cannot be used.
         """
         if not self.whole:
-            return super().box_source(split)
+            if self.broken is None:
+                return super().box_source(split)
+            folder = self._path(split, 0)
+            return read_sound(self.annotation_file(split), folder, self.broken)
         if split not in self.parts:
             msg = f"the set in '{self.root}' has no {split}, only {', '.join(self.parts)}. Give --data.{split}_images."
             raise InputError(msg)

@@ -1,4 +1,4 @@
-"""What a detector found as a set that annotation tools open, images and all: COCO, Pascal VOC or YOLO.
+"""What a detector found as a set that annotation tools open, images and all: COCO, Pascal VOC, YOLO or LabelMe.
 
 `python -m detection fit --data.root` and `convert-data` read such a set as well, once somebody has corrected it.
 """
@@ -8,32 +8,28 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 
 from detection.data.boxes import BoxTable, box_table
 from detection.data.classes import BoxClasses
-from detection.formats.writers import coco, voc, yolo
+from detection.formats.writers.choice import WRITERS, Target
 from detection.formats.writers.parts import SetToWrite
 from engine.annotations.splits import ALL
 from engine.errors import OutputError
 from engine.outputs import make_folder
 
-PreLabelFormat = Literal["coco", "voc", "yolo"]
+PreLabelFormat: TypeAlias = Target
 FOLDER = "pre_labels"
-_WRITERS: Mapping[PreLabelFormat, Callable[[SetToWrite, Path], dict[str, str]]] = {
-    "coco": coco.write,
-    "voc": voc.write,
-    "yolo": yolo.write,
-}
 # A file that each format has, by which a finished set is known.
 _KNOWN_BY: Mapping[PreLabelFormat, str] = {
     "coco": f"{FOLDER}/annotations/instances.json",
     "voc": f"{FOLDER}/classes.txt",
     "yolo": f"{FOLDER}/classes.txt",
+    "labelme": f"{FOLDER}/labels.txt",
 }
 _log = logging.getLogger(__name__)
 
@@ -92,7 +88,7 @@ def write_pre_labels(output: Path, found: Iterable[FoundBoxes], classes: BoxClas
     target, part = output / FOLDER, output / f".{FOLDER}.{os.getpid()}.part"
     try:
         make_folder(part)
-        (folder,) = _WRITERS[to](given, part).values()
+        (folder,) = WRITERS[to](given, part).values()
         images = make_folder(part / folder)
         for path, name in zip(paths, given.names[ALL], strict=True):
             shutil.copyfile(path, images / name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -10,9 +11,18 @@ from PIL import Image
 
 from detection.data.masks import Rle, decoded, resized
 from engine.errors import InputError
+from engine.interop import objects
+from engine.interop.outlines import Polygon, polygons_of
 from engine.prediction.pictures import draw_boxes, draw_masks
 from engine.reading.pixels import Source, pixels_of
 from engine.reading.reader import PixelReader
+
+if TYPE_CHECKING:
+    import fiftyone
+    import pandas
+    import sahi.prediction
+    import supervision
+    from torch import Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +66,54 @@ class Found:
         if not self.masks:
             return np.zeros((0, *self.size_hw), np.uint8)
         return np.moveaxis(decoded(self.masks), 2, 0)
+
+    def polygons(self) -> list[list[Polygon]]:
+        """The outlines of each object's mask along the edges of its pixels, with their holes.
+
+        Raises:
+            InputError: the detector finds boxes only.
+        """
+        return [polygons_of(mask) for mask in self.mask_pixels()]
+
+    def to_coco(self, image_id: int = 0) -> list[dict[str, object]]:
+        """COCO's results (cocodataset.org, format-results): boxes as left, top, width, height; masks as run lengths.
+
+        Args:
+            image_id: of the image in the annotations.
+        """
+        corners = self.boxes_xyxy.reshape(-1, 4).astype(np.float64)
+        boxes = np.concatenate((corners[:, :2], corners[:, 2:] - corners[:, :2]), 1).tolist()
+        ids, scores = self.category_ids.tolist(), self.scores.tolist()
+        masks: list[dict[str, object]] = [{}] * len(self)
+        if self.masks is not None:
+            masks = [{"segmentation": mask} for mask in self.masks]
+        return [
+            {"image_id": image_id, "category_id": category_id, "bbox": box, "score": score, **mask}
+            for category_id, box, score, mask in zip(ids, boxes, scores, masks, strict=True)
+        ]
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """See `engine.interop.objects.pandas_of`."""
+        return objects.pandas_of(self)
+
+    def to_supervision(self) -> supervision.Detections:
+        """See `engine.interop.objects.supervision_of`."""
+        return objects.supervision_of(self, self._pixels())
+
+    def to_fiftyone(self) -> fiftyone.Detections:
+        """See `engine.interop.objects.fiftyone_of`."""
+        return objects.fiftyone_of(self, self._pixels())
+
+    def to_sahi(self) -> list[sahi.prediction.ObjectPrediction]:
+        """See `engine.interop.objects.sahi_of`."""
+        return objects.sahi_of(self, self._pixels())
+
+    def to_torchmetrics(self) -> dict[str, Tensor]:
+        """See `engine.interop.objects.torchmetrics_of`."""
+        return objects.torchmetrics_of(self, self._pixels())
+
+    def _pixels(self) -> npt.NDArray[np.uint8] | None:
+        return None if self.masks is None else self.mask_pixels()
 
     def draw(self, image: Source) -> Image.Image:
         """The image with its objects drawn on it, in the colours of the classes, or of tracks where there are any."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TypedDict, TypeVar, Unpack
+from typing import TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from detection.network.heads.kinds.pasting import pasted
 from detection.network.heads.parts import refuse_postprocess
 from detection.network.postprocess import Postprocess
 from detection.prediction.found import Found
+from detection.spec import SPEC
 from detection.tiles.inference import Inference
 from detection.tiles.passes import Passes, as_it_is
 from detection.tiles.running import boxes_in_tiles
@@ -41,11 +42,12 @@ from engine.reading.images import Letterbox, UInt8Array
 from engine.reading.pixels import Source, pixels_of
 from engine.reading.raster_file import PixelSource
 from engine.reading.reader import PixelReader
+from engine.sharing.shareable import Origin, Shareable
 from engine.training.checkpoint_files import found_source
 from engine.training.checkpoints import stored_settings
 
 DEFAULT_SCORE = 0.3
-Value = TypeVar("Value")
+TILES = 4  # tiles that are computed together
 
 
 class DetectorSettings(TypedDict, total=False):
@@ -77,7 +79,7 @@ class DetectorSettings(TypedDict, total=False):
     flip: bool | None
 
 
-class DetectionPredictor(Predictor[OnCanvas, Found]):
+class DetectionPredictor(Shareable, Predictor[OnCanvas, Found]):
     """A detector with everything that prediction needs.
 
     Args:
@@ -92,6 +94,8 @@ class DetectionPredictor(Predictor[OnCanvas, Found]):
             allowed word, or is `tight` with tiles, which fill theirs.
     """
 
+    spec = SPEC
+    part = "detector"
     network: Detector
 
     def __init__(
@@ -108,14 +112,7 @@ class DetectionPredictor(Predictor[OnCanvas, Found]):
         limit_hw = canvas_limit(network.config.image_size, image_size, inside=inside)
         self.canvas = Canvas(limit_hw, network.fill_color, network.stride, canvas, inside)
         self.inference = inference
-        if inside and (inference.window is not None or not inference.is_plain):
-            msg = (
-                "this file lays images on its canvas itself, so that window and scales are not for it. Leave them out."
-            )
-            raise InputError(msg)
-        if network.config.head == "mask_rcnn" and (inference.window is not None or not inference.is_plain):
-            msg = "window, scales and flip fuse boxes only, and head mask_rcnn finds masks too. Leave them out."
-            raise InputError(msg)
+        inference.check_fits(network.config.head, lays_out=inside)
         refuse_postprocess(network.config.head, postprocess)
         if inference.window is not None and canvas == "tight":
             msg = "canvas is tight, but tiles of one window are laid on one canvas, which they fill. Leave canvas out."
@@ -141,6 +138,14 @@ class DetectionPredictor(Predictor[OnCanvas, Found]):
         """How an image is laid on the canvas in each pass."""
         return Passes(self.canvas, self.inference)
 
+    def settings(self) -> dict[str, object]:
+        """Head, member, architecture and classes, and how boxes are suppressed and images computed."""
+        scored = replace(self.postprocess, score_threshold=Postprocess().score_threshold)  # as `answering` undoes it
+        own = self.inference
+        tiles = {"window": own.window, "overlap": own.overlap, "margin": own.margin}
+        answers = {"postprocess": asdict(scored), "inference": tiles}
+        return {"head": self.network.config.head, **self.network.settings(), **answers}
+
     def with_settings(self, **settings: Unpack[DetectorSettings]) -> DetectionPredictor:
         """A predictor of the same network with other settings.
 
@@ -151,16 +156,10 @@ class DetectionPredictor(Predictor[OnCanvas, Found]):
         policy = settings.get("canvas", self.canvas.policy)
         size = settings.get("image_size")
         limit = self.canvas.limit_hw if size is None else size
-        own, scales = self.inference, settings.get("scales")
-        tiles = own.asked(settings.get("window"), settings.get("overlap"), settings.get("margin"))
-        inference = Inference(
-            tiles.window,
-            tiles.overlap,
-            tiles.margin,
-            own.scales if scales is None else tuple(scales),
-            _first(settings.get("flip"), own.flip),
-            own.batch,
-        )
+        inference = self.inference.changed(
+            settings.get("window"), settings.get("overlap"), settings.get("margin"),
+            settings.get("scales"), settings.get("flip"),
+        )  # fmt: skip
         return DetectionPredictor(self.network, postprocess, policy, limit, inference).with_reading(self.reading)
 
     def compute(self, images: Tensor, samples: Sequence[OnCanvas]) -> list[Found]:
@@ -184,12 +183,18 @@ class DetectionPredictor(Predictor[OnCanvas, Found]):
         return self.network.detections(predictions, batch, postprocess)
 
     def find(
-        self, pixels: PixelSource, *, workers: int = 2, on_tiles: Callable[[int], object] = lambda count: None
+        self,
+        pixels: PixelSource,
+        *,
+        batch: int = TILES,
+        workers: int = 2,
+        on_tiles: Callable[[int], object] = lambda count: None,
     ) -> Found:
         """The objects of a picture of any size, computed in tiles from windows of its file.
 
         Args:
             pixels: the picture; see `engine.large.opening.open_raster`.
+            batch: tiles that are computed together.
             workers: threads that read ahead of the network.
             on_tiles: called with the number of tiles computed since its last call.
 
@@ -198,7 +203,7 @@ class DetectionPredictor(Predictor[OnCanvas, Found]):
         """
         tiling = self.tiling(pixels.size_hw)
         found = boxes_in_tiles(
-            self._find_tiles, pixels, tiling, self.postprocess, batch=self.inference.batch,
+            self._find_tiles, pixels, tiling, self.postprocess, batch=batch,
             fill_color=self.fill_color, workers=workers, on_tiles=on_tiles,
         )  # fmt: skip
         return self._found(found, pixels.size_hw)
@@ -252,14 +257,13 @@ class DetectionPredictor(Predictor[OnCanvas, Found]):
         if predictor.inference.window is None:
             return super(DetectionPredictor, predictor).predict_many(images, batch_size=batch_size)
         check_many(images, batch_size)
-        predictor.inference = replace(predictor.inference, batch=batch_size)
         self.network.eval()
-        return [predictor._in_tiles(image) for image in images]
+        return [predictor._in_tiles(image, batch_size) for image in images]
 
-    def _in_tiles(self, image: Source) -> Found:
+    def _in_tiles(self, image: Source, batch: int) -> Found:
         """The objects of one image; a file is read in windows."""
         with closing(self._opened(image)) as pixels:
-            return self.find(pixels)
+            return self.find(pixels, batch=batch)
 
     def _opened(self, image: Source) -> PixelSource:
         if isinstance(image, str | Path):
@@ -271,15 +275,17 @@ def load(source: str | Path, device: str | torch.device = "cpu", *, fold: bool =
     """A detector ready to predict.
 
     Args:
-        source: a checkpoint written by `python -m detection fit`, the name of a published detector such as
-            `tf_efficientdet_d0`, a file of a kind that `detection.weights.load` knows, such as one written by
-            `python -m detection convert`, or one that `python -m deployment export` wrote.
+        source: a checkpoint written by `python -m detection fit`, a folder that `save_pretrained` wrote,
+            `hf://owner/name` of a model hub, the name of a published detector such as `tf_efficientdet_d0`, a file of
+            a kind that `detection.weights.load` knows, such as one written by `python -m detection convert`, or one
+            that `python -m deployment export` wrote.
         device: where it computes; exported files compute on the CPU.
         fold: fold its batch norms, which is faster; leave this out to train it further.
 
     Raises:
         InputError: the file is missing, damaged or of another kind, or the name is unknown.
     """
+    source = found_source(source, "detection")
     if is_exported(source):
         check_exported_use(source, device, fold=fold)
         exported = load_exported(source)
@@ -287,9 +293,11 @@ def load(source: str | Path, device: str | torch.device = "cpu", *, fold: bool =
         return DetectionPredictor(exported, answering(exported.own_postprocess), inference=restored_inference(stored))
     detector = load_network(source).to(device)
     postprocess = stored_postprocess(source, "detection")
-    stored = stored_settings(found_source(source, "detection"), "inference") or {}
+    stored = stored_settings(source, "inference") or {}
     network = detector.fold() if fold else detector
-    return DetectionPredictor(network, postprocess, inference=restored_inference(stored))
+    predictor = DetectionPredictor(network, postprocess, inference=restored_inference(stored))
+    predictor.origin = Origin.of(source)
+    return predictor
 
 
 def restored_inference(stored: Mapping[str, object]) -> Inference:
@@ -365,7 +373,3 @@ def found_in(
 def row_names(classes: BoxClasses) -> list[str]:
     """What each row of a class list is called; one without a name is called by its category."""
     return [name or f"id {category_id}" for name, category_id in zip(classes.names, classes.category_ids, strict=True)]
-
-
-def _first(given: Value | None, own: Value) -> Value:
-    return own if given is None else given

@@ -45,7 +45,7 @@ class DetectionResults(Results[Found]):
         pre_labels: the format of a set for annotation tools, if one is written.
         yolo: whether YOLO labels are written for each image and frame.
         tracking: whether and how objects are followed through videos.
-        batch_size: frames that are computed together.
+        batch_size: frames or tiles that are computed together.
     """
 
     classes: BoxClasses
@@ -99,7 +99,7 @@ class DetectionResults(Results[Found]):
         with closing(open_raster(file.path, self.reading, usual=predictor.reading)) as pixels:
             count = len(predictor.tiling(pixels.size_hw))
             with tqdm(total=count, desc=file.path.name, unit="tile", disable=not progress) as bar:
-                found = predictor.find(pixels, on_tiles=bar.update)
+                found = predictor.find(pixels, batch=self.batch_size, on_tiles=bar.update)
             for path in paths:
                 if path.suffix == ".geojson":
                     write_geojson(path, found, pixels.georeference)

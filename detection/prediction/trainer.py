@@ -13,7 +13,6 @@ from detection.prediction.kinds import SLIDES, in_tiles
 from detection.prediction.predictor import DEFAULT_SCORE, DetectionPredictor
 from detection.prediction.results import DetectionResults
 from detection.task import DetectionTask
-from detection.tiles.inference import Inference
 from engine.numbers import NonNegativeInt, PositiveInt, TenthToTen
 from engine.prediction.canvas import CanvasPolicy
 from engine.prediction.journal import name_of_weights
@@ -81,8 +80,9 @@ class DetectionTrainer(PredictionTrainer):
                 a quarter of the window.
             margin: boxes closer than this to an inner end of their tile give way to a neighbour's; null is a quarter
                 of the overlap.
-            scales: sizes, relative to the canvas, at which an image or tile is computed; boxes are fused.
-            flip: fuse with the boxes of the mirrored image.
+            scales: sizes, relative to the canvas, at which an image or tile is computed; boxes are fused. Null is
+                model.inference's, by default the canvas itself.
+            flip: fuse with the boxes of the mirrored image; null is model.inference's, by default not.
             pictures: draw the boxes on the images and videos.
             pre_labels: write a set for annotation tools as well, with copies of the images, to `pre_labels/`.
             ids: COCO annotation file whose ids the list of objects takes, so that it can be scored: images are matched
@@ -98,14 +98,12 @@ class DetectionTrainer(PredictionTrainer):
             num_workers: processes that read images.
         """
         task = asked(model, DetectionTask, ckpt_path)
-        tiles = task.inference.asked(window, overlap, margin)
-        in_windows = tiles.window is not None
+        inference = task.inference.changed(window, overlap, margin, scales, flip)
+        in_windows = inference.window is not None
         work = Work(source, output, overwrite, batch_size, num_workers, SLIDES if in_windows else IMAGES_AND_VIDEOS)
         sources = work.sources()
         postprocess = replace(task.postprocess, score_threshold=score_threshold)
         reading = Reading(bands, value_range, nodata)
-        passes = (tuple(scales or (1.0,)), bool(flip), batch_size)
-        inference = Inference(tiles.window, tiles.overlap, tiles.margin, *passes)
         predictor = DetectionPredictor(task.network, postprocess, canvas, inference=inference).with_reading(reading)
         check_pictures([file for file in sources if file.kind == IMAGE], reading)
         check_videos(sources, reading, ids, pre_labels)
@@ -121,9 +119,8 @@ class DetectionTrainer(PredictionTrainer):
         }
         if predictor.reading != Reading():
             settings["reading"] = reading_settings(predictor.reading)
-        chosen = {name: value for name, value in asdict(inference).items() if name != "batch"}
         if in_windows or not inference.is_plain:
-            settings["inference"] = chosen
+            settings["inference"] = asdict(inference)
         settings |= {} if ids is None else {"ids": name_of_weights(ids)}
         settings |= {} if following is None else {"tracking": asdict(following)}
         keys = None if ids is None else Keys.of(ids, [file.path for file in sources], predictor.classes)

@@ -56,7 +56,8 @@ class FoundBoxes:
     @cached_property
     def analysis(self) -> BoxAnalysis:
         """Curves, mistakes and calibration."""
-        return analyse_boxes(GroundTruth.of(self.source), self.table, self.image_ids.tolist())
+        most = self.scores.max_detections
+        return analyse_boxes(GroundTruth.of(self.source), self.table, self.image_ids.tolist(), most)
 
     @property
     def least_score(self) -> float:

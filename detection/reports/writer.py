@@ -7,6 +7,7 @@ from detection.data.batch import DetectionBatch
 from detection.reports.boxes import FoundBoxes, box_figures, box_sections
 from detection.scores.metric import BoxScores
 from detection.task import DetectionTask
+from detection.tiles.evaluation import of_whole_images
 from engine.data.contracts import SplitName, TaskData
 from engine.reading.reader import PixelReader
 from engine.reports.batches import batch_section
@@ -25,7 +26,8 @@ def shown(task: DenseTask[TaskData], split: SplitName) -> Report:
     assert isinstance(task.scores, BoxScores)
     assert task.data is not None
     source = task.data.box_source(split)
-    records = task.records.gather().numbered_as(source, task.classes)
+    whole = of_whole_images(task.records.gather(), task.data.tiles_of(split), task.postprocess)
+    records = whole.numbered_as(source, task.classes)
     found = FoundBoxes(source, records.table(), records.image_ids, task.scores)
     return Report(
         title=f"{task.network.title}: {len(task.classes)} classes",

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from detection.data.batch import Detections
+from detection.network.detector import Detector
 from detection.network.postprocess import Postprocess
 from detection.tiles.fusion import fused
 from detection.tiles.inference import Inference
@@ -28,6 +30,36 @@ def as_it_is(image: UInt8Array) -> OnCanvas:
 
 
 @dataclass(frozen=True)
+class Pass:
+    """One pass over a picture. It holds plain values, which can be sent to other processes.
+
+    Attributes:
+        lay: lays a picture, or a tile, on the canvas of this pass.
+        mirrored: whether its left and right are swapped before.
+    """
+
+    lay: Canvas | TileCanvas
+    mirrored: bool
+
+    def __call__(self, image: UInt8Array) -> OnCanvas:
+        """Lay an (h, w, 3) uint8 RGB picture or tile."""
+        return self.lay(np.ascontiguousarray(image[:, ::-1]) if self.mirrored else image)
+
+    def upright(self, found: Detections, widths: Tensor) -> Detections:
+        """The boxes of this pass where they lie in the pictures themselves.
+
+        Args:
+            found: (B, M) boxes in pixels of the pictures as this pass has them.
+            widths: (B,) of the pictures in pixels.
+        """
+        if not self.mirrored:
+            return found
+        left, top, right, bottom = found.boxes_xyxy.unbind(-1)
+        wide = widths[:, None].to(left.dtype)
+        return found._replace(boxes_xyxy=torch.stack([wide - right, top, wide - left, bottom], -1))
+
+
+@dataclass(frozen=True)
 class Passes:
     """The passes over a picture.
 
@@ -39,10 +71,32 @@ class Passes:
     canvas: Canvas
     inference: Inference
 
+    @classmethod
+    def of(cls, network: Detector, inference: Inference) -> Passes:
+        """Those of validation and test, on the network's own canvas."""
+        inside = network.takes_pictures
+        return cls(Canvas(network.config.image_size, network.fill_color, network.stride, inside=inside), inference)
+
     @property
     def laying(self) -> Canvas | TileCanvas:
         """Lays a picture, or a tile, on the canvas of a single pass."""
         return self._at(1.0)
+
+    @property
+    def plain(self) -> Pass:
+        """The pass of a picture that is computed once."""
+        return Pass(self.laying, mirrored=False)
+
+    @property
+    def each(self) -> tuple[Pass, ...]:
+        """All passes, in their order."""
+        mirrored = (False, True) if self.inference.flip else (False,)
+        return tuple(Pass(self._at(scale), flipped) for scale in self.inference.scales for flipped in mirrored)
+
+    @property
+    def more(self) -> tuple[Pass, ...]:
+        """The passes besides that of a picture that is computed once."""
+        return tuple(one for one in self.each if one != self.plain)
 
     def postprocess(self, asked: Postprocess, *, suppressed: bool) -> Postprocess:
         """The suppression within one pass.
@@ -63,17 +117,24 @@ class Passes:
             detect: the boxes of canvases (B, 3, H', W') with pictures at these places, in pixels of the pictures.
             asked: how many boxes are wanted, and from which score on.
         """
-        width = images.shape[3]
+        widths = torch.full((len(images),), images.shape[3], device=images.device)
+        pictures = [one.permute(1, 2, 0).contiguous().cpu().numpy() for one in images]
         found = []
-        for scale in self.inference.scales:
-            lay = self._at(scale)
-            for mirrored in (False, True) if self.inference.flip else (False,):
-                shown = images.flip(3) if mirrored else images
-                laid = [lay(one.permute(1, 2, 0).contiguous().cpu().numpy()) for one in shown]
-                canvases = torch.stack([one.image for one in laid]).permute(0, 3, 1, 2).to(images.device)
-                boxes = detect(canvases, [one.letterbox for one in laid])
-                found.append(_mirrored(boxes, width) if mirrored else boxes)
-        together = fused(found, score_threshold=asked.score_threshold)
+        for one in self.each:
+            laid = [one(picture) for picture in pictures]
+            canvases = torch.stack([on.image for on in laid]).permute(0, 3, 1, 2).to(images.device)
+            found.append(one.upright(detect(canvases, [on.letterbox for on in laid]), widths))
+        return self.together(found, asked)
+
+    @staticmethod
+    def together(found: Sequence[Detections], asked: Postprocess) -> Detections:
+        """The boxes of all passes as one list.
+
+        Args:
+            found: those of each pass, in pixels of the same pictures.
+            asked: how many boxes are wanted, and from which score on.
+        """
+        together = fused(list(found), score_threshold=asked.score_threshold)
         most = asked.max_detections
         return Detections(together.boxes_xyxy[:, :most], together.scores[:, :most], together.class_ids[:, :most])
 
@@ -86,8 +147,3 @@ class Passes:
         if self.inference.window is None:
             return replace(canvas, limit_hw=sides)
         return TileCanvas(min(sides), self.inference.window, canvas.fill_color)
-
-
-def _mirrored(found: Detections, width: int) -> Detections:
-    left, top, right, bottom = found.boxes_xyxy.unbind(-1)
-    return found._replace(boxes_xyxy=torch.stack([width - right, top, width - left, bottom], -1))

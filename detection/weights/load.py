@@ -40,7 +40,7 @@ from detection.weights.zylo_layout import effdet_keys_from_zylo
 from engine.download import check_hash, fetch
 from engine.errors import InputError, check_choice
 from engine.training.checkpoint_files import found_source
-from engine.training.checkpoints import is_checkpoint, read_checkpoint
+from engine.training.checkpoints import described, is_checkpoint, read_checkpoint
 
 __all__ = [
     "LICENCE",
@@ -86,8 +86,9 @@ def load_network(
     checkpoint = read_checkpoint(path, "detection")
     state = {key.removeprefix("detector."): value for key, value in checkpoint.state_dict.items()}
     settings = checkpoint.model
-    config = DetectorArchitecture.from_settings(settings)
-    classes = BoxClasses.from_dict(settings["classes"])
+    with described(source):
+        config = DetectorArchitecture.from_settings(settings)
+        classes = BoxClasses.from_dict(settings["classes"])
     model = build_detector(replaced(config, **overrides), classes=classes, **(freezing or {}))
     needed = model.state_dict()
     check_keys(state, set(needed), set(), str(source), "the architecture that was asked for")

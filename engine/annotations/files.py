@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import msgspec
@@ -31,6 +31,18 @@ _DIGITS = 7  # of a pixel
 _MOST_BYTES = 4 << 30  # a label file of more is none that a tool writes
 
 
+class BrokenRow(NamedTuple):
+    """A row, an object or a whole label file that cannot be read.
+
+    Attributes:
+        file: the label file.
+        fault: what is wrong there, as the message that would end a training.
+    """
+
+    file: str
+    fault: str
+
+
 @dataclass(frozen=True, eq=False)
 class SetFiles:
     """The files below a folder, by their names from there, with `/` between parts.
@@ -40,6 +52,8 @@ class SetFiles:
         names: the names of all files, in sorted order.
         only: the one label file that was given in place of a folder, if one was.
         notes: what a user should know of the reading, each with its number.
+        broken: rows that cannot be read, where they are to be named and left out; None, as for a training, ends the
+            reading at the first.
         images: the names of the image files.
     """
 
@@ -47,6 +61,7 @@ class SetFiles:
     names: tuple[str, ...]
     only: str | None = None
     notes: Counter[str] = field(default_factory=Counter)
+    broken: list[BrokenRow] | None = None
     images: tuple[str, ...] = field(init=False)
     _by_name: dict[str, str] = field(init=False, default_factory=dict)
     _by_last: dict[str, list[str]] = field(init=False, default_factory=dict)
@@ -62,8 +77,12 @@ class SetFiles:
             self._by_stem.setdefault(stem_of(plain), []).append(name)
 
     @classmethod
-    def below(cls, root: str | Path) -> SetFiles:
+    def below(cls, root: str | Path, broken: list[BrokenRow] | None = None) -> SetFiles:
         """List a folder, or the folder of a label file.
+
+        Args:
+            root: the folder or the label file.
+            broken: where rows that cannot be read are noted; None ends the reading at the first.
 
         Raises:
             InputError: there is no such folder or file, or it is an archive.
@@ -77,7 +96,7 @@ class SetFiles:
             raise InputError(msg)
         folder = path if path.is_dir() else path.parent
         names = tuple(file.relative_to(folder).as_posix() for file in walk(folder))
-        return cls(folder, names, None if path.is_dir() else path.name)
+        return cls(folder, names, None if path.is_dir() else path.name, broken=broken)
 
     def ending(self, *suffixes: str) -> list[str]:
         """The label files with one of these suffixes, in lower case with the dot; only the given one if one was."""
@@ -96,6 +115,17 @@ class SetFiles:
     def note(self, what: str, count: int = 1) -> None:
         """Count something that a user should know; the number is written before it."""
         self.notes[what] += count
+
+    def refuse(self, name: str, error: InputError) -> None:
+        """Raise what is wrong with a row of a label file, or note it where all such rows are to be named.
+
+        Raises:
+            InputError: the error itself, unless it is noted.
+        """
+        if self.broken is None:
+            raise error
+        path = str(self.path(name))
+        self.broken.append(BrokenRow(path, str(error).removeprefix(f"'{path}'").lstrip(",: ")))
 
     def image(self, given: str, folder: str = "", near: Callable[[str], bool] | None = None) -> str | None:
         r"""The image that a label file means, or None if the set lacks it.

@@ -80,6 +80,12 @@ def recognised(
             why, remedy = UNREAD[kind]
             msg = f"{where} is {kind}: {why}. {remedy}"
             raise InputError(msg)
+    if files.ending(".tfrecord", ".tfrecords", ".tfrec"):
+        msg = (
+            f"{where} is TFRecord, which packs images and labels into files of TensorFlow and is not read. Export the "
+            "set as COCO, or unpack it first (docs/data.md)."
+        )
+        raise InputError(msg)
     what = "labels" if word is None else f"labels as {readers[word].name}"
     known = ", ".join(reader.name for reader in readers.values())
     images = f"{counted(len(files.images), 'image')} and no {what}" if files.images else f"no images and no {what}"

@@ -17,6 +17,7 @@ from engine.errors import OutputError
 from engine.outputs import make_folder
 from engine.reading.reader import PixelReader
 
+NOTHING = "no image of the set can be used, so that the cleaned copy would be empty. Repair the files first."
 _KEPT_FIRST = ("test", "val", "train")  # of copies in several splits the first of these stays
 
 
@@ -55,7 +56,7 @@ def new_folder(target: str | Path, originals: Sequence[Path]) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def surplus_copies(splits: Sequence[str], facts: Sequence[ImageFacts]) -> set[int]:
+def surplus_copies(splits: Sequence[str], facts: Sequence[ImageFacts], kinds: Sequence[str] | None = None) -> set[int]:
     """The places of images that are there already, byte by byte.
 
     Of copies in several splits that of test stays, else that of val: the scores stay comparable, and the training has
@@ -64,18 +65,22 @@ def surplus_copies(splits: Sequence[str], facts: Sequence[ImageFacts]) -> set[in
     Args:
         splits: the split of each image.
         facts: the facts of each.
+        kinds: what each is labelled with, where that differs: an image may stand once with each kind in one split.
     """
     order = {split: rank for rank, split in enumerate(_KEPT_FIRST)}
     places = sorted(range(len(splits)), key=lambda place: (order.get(splits[place], len(order)), place))
-    seen: set[bytes] = set()
+    seen: dict[bytes, tuple[str, set[str]]] = {}
     found = set()
     for place in places:
         digest = facts[place].digest
         if digest is None:
             continue
-        if digest in seen:
+        kind = "" if kinds is None else kinds[place]
+        split, known = seen.setdefault(digest, (splits[place], set()))
+        if split != splits[place] or kind in known:
             found.add(place)
-        seen.add(digest)
+        else:
+            known.add(kind)
     return found
 
 

@@ -55,8 +55,8 @@ def run_task(spec: TaskSpec, argv: Sequence[str] | None = None) -> int:
         return 0
     if words[0] in spec.commands:
         return run_module(spec.commands[words[0]], words[1:])
-    if words[0] in spec.report_commands:
-        status: int = importlib.import_module(spec.report_commands[words[0]]).main(spec, words[1:])
+    if words[0] in spec.common_commands:
+        status: int = importlib.import_module(spec.common_commands[words[0]]).main(spec, words[1:])
         return status
     if status := run_command(lambda: check_order(spec, words)):
         return status
@@ -77,7 +77,7 @@ def show_basics(words: Sequence[str], page: Callable[[], str]) -> bool:
     if not words or words[0] in HELP:
         sys.stdout.write(page())
     elif words[0] == "--version":
-        sys.stdout.write(f"{_version()}\n")
+        sys.stdout.write(f"{installed_version()}\n")
     else:
         return False
     return True
@@ -93,7 +93,7 @@ def overview(spec: TaskSpec) -> str:
     """The help of a task: examples, and its commands."""
     started = program(spec.name)
     examples = "".join(f"  {started} {line}\n" for line in spec.examples)
-    about = "".join(f"  {name:<10} {spec.about[name]}\n" for name in spec.about)
+    about = "".join(f"  {name:<10} {line}\n" for name, line in spec.lines.items())
     return (
         f"{spec.title}\n\n{examples}\n{about}\n"
         f"`{started} COMMAND --help` shows the most used options; --version shows the version.\n"
@@ -110,7 +110,8 @@ def _show_help(spec: TaskSpec, command: str, group: Sequence[str]) -> None:
     sys.stdout.write(page)
 
 
-def _version() -> str:
+def installed_version() -> str:
+    """The version of the installed package, or that it runs from its source."""
     try:
         return version("effdense")
     except PackageNotFoundError:

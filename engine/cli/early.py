@@ -85,7 +85,7 @@ def prepare(spec: TaskSpec, words: Sequence[str]) -> Prepared:
         written[index if equals else index + 1] = f"{name}={text}" if equals else text
     for _, checkpoint in _values(written, ("--ckpt_path",)):
         if checkpoint not in ("best", "last", "null", "None", ""):
-            require_checkpoint(Path(checkpoint))
+            require_checkpoint(checkpoint)
     return Prepared(written, list(dict.fromkeys(notes)))
 
 

@@ -47,7 +47,7 @@ from engine.logging.pictures import run_pictures
 from engine.recipes.rules import GivenRecipe
 from engine.settings import refuse_conflicts, without
 from engine.tasks import TaskSpec
-from engine.training.checkpoint_files import checkpoint_of_run
+from engine.training.checkpoint_files import checkpoint_of_run, given_path
 from engine.training.checkpoints import Checkpoint, read_checkpoint
 from engine.training.claims import Claim
 from engine.training.keeping import BestCheckpoint, make_checkpointing
@@ -191,7 +191,7 @@ class EffDenseCLI(LightningCLI):
         if given in ("best", "last"):
             run = Run(**settings["run"].as_dict())
             given = checkpoint_of_run(run.root, self.spec.name, run.name, given, self.spec.monitor_mode)
-        path = Path(given)
+        path = given_path(given, fitting=command == "fit")
         model, first = self._exported_model(path, command) if is_exported(path) else self._stored_model(path)
         asked = parser.parse_args(self.words, defaults=False)[command].get("model")
         asked = asked.as_dict() if isinstance(asked, Namespace) else asked
@@ -200,7 +200,7 @@ class EffDenseCLI(LightningCLI):
         refuse_conflicts(asked, stored, path)
         shaping = {name: model[name] for name in self.spec.answer_args if name in model}
         taken = {**stored, **without(shaping, asked), **first}
-        restored = None if self.checkpoint is None else str(given)
+        restored = None if self.checkpoint is None else str(path)
         self.config = parser.parse_object({command: {"model": taken, "ckpt_path": restored}}, self.config)
 
     def _stored_model(self, path: Path) -> tuple[Mapping[str, object], dict[str, object]]:

@@ -7,6 +7,7 @@ looks so (Ge et al., "YOLOX", arXiv 2107.08430, section 2.1, for the last 15 of 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
@@ -61,7 +62,22 @@ class Visited(Protocol[_Sample_co]):
         ...
 
 
-class MixedImages(Dataset[Sample], Generic[Sample]):
+class Paced(Dataset[Sample], ABC, Generic[Sample]):
+    """A data set whose samples depend on how far the training is."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def at(self, place: int, visit: int) -> Sample:
+        """The sample of a place in a pass over the set, counted from 0."""
+
+    @abstractmethod
+    def close_after(self, passes: float) -> None:
+        """Take note that the training sees the whole set so many times."""
+
+
+class MixedImages(Paced[Sample]):
     """The samples of a set, mixed. All that is drawn comes from torch's generator.
 
     Args:

@@ -27,7 +27,7 @@ from engine.data.bad_images import (
 )
 from engine.data.contracts import PictureTask, SplitName
 from engine.data.loader import SampleLoader
-from engine.data.mixing import MixedImages
+from engine.data.mixing import Paced
 from engine.data.mixture import Mixture
 from engine.data.sampling.appearing import Appearing
 from engine.data.sampling.labels import Labelled
@@ -96,7 +96,7 @@ class SplitData(LightningDataModule, ABC, Generic[Task, Sample, Whole]):
         self.eval_batch_size = batch_size if eval_batch_size is None else eval_batch_size
         self.num_workers = num_workers
         self.on_bad_image = on_bad_image
-        self._training: list[ReadableImages[Sample] | MixedImages[Sample]] = []
+        self._training: list[ReadableImages[Sample] | Paced[Sample]] = []
         self._repeats: tuple[Repeats | None, ...] = ()
         self._whole: dict[SplitName, ConcatDataset[Whole]] = {}
         self._loader: SampleLoader[Sample, object] | None = None
@@ -134,7 +134,7 @@ class SplitData(LightningDataModule, ABC, Generic[Task, Sample, Whole]):
     def collate_whole(samples: Sequence[Whole]) -> object:
         """A batch for validation or test."""
 
-    def mixed(self, images: ReadableImages[Sample]) -> ReadableImages[Sample] | MixedImages[Sample]:
+    def mixed(self, images: ReadableImages[Sample]) -> ReadableImages[Sample] | Paced[Sample]:
         """The training images of a set, mixed as the augmentation asks; without one as they are."""
         return images
 
@@ -254,15 +254,15 @@ class SplitData(LightningDataModule, ABC, Generic[Task, Sample, Whole]):
         return loader
 
     def _close(self, mixture: Mixture) -> None:
-        """Say to mixed sets when the end of the training begins, in which nothing is mixed; without an end, never."""
-        if self.trainer is None or not any(isinstance(images, MixedImages) for images in self._training):
+        """Say to sets that change with the training how long it is, such as mixed ones; without an end, never."""
+        if self.trainer is None or not any(isinstance(images, Paced) for images in self._training):
             return
         steps = self.trainer.max_steps
         if self.trainer.max_epochs is not None and self.trainer.max_epochs > 0:
             of_epochs = self.trainer.max_epochs * (self.epoch_steps or mixture.pass_steps)
             steps = min(steps, of_epochs) if steps > 0 else of_epochs
         for images, share, size in zip(self._training, mixture.shares, mixture.sizes, strict=True):
-            if isinstance(images, MixedImages) and steps > 0:
+            if isinstance(images, Paced) and steps > 0:
                 images.close_after(float(steps * mixture.batch * share) / size)
 
     def val_dataloader(self) -> DataLoader[Whole] | list[DataLoader[Whole]]:

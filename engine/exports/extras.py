@@ -21,3 +21,14 @@ def needed(*packages: str, extra: str) -> None:
     if missing:
         msg = f"this needs the package {missing[0]}, which is not installed. Run: pip install 'effdense[{extra}]'"
         raise InputError(msg)
+
+
+def importable(package: str) -> None:
+    """Do nothing if a package is installed that no extra of this project brings, as it is another one's choice.
+
+    Raises:
+        InputError: it is missing.
+    """
+    if importlib.util.find_spec(package) is None:
+        msg = f"this needs the package {package}, which is not installed. Run: pip install {package}"
+        raise InputError(msg)

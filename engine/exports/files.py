@@ -345,8 +345,12 @@ def check_overrides(source: str, asked: Mapping[str, object], own: Mapping[str, 
 _OPENED: WeakValueDictionary[tuple[object, ...], Runtime] = WeakValueDictionary()
 
 
-def open_exported(path: str | Path, task: str) -> Runtime:
+def open_exported(path: str | Path, task: str | None = None) -> Runtime:
     """Open a file that holds a network of a task; one that is open, unchanged and for as many threads is given again.
+
+    Args:
+        path: the file.
+        task: the task; None takes a file of any.
 
     Raises:
         InputError: the file is missing, damaged, of another program or of another task, or its runtime is not
@@ -364,7 +368,7 @@ def open_exported(path: str | Path, task: str) -> Runtime:
     if runtime is None:
         opened: Runtime = pkgutil.resolve_name(known[path.suffix.removeprefix(".").lower()])(path)
         runtime = _OPENED[key] = opened
-    if runtime.about.task != task:
+    if task is not None and runtime.about.task != task:
         given = runtime.about.task
         msg = f"'{path}' holds a network of {given}; {task} is asked for. Use `python -m {given}`."
         raise InputError(msg)

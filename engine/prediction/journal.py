@@ -17,6 +17,7 @@ from typing import TypeVar
 import msgspec
 
 from engine.errors import InputError
+from engine.hub.folder import WEIGHTS, is_shared
 from engine.outputs import make_folder, write_json
 from engine.prediction.manifest import Manifest
 
@@ -67,6 +68,8 @@ def stamp_of(path: Path) -> tuple[int, int]:
 
 def name_of_weights(weights: str | Path | None) -> str | None:
     """The name of weights in settings: the hash of a file's content, or the name of published weights."""
+    if weights is not None and is_shared(weights):
+        weights = Path(weights, WEIGHTS)
     if weights is None or not Path(weights).is_file():
         return None if weights is None else str(weights)
     with Path(weights).open("rb") as file:

@@ -47,6 +47,28 @@ def draw_boxes(
     return picture
 
 
+def draw_captions(
+    image: npt.NDArray[np.uint8], class_ids: Sequence[int], captions: Sequence[str], least: int = 160
+) -> Image.Image:
+    """A copy of an image with captions below each other at the top left.
+
+    Args:
+        image: (H, W, 3) RGB.
+        class_ids: numbers that choose the colours of the captions.
+        captions: texts, as many.
+        least: pixels of the longer side that the copy has at least, so that captions can be read.
+    """
+    picture = Image.fromarray(image)
+    if max(picture.size) < least:
+        scale = least / max(picture.size)
+        picture = picture.resize((max(1, round(picture.width * scale)), max(1, round(picture.height * scale))))
+    draw = ImageDraw.Draw(picture)
+    size = max(10, round(max(picture.size) / 40))
+    for row, (class_id, caption) in enumerate(zip(class_ids, captions, strict=True)):
+        _draw_caption(draw, caption, (0, (size + 6) * row), class_color(int(class_id)), _font(size), inside=True)
+    return picture
+
+
 def draw_masks(
     image: npt.NDArray[np.uint8], masks: npt.NDArray[np.uint8], class_ids: Sequence[int]
 ) -> npt.NDArray[np.uint8]:
@@ -65,11 +87,17 @@ def draw_masks(
 
 
 def _draw_caption(
-    draw: ImageDraw.ImageDraw, caption: str, corner: tuple[float, float], color: Rgb, font: ImageFont.FreeTypeFont
+    draw: ImageDraw.ImageDraw,
+    caption: str,
+    corner: tuple[float, float],
+    color: Rgb,
+    font: ImageFont.FreeTypeFont,
+    *,
+    inside: bool = False,
 ) -> None:
     left, _, right, bottom = draw.textbbox((0, 0), caption, font=font)
     # Above the box where there is room, else inside it.
-    y = corner[1] - (bottom + 2) if corner[1] >= bottom + 2 else corner[1]
+    y = corner[1] if inside or corner[1] < bottom + 2 else corner[1] - (bottom + 2)
     draw.rectangle((corner[0], y, corner[0] + right - left + 3, y + bottom + 1), fill=color)
     luminance = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2]
     draw.text((corner[0] + 1 - left, y), caption, fill="black" if luminance > 110 else "white", font=font)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar, cast
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
@@ -143,6 +143,12 @@ def asked_tracking(
     return tracking
 
 
+class _Called(Protocol):
+    """What Lightning's Trainer has without declaring it."""
+
+    callbacks: list[object]
+
+
 class PredictionTrainer(Trainer):
     """Lightning's trainer with the one prediction loop of all tasks.
 
@@ -212,7 +218,7 @@ class PredictionTrainer(Trainer):
         workers = min(work.num_workers, len(files) - 1)
         loader = DataLoader(files, batch_size=work.batch_size, num_workers=workers, collate_fn=collate_sources)
         writer = PredictionWriter(folder, predictor, progress=self.progress_bar_callback is not None)
-        callbacks: list[object] = self.callbacks  # type: ignore[attr-defined]
+        callbacks = cast("_Called", self).callbacks
         callbacks.append(writer)
         try:
             super().predict(task, dataloaders=loader, ckpt_path=ckpt_path, return_predictions=False)

@@ -58,7 +58,7 @@ def training_section(folder: Path) -> Section | None:
     Raises:
         InputError: the file of metrics cannot be read.
     """
-    columns = _columns(folder / METRICS)
+    columns = logged(folder)
     charts = [
         _chart("Loss", "loss", columns, lambda name: name.endswith("_loss")),
         _chart("Scores of validation", "score", columns, lambda name: name.startswith("val_") and name != "val_loss"),
@@ -68,8 +68,13 @@ def training_section(folder: Path) -> Section | None:
     return Section("Training", drawn) if drawn else None
 
 
-def _columns(file: Path) -> Columns:
-    """Each logged number with its steps, of a run that was resumed from all its parts; a later part replaces steps."""
+def logged(folder: Path) -> Columns:
+    """Each logged number of a run with its steps; a resumed run has several parts, and a later part replaces steps.
+
+    Raises:
+        InputError: a file of metrics cannot be read.
+    """
+    file = folder / METRICS
     numbered = (file.with_suffix(f".{number}{file.suffix}") for number in itertools.count(1))
     older = itertools.takewhile(Path.is_file, numbered)  # as a resumed training sets them aside
     found: dict[str, dict[float, float]] = {}

@@ -1,4 +1,4 @@
-"""The checkpoint files of runs: where they are, and which is the best; this needs no torch."""
+"""The checkpoint files of runs, and networks that were shared: where they are; this needs no torch."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Literal
 
 from engine.errors import InputError, did_you_mean
+from engine.hub.addresses import HubAddress, is_address
+from engine.hub.folder import is_shared, read_about
+from engine.hub.remote import fetched
 
 CHECKPOINTS = "checkpoints"  # the folder below that of a run
 LAST = "last.ckpt"
@@ -67,14 +70,49 @@ def checkpoint_in(folder: Path, which: Literal["best", "last"], mode: Mode = "ma
 
 
 def found_source(source: str | Path, task: str) -> str | Path:
-    """`best` and `last` as the checkpoint of the latest run below `runs`; any other source as it is.
+    """The file or folder that a source stands for; any source but these is left as it is.
+
+    `best` and `last` are a checkpoint of the latest run below `runs`, and `hf://owner/name` is the folder with what was
+    fetched from there.
 
     Raises:
-        InputError: there is no run, or it has no such checkpoint.
+        InputError: there is no run, or it has no such checkpoint; or the hub gives no network, see `fetched`.
     """
     if source == "best" or source == "last":
         return checkpoint_of_run("runs", task, None, "best" if source == "best" else "last")
-    return source
+    return on_this_machine(source)
+
+
+def on_this_machine(source: str | Path) -> str | Path:
+    """The folder with what was fetched from `hf://owner/name`; any other source as it is.
+
+    Raises:
+        InputError: the hub gives no network, see `fetched`.
+    """
+    if not isinstance(source, str) or not is_address(source):
+        return source
+    folder = fetched(HubAddress.read(source))
+    read_about(folder)
+    return folder
+
+
+def given_path(source: str | Path, *, fitting: bool) -> Path:
+    """The file or folder of the checkpoint that a command is given, after a hub's network was fetched.
+
+    Args:
+        source: a file, a folder with a shared network, or `hf://owner/name`.
+        fitting: whether a training is to go on from it.
+
+    Raises:
+        InputError: as `on_this_machine`, or a training is to go on from a shared network.
+    """
+    if fitting and (is_address(source) or is_shared(source)):
+        msg = (
+            f"'{source}' is a shared network, without the state of a training to go on from. Give it as "
+            "--model.pretrained."
+        )
+        raise InputError(msg)
+    return Path(on_this_machine(source))
 
 
 def best_of(files: Sequence[Path], mode: Mode) -> Path:
@@ -103,16 +141,20 @@ def _nearest_file(path: Path) -> str:
     return hint or (f" In that folder: {', '.join(names[:5])}." if names else "")
 
 
-def require_checkpoint(path: Path) -> None:
-    """Do nothing if a path is a file.
+def require_checkpoint(given: str | Path) -> None:
+    """Do nothing if a checkpoint can be there: a file, a folder with a shared network, or an address of a hub.
 
     Raises:
-        InputError: the path does not exist, or is a folder.
+        InputError: the path does not exist, or is another folder; or the address names no repository.
     """
+    if isinstance(given, str) and is_address(given):
+        HubAddress.read(given)
+        return
+    path = Path(given)
     if not path.exists():
         msg = f"there is no checkpoint '{path}'.{_nearest_file(path)} Give the path of a .ckpt file."
         raise InputError(msg)
-    if not path.is_file():
+    if not path.is_file() and not is_shared(path):
         inside = sorted(p.name for p in path.glob("*.ckpt"))
         held = f" It has {', '.join(inside[:5])}." if inside else ""
         msg = f"'{path}' is a folder.{held} Give the path of a .ckpt file."

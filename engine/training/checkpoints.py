@@ -13,7 +13,8 @@ from __future__ import annotations
 import pickle
 import platform
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -23,6 +24,8 @@ import torch
 from torch import Tensor
 
 from engine.errors import InputError
+from engine.hub.folder import is_shared, read_about
+from engine.hub.weights import read_shared
 from engine.tasks import task_names
 from engine.training.checkpoint_files import require_checkpoint
 
@@ -37,12 +40,13 @@ class Checkpoint:
     """A checkpoint of this project: what network it holds, and its weights.
 
     Args:
-        path: The file that it was read from.
+        path: The file or folder that it was read from.
         task: The task that wrote it.
         model: The network's settings, as the task stored them.
         versions: The versions of the packages that it was written with.
         state_dict: Weights by name on the CPU (the average, where training kept one); they may be mapped from the
             file, so copy them into a module rather than changing them.
+        step: The optimiser's steps until then; None where the file does not say.
     """
 
     path: Path
@@ -50,6 +54,7 @@ class Checkpoint:
     model: dict[str, Any]
     versions: dict[str, str]
     state_dict: dict[str, Tensor]
+    step: int | None = None
 
 
 def misfits(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
@@ -124,6 +129,8 @@ def save_metadata(checkpoint: dict[str, object], task: str, model: Mapping[str, 
 
 
 def _load(path: Path) -> object:
+    if is_shared(path):
+        return read_shared(path)
     require_checkpoint(path)
     try:
         # Mapping needs the zip layout that torch.save has written since torch 1.6.
@@ -147,8 +154,13 @@ def _load(path: Path) -> object:
 
 
 def is_checkpoint(path: str | Path) -> bool:
-    """Whether a file is a checkpoint of this project, whatever its name ends in; nothing of it is run."""
+    """Whether a path is a checkpoint of this project, whatever its name ends in, or a folder with a shared network.
+
+    Nothing of it is run.
+    """
     path = Path(path)
+    if is_shared(path):
+        return True
     if not path.is_file() or not zipfile.is_zipfile(path):
         return False
     try:
@@ -160,6 +172,8 @@ def is_checkpoint(path: str | Path) -> bool:
 
 def checkpoint_content(path: str | Path) -> dict[str, object] | None:
     """What a checkpoint of this project says of itself: format, task, model and versions; None for other files."""
+    if is_shared(path):
+        return read_about(path)
     if not is_checkpoint(path):
         return None
     content = _load(Path(path))
@@ -186,11 +200,35 @@ def _foreign(path: Path, content: object) -> InputError:
     return InputError(f"'{path}' is {kind}. Give a .ckpt file written by `fit`.")
 
 
+@contextmanager
+def described(source: str | Path) -> Iterator[None]:
+    """Say in one line that a network's stored settings lack something, or are of another kind.
+
+    Raises:
+        InputError: what is done inside failed for that reason.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        msg = f"'{source}' does not describe the network that its weights are of ({error!r}). Save the network again."
+        raise InputError(msg) from error
+
+
+def restored(folder: str | Path) -> dict[str, object]:
+    """A shared network in the form that Lightning restores a checkpoint from; it holds no state of a training.
+
+    Raises:
+        InputError: see `engine.hub.weights.read_shared`.
+    """
+    began = {"epoch": 0, "global_step": 0, "callbacks": {}, "optimizer_states": [], "lr_schedulers": []}
+    return {**began, "pytorch-lightning_version": metadata.version("lightning"), **read_shared(folder)}
+
+
 def read_checkpoint(path: str | Path, task: str) -> Checkpoint:
     """Read a checkpoint of a task without running any code from it.
 
     Args:
-        path: The file.
+        path: The file, or a folder with a shared network (`engine.hub.folder`).
         task: The task that must have written it.
 
     Raises:
@@ -213,4 +251,6 @@ def read_checkpoint(path: str | Path, task: str) -> Checkpoint:
         remedy = f"Use `python -m {given}`." if given in task_names() else "Install the package that wrote it."
         msg = f"'{path}' is a {given} checkpoint; {task} is asked for. {remedy}"
         raise InputError(msg)
-    return Checkpoint(path, task, own["model"], own["versions"], without_distiller(content["state_dict"]))
+    step = content.get("global_step")
+    state = without_distiller(content["state_dict"])
+    return Checkpoint(path, task, own["model"], own["versions"], state, step if isinstance(step, int) else None)

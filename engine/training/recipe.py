@@ -83,22 +83,27 @@ class Schedule(Checked):
 
     Args:
         name: The decrease after the warm-up; `poly` is (1 - progress) ** power; `flat_cosine` is none for the share
-            `flat`, and then a cosine (Lyu et al., "RTMDet", arXiv 2212.07784, trains so).
+            `flat`, and then a cosine (Lyu et al., "RTMDet", arXiv 2212.07784, trains so); `exponential` multiplies the
+            rate by `decay` every `decay_epochs` epochs.
         warmup_epochs: Length of the warm-up in epochs; parts of one are allowed.
         warmup_steps: Length of the warm-up in optimiser steps; takes the place of `warmup_epochs`.
         warmup_start: Factor on the learning rate at the first step.
         min_lr: Factor on the learning rate at the last step.
         power: Exponent of `poly`.
         flat: Share of the steps after the warm-up at the full rate, of `flat_cosine`.
+        decay: Factor of `exponential` (0.97 in the EfficientNet paper, section 5).
+        decay_epochs: Epochs between two of its decreases (2.4 there).
     """
 
-    name: Literal["cosine", "poly", "constant", "flat_cosine"] = "cosine"
+    name: Literal["cosine", "poly", "constant", "flat_cosine", "exponential"] = "cosine"
     warmup_epochs: NonNegativeFloat = 0.0
     warmup_steps: NonNegativeInt | None = None
     warmup_start: ClosedUnitInterval = 0.0
     min_lr: ClosedUnitInterval = 0.0
     power: PositiveFloat = 1.0
     flat: ZeroToBelowOne = 0.5
+    decay: AboveZeroToOne = 0.97
+    decay_epochs: PositiveFloat = 2.4
     group: ClassVar[str] = "schedule"
 
     def warmup(self, total_steps: int, epochs: float) -> int:
@@ -190,7 +195,7 @@ def build_optimizer(module: nn.Module, config: Optimizer, global_batch: int) -> 
     return torch.optim.AdamW(groups, lr=lr, betas=(config.momentum, config.squares or 0.999))
 
 
-def lr_factor(step: int, total_steps: int, warmup_steps: int, schedule: Schedule) -> float:
+def lr_factor(step: int, total_steps: int, warmup_steps: int, schedule: Schedule, epoch_steps: float = 1.0) -> float:
     """The factor on the peak learning rate at a step.
 
     The decrease counts its progress from the end of the warm-up, so that there is no jump and the last value is
@@ -202,6 +207,7 @@ def lr_factor(step: int, total_steps: int, warmup_steps: int, schedule: Schedule
         total_steps: Number of optimiser steps of the whole training.
         warmup_steps: Number of steps of the warm-up.
         schedule: The course.
+        epoch_steps: Number of optimiser steps of an epoch, for `exponential`.
 
     Examples:
         >>> poly = Schedule("poly", warmup_start=0.1, power=0.9)
@@ -212,6 +218,10 @@ def lr_factor(step: int, total_steps: int, warmup_steps: int, schedule: Schedule
         return schedule.warmup_start + (1 - schedule.warmup_start) * step / warmup_steps
     if schedule.name == "constant":
         return 1.0
+    if schedule.name == "exponential":
+        # In stairs, as the official code has it (`staircase=True`).
+        turns = math.floor((step - warmup_steps) / (schedule.decay_epochs * epoch_steps) + 1e-9)
+        return max(schedule.min_lr, schedule.decay**turns)
     progress = min((step - warmup_steps) / max(total_steps - warmup_steps, 1), 1.0)
     if schedule.name == "flat_cosine":
         progress = max(0.0, (progress - schedule.flat) / (1 - schedule.flat))
@@ -235,4 +245,5 @@ def build_scheduler(optimizer: torch.optim.Optimizer, schedule: Schedule, total_
         msg = "the learning rate needs the number of steps. Give trainer.max_epochs or trainer.max_steps above 0."
         raise InputError(msg)
     warmup_steps = schedule.warmup(total_steps, epochs)
-    return LambdaLR(optimizer, lambda step: lr_factor(step, total_steps, warmup_steps, schedule))
+    epoch_steps = total_steps / max(epochs, 1e-9)
+    return LambdaLR(optimizer, lambda step: lr_factor(step, total_steps, warmup_steps, schedule, epoch_steps))

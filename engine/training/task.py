@@ -57,11 +57,19 @@ class _Called(Protocol):
     callbacks: list[Callback]
 
 
+class Looked(Protocol):
+    """What a quick check found; `engine.checking.findings.CheckReport` is one."""
+
+    def first_look(self, command: str) -> str:
+        """The line to print, with the command that tells more."""
+        ...
+
+
 class QuickCheck(Protocol):
     """What `TaskSpec.quick_check` names."""
 
-    def __call__(self, data: object, network: nn.Module) -> str | None:
-        """What is wrong with the data, in a line; None says nothing."""
+    def __call__(self, data: object, network: nn.Module) -> Looked | None:
+        """What is wrong with the data; None says nothing."""
         ...
 
 
@@ -194,8 +202,8 @@ class DenseTask(WatchedModule, ABC, Generic[Data]):
         rank_zero_info(f"{name}: {total / 1e6:.1f} M parameters{frozen}; {rest}")
         if self.trainer.is_global_zero and self.spec.quick_check is not None:
             check: QuickCheck = pkgutil.resolve_name(self.spec.quick_check)
-            if (note := check(self.data, self.built)) is not None:
-                rank_zero_info(note)
+            if (found := check(self.data, self.built)) is not None:
+                rank_zero_info(found.first_look(f"python -m {self.spec.name} {self.spec.check_command}"))
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The optimiser for the global batch, and its schedule, which takes a step with it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -10,7 +10,9 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from torch import Tensor
 
 from engine.errors import InputError, OutputError
+from engine.hub.folder import is_shared
 from engine.outputs import durable_path
+from engine.training.checkpoints import restored
 
 
 def check_finite_weights(checkpoint: Mapping[str, object], path: str | Path) -> None:
@@ -71,6 +73,11 @@ def _full(path: str | Path, reason: str | None) -> str:
     )
 
 
+def onto_cpu(storage: object, location: object) -> object:
+    """Where Lightning puts what it reads, before a network takes it to its device."""
+    return storage
+
+
 class WholeFiles(TorchCheckpointIO):
     """Lightning's checkpoint files, each whole at every moment, and without weights that are not finite.
 
@@ -89,3 +96,16 @@ class WholeFiles(TorchCheckpointIO):
             super().save_checkpoint(checkpoint, path, storage_options)
         else:
             write_checkpoint(checkpoint, path)
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Callable[..., object] | None = onto_cpu, weights_only: bool | None = None
+    ) -> dict[str, object]:
+        """As Lightning's, and from a folder with a shared network.
+
+        Raises:
+            InputError: see `engine.hub.weights.read_shared`.
+        """
+        if is_shared(path):
+            return restored(path)
+        content: dict[str, object] = super().load_checkpoint(path, map_location, weights_only)
+        return content

@@ -9,18 +9,27 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from detection.checking.boxes import frames_hw
-from detection.checking.given import apart_from_each_other
-from detection.checking.given import sources_by_split as boxes_by_split
+from detection.checking.given import apart
 from detection.checking.read_set import ReadBoxes, paths_of
 from detection.data.boxes import BoxSource
 from engine.checking.findings import Finding
+from engine.checking.given import name_rows, rows_of, sources_by_split
 from engine.checking.image_files import ImageFacts, read_all
 from engine.data.contracts import SPLITS, SplitName
 from engine.errors import InputError
 from engine.reading.reader import PixelReader
-from segmentation.checking.given import sources_by_split as masks_by_split
+from segmentation.checking.given import apart as masks_apart
 from segmentation.checking.read_set import ReadMasks
 from segmentation.checking.splits import PairedSource
+
+
+class MasksFormat(Protocol):
+    """What is said of where the masks are."""
+
+    @property
+    def format(self) -> str:
+        """Whether they are Cityscapes, any folders, or objects in label files."""
+        ...
 
 
 @runtime_checkable
@@ -29,6 +38,7 @@ class JointSets(Protocol):
 
     format: str
     canvas_size: int | tuple[int, int] | None
+    masks: MasksFormat
 
     @property
     def reader(self) -> PixelReader:
@@ -69,27 +79,31 @@ class Given:
     both: bool
 
     @classmethod
-    def of(cls, data: JointSets, splits: Sequence[SplitName] = SPLITS) -> Given:
+    def of(cls, data: JointSets, splits: Sequence[SplitName] = SPLITS, *, name_broken: bool = False) -> Given:
         """Find the splits.
 
         Args:
             data: the data module.
             splits: the splits that are looked at.
+            name_broken: whether rows that cannot be read are named, and the rest is looked at.
 
         Raises:
             InputError: no split was given, or none can be used.
         """
-        boxes, unusable, no_boxes = boxes_by_split(data.has_boxes, data.box_source, splits)
-        masks, broken, no_masks = masks_by_split(
+        if name_broken:
+            name_rows(data)
+        boxes, unusable, no_boxes = sources_by_split(data.has_boxes, data.box_source, splits)
+        masks, broken, no_masks = sources_by_split(
             data.has_masks, lambda split: data.mask_source(split, leave_out=True), splits
         )
         if not boxes and not masks:
             msg = "no split was given. Give --data.root, or the paths below --data.boxes and --data.masks."
             raise no_boxes or no_masks or InputError(msg)
-        apart, same = apart_from_each_other(boxes)
-        # Splits that are the same in both kinds are told once.
-        findings = dict.fromkeys((*unusable, *broken, *same))
-        return cls(apart, masks, tuple(findings), data.format == "both")
+        own_boxes, same_boxes = apart(boxes)
+        own_masks, same_masks = masks_apart(masks)
+        # What is the same in both kinds is told once.
+        findings = dict.fromkeys((*rows_of(data), *unusable, *broken, *same_boxes, *same_masks))
+        return cls(own_boxes, own_masks, tuple(findings), data.format == "both")
 
     @property
     def splits(self) -> list[str]:

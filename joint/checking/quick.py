@@ -1,4 +1,4 @@
-"""What a training says of its boxes and masks before it begins, in one line."""
+"""What a training says of its boxes and masks before it begins."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from joint.network.model import JointNetwork
 from segmentation.checking.quick import quick_look
 
 
-def quick_check(data: object, network: nn.Module) -> str | None:
-    """What is wrong with a data module, in a line, as far as the annotations and a few masks tell.
+def quick_check(data: object, network: nn.Module) -> CheckReport | None:
+    """What is wrong with a data module, as far as the annotations and a few masks tell.
 
     Args:
         data: the data module.
         network: the joint network that is trained.
     """
-    report = quick_report(data, network.detector.config) if isinstance(network, JointNetwork) else None
-    return None if report is None else report.first_look("python -m joint check")
+    return quick_report(data, network.detector.config) if isinstance(network, JointNetwork) else None
 
 
 def quick_report(data: object, network: DetectorArchitecture) -> CheckReport | None:

@@ -264,7 +264,9 @@ def _stacked(samples: Sequence[JointSample]) -> dict[str, torch.Tensor]:
         "boxed": torch.tensor([sample.boxed for sample in samples]),
         "masked": torch.tensor([sample.masked for sample in samples]),
     }
-    return collate_boxes([sample.labelled for sample in samples])._asdict() | labels
+    boxes = collate_boxes([sample.labelled for sample in samples])._asdict()
+    del boxes["views"]  # an evaluation passes over each image once
+    return boxes | labels
 
 
 def _places(files: MaskSource, boxes: BoxImages) -> list[int]:

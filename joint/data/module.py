@@ -12,6 +12,7 @@ from detection.data.boxes import BoxSource
 from detection.data.classes import BoxClasses
 from detection.data.dataset import BoxImages
 from detection.formats.module import BoxSetModule
+from engine.annotations.files import BrokenRow
 from engine.checked import checked
 from engine.data.augment import ImageAugmenter
 from engine.data.bad_images import OnBadImage, ReadableImages
@@ -137,6 +138,15 @@ class JointDataModule(SplitData[JointNetworkTask, JointSample, JointSample]):
     def cityscapes_scores(self) -> bool:
         """Whether the official Cityscapes scores, including categories and instances, can be computed."""
         return self._labelled.cityscapes_scores
+
+    @property
+    def broken(self) -> list[BrokenRow] | None:
+        """Where rows of label files that cannot be read are noted; None ends the reading at the first."""
+        return self._coco.broken
+
+    @broken.setter
+    def broken(self, broken: list[BrokenRow] | None) -> None:
+        self._coco.broken = self._labelled.broken = broken
 
     @cached_property
     def classes(self) -> BoxClasses:

@@ -11,6 +11,7 @@ original image.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Unpack
 
@@ -33,9 +34,12 @@ from engine.exports.files import check_exported_use, is_exported
 from engine.prediction.canvas import Canvas, CanvasPolicy, OnCanvas, canvas_limit
 from engine.prediction.predictor import Predictor, check_numbers
 from engine.reading.pixels import Source
+from engine.sharing.shareable import Origin, Shareable
+from engine.training.checkpoint_files import found_source
 from joint.network.model import JointNetwork
 from joint.network.original import original_classes
 from joint.prediction.found import JointFound
+from joint.spec import SPEC
 from joint.weights.exported import load_exported
 from joint.weights.load import load_network
 from segmentation.data.classes import MaskClasses
@@ -54,7 +58,7 @@ class JointSettings(DetectorSettings, total=False):
     segment: bool
 
 
-class JointPredictor(Predictor[OnCanvas, JointFound]):
+class JointPredictor(Shareable, Predictor[OnCanvas, JointFound]):
     """A joint network with everything else that prediction needs.
 
     Args:
@@ -69,6 +73,8 @@ class JointPredictor(Predictor[OnCanvas, JointFound]):
         InputError: the canvas is too small, the network lays images on another one itself, or its policy is unknown.
     """
 
+    spec = SPEC
+    part = "network"
     network: JointNetwork
 
     def __init__(
@@ -108,6 +114,11 @@ class JointPredictor(Predictor[OnCanvas, JointFound]):
     def prepare(self) -> Canvas:
         """The preparation of an image, which lays it on its canvas."""
         return self.canvas
+
+    def settings(self) -> dict[str, object]:
+        """The settings of both networks, of their norms, and how boxes are suppressed."""
+        scored = replace(self.postprocess, score_threshold=Postprocess().score_threshold)  # as `answering` undoes it
+        return {"norms": "shared", **self.network.settings(), "postprocess": asdict(scored)}
 
     def with_settings(self, **settings: Unpack[JointSettings]) -> JointPredictor:
         """A predictor of the same network with other settings.
@@ -172,16 +183,20 @@ def load(source: str | Path, device: str | torch.device = "cpu", *, fold: bool =
     """Load a network for prediction.
 
     Args:
-        source: a checkpoint written by `python -m joint fit`, or a file that `python -m deployment export` wrote.
+        source: a checkpoint written by `python -m joint fit`, a folder that `save_pretrained` wrote, `hf://owner/name`
+            of a model hub, or a file that `python -m deployment export` wrote.
         device: the device that it computes on; exported files compute on the CPU.
         fold: whether to fold its batch norms, which is faster; a folded network cannot be trained further.
 
     Raises:
         InputError: the file is missing, damaged or of another kind.
     """
+    source = found_source(source, "joint")
     if is_exported(source):
         check_exported_use(source, device, fold=fold)
         exported = load_exported(source)
         return JointPredictor(exported, answering(exported.own_postprocess))
     network = load_network(source).to(device)
-    return JointPredictor(network.fold() if fold else network, stored_postprocess(source, "joint"))
+    predictor = JointPredictor(network.fold() if fold else network, stored_postprocess(source, "joint"))
+    predictor.origin = Origin.of(source)
+    return predictor

@@ -11,7 +11,7 @@ import torch
 from backbones.contract import Freezing
 from engine.errors import InputError
 from engine.training.checkpoint_files import found_source
-from engine.training.checkpoints import check_fit, read_checkpoint
+from engine.training.checkpoints import check_fit, described, read_checkpoint
 from joint.network.model import JointNetwork
 from joint.network.norms import Norms, PerTaskNetwork, network_from
 from joint.network.parts import DetectorPart, SegmenterPart
@@ -39,8 +39,9 @@ def load_network(
     """
     checkpoint = read_checkpoint(found_source(source, "joint"), "joint")
     parts = {"detector": detector, "segmenter": segmenter}
-    settings = checkpoint.model | {name: _replaced(checkpoint.model[name], given) for name, given in parts.items()}
-    network = network_from(settings, freezing)
+    with described(source):
+        settings = checkpoint.model | {name: _replaced(checkpoint.model[name], given) for name, given in parts.items()}
+        network = network_from(settings, freezing)
     # Values of the training itself, such as learned weights of the losses, are no part of the network.
     stored = checkpoint.state_dict.items()
     state = {key.removeprefix(_PREFIX): value for key, value in stored if key.startswith(_PREFIX)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from engine.checking.clean import Names, bring_image, clean_name, new_folder, surplus_copies, told
+from engine.checking.clean import NOTHING, Names, bring_image, clean_name, new_folder, surplus_copies, told
 from engine.checking.image_files import ImageFacts
 from engine.errors import InputError, OutputError
 from engine.outputs import write_text
@@ -30,10 +31,20 @@ _UNLABELED = 0  # Cityscapes' id of pixels that are not evaluated
 CLASSES, CONFIG = "classes.yaml", "data.yaml"
 
 
-class _Kept(NamedTuple):
+class KeptPair(NamedTuple):
+    """A pair that stays.
+
+    Attributes:
+        pair: its files.
+        fact: the facts of its image.
+        rows: of a mask that is mended; None of one that is in order.
+        size_hw: height and width of the mask.
+    """
+
     pair: Pair
     fact: ImageFacts
-    rows: UInt8Array | None  # of a mask that is mended; None of one that is in order
+    rows: UInt8Array | None
+    size_hw: tuple[int, int]
 
 
 def fix_masks(read: ReadMasks, folder: str | Path, layout: str, reader: PixelReader = PixelReader()) -> list[str]:
@@ -56,38 +67,68 @@ def fix_masks(read: ReadMasks, folder: str | Path, layout: str, reader: PixelRea
     Raises:
         OutputError: the folder cannot be written, or nothing is left to write.
     """
-    surplus = surplus_copies(read.owners, read.facts)
     done: Counter[str] = Counter()
-    kept: dict[str, tuple[int, int]] = {}
-    place = 0
-    pairs = [pair for files in read.sources.values() for pair in files.pairs]
-    originals = list(dict.fromkeys(path.parent for pair in pairs for path in (pair.image, pair.mask)))
-    with new_folder(folder, originals) as part:
-        for split, files in read.sources.items():
-            written, names = 0, Names()
-            done.update({"images without a mask were left out": len(files.unpaired)} if files.unpaired else {})
-            done.update({"masks without an image were left out": len(files.unused)} if files.unused else {})
-            for pair, fact, mask in zip(files.pairs, read.images[split], read.masks[split], strict=True):
-                why = "copies of other images were left out" if place in surplus else None
-                place += 1
-                one = None if why else _kept(files, pair, fact, mask, done)
-                if one is None:
-                    done[why or "pairs that cannot be used were left out"] += 1
-                elif layout == "cityscapes":
-                    _bring_as_it_is(one, files.classes, part, done, reader)
-                    written += 1
-                else:
-                    _bring(one, files, part, split, names, done, reader)
-                    written += 1
-            kept[split] = (written, len(files.pairs) + len(files.unpaired))
-        if not any(written for written, _ in kept.values()):
-            msg = f"no image of the set can be used, so that '{folder}' would be empty. Repair the files first."
-            raise OutputError(msg)
-        _describe(part, Path(folder), [split for split, (written, _) in kept.items() if written], read, layout)
+    with new_folder(folder, folders_of(read)) as part:
+        kept = write_masks(read, part, layout, reader, surplus_copies(read.owners, read.facts), done)
+        data = {**described(part, kept, read, layout), "root": str(folder)}
+        write_text(part / CONFIG, yaml.safe_dump({"data": data}, sort_keys=False))
     return told(folder, kept, done)
 
 
-def _kept(files: PairedSource, pair: Pair, fact: ImageFacts, mask: MaskFacts, done: Counter[str]) -> _Kept | None:
+def folders_of(read: ReadMasks) -> list[Path]:
+    """The folders that are read."""
+    pairs = [pair for files in read.sources.values() for pair in files.pairs]
+    return list(dict.fromkeys(path.parent for pair in pairs for path in (pair.image, pair.mask)))
+
+
+def write_masks(
+    read: ReadMasks, part: Path, layout: str, reader: PixelReader, surplus: Container[int], done: Counter[str]
+) -> dict[str, tuple[int, int]]:
+    """Write the images and masks that stay into a folder.
+
+    Args:
+        read: the set with its facts.
+        part: the folder.
+        layout: as in `fix_masks`.
+        reader: reads the images.
+        surplus: the places of images that are there already.
+        done: counts what was done.
+
+    Returns:
+        For each split how many images stayed, and of how many.
+
+    Raises:
+        OutputError: nothing is left to write.
+    """
+    kept: dict[str, tuple[int, int]] = {}
+    place = 0
+    for split, files in read.sources.items():
+        written, names = 0, Names()
+        count_unmatched(files, done)
+        for pair, fact, mask in zip(files.pairs, read.images[split], read.masks[split], strict=True):
+            why = "copies of other images were left out" if place in surplus else None
+            place += 1
+            one = None if why else kept_pair(files, pair, fact, mask, done)
+            if one is None:
+                done[why or "pairs that cannot be used were left out"] += 1
+                continue
+            bring_pair(one, files, part, split, names, done, reader, layout)
+            written += 1
+        kept[split] = (written, len(files.pairs) + len(files.unpaired))
+    if not any(written for written, _ in kept.values()):
+        raise OutputError(NOTHING)
+    return kept
+
+
+def count_unmatched(files: PairedSource, done: Counter[str]) -> None:
+    """Count images without a mask, and masks without an image."""
+    done.update({"images without a mask were left out": len(files.unpaired)} if files.unpaired else {})
+    done.update({"masks without an image were left out": len(files.unused)} if files.unused else {})
+
+
+def kept_pair(
+    files: PairedSource, pair: Pair, fact: ImageFacts, mask: MaskFacts, done: Counter[str]
+) -> KeptPair | None:
     """A pair that stays, its mask mended if need be; None for one that is of no use."""
     if fact.size_hw is None:
         return None
@@ -98,11 +139,11 @@ def _kept(files: PairedSource, pair: Pair, fact: ImageFacts, mask: MaskFacts, do
         if rows is None:
             return None
         size_hw, counts = (rows.shape[0], rows.shape[1]), np.bincount(rows.ravel(), minlength=256)
-    if size_hw not in (fact.size_hw, fact.stored_hw) or counts[IGNORED] == counts.sum():
+    if size_hw is None or size_hw not in (fact.size_hw, fact.stored_hw) or counts[IGNORED] == counts.sum():
         return None
     if rows is not None:
         done["masks were mended: colours became values, values of no class are not counted"] += 1
-    return _Kept(pair, fact, rows)
+    return KeptPair(pair, fact, rows, size_hw)
 
 
 def _mended(files: PairedSource, path: Path) -> UInt8Array | None:
@@ -138,19 +179,37 @@ def _unused_colors(classes: MaskClasses) -> tuple[Rgb, ...]:
     return () if (255, 255, 255) in classes.colors else ((255, 255, 255),)
 
 
+def bring_pair(
+    one: KeptPair,
+    files: PairedSource,
+    part: Path,
+    split: str,
+    names: Names,
+    done: Counter[str],
+    reader: PixelReader,
+    layout: str,
+) -> Path:
+    """Write a pair, and return the file of its image; see `fix_masks` and `write_masks`."""
+    if layout == "cityscapes":
+        return _bring_as_it_is(one, files.classes, part, done, reader)
+    return _bring(one, files, part, split, names, done, reader)
+
+
 def _bring(
-    one: _Kept, files: PairedSource, part: Path, split: str, names: Names, done: Counter[str], reader: PixelReader
-) -> None:
+    one: KeptPair, files: PairedSource, part: Path, split: str, names: Names, done: Counter[str], reader: PixelReader
+) -> Path:
     """Write a pair into `images/SPLIT` and `masks/SPLIT`."""
     classes = plain_classes(files.classes)
     rows = files.read_mask(one.pair.mask) if one.rows is None else one.rows
     name = names.free(clean_name(one.pair.image, one.fact), one.pair.image.parent.name)
     frame_hw = rows.shape[0], rows.shape[1]
-    did = bring_image(one.pair.image, one.fact, part / "images" / split / name, frame_hw, reader)
+    image = part / "images" / split / name
+    did = bring_image(one.pair.image, one.fact, image, frame_hw, reader)
     done.update([did] if did else [])
     target = part / "masks" / split / f"{Path(name).stem}.png"
     target.parent.mkdir(parents=True, exist_ok=True)
     index_image(rows, classes).save(target)
+    return image
 
 
 def plain_classes(classes: MaskClasses) -> MaskClasses:
@@ -158,7 +217,7 @@ def plain_classes(classes: MaskClasses) -> MaskClasses:
     return MaskClasses(classes.names, (), classes.colors) if IGNORED in classes.label_ids else classes
 
 
-def _bring_as_it_is(one: _Kept, classes: MaskClasses, part: Path, done: Counter[str], reader: PixelReader) -> None:
+def _bring_as_it_is(one: KeptPair, classes: MaskClasses, part: Path, done: Counter[str], reader: PixelReader) -> Path:
     """Write a pair of Cityscapes into the folders that it came from."""
     root = one.pair.image.parents[3]
     frame_hw = None
@@ -174,15 +233,17 @@ def _bring_as_it_is(one: _Kept, classes: MaskClasses, part: Path, done: Counter[
     if one.rows is not None:
         labels = np.where(one.rows == IGNORED, _UNLABELED, classes.label_by_class[one.rows]).astype(np.uint8)
         Image.fromarray(labels).save(part / one.pair.mask.relative_to(root))
+    return part / one.pair.image.relative_to(root)
 
 
-def _describe(part: Path, folder: Path, splits: list[str], read: ReadMasks, layout: str) -> None:
-    """Write the class list, and a config for `fit`."""
+def described(part: Path, kept: Mapping[str, tuple[int, int]], read: ReadMasks, layout: str) -> dict[str, object]:
+    """Write the class list, and return what a config for `fit` says of the data, without their root."""
+    splits = [split for split, (written, _) in kept.items() if written]
     of_folders = layout != "cityscapes"
-    data: dict[str, object] = {"format": "folder" if of_folders else layout, "root": str(folder)}
+    data: dict[str, object] = {"format": "folder" if of_folders else layout}
     if of_folders:
         classes = plain_classes(next(iter(read.sources.values())).classes)
         write_text(part / CLASSES, yaml.safe_dump(dict(classes.to_dict()), sort_keys=False, default_flow_style=None))
         paths = {f"{split}_{kind}": f"{kind}/{split}" for split in splits for kind in ("images", "masks")}
         data["folder"] = {**paths, "classes": CLASSES}
-    write_text(part / CONFIG, yaml.safe_dump({"data": data}, sort_keys=False))
+    return data

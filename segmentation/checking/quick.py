@@ -1,4 +1,4 @@
-"""What a training says of its masks before it begins: the pairs, and a few masks of each split, in one line."""
+"""What a training says of its masks before it begins: the pairs, and a few masks of each split."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from collections.abc import Iterator, Mapping
 from torch import nn
 
 from engine.checking.findings import CheckReport, Finding
+from engine.checking.given import sources_by_split
 from engine.checking.names import name_findings
 from engine.data.contracts import OF_TRAINING
 from engine.errors import InputError
 from engine.reading.images import image_size, opened
-from segmentation.checking.given import MaskData, sources_by_split
+from segmentation.checking.given import MaskData, apart
 from segmentation.checking.mask_files import read_mask_facts
 from segmentation.checking.splits import PairedSource, pair_findings
 
@@ -20,29 +21,20 @@ HEADERS = 64  # pairs of a split whose sizes are compared
 READ = 12  # of them those whose masks are read; a mask of a street takes some hundredths of a second
 
 
-def quick_check(data: object, network: nn.Module) -> str | None:
-    """What is wrong with the masks of a data module, in a line, as far as a few files tell.
-
-    Args:
-        data: the data module.
-        network: the segmenter that is trained.
-    """
-    report = quick_report(data)
-    return None if report is None else report.first_look("python -m segmentation check-data")
-
-
-def quick_report(data: object) -> CheckReport | None:
+def quick_check(data: object, network: nn.Module | None = None) -> CheckReport | None:
     """The faults of the masks of a data module that a few files tell; None for one of another kind.
 
     Args:
         data: the data module.
+        network: the segmenter that is trained, which does not matter.
     """
     if not isinstance(data, MaskData):
         return None
     sources, unusable, _ = sources_by_split(data.has, lambda split: data.files(split, leave_out=True), OF_TRAINING)
     if not sources:
         return None
-    return quick_look(sources, unusable)
+    own, same = apart(sources)
+    return quick_look(own, [*unusable, *same])
 
 
 def quick_look(sources: Mapping[str, PairedSource], before: list[Finding]) -> CheckReport:

@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
+from engine.annotations.files import BrokenRow
 from engine.checked import checked
 from engine.data.bad_images import OnBadImage, ReadableImages
 from engine.data.contracts import SplitName
@@ -106,6 +107,7 @@ class SegmentationDataModule(SplitData[SegmenterTask, Crop, WholeImage]):
         self.drawn = drawn
         self.augmentation = augmentation
         self.repeat = repeat
+        self.broken: list[BrokenRow] | None = None
         self.sampling = sampling
 
     @property
@@ -221,7 +223,7 @@ class SegmentationDataModule(SplitData[SegmenterTask, Crop, WholeImage]):
     @cached_property
     def _drawn(self) -> Mapping[SplitName, DrawnMasks]:
         """The splits of a set with drawn objects, read once."""
-        found = read_drawn(self.root, self.drawn, leave_out=self.on_bad_image == "skip")
+        found = read_drawn(self.root, self.drawn, leave_out=self.on_bad_image == "skip", broken=self.broken)
         for line in found.lines:
             rank_zero_info(f"{found.root}: {line}")
         return found.splits

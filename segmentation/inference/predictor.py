@@ -8,7 +8,7 @@ found.draw("street.jpg").save("overlay.jpg")
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple, TypedDict, TypeVar, Unpack
 
@@ -19,12 +19,14 @@ from engine.exports.files import check_exported_use, is_exported
 from engine.prediction.predictor import Predictor
 from engine.reading.images import UInt8Array
 from engine.reading.pixels import Source
+from engine.sharing.shareable import Origin, Shareable
 from engine.training.checkpoint_files import found_source
 from engine.training.checkpoints import stored_settings
 from segmentation.data.classes import MaskClasses
 from segmentation.inference.inference import Inference, class_rows, probabilities
 from segmentation.inference.segmented import Segmented
 from segmentation.network.model import Segmenter
+from segmentation.spec import SPEC
 from segmentation.weights.exported import load_exported
 from segmentation.weights.load import load_network
 
@@ -66,7 +68,7 @@ def as_it_is(image: UInt8Array) -> WholeImage:
     return WholeImage(torch.from_numpy(image))
 
 
-class SegmentationPredictor(Predictor[WholeImage, Segmented]):
+class SegmentationPredictor(Shareable, Predictor[WholeImage, Segmented]):
     """A segmenter with everything that prediction needs.
 
     Args:
@@ -75,6 +77,8 @@ class SegmentationPredictor(Predictor[WholeImage, Segmented]):
         keep: whether answers hold the probabilities of all classes.
     """
 
+    spec = SPEC
+    part = "segmenter"
     network: Segmenter
 
     def __init__(self, network: Segmenter, inference: Inference = Inference(), *, keep: bool = False) -> None:
@@ -96,6 +100,10 @@ class SegmentationPredictor(Predictor[WholeImage, Segmented]):
     def stride(self) -> int:
         """The origins of tiles are multiples of this."""
         return self.network.stride
+
+    def settings(self) -> dict[str, object]:
+        """Member, architecture and classes, and how an image is computed."""
+        return {**self.network.settings(), "inference": asdict(self.inference)}
 
     @staticmethod
     def prepare(image: UInt8Array) -> WholeImage:
@@ -183,21 +191,25 @@ def load(source: str | Path, device: str | torch.device = "cpu", *, fold: bool =
     """A network ready to predict.
 
     Args:
-        source: a checkpoint written by `python -m segmentation fit`, a folder with a network of
-            segmentation-models-pytorch, or a file that `python -m deployment export` wrote.
+        source: a checkpoint written by `python -m segmentation fit`, a folder that `save_pretrained` wrote,
+            `hf://owner/name` of a model hub, a folder with a network of segmentation-models-pytorch, or a file that
+            `python -m deployment export` wrote.
         device: where it computes; exported files compute on the CPU.
         fold: fold its batch norms, which is faster; leave this out to train it further.
 
     Raises:
         InputError: the file is missing, damaged or of another kind.
     """
+    source = found_source(source, "segmentation")
     if is_exported(source):
         check_exported_use(source, device, fold=fold)
         exported = load_exported(source)
         return SegmentationPredictor(exported, restored_inference(exported.runtime.about.settings("inference")))
     segmenter = load_network(source).to(device)
-    stored = stored_settings(found_source(source, "segmentation"), "inference") or {}
-    return SegmentationPredictor(segmenter.fold() if fold else segmenter, restored_inference(stored))
+    stored = stored_settings(source, "inference") or {}
+    predictor = SegmentationPredictor(segmenter.fold() if fold else segmenter, restored_inference(stored))
+    predictor.origin = Origin.of(source)
+    return predictor
 
 
 def restored_inference(stored: Mapping[str, object]) -> Inference:

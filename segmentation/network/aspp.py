@@ -11,6 +11,7 @@ import torch
 from segmentation_models_pytorch.decoders.deeplabv3 import decoder as smp_deeplab
 from torch import Tensor, nn
 
+from backbones.dilation.phases import use_phases
 from backbones.grid import size_hw
 
 
@@ -39,6 +40,7 @@ class ASPP(nn.Module):
         super().__init__()
         parts = smp_deeplab.ASPP(in_channels, out_channels, rates, separable, dropout)
         self.convs = parts.convs[:-1]
+        use_phases(self.convs)
         self.project = parts.project
         if image_pooling:
             self.convs.append(ImagePooling(in_channels, out_channels))

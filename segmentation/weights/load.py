@@ -8,8 +8,9 @@ from typing import Any
 import torch
 
 from backbones.contract import Freezing
+from engine.hub.folder import is_shared
 from engine.training.checkpoint_files import found_source
-from engine.training.checkpoints import check_fit, read_checkpoint
+from engine.training.checkpoints import check_fit, described, read_checkpoint
 from segmentation.data.classes import MaskClasses
 from segmentation.network.family import SegmenterArchitecture
 from segmentation.network.model import Segmenter
@@ -32,16 +33,18 @@ def load_network(source: str | Path, *, freezing: Freezing | None = None, **over
     """
     source = found_source(source, "segmentation")
     path = Path(source)
-    if path.is_dir() or "encoder" in overrides:
+    if (path.is_dir() and not is_shared(path)) or "encoder" in overrides:
         return load_smp(source, freezing=freezing, **overrides).to(memory_format=torch.channels_last)
     checkpoint = read_checkpoint(path, "segmentation")
     state = {key.removeprefix("segmenter."): value for key, value in checkpoint.state_dict.items()}
     settings = checkpoint.model
-    config = SegmenterArchitecture.from_settings(settings)
+    with described(source):
+        config = SegmenterArchitecture.from_settings(settings)
+        classes = MaskClasses.from_dict(settings["classes"])
     if "output_stride" in overrides:
         config = config.at_stride(overrides["output_stride"])  # with the rates that belong to it
     config = SegmenterArchitecture.from_dict({**config.to_dict(), **overrides})
-    network = Segmenter(config, classes=MaskClasses.from_dict(settings["classes"]), **(freezing or {}))
+    network = Segmenter(config, classes=classes, **(freezing or {}))
     check_fit(source, network.state_dict(), state)
     network.load_state_dict(state)
     return network.eval().to(memory_format=torch.channels_last)

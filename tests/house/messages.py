@@ -20,7 +20,7 @@ PAGE = ROOT / "docs" / "messages.md"
 COMMAND = "python -m tests.house.messages"
 ERRORS = (
     "InputError", "UnreadableError", "PartlyReadError", "OutputError", "SampleError", "MaskError", "LabelFileError",
-    "refusal",
+    "RefusedError", "refusal",
 )  # fmt: skip
 # Functions whose results are messages, called through a table or for any exception.
 WRITERS = {"engine/cli/messages.py": "", "engine/cli/parser.py": "user_message _reworded"}
@@ -78,17 +78,17 @@ def _is_told(text: str) -> bool:
 
 
 @cache
-def _functions(path: Path) -> list[ast.FunctionDef]:
-    return [node for node in ast.walk(tree(path)) if isinstance(node, ast.FunctionDef)]
+def _functions(path: Path) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
+    return [node for node in ast.walk(tree(path)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
 
 
-def _inside(function: ast.FunctionDef) -> Iterator[ast.AST]:
+def _inside(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[ast.AST]:
     """The nodes of a function without those of functions inside it."""
     waiting: list[ast.AST] = list(function.body)
     while waiting:
         node = waiting.pop()
         yield node
-        if not isinstance(node, ast.FunctionDef):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             waiting += ast.iter_child_nodes(node)
 
 

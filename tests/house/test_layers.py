@@ -22,6 +22,7 @@ ROOMS = {"network", "weights", "data", "scores", "prediction", "reports"}
 OWN_ROOMS = {
     "detection": {"analysis", "checking", "formats", "tiles", "training"},
     "segmentation": {"checking", "inference", "large", "training"},
+    "classification": {"training"},
     "joint": {"checking", "training"},
 }
 # The thin last layer, by the names of its files and folders; everything else is usable without Lightning.

@@ -15,9 +15,9 @@ PARTS = (
     "engine/archives.py", "engine/cli/messages.py", "engine/cli/early.py", "segmentation/scores/label_files.py",
 )  # fmt: skip
 VERBS = (
-    "Add|Bring|Change|Check|Choose|Convert|Copy|Correct|Delete|Export|Free|Install|Keep|Leave|Let|Load|Look|Lower|Make|Merge|Name|Pass|"
-    "Predict|Put|Raise|Remove|Rename|Repair|Replace|Resume|Retrain|Run|Save|Say|Scale|See|Set|Shorten|Start|Take|Train|Tell|"
-    "Unfreeze|Upgrade|Use|Write|upgrade|install|keeps|leave|save|name|use|write"
+    "Add|Bring|Change|Check|Choose|Convert|Copy|Correct|Delete|Download|Export|Free|Install|Keep|Leave|Let|Load|Look|Lower|Make|Merge|Move|Name|Pass|"
+    "Predict|Put|Raise|Remove|Rename|Repair|Replace|Resume|Retrain|Run|Save|Say|Scale|See|Send|Set|Shorten|Start|Take|Train|Tell|"
+    "Unfreeze|Unpack|Upgrade|Use|Write|upgrade|install|keeps|leave|save|name|use|write"
 )
 ALLOWED = "[Aa]llowed|must|give|Give|allows|needed|Needed|lies between|asked for|is written|in place of"
 WORDS = rf"\b({ALLOWED})\b|[Dd]id you mean"

@@ -10,7 +10,7 @@ def test_a_third_task_is_a_folder_and_an_entry(tmp_path, monkeypatch, capfd):
     assert "signs" not in task_names()
     monkeypatch.syspath_prepend(str(Path(__file__).parent))  # as if toy_task-1.dist-info were installed
     monkeypatch.chdir(tmp_path)
-    assert task_names() == ["detection", "segmentation", "joint", "signs"]
+    assert task_names() == ["detection", "segmentation", "classification", "joint", "signs"]
 
     def said(*words: str, status: int = 0) -> str:
         assert main(["signs", *words]) == status

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ import torch
 from deployment.precision.formats.deviations import deviation, some
 from deployment.precision.formats.isolation import isolated
 from deployment.precision.formats.onnx_rewriting import rewrite
+from deployment.precision.formats.processor import saturates
 from deployment.precision.layers import Group, Operation, groups_of, last_layers
 from deployment.precision.pictures import Pictures
 from engine.exports.files import KEY, About
@@ -66,10 +67,9 @@ class OnnxInt8:
         model.producer_name, model.producer_version = "effdense", self._about.versions.get("effdense", "")
         onnx.save(model, path)
 
-    def deviation(self, floats: Collection[str]) -> float:
+    def deviations(self, many: Sequence[Collection[str]]) -> list[float]:
         """How far int8 moves the results of the last layers; see `deployment.precision.guard.Int8`."""
-        found = self._results(self._quantised(floats))
-        return deviation(found, self._expected)
+        return [deviation(self._results(self._quantised(floats)), self._expected) for floats in many]
 
     @cached_property
     def _expected(self) -> list[npt.NDArray[np.float32]]:
@@ -114,18 +114,6 @@ class OnnxInt8:
         )
         pictures = (self._pictures[place].given(self._inputs) for place in some(len(self._pictures)))
         return [value for given in pictures for value in session.run(names, given)]
-
-
-def saturates(flags: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether this processor adds products of int8 in 16 bits, so that weights must have seven.
-
-    Those of x86 without VNNI do.
-    """
-    try:
-        lines = [line for line in flags.read_text().splitlines() if line.startswith("flags")]
-    except OSError:
-        return False
-    return bool(lines) and "vnni" not in lines[0]
 
 
 def _fold(source: Path, target: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ import torch
 
 from deployment.precision.formats.deviations import deviation, some
 from deployment.precision.formats.isolation import isolated
+from deployment.precision.formats.processor import saturates
 from deployment.precision.layers import Group, Operation, groups_of, last_layers
 from deployment.precision.pictures import Pictures
 from engine.exports.files import KEY, About
@@ -58,10 +59,12 @@ class OpenvinoInt8:
             model.set_rt_info(text, ["effdense_plain", name])
         openvino.save_model(model, path, compress_to_fp16=False)
 
-    def deviation(self, floats: Collection[str]) -> float:
+    def deviations(self, many: Sequence[Collection[str]]) -> list[float]:
         """How far int8 moves the results of the last layers; see `deployment.precision.guard.Int8`."""
         few = len(some(len(self._pictures)))
-        return deviation(self._results(self._quantised(floats, few, corrected=False)), self._expected)
+        return [
+            deviation(self._results(self._quantised(floats, few, corrected=False)), self._expected) for floats in many
+        ]
 
     @cached_property
     def _expected(self) -> list[npt.NDArray[np.float32]]:
@@ -79,6 +82,7 @@ class OpenvinoInt8:
         present = {node.get_friendly_name() for node in model.get_ops()}
         with isolated():
             import nncf
+            from nncf.quantization.advanced_parameters import OverflowFix
 
             places = some(len(self._pictures), count)
             return nncf.quantize(
@@ -87,7 +91,10 @@ class OpenvinoInt8:
                 preset=nncf.QuantizationPreset.MIXED,  # SiLU gives few values below zero and many above
                 subset_size=count,
                 ignored_scope=nncf.IgnoredScope(names=sorted(present - wanted - _constants(model)), validate=False),
-                advanced_parameters=nncf.AdvancedQuantizationParameters(disable_bias_correction=not corrected),
+                advanced_parameters=nncf.AdvancedQuantizationParameters(
+                    overflow_fix=OverflowFix.ENABLE if saturates() else OverflowFix.FIRST_LAYER,
+                    disable_bias_correction=not corrected,
+                ),
             )
 
     def _results(self, model: Model) -> list[npt.NDArray[np.float32]]:

@@ -50,12 +50,13 @@ class WholeTileSet(Dataset[Sample]):
         index, _ = self.tiles.place(number)
         area = self.tiles.area(number)
         pixels = self.tiles.read(index, area)
-        laid = self.lay(filled(pixels, self.images.read.fill_color))
+        image = filled(pixels, self.images.read.fill_color)
+        laid = self.lay(image)
         boxes, class_ids = self.images.usable_boxes(index)
         shown = shown_boxes(boxes, class_ids, area, MIN_VISIBLE)
         size_hw = (area[3] - area[1], area[2] - area[0])
         letterbox = laid.letterbox
         return Sample(
             laid.image.numpy(), letterbox.to_canvas(shown.boxes_xyxy), shown.class_ids, number, letterbox.scale,
-            size_hw, pixels.valid,
+            size_hw, pixels.valid, views=tuple(lay(image) for lay in self.images.views),
         )  # fmt: skip

@@ -13,6 +13,7 @@ from detection.data.boxes import BoxTable, ends_of
 from detection.data.classes import BoxClasses
 from detection.data.coco import CocoAnnotations
 from detection.formats.collected import ReadOptions
+from detection.formats.readers.coco_rows import Dataset, around, sound_entries
 from engine.annotations.files import SetFiles, folder_of
 from engine.annotations.splits import folder_split
 from engine.annotations.tools.coco import by_split
@@ -44,20 +45,29 @@ def _table(files: SetFiles, name: str, split: str) -> BoxTable:
     try:
         table: BoxTable = CocoAnnotations.read(path)
     except InputError as error:
-        if "no 'bbox'" not in str(error):
+        if "no 'bbox'" in str(error):
+            table = _of_shapes(files, name)
+        elif files.broken is None:
             raise
-        raw, shapes = _boxes_of_shapes(files, name)
-        given = CocoAnnotations.to_score(_Dataset(raw))
-        table = dataclasses.replace(given, source=str(path), image_folder=path.parent)
-        files.note("annotations without a box got the box around their mask", shapes)
+        else:
+            table = sound_entries(path, None, error, files.broken)
     table = _without_root(files, name, table)
     _check_boxes(path_text=str(path), table=table)
     return _located(files, name, table, split)
 
 
-@dataclasses.dataclass
-class _Dataset:
-    dataset: Mapping[str, object]
+def _of_shapes(files: SetFiles, name: str) -> BoxTable:
+    """A file in which boxes are missing, with those around masks in their place."""
+    path = files.path(name)
+    try:
+        raw, shapes = _boxes_of_shapes(files, name)
+        given = CocoAnnotations.to_score(Dataset(raw))
+    except InputError as error:
+        if files.broken is None:
+            raise
+        return sound_entries(path, None, error, files.broken)
+    files.note("annotations without a box got the box around their mask", shapes)
+    return dataclasses.replace(given, source=str(path), image_folder=path.parent)
 
 
 def _boxes_of_shapes(files: SetFiles, name: str) -> tuple[Mapping[str, object], int]:
@@ -67,31 +77,9 @@ def _boxes_of_shapes(files: SetFiles, name: str) -> tuple[Mapping[str, object], 
     count = 0
     for number, entry in enumerate(annotations if isinstance(annotations, list) else []):
         if isinstance(entry, dict) and entry.get("bbox") is None:
-            entry["bbox"] = _around(f"'{files.path(name)}': annotations[{number}]", entry.get("segmentation"))
+            entry["bbox"] = around(f"'{files.path(name)}': annotations[{number}]", entry.get("segmentation"))
             count += 1
     return content, count
-
-
-def _around(where: str, segmentation: object) -> list[float]:
-    """The box x, y, width, height around polygons or a mask."""
-    if isinstance(segmentation, dict):
-        from pycocotools import mask
-
-        try:
-            size, counts = segmentation["size"], segmentation["counts"]
-            runs = mask.frPyObjects(segmentation, *size) if isinstance(counts, list) else segmentation
-            return [float(side) for side in mask.toBbox(runs)]
-        except (KeyError, TypeError, ValueError) as error:
-            msg = f"{where} has a mask whose runs cannot be read: {error}. Correct or remove it."
-            raise InputError(msg) from error
-    if isinstance(segmentation, list) and segmentation:
-        polygons = segmentation if isinstance(segmentation[0], list) else [segmentation]
-        flat = [side for polygon in polygons for side in polygon]
-        if len(flat) >= 4 and len(flat) % 2 == 0 and all(isinstance(side, int | float) for side in flat):
-            left, top = min(flat[0::2]), min(flat[1::2])
-            return [left, top, max(flat[0::2]) - left, max(flat[1::2]) - top]
-    msg = f"{where} has neither a 'bbox' nor a mask. Give one of them, or remove it."
-    raise InputError(msg)
 
 
 def _without_root(files: SetFiles, name: str, table: BoxTable) -> BoxTable:

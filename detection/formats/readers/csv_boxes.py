@@ -72,25 +72,32 @@ def read(files: SetFiles, labels: Sequence[str], options: ReadOptions) -> Mappin
     collected = Collected(files, options, _class_map(files, labels))
     images: dict[tuple[str, str], str] = {}
     for name, line, row in rows:
-        where = f"'{files.path(name)}', line {line}"
         given = row["image"]
         if (name, given) not in images:
             images[name, given] = files.image_or_missing(given, folder_of(name))
         image = images[name, given]
         split = split_of(row.get("split", "")) or split_of(name) or folder_split(image) or ALL
-        stated = row.get("height", ""), row.get("width", "")
-        size_hw = (int(number(stated[0], where)), int(number(stated[1], where))) if all(stated) else None
-        if fractions and size_hw is None:
-            size_hw = files.size_hw(image)
-        place = collected.image(split, image, size_hw)
-        corners = _corners(row, where)
-        if corners is None:
-            continue
-        if fractions and size_hw is not None:
-            height, width = size_hw
-            corners = (corners[0] * width, corners[1] * height, corners[2] * width, corners[3] * height)
-        collected.box(split, place, row.get("name", "object"), corners)
+        try:
+            _add(collected, split, image, f"'{files.path(name)}', line {line}", row, fractions=fractions)
+        except InputError as error:
+            files.refuse(name, error)
     return collected.tables(NAME)
+
+
+def _add(collected: Collected, split: str, image: str, where: str, row: Mapping[str, str], *, fractions: bool) -> None:
+    """Add the image of a row and its box."""
+    stated = row.get("height", ""), row.get("width", "")
+    size_hw = (int(number(stated[0], where)), int(number(stated[1], where))) if all(stated) else None
+    if fractions and size_hw is None:
+        size_hw = collected.files.size_hw(image)
+    place = collected.image(split, image, size_hw)
+    corners = _corners(row, where)
+    if corners is None:
+        return
+    if fractions and size_hw is not None:
+        height, width = size_hw
+        corners = (corners[0] * width, corners[1] * height, corners[2] * width, corners[3] * height)
+    collected.box(split, place, row.get("name", "object"), corners)
 
 
 def _columns(head: str) -> _Columns | None:
@@ -140,7 +147,8 @@ def _rows(files: SetFiles, name: str) -> Iterator[tuple[int, dict[str, str]]]:
             if len(cells) < needed:
                 where = f"'{files.path(name)}', line {reader.line_num}"
                 msg = f"{where}: {len(cells)} columns; needed are {needed}. Correct it."
-                raise InputError(msg)
+                files.refuse(name, InputError(msg))
+                continue
             yield reader.line_num, {what: cells[place].strip() for what, place in wanted.items()}
     except csv.Error as error:
         msg = f"'{files.path(name)}', line {reader.line_num}: {error}. Correct it, or export it again."
@@ -176,7 +184,12 @@ def _in_fractions(files: SetFiles, rows: Sequence[tuple[str, int, Mapping[str, s
     """Whether all boxes are fractions of the images: none goes beyond 1, and they are not whole numbers."""
     largest, whole, boxes = 0.0, True, 0
     for name, line, row in rows:
-        corners = _corners(row, f"'{files.path(name)}', line {line}")
+        try:
+            corners = _corners(row, f"'{files.path(name)}', line {line}")
+        except InputError:
+            if files.broken is None:
+                raise
+            continue  # it is named when the row is added
         if corners is not None:
             boxes += 1
             largest = max(largest, *corners)

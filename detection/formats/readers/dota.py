@@ -36,18 +36,24 @@ def read(files: SetFiles, labels: Sequence[str], options: ReadOptions) -> Mappin
         for line, text in lines_of(files.text(name)):
             if text.lower().startswith(_HEADERS):
                 continue
-            where = f"'{files.path(name)}', line {line}"
-            cells = text.split()
-            if len(cells) not in (9, 10):
-                msg = f"{where}: {len(cells)} columns; allowed are x1 y1 x2 y2 x3 y3 x4 y4 class difficult. Correct it."
-                raise InputError(msg)
-            values = [number(cell, where) for cell in cells[:8]]
-            xs, ys = values[0::2], values[1::2]
-            if len(set(xs)) > 2 or len(set(ys)) > 2:
-                files.note("oriented boxes were taken as the upright boxes around them")
-            difficult = len(cells) == 10 and cells[9] != "0"
-            collected.box(split, place, cells[8], (min(xs), min(ys), max(xs), max(ys)), difficult)
+            try:
+                _add(collected, split, place, f"'{files.path(name)}', line {line}", text.split())
+            except InputError as error:
+                files.refuse(name, error)
     return collected.tables(NAME)
+
+
+def _add(collected: Collected, split: str, place: int, where: str, cells: Sequence[str]) -> None:
+    """Add the box of a row."""
+    if len(cells) not in (9, 10):
+        msg = f"{where}: {len(cells)} columns; allowed are x1 y1 x2 y2 x3 y3 x4 y4 class difficult. Correct it."
+        raise InputError(msg)
+    values = [number(cell, where) for cell in cells[:8]]
+    xs, ys = values[0::2], values[1::2]
+    if len(set(xs)) > 2 or len(set(ys)) > 2:
+        collected.files.note("oriented boxes were taken as the upright boxes around them")
+    difficult = len(cells) == 10 and cells[9] != "0"
+    collected.box(split, place, cells[8], (min(xs), min(ys), max(xs), max(ys)), difficult)
 
 
 def _is_dota(files: SetFiles, name: str) -> bool:

@@ -36,20 +36,28 @@ def read(files: SetFiles, labels: Sequence[str], options: ReadOptions) -> Mappin
         split = folder_split(image) if folder_of(image) else folder_split(name)
         place = collected.image(split, image)
         for line, text in lines_of(files.text(name)):
-            where = f"'{files.path(name)}', line {line}"
-            cells = text.split()
-            if len(cells) not in _COLUMNS:
-                msg = f"{where}: {len(cells)} columns; allowed are {_COLUMNS[0]}. Correct the row."
-                raise InputError(msg)
-            if len(cells) == _COLUMNS[1]:
-                msg = f"{where}: 16 columns, as detections with a score have. Give labels, which have 15."
-                raise InputError(msg)
-            left, top, right, bottom = (number(cell, where) for cell in cells[4:8])
-            if cells[0] == _IGNORED:
-                collected.ignore(split, place, (left, top, right, bottom))
-            else:
-                collected.box(split, place, cells[0], (left, top, right, bottom))
+            try:
+                called, corners = _row(f"'{files.path(name)}', line {line}", text)
+                if called == _IGNORED:
+                    collected.ignore(split, place, corners)
+                else:
+                    collected.box(split, place, called, corners)
+            except InputError as error:
+                files.refuse(name, error)
     return collected.tables(NAME)
+
+
+def _row(where: str, text: str) -> tuple[str, tuple[float, float, float, float]]:
+    """The class of a row and its corners."""
+    cells = text.split()
+    if len(cells) not in _COLUMNS:
+        msg = f"{where}: {len(cells)} columns; allowed are {_COLUMNS[0]}. Correct the row."
+        raise InputError(msg)
+    if len(cells) == _COLUMNS[1]:
+        msg = f"{where}: 16 columns, as detections with a score have. Give labels, which have 15."
+        raise InputError(msg)
+    left, top, right, bottom = (number(cell, where) for cell in cells[4:8])
+    return cells[0], (left, top, right, bottom)
 
 
 def _is_kitti(files: SetFiles, name: str) -> bool:

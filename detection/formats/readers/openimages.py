@@ -39,27 +39,30 @@ def read(files: SetFiles, labels: Sequence[str], options: ReadOptions) -> Mappin
         reader = csv.DictReader(io.StringIO(files.text(label).removeprefix("\ufeff"), newline=""))
         try:
             for row in reader:
-                where = f"'{files.path(label)}', line {reader.line_num}"
                 image = _image(files, label, row["ImageID"] or "", said, images)
                 if image is None:
                     continue
                 split = said or folder_split(image) or ALL
-                size_hw = files.size_hw(image)
+                try:
+                    size_hw = files.size_hw(image)
+                except InputError:
+                    if files.broken is None:
+                        raise
+                    collected.image(split, image)  # what reads the images says what is wrong with it
+                    continue
                 place = collected.image(split, image, size_hw)
                 if (row.get("Confidence") or "1").strip() in ("0", "0.0"):
                     files.note(
                         "boxes have the confidence 0, which means that no such object is there, and were left out"
                     )
                     continue
-                left, top, right, bottom = (number(row[side] or "", f"{where}, {side}") for side in _SIDES)
-                worst = max(left, top, right, bottom, key=lambda side: abs(side - 0.5))
-                if abs(worst - 0.5) > 0.51:
-                    msg = f"{where}: {worst:g} is no fraction of a side; allowed is 0 to 1. Divide pixels by it."
-                    raise InputError(msg)
-                height, width = size_hw
-                sides = (rounded(left * width), rounded(top * height), rounded(right * width), rounded(bottom * height))
                 code = (row["LabelName"] or "").strip()
-                collected.box(split, place, names.get(code, code), sides, (row.get("IsGroupOf") or "").strip() == "1")
+                try:
+                    sides = _sides(f"'{files.path(label)}', line {reader.line_num}", row, size_hw)
+                    crowd = (row.get("IsGroupOf") or "").strip() == "1"
+                    collected.box(split, place, names.get(code, code), sides, crowd)
+                except InputError as error:
+                    files.refuse(label, error)
         except csv.Error as error:
             msg = f"'{files.path(label)}', line {reader.line_num}: {error}. Correct it, or export it again."
             raise InputError(msg) from error
@@ -72,6 +75,17 @@ def read(files: SetFiles, labels: Sequence[str], options: ReadOptions) -> Mappin
     if not names:
         files.note("Open Images: classes keep their codes, as no class-descriptions CSV lies there", 0)
     return collected.tables(NAME)
+
+
+def _sides(where: str, row: Mapping[str, str], size_hw: tuple[int, int]) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of a row in pixels."""
+    left, top, right, bottom = (number(row[side] or "", f"{where}, {side}") for side in _SIDES)
+    worst = max(left, top, right, bottom, key=lambda side: abs(side - 0.5))
+    if abs(worst - 0.5) > 0.51:
+        msg = f"{where}: {worst:g} is no fraction of a side; allowed is 0 to 1. Divide pixels by it."
+        raise InputError(msg)
+    height, width = size_hw
+    return rounded(left * width), rounded(top * height), rounded(right * width), rounded(bottom * height)
 
 
 def _header(files: SetFiles, name: str) -> list[str]:

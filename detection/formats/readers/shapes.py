@@ -10,6 +10,7 @@ from engine.annotations.files import SetFiles
 from engine.annotations.recognised import ShapeTool
 from engine.annotations.shapes import ShapeSet, area_of, extent_xyxy
 from engine.annotations.tools import yolo
+from engine.errors import InputError
 
 _AROUND = {
     "turned box": "oriented boxes were taken as the upright boxes around them",
@@ -41,5 +42,8 @@ def _boxes(files: SetFiles, name: str, found: ShapeSet, options: ReadOptions) ->
             if shape.kind in _AROUND:
                 files.note(_AROUND[shape.kind])
             area = area_of(shape) if shape.kind in ("polygon", "mask") else None
-            collected.box(image.split, place, shape.label, extent_xyxy(shape), shape.crowd, area)
+            try:
+                collected.box(image.split, place, shape.label, extent_xyxy(shape), shape.crowd, area)
+            except InputError as error:
+                files.refuse(image.label, error)
     return collected.tables(name)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 from xml.etree.ElementTree import Element
 
@@ -52,7 +53,7 @@ def read(files: SetFiles, labels: Sequence[str], options: ReadOptions) -> Mappin
         InputError: a file is not VOC's, a list names an image without XML, or a box has no finite corners.
     """
     collected = Collected(files, options, class_list(files))
-    pictures = [picture for name in labels if (picture := _picture(files, name)) is not None]
+    pictures = list(_pictures(files, labels))
     first = _origin(pictures) if options.voc_origin == "auto" else int(options.voc_origin)
     if options.voc_origin == "auto":
         files.note(f"Pascal VOC: pixels are counted from {first} (--data.voc_origin says otherwise)", 0)
@@ -65,12 +66,26 @@ def read(files: SetFiles, labels: Sequence[str], options: ReadOptions) -> Mappin
                 top, bottom = _in_order(top, bottom, first)
                 if (left, top) != one.corners[:2]:
                     files.note("boxes have their corners swapped and were turned")
-                collected.box(split, place, one.name, (left - first, top - first, right, bottom), one.difficult)
+                try:
+                    collected.box(split, place, one.name, (left - first, top - first, right, bottom), one.difficult)
+                except InputError as error:
+                    files.refuse(picture.label, error)
     return collected.tables(NAME)
 
 
 def _is_voc(files: SetFiles, name: str) -> bool:
     return re.search(r"<\s*annotation[\s>]", files.text(name, 4096)) is not None
+
+
+def _pictures(files: SetFiles, labels: Sequence[str]) -> Iterator[_Picture]:
+    for name in labels:
+        try:
+            picture = _picture(files, name)
+        except InputError as error:
+            files.refuse(name, error)
+            continue
+        if picture is not None:
+            yield picture
 
 
 def _picture(files: SetFiles, name: str) -> _Picture | None:
@@ -83,9 +98,15 @@ def _picture(files: SetFiles, name: str) -> _Picture | None:
     image = files.image(stem_of(name), folder_of(name)) or files.image_or_missing(stated or f"{stem_of(name)}.jpg")
     size = root.find("size")
     size_hw = (0, 0) if size is None else (_side(size, "height"), _side(size, "width"))
-    objects = tuple(_object(files, name, entry) for entry in root.findall("object"))
+    objects = []
+    for entry in root.findall("object"):
+        try:
+            objects.append(_object(files, name, entry))
+        except InputError as error:
+            files.refuse(name, error)
     database = text_of(root, "source/database")
-    return _Picture(name, image, size_hw if all(size_hw) else (0, 0), database, root.find("path") is not None, objects)
+    known_hw = size_hw if all(size_hw) else (0, 0)
+    return _Picture(name, image, known_hw, database, root.find("path") is not None, tuple(objects))
 
 
 def _side(size: Element, tag: str) -> int:
@@ -140,11 +161,12 @@ def _splits(files: SetFiles, pictures: Sequence[_Picture]) -> list[tuple[str, li
     chosen = []
     for split, name in lists.items():
         stems = [stem for _, line in lines_of(files.text(name)) if (stem := _stem(line, by_stem))]
-        missing = [stem for stem in stems if stem not in by_stem]
+        named = {Path(row.file).stem for row in files.broken or ()}  # XML that cannot be read is told already
+        missing = [stem for stem in stems if stem not in by_stem and stem_of(stem) not in named]
         if missing:
             msg = f"'{files.path(name)}' lists images without XML: {listed(missing)}. Add them, or take them off."
-            raise InputError(msg)
-        chosen.append((split, [by_stem[stem] for stem in stems]))
+            files.refuse(name, InputError(msg))
+        chosen.append((split, [by_stem[stem] for stem in stems if stem in by_stem]))
     return chosen
 
 

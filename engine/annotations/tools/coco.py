@@ -112,14 +112,17 @@ def _images(files: SetFiles, contents: Mapping[str, tuple[str, _File]]) -> Itera
         for place, annotation in enumerate(content.annotations):
             if annotation.image_id not in of_image or annotation.category_id not in names:
                 msg = f"{path}: annotations[{place}] is of an image or a category that the file does not list. Add it."
-                raise InputError(msg)
+                files.refuse(name, InputError(msg))
+                continue
             of_image[annotation.image_id].append((place, annotation))
         for image in content.images:
             found = files.image_or_missing(image.file_name, folder_of(name), partial(_is_of, split))
-            shapes = [
-                _shape(f"{path}: annotations[{place}]", annotation, names[annotation.category_id])
-                for place, annotation in of_image.pop(image.id, [])
-            ]
+            shapes = []
+            for place, annotation in of_image.pop(image.id, []):
+                try:
+                    shapes.append(_shape(f"{path}: annotations[{place}]", annotation, names[annotation.category_id]))
+                except InputError as error:
+                    files.refuse(name, error)
             yield ShapeImage(
                 name,
                 found,

@@ -47,7 +47,12 @@ def read(files: SetFiles, labels: Sequence[str]) -> ShapeSet:
     Raises:
         InputError: a file is not CVAT's, a shape is of an unknown type, or the frames of a video are not there.
     """
-    roots = [(name, parse_xml(files.raw(name), str(files.path(name)))) for name in labels]
+    roots = []
+    for name in labels:
+        try:
+            roots.append((name, parse_xml(files.raw(name), str(files.path(name)))))
+        except InputError as error:
+            files.refuse(name, error)
     names = dict.fromkeys(
         text_of(label, "name")
         for _, root in roots
@@ -62,7 +67,12 @@ def _images(files: SetFiles, roots: Sequence[tuple[str, Element]]) -> Iterator[S
         split = folder_split(name)
         split = (split_of(name) or ALL) if split == ALL else split
         for entry in root.iterfind("image"):
-            yield _image(files, name, entry, split)
+            try:
+                found = _image(files, name, entry, split)
+            except InputError as error:
+                files.refuse(name, error)
+                continue
+            yield found
         if root.find("track") is not None:
             yield from _frames(files, name, root, split)
 
@@ -76,9 +86,12 @@ def _image(files: SetFiles, name: str, entry: Element, split: str) -> ShapeImage
     height, width = (int(number(entry.get(side, "0"), f"{where}, {side}")) for side in ("height", "width"))
     shapes = []
     for child in entry:
-        shape = _shape(files, f"{where}, <{child.tag}>", child, child.get("label", ""))
-        if shape is not None:
-            shapes.append((number(child.get("z_order", "0"), f"{where}, z_order"), shape))
+        try:
+            shape = _shape(files, f"{where}, <{child.tag}>", child, child.get("label", ""))
+            if shape is not None:
+                shapes.append((number(child.get("z_order", "0"), f"{where}, z_order"), shape))
+        except InputError as error:
+            files.refuse(name, error)
     return ShapeImage(
         name,
         image,
@@ -90,12 +103,21 @@ def _image(files: SetFiles, name: str, entry: Element, split: str) -> ShapeImage
 
 def _frames(files: SetFiles, name: str, root: Element, split: str) -> Iterator[ShapeImage]:
     """The frames of a video with what its tracks show in them; those without a track are images without objects."""
-    images = _frame_images(files, name, root)
+    try:
+        images = _frame_images(files, name, root)
+    except InputError as error:
+        files.refuse(name, error)
+        return
     numbers = np.array(sorted(images))
     found: dict[int, list[tuple[float, Shape]]] = {frame: [] for frame in images}
     for track in root.iterfind("track"):
         where = f"'{files.path(name)}', track {track.get('id', '')}"
-        for frame, order, shape in _seen(files, where, track, numbers):
+        try:
+            seen = list(_seen(files, where, track, numbers))
+        except InputError as error:
+            files.refuse(name, error)
+            continue
+        for frame, order, shape in seen:
             if frame in found:
                 found[frame].append((order, shape))
             else:

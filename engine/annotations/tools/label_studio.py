@@ -92,13 +92,21 @@ def read(files: SetFiles, labels: Sequence[str]) -> ShapeSet:
 def _images(files: SetFiles, labels: Sequence[str]) -> Iterator[ShapeImage]:
     short = set(json_files(files).get("Label Studio (JSON-MIN)", []))
     for name in labels:
-        tasks = _short_tasks(files, name) if name in short else _tasks(files, name)
+        try:
+            tasks = list(_short_tasks(files, name) if name in short else _tasks(files, name))
+        except InputError as error:
+            files.refuse(name, error)
+            continue
         for place, (data, results) in enumerate(tasks):
             where = f"'{files.path(name)}', entry {place}"
-            image = _image(files, name, where, data)
+            try:
+                image = _image(files, name, where, data)
+                size_hw, shapes = _shapes(files, name, where, image, results)
+            except InputError as error:
+                files.refuse(name, error)
+                continue
             split = folder_split(name)
             split = (split_of(name) or folder_split(image)) if split == ALL else split
-            size_hw, shapes = _shapes(files, where, image, results)
             yield ShapeImage(name, image, split, size_hw, tuple(shapes))
 
 
@@ -125,7 +133,7 @@ def _results(files: SetFiles, name: str, given: Sequence[msgspec.Raw]) -> list[_
             found.append(msgspec.json.decode(raw, type=_Result, strict=False))
         except msgspec.DecodeError as error:
             msg = f"'{files.path(name)}' has a region that cannot be read: {error}. Export it again."
-            raise InputError(msg) from error
+            files.refuse(name, InputError(msg))
     return found
 
 
@@ -139,11 +147,13 @@ def _short_tasks(files: SetFiles, name: str) -> Iterator[tuple[Mapping[str, obje
             for region in value
             if isinstance(region, dict) and region.keys() & {"x", "points", "rle"}
         ]
-        try:
-            values = [msgspec.convert(region, _Value, strict=False) for region in regions]
-        except msgspec.ValidationError as error:
-            msg = f"'{files.path(name)}' has a region that cannot be read: {error}. Export it again."
-            raise InputError(msg) from error
+        values = []
+        for region in regions:
+            try:
+                values.append(msgspec.convert(region, _Value, strict=False))
+            except msgspec.ValidationError as error:
+                msg = f"'{files.path(name)}' has a region that cannot be read: {error}. Export it again."
+                files.refuse(name, InputError(msg))
         data = {key: value for key, value in entry.items() if key not in _OWN}
         yield data, [_Result(value, None, None, value.original_width, value.original_height) for value in values]
 
@@ -169,7 +179,7 @@ def _path_of(address: str) -> str:
 
 
 def _shapes(
-    files: SetFiles, where: str, image: str, results: Sequence[_Result]
+    files: SetFiles, name: str, where: str, image: str, results: Sequence[_Result]
 ) -> tuple[tuple[int, int] | None, list[Shape]]:
     named = {result.id: result.value.names for result in results if result.id and result.value.names}
     size_hw: tuple[int, int] | None = None
@@ -185,7 +195,11 @@ def _shapes(
             size_hw = result.original_height, result.original_width
         elif size_hw is None:
             size_hw = files.size_hw(image)
-        shape = _shape(files, where, result, named.get(result.id or "", []), size_hw)
+        try:
+            shape = _shape(files, where, result, named.get(result.id or "", []), size_hw)
+        except InputError as error:
+            files.refuse(name, error)
+            continue
         if shape is not None:
             shapes.append(shape)
     return size_hw, shapes

@@ -56,7 +56,11 @@ def read(files: SetFiles, labels: Sequence[str]) -> ShapeSet:
 
 def _images(files: SetFiles, labels: Sequence[str]) -> Iterator[ShapeImage]:
     for name in labels:
-        content = files.json(name, _File)
+        try:
+            content = files.json(name, _File)
+        except InputError as error:
+            files.refuse(name, error)
+            continue
         folder = folder_of(name)
         given = content.imagePath or f"{stem_of(name)}.jpg"
         image = files.image(given, folder) or files.image(stem_of(name), folder)
@@ -78,7 +82,11 @@ def _images(files: SetFiles, labels: Sequence[str]) -> Iterator[ShapeImage]:
 def _shapes(files: SetFiles, name: str, given: Sequence[_Shape]) -> Iterator[Shape]:
     groups: dict[object, list[Shape]] = {}
     for place, entry in enumerate(given):
-        shape = _shape(files, f"'{files.path(name)}': shapes[{place}]", entry)
+        try:
+            shape = _shape(files, f"'{files.path(name)}': shapes[{place}]", entry)
+        except InputError as error:
+            files.refuse(name, error)
+            continue
         if shape is not None:
             key: object = place if entry.group_id is None else (entry.label, str(entry.group_id))
             groups.setdefault(key, []).append(shape)

@@ -80,13 +80,21 @@ def read(files: SetFiles, labels: Sequence[str]) -> ShapeSet:
 
 def _images(files: SetFiles, labels: Sequence[str]) -> Iterator[ShapeImage]:
     for name in labels:
-        content = files.json(name, _File)
+        try:
+            content = files.json(name, _File)
+        except InputError as error:
+            files.refuse(name, error)
+            continue
         given = name.rpartition("/")[2].removesuffix(".json")
         folder = joined(folder_of(name), "../img") or ""
         image = files.image(given, folder) or files.image_or_missing(given)
         shapes = []
         for place, entry in enumerate(content.objects):
-            shape = _shape(files, f"'{files.path(name)}': objects[{place}]", entry)
+            try:
+                shape = _shape(files, f"'{files.path(name)}': objects[{place}]", entry)
+            except InputError as error:
+                files.refuse(name, error)
+                continue
             if shape is not None:
                 shapes.append(shape)
         height, width = content.size.height, content.size.width

@@ -57,15 +57,30 @@ def read(files: SetFiles, labels: Sequence[str]) -> ShapeSet:
 
 def _images(files: SetFiles, labels: Sequence[str]) -> Iterator[ShapeImage]:
     for name in labels:
-        pictures = list(_pictures(files, name))
-        key = _class_key(f"'{files.path(name)}'", [region for picture in pictures for region in picture.regions])
+        try:
+            pictures = list(_pictures(files, name))
+            key = _class_key(f"'{files.path(name)}'", [region for picture in pictures for region in picture.regions])
+        except InputError as error:
+            files.refuse(name, error)
+            continue
         for picture in pictures:
             image = files.image_or_missing(picture.name, folder_of(name))
             where = f"'{files.path(name)}', image '{picture.name}'"
-            shapes = (_shape(files, where, region, key) for region in picture.regions)
+            shapes = tuple(_shapes(files, name, where, picture.regions, key))
             split = folder_split(name)
             split = (split_of(name) or folder_split(image)) if split == ALL else split
-            yield ShapeImage(name, image, split, None, tuple(shape for shape in shapes if shape is not None))
+            yield ShapeImage(name, image, split, None, shapes)
+
+
+def _shapes(files: SetFiles, name: str, where: str, regions: Sequence[_Region], key: str | None) -> Iterator[Shape]:
+    for region in regions:
+        try:
+            shape = _shape(files, where, region, key)
+        except InputError as error:
+            files.refuse(name, error)
+            continue
+        if shape is not None:
+            yield shape
 
 
 def _pictures(files: SetFiles, name: str) -> Iterator[_Picture]:
@@ -95,9 +110,12 @@ def _table(files: SetFiles, name: str) -> Iterator[_Picture]:
         for row in reader:
             plain = {str(key).lstrip("#"): value for key, value in row.items()}
             regions = pictures.setdefault(plain.get("filename") or "", [])
-            shape = _cell(files, name, reader.line_num, plain.get("region_shape_attributes"))
-            if shape:
-                regions.append(_Region(shape, _cell(files, name, reader.line_num, plain.get("region_attributes"))))
+            try:
+                shape = _cell(files, name, reader.line_num, plain.get("region_shape_attributes"))
+                if shape:
+                    regions.append(_Region(shape, _cell(files, name, reader.line_num, plain.get("region_attributes"))))
+            except InputError as error:
+                files.refuse(name, error)
     except csv.Error as error:
         msg = f"'{files.path(name)}', line {reader.line_num}: {error}. Correct it, or export it again."
         raise InputError(msg) from error

@@ -83,7 +83,13 @@ def _images(
 ) -> Iterator[ShapeImage]:
     for split, images in chosen.items():
         for image in images:
-            size_hw = files.size_hw(image)
+            try:
+                size_hw = files.size_hw(image)
+            except InputError:
+                if files.broken is None:
+                    raise
+                yield ShapeImage(image, image, split, None, ())  # what reads the images says what is wrong with it
+                continue
             label = _label_of(files, image)
             if label is None:
                 files.note("images have no label file and are taken as images without objects")
@@ -92,16 +98,15 @@ def _images(
             rows: dict[_Row, None] = {}
             for line, text in lines_of(files.text(label)):
                 where = f"'{files.path(label)}', line {line}"
-                row = _row(where, text, size_hw, points)
+                try:
+                    row = _row(where, text, size_hw, points, len(names))
+                except InputError as error:
+                    files.refuse(label, error)
+                    continue
                 if row in rows:
                     files.note("rows of labels stand twice in their file and were taken once")
                     continue
                 rows[row] = None
-                if names and row.number >= len(names):
-                    msg = (
-                        f"{where}: class {row.number}, but there are {len(names)}, from 0. Correct 'names' or the row."
-                    )
-                    raise InputError(msg)
             yield ShapeImage(label, image, split, size_hw, tuple(_shape(row, names) for row in rows))
 
 
@@ -113,8 +118,8 @@ def _shape(row: _Row, names: Sequence[str]) -> Shape:
     return Shape(name, "polygon", (row.pixels,))
 
 
-def _row(where: str, text: str, size_hw: tuple[int, int], points: int) -> _Row:
-    """The class and the corners in pixels of one row."""
+def _row(where: str, text: str, size_hw: tuple[int, int], points: int, classes: int) -> _Row:
+    """The class and the corners in pixels of one row; of 0 classes any number is one."""
     words = text.split()
     try:
         values = [float(word) for word in words]
@@ -141,6 +146,9 @@ def _row(where: str, text: str, size_hw: tuple[int, int], points: int) -> _Row:
         msg = f"{where}: {worst:g} is no fraction of a side; allowed is 0 to 1. Divide pixels by it."
         raise InputError(msg)
     height, width = size_hw
+    if classes and values[0] >= classes:
+        msg = f"{where}: class {values[0]:g}, but there are {classes}, from 0. Correct 'names' or the row."
+        raise InputError(msg)
     pixels = (rounded(edge * side) for edge, side in zip(edges, itertools.cycle((width, height)), strict=False))
     return _Row(int(values[0]), tuple(pixels))
 

@@ -15,7 +15,7 @@ from engine.errors import InputError
 from engine.outputs import make_folder
 from engine.reports.runs import REPORT, provenance, require_run, training_section
 from engine.tasks import TaskSpec
-from engine.training.checkpoint_files import Mode, checkpoint_in, require_checkpoint
+from engine.training.checkpoint_files import Mode, checkpoint_in, on_this_machine, require_checkpoint
 
 Split = Literal["val", "test"]
 
@@ -76,8 +76,8 @@ def _checkpoint(run: Path, given: str, mode: Mode) -> Path:
             given = "last"
     if given == "last":
         return checkpoint_in(run, "last", mode)
-    require_checkpoint(Path(given))
-    return Path(given)
+    require_checkpoint(given)
+    return Path(on_this_machine(given))
 
 
 def write(asked: Asked, spec: TaskSpec, task: object) -> None:

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import msgspec
 import numpy as np
 
-from engine.annotations.files import SetFiles
+from engine.annotations.files import BrokenRow, SetFiles
 from engine.annotations.recognised import SHAPE_TOOLS, ShapeTool, counted, recognised
 from engine.annotations.shapes import Shape, ShapeImage, area_of
 from engine.annotations.splits import ALL, parts_by_name, shares_of
@@ -154,19 +154,22 @@ class DrawnSet(NamedTuple):
     lines: tuple[str, ...]
 
 
-def read_drawn(root: str | Path, options: DrawnData, *, leave_out: bool = False) -> DrawnSet:
+def read_drawn(
+    root: str | Path, options: DrawnData, *, leave_out: bool = False, broken: list[BrokenRow] | None = None
+) -> DrawnSet:
     """Recognise what lies in a folder, and read its splits.
 
     Args:
         root: the folder of a set, or one label file of it.
         options: what the files leave open.
         leave_out: whether images that are not there are left out.
+        broken: where rows that cannot be read are noted; None ends the reading at the first.
 
     Raises:
         InputError: no format or several are recognised, a label file cannot be used, nothing but boxes is drawn, or
             the set has no splits and none are asked for.
     """
-    files = SetFiles.below(root)
+    files = SetFiles.below(root, broken)
     word, labels = recognised(files, _TOOLS, options.format, "--data.drawn.format")
     tool = _TOOLS[word]
     found = yolo.read(files, labels, options.classes) if word == "yolo" else tool.read(files, labels)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -22,17 +22,20 @@ class Fake:
         Group(name, (Layer(f"{name}.0", (f"{name}0",)), Layer(f"{name}.1", (f"{name}1",)))) for name in NAMES
     )
 
-    def __init__(self, deviations: Mapping[str, float]) -> None:
-        self.deviations = deviations
+    def __init__(self, moved: Mapping[str, float]) -> None:
+        self.moved = moved
         self.written = 0
 
     def write(self, path: Path, floats: Collection[str]) -> None:
         self.written += 1
         path.write_text("".join(name for name in NAMES if f"{name}0" not in floats))
 
-    def deviation(self, floats: Collection[str]) -> float:
-        left = {name for group in self.groups for name in group.operations} - set(floats)
-        return sum(self.deviations.get(name[0], 0.0) / (1 if name.endswith("0") else 3) for name in left)
+    def deviations(self, many: Sequence[Collection[str]]) -> list[float]:
+        every = {name for group in self.groups for name in group.operations}
+        return [
+            sum(self.moved.get(name[0], 0.0) / (1 if name.endswith("0") else 3) for name in every - set(floats))
+            for floats in many
+        ]
 
 
 def search(tmp_path: Path, losses: Mapping[str, float], deviations: Mapping[str, float]) -> tuple[Report, str, Fake]:

@@ -146,3 +146,14 @@ def test_pairs_do_not_depend_on_the_chunks(monkeypatch):
     monkeypatch.setattr("detection.analysis.overlaps._CHUNK", 7)
     for first, second in zip(whole, compared(dataset, results).pairs, strict=True):
         np.testing.assert_array_equal(first, second)
+
+
+def test_more_than_a_hundred_boxes_of_a_large_picture_count_where_asked():
+    dataset, results = awkward_set(0)
+    first = results[0]
+    many = [{**first, "score": 0.5 + place / 1000} for place in range(150)]
+    coco = COCO()
+    coco.dataset = dataset
+    truth, table = GroundTruth.of(coco), DetectionTable.of(many)
+    assert len(Comparison.of(truth, table).scores) == 100
+    assert len(Comparison.of(truth, table, most=150).scores) == 150

@@ -16,6 +16,7 @@ from detection.checking.check import check, check_sources, main
 from detection.data.boxes import BoxTable
 from detection.data.classes import BoxClasses
 from detection.network.family import architecture
+from engine.checking.asked import Asked
 from engine.checking.findings import CheckReport
 from tests.detection.checking.sets import GOOD, clean_set, table
 from tests.detection.formats.sets import write_coco
@@ -25,7 +26,7 @@ NETWORK = architecture("d0")
 
 
 def found(splits: dict[str, BoxTable], **options: str) -> set[tuple[str, str]]:
-    report = check_sources("set", splits, NETWORK, **options)
+    report = check_sources("set", splits, NETWORK, asked=Asked(**options))
     return {(one.name, Path(one.file).name) for one in report.findings}
 
 

@@ -15,6 +15,7 @@ from detection.data.boxes import BoxTable
 from detection.data.classes import BoxClasses
 from detection.formats.found import read_set
 from detection.network.family import architecture
+from engine.checking.asked import Asked
 from engine.errors import OutputError
 from engine.reading.images import read_image
 from tests.detection.checking.sets import GOOD, Boxes, boxes_of, clean_set
@@ -66,7 +67,7 @@ def test_a_cleaned_copy_passes_the_check(tmp_path: Path, to: str) -> None:
     Image.fromarray(pixels(22)).save(train / "10.png")
     Image.fromarray(pixels(11)).save(train / "12.png")
     before = state(root)
-    report = check_sources("set", splits, NETWORK, fix=tmp_path / "out", fix_to=to)
+    report = check_sources("set", splits, NETWORK, fix_to=to, asked=Asked(fix=tmp_path / "out"))
     assert state(root) == before
     assert report.exit_code() == 1
     told = " ".join(report.measures)
@@ -102,7 +103,7 @@ def test_boxes_of_stored_pixels_stay_there(tmp_path: Path) -> None:
     """Boxes that were drawn on a picture as it is stored are trained there, and so the copy has the stored pixels."""
     splits = clean_set(tmp_path / "set")
     turned(tmp_path / "set" / "train" / "4.png", 6)
-    check_sources("set", splits, NETWORK, fix=tmp_path / "out")
+    check_sources("set", splits, NETWORK, asked=Asked(fix=tmp_path / "out"))
     found = read_set(tmp_path / "out").splits
     np.testing.assert_allclose(boxes_in(dict(found), "train", "4"), boxes_of(4))
     image = next(path for path in (tmp_path / "out").rglob("4.png"))
@@ -112,7 +113,7 @@ def test_boxes_of_stored_pixels_stay_there(tmp_path: Path) -> None:
 def test_splits_get_one_class_list(tmp_path: Path) -> None:
     splits = clean_set(tmp_path / "set")
     splits["val"] = dataclasses.replace(splits["val"], classes=BoxClasses(("nut", "washer"), (1, 2)))
-    check_sources("set", splits, NETWORK, fix=tmp_path / "out")
+    check_sources("set", splits, NETWORK, asked=Asked(fix=tmp_path / "out"))
     found = read_set(tmp_path / "out").splits
     assert {table.classes.names for table in found.values()} == {("bolt", "nut", "washer")}
     assert np.bincount(found["val"].class_ids, minlength=3).tolist() == [0, 30, 30]
@@ -135,6 +136,6 @@ def test_a_set_without_anything_of_use_is_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "set").rglob("*.png"):
         path.write_bytes(b"")
     with pytest.raises(OutputError, match="no image of the set can be used"):
-        check_sources("set", splits, NETWORK, fix=tmp_path / "out")
+        check_sources("set", splits, NETWORK, asked=Asked(fix=tmp_path / "out"))
     assert not (tmp_path / "out").exists()
     assert not list(tmp_path.glob(".out*"))

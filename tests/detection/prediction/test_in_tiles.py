@@ -12,7 +12,7 @@ from PIL import Image
 from detection.formats.found import read_set
 from detection.prediction import kinds
 from detection.prediction.found import Found
-from detection.prediction.predictor import load
+from detection.prediction.predictor import TILES, load
 from engine.large.opening import open_raster
 from engine.large.picture_file import ArrayPixels
 from engine.reading.images import image_size, resize
@@ -123,7 +123,7 @@ def test_only_a_few_tiles_are_read_at_a_time(here: Path) -> None:
     predictor = load("trained.ckpt").with_settings(window=128, overlap=0)
     predictor.find(Counting(picture(900, 900)), workers=2, on_tiles=on_tiles)
     assert done[0] == 64
-    assert max(ahead) <= 2 * predictor.inference.batch + 2 + 1
+    assert max(ahead) <= 2 * TILES + 2 + 1
 
 
 def test_huge_pictures_are_drawn_small(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,8 +174,9 @@ def test_tiles_of_a_training_are_those_of_its_answers(here: Path, small_set: Pat
     for name in ("scenes", "small.yaml"):
         Path(name).symlink_to(small_set / name)
     tiles = "--data.tiles.window 48 --data.tiles.overlap 16"
-    said = command(f"fit --config small.yaml --run.name tiled --trainer.max_epochs 1 {tiles}")
+    said = command(f"fit --config small.yaml --run.name tiled --trainer.max_epochs 1 {tiles} --run.pictures true")
     assert said.code == 0, said.err
+    assert Path("runs/detection/tiled/report.html").stat().st_size > 0  # of whole images, not of tiles
     path = "runs/detection/tiled/checkpoints/last.ckpt"
     kept = load(path).inference
     assert (kept.window, kept.overlap) == (48, 16)

@@ -13,7 +13,7 @@ from detection.checking.quick import quick_report as look_at_boxes
 from detection.data.module import CocoDataModule
 from detection.network.family import architecture
 from engine.tasks import find_task
-from segmentation.checking.quick import quick_report as look_at_masks
+from segmentation.checking.quick import quick_check as look_at_masks
 from segmentation.data.module import SegmentationDataModule
 from tests.detection.small import command
 

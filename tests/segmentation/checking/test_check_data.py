@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from engine.checking.asked import Asked
 from segmentation.checking.check_data import check_data, main
 from segmentation.data.cityscapes.files import CityscapesData
 from segmentation.data.mask_folder import FolderData
@@ -241,7 +242,7 @@ def test_drawn_objects(tmp_path: Path) -> None:
     given = SegmentationDataModule("drawn", str(root))
     assert check_data(given).findings == ()
     cut(root / "images" / "2.png")
-    report = check_data(SegmentationDataModule("drawn", str(root)), fix=tmp_path / "out")
+    report = check_data(SegmentationDataModule("drawn", str(root)), asked=Asked(fix=tmp_path / "out"))
     assert {(one.name, Path(one.file).name) for one in report.findings} == {("image.truncated", "2.png")}
     assert main(["--config", str(tmp_path / "out" / "data.yaml")]) == 0
     mask = np.array(Image.open(tmp_path / "out" / "masks" / "train" / "1.png"))

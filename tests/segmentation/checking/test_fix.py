@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from engine.checking.asked import Asked
 from engine.errors import OutputError
 from engine.reading.images import read_image
 from segmentation.checking.check_data import check_data, main
@@ -45,7 +46,7 @@ def test_a_cleaned_copy_passes_the_check(tmp_path: Path) -> None:
     turned(images / "11.png")
     Image.fromarray(pixels(22)).save(images / "12.png")
     before = state(root)
-    report = check_data(data(root, classes=classes), fix=tmp_path / "out")
+    report = check_data(data(root, classes=classes), asked=Asked(fix=tmp_path / "out"))
     assert state(root) == before
     told = " ".join(report.measures)
     for what in (
@@ -76,7 +77,7 @@ def test_a_class_with_the_value_255_gets_another(tmp_path: Path) -> None:
         mask = np.array(Image.open(path))
         _save(path, np.where(mask == 255, 9, np.where(mask == 1, 255, 0)).astype(np.uint8))
     classes = {"names": NAMES[:2], "label_ids": [0, 255]}
-    check_data(data(root, classes=classes, ignore_values=(9,)), fix=tmp_path / "out")
+    check_data(data(root, classes=classes, ignore_values=(9,)), asked=Asked(fix=tmp_path / "out"))
     written = np.array(Image.open(tmp_path / "out" / "masks" / "train" / "1.png"))
     np.testing.assert_array_equal(written, np.where(labels(1) == 2, 0, labels(1)))
     assert main(["--config", str(tmp_path / "out" / "data.yaml")]) == 0
@@ -97,7 +98,7 @@ def test_cityscapes_stays_cityscapes(tmp_path: Path) -> None:
             _save(root / kind / "train" / "ulm" / f"ulm_00000{seed}_000019_{end}.png", content)
     cut(root / "leftImg8bit/train/ulm/ulm_000003_000019_leftImg8bit.png")
     given = SegmentationDataModule("cityscapes", str(root), CityscapesData(val_split=None, test_split=None))
-    report = check_data(given, fix=tmp_path / "out")
+    report = check_data(given, asked=Asked(fix=tmp_path / "out"))
     assert "train 2 of 3 images" in " ".join(report.measures)
     before, after = state(root), state(tmp_path / "out")
     changed = "gtFine/train/ulm/ulm_000002_000019_gtFine_labelIds.png"
@@ -114,5 +115,5 @@ def test_a_copy_is_not_written_over_or_into_the_set(tmp_path: Path) -> None:
     before = state(root)
     for folder in (root, root / "images" / "train" / "new", root / "masks" / "val" / "new"):
         with pytest.raises(OutputError):
-            check_data(data(root), fix=folder)
+            check_data(data(root), asked=Asked(fix=folder))
     assert state(root) == before

@@ -1,0 +1,1 @@
+"""Convolutions with holes, as a training on a processor takes them."""

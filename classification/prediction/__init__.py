@@ -1,0 +1,1 @@
+"""From images to classes with probabilities, in Python, as tables and as pictures."""

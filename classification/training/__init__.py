@@ -1,0 +1,1 @@
+"""How a training grows: sizes and regularisation by stages, and mixed batches."""

@@ -1,0 +1,1 @@
+"""Networks from checkpoints, and the head of ImageNet weights."""
