@@ -50,6 +50,11 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_sessionfinish() -> None:
+    """Otherwise libraries find their objects alive when Python ends, and report them as leaks."""
+    gc.unfreeze()
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real images and annotations, for tests marked `real`."""
