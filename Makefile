@@ -12,6 +12,8 @@ RUN := demo
 SCENES = $(BIN)/python -m engine.scenes demo-data --train 800 --val 64 --height 256 --width 512 \
 	--classes '["person", "rider", "car", "truck", "bus", "bicycle", "traffic sign"]'
 
+unexport PYTHONDONTWRITEBYTECODE  # with it, each process compiles every package anew, which takes longer than many tests
+
 .PHONY: help demo demo-segmentation demo-joint test coverage lint docs hooks setup lock clean
 
 help:

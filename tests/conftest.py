@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import threading
 from pathlib import Path
 
 import pytest
-import torch
 
-# Folders whose `conftest.py` makes something that takes a training or an export.
-SHARING = ("classification", "deployment", "detection", "joint", "segmentation", "every_task")
+# Two test processes share two cores; more threads would only wait for each other, those of started programs too.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+import torch  # which reads it
 
-# Two test processes share two cores; more threads would only wait for each other.
 torch.set_num_threads(1)
+
+# Folders whose `conftest.py` makes something that takes a training or an export. The README's commands export, too:
+# where the exporters have been imported already, that is the shorter.
+SHARING = {name: name for name in ("classification", "deployment", "detection", "joint", "segmentation", "every_task")}
+SHARING["test_readme.py"] = "deployment"
 
 
 @pytest.hookimpl(tryfirst=True)  # before those marked slow are left out
@@ -33,10 +38,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             if not named:
                 item.add_marker(pytest.mark.slow)
         folder, _, rest = item.nodeid.split("::")[0].removeprefix("tests/").partition("/")
-        item.add_marker(pytest.mark.xdist_group(folder if folder in SHARING else f"{folder}/{rest}"))
+        item.add_marker(pytest.mark.xdist_group(SHARING.get(folder, f"{folder}/{rest}")))
     lost = [name for name, named in cases.items() if not any(named)]
     if lost and not any("::" in argument for argument in config.args):
         raise pytest.UsageError(f"by_default names no case of {', '.join(lost)}; every case of it would be slow")
+
+
+def pytest_collection_finish() -> None:
+    """Leave what importing and collecting made out of every later search for garbage: it stays to the end."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    """Otherwise libraries find their objects alive when Python ends, and report them as leaks."""
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")

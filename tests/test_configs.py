@@ -55,7 +55,7 @@ def parser(task, command="fit"):
             raise Built(parser.commands.choices[command])
 
     with pytest.raises(Built) as caught:
-        Halted(find_task(task), [], f"python -m {task}")
+        Halted(find_task(task), [command], f"python -m {task}")
     return caught.value.args[0]
 
 

@@ -88,6 +88,8 @@ SMALL: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = {
     ),
     ("backbones", "convert"): ("--name tf_efficientnet_lite0", ("backbone.safetensors",)),
 }
+# These take half a minute or export a file, as the tests of `deployment` do; by default the real parser takes them.
+HEAVY = (("deployment", "export"), ("deployment", "quantize"))
 # Sub-commands and words of make that the text shows and that are not run here, with the reason. Test_documents has the
 # real parser take each command.
 NOT_RUN = {
@@ -108,7 +110,7 @@ def shown() -> list[Command]:
 def slow(command: Command) -> bool:
     """Whether it takes a minute, or is not the first of its kind."""
     same = [other for other in shown() if other.key == command.key and "--search" not in other.argv]
-    return command not in same[:1]
+    return command not in same[:1] or command.key in HEAVY
 
 
 @pytest.fixture(scope="module")

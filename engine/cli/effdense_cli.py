@@ -114,8 +114,7 @@ class EffDenseCLI(LightningCLI):
         for line in chosen:
             rank_zero_info(line)
         # argparse's own usage would list a hundred options before the help.
-        usage = f"{program} {{}} --config FILE --option value …"
-        usages = {name: {"usage": usage.format(name)} for name in self.subcommands()}
+        usages = {name: {"usage": f"{program} {name} --config FILE --option value …"} for name in self.subcommands()}
         super().__init__(
             _class(spec.module, LightningModule),
             _class(spec.data, LightningDataModule),
@@ -136,10 +135,10 @@ class EffDenseCLI(LightningCLI):
             load_from_checkpoint_support=False,
         )
 
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
-        """Lightning's commands, without the option that reads checkpoints unsafely."""
-        return {name: {*skipped, "weights_only"} for name, skipped in LightningCLI.subcommands().items()}
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # of this object's command line
+        """The command that is asked for, as parsers take long, without the option that reads checkpoints unsafely."""
+        every = LightningCLI.subcommands()
+        return {name: {*every[name], "weights_only"} for name in ({*self.arguments[:1]} & every.keys() or every)}
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the seed and the run's folder."""
@@ -157,7 +156,7 @@ class EffDenseCLI(LightningCLI):
         super().setup_parser(*args, **kwargs)
         assert isinstance(self.parser, ShortErrorParser)
         assert self.parser.commands is not None
-        for command in ("validate", "test"):
+        for command in {"validate", "test"} & self.subcommands().keys():
             self.parser.commands.choices[command].set_defaults(verbose=False)
 
     def needs_checkpoint(self, command: str, settings: Namespace) -> bool:

@@ -88,7 +88,7 @@ def numbers(content: object, place: str = "") -> dict[str, float]:
 @pytest.mark.parametrize("file_format", FORMATS)
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("name", ["validate", "test"])
-@pytest.mark.by_default("detection")
+@pytest.mark.by_default("validate-detection")
 def test_scores(ckpt, exported, here, task, name, file_format):
     if (task, name) not in EXPECTED:
         EXPECTED[task, name] = scores(task, name, ckpt(task))

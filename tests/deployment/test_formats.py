@@ -48,7 +48,8 @@ def test_a_detector_of_any_size(ckpt, exported, file_format, nms):
                 same_boxes(*one)
 
 
-@pytest.mark.parametrize("file_format", [*(pytest.param(x, marks=pytest.mark.slow) for x in FORMATS[:2]), "torch"])
+@pytest.mark.slow
+@pytest.mark.parametrize("file_format", FORMATS)
 def test_a_detector_of_one_size(ckpt, exported, file_format):
     path = exported("detection", file_format, image_size=(160, 224), batch_size=2)
     network, file = load("detection", ckpt("detection")), load("detection", path)

@@ -60,6 +60,7 @@ FUNCTIONS = {
 }
 
 
+@pytest.mark.by_default("conv", "pool", "resample same", "resample symmetric", "cells symmetric", "mean same")
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_an_operator(name):
     function = FUNCTIONS[name]

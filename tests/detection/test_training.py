@@ -78,6 +78,7 @@ def one_and_two(small_set, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow  # tests/joint has the same, of both losses
 def test_two_processes_have_the_gradients_of_one(one_and_two):
     for step in range(3):
         one, two = (torch.load(one_and_two / f"{name}/{step}.pt") for name in ("one", "two"))
@@ -91,6 +92,7 @@ def test_two_processes_have_the_gradients_of_one(one_and_two):
     assert largest > 0.01
 
 
+@pytest.mark.slow  # tests/joint has the same, of both losses
 def test_two_processes_take_the_steps_of_one(one_and_two):
     one, two = (
         torch.load(one_and_two / f"runs/detection/{name}/checkpoints/last.ckpt", weights_only=True)
@@ -106,6 +108,7 @@ def test_two_processes_take_the_steps_of_one(one_and_two):
     assert moved > 1e-3
 
 
+@pytest.mark.slow  # tests/joint has the same, of both losses
 def test_two_processes_log_the_numbers_of_one(one_and_two):
     rows = {}
     for name in ("one", "two"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 
@@ -44,33 +43,36 @@ DECIDED = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """A short training of each task with settings of its own."""
+FOLDERS: dict[str, Path] = {}
+
+
+@pytest.fixture
+def trained(task, tmp_path_factory):
+    """The folder of a short training of the task with settings of its own, made once."""
     from tests.detection.small import write_set
     from tests.joint import small as joint
     from tests.segmentation import small as segmentation
 
-    folder = tmp_path_factory.mktemp("sets")
-    for task in TASKS:
-        (folder / task).mkdir()
-    write_set(folder / "detection")
-    segmentation.write_set(folder / "segmentation")
-    shutil.copytree(folder / "segmentation/scenes", folder / "joint/scenes")
-    data = {**joint.CONFIG["data"], "format": "both", "root": "scenes"}
-    (folder / "joint/both.yaml").write_text(yaml.safe_dump({**joint.CONFIG, "data": data}))
-    with pytest.MonkeyPatch.context() as patch:
-        for task in TASKS:
-            patch.chdir(folder / task)
+    if task not in FOLDERS:
+        folder = tmp_path_factory.mktemp(task)
+        if task == "detection":
+            write_set(folder)
+        else:
+            segmentation.write_set(folder)
+            data = {**joint.CONFIG["data"], "format": "both", "root": "scenes"}
+            (folder / "both.yaml").write_text(yaml.safe_dump({**joint.CONFIG, "data": data}))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
             said = run(task, f"fit --config {CONFIGS[task]} {BRIEF} {CHOSEN[task][0]}")
-            assert said.code == 0, said.err
-    return folder
+        assert said.code == 0, said.err
+        FOLDERS[task] = folder
+    return FOLDERS[task]
 
 
 @pytest.fixture
-def here(trained, monkeypatch, request):
-    monkeypatch.chdir(trained / request.getfixturevalue("task"))
-    return trained / request.getfixturevalue("task")
+def here(trained, monkeypatch):
+    monkeypatch.chdir(trained)
+    return trained
 
 
 def run(task, line):

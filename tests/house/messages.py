@@ -48,6 +48,7 @@ class Message:
         return _SENTENCE.split(self.text)
 
 
+@cache
 def messages() -> list[Message]:
     """All messages, by file and text."""
     found = set()
@@ -146,9 +147,15 @@ def _named(name: str, path: Path) -> Iterator[tuple[Path, ast.FunctionDef]]:
 
 
 @cache
+def _places() -> dict[str, Path]:
+    """The files of the packages by the names by which they are imported."""
+    return {dotted(module): module for module in MODULES}
+
+
+@cache
 def _imported(path: Path) -> dict[str, Path]:
     """The names that a file imports from other files of the packages."""
-    places = {dotted(module): module for module in MODULES}
+    places = _places()
     found = {}
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.ImportFrom) and node.module in places:

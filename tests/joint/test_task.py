@@ -64,6 +64,7 @@ def test_both_losses_are_those_of_the_single_packages():
     assert found.present.tolist() == [True, True]
 
 
+@pytest.mark.by_default("False-boxed0", "True-boxed0", "True-boxed2", "True-boxed3")
 @pytest.mark.parametrize(
     ("boxed", "masked"),
     [

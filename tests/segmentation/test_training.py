@@ -103,6 +103,7 @@ def one_and_two(street_set, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow  # tests/joint has the same, of both losses
 def test_two_processes_have_the_gradients_of_one(one_and_two):
     for step in range(2):
         one, two = (torch.load(one_and_two / f"{name}/{step}.pt") for name in ("one", "two"))
@@ -116,6 +117,7 @@ def test_two_processes_have_the_gradients_of_one(one_and_two):
     assert max(gradient.abs().max() for gradient in one.values()) > 0.01
 
 
+@pytest.mark.slow  # tests/joint has the same, of both losses
 def test_two_processes_have_the_loss_of_one(one_and_two):
     """The loss is a mean over all counted pixels, of which the processes have different numbers."""
     for step in (1, 2):
@@ -126,6 +128,7 @@ def test_two_processes_have_the_loss_of_one(one_and_two):
         assert sum(float(share[0]) for share in shares) / 2 == pytest.approx(float(loss), rel=1e-5)
 
 
+@pytest.mark.slow  # tests/joint has the same, of both losses
 def test_two_processes_take_the_steps_of_one(one_and_two):
     one, two = (
         torch.load(one_and_two / f"runs/segmentation/{name}/checkpoints/last.ckpt", weights_only=True)
@@ -144,6 +147,7 @@ def test_two_processes_take_the_steps_of_one(one_and_two):
     assert max(rates[0]) == pytest.approx(0.01)  # 4 images of the 8 that the rate is meant for
 
 
+@pytest.mark.slow  # tests/joint has the same, of both losses
 def test_two_processes_measure_what_one_does(one_and_two):
     """With five images, one process gets one of them twice."""
     texts = [(one_and_two / f"{name}.json").read_text() for name in ("one", "two")]

@@ -4,7 +4,6 @@ import io
 import zipfile
 
 import h5py
-import keras
 import numpy as np
 import pytest
 import safetensors.torch
@@ -25,6 +24,8 @@ KINDS = (".weights.h5", ".keras", ".h5")
 
 
 def build(kind, size=64, **settings):
+    import keras
+
     settings = {"weights": None, "input_shape": (size, size, 3), "classifier_activation": None, **settings}
     return randomised_keras(getattr(keras.applications, kind)(**settings))
 
@@ -98,6 +99,8 @@ def test_others_give_their_logits(tmp_path, kind, name, size, suffix):
 
 @pytest.mark.parametrize("kind", [pytest.param(".weights.h5", marks=pytest.mark.slow), ".h5"])
 def test_published_b0_has_a_second_scaling(saved, tmp_path, monkeypatch, kind):
+    import keras
+
     # weights="imagenet" builds another network than weights=None: one more layer in front of the stem.
     fetched = "keras.src.applications.efficientnet.file_utils.get_file"
     monkeypatch.setattr(fetched, lambda *_, **__: str(saved[".weights.h5"]))
@@ -109,6 +112,8 @@ def test_published_b0_has_a_second_scaling(saved, tmp_path, monkeypatch, kind):
 
 
 def test_published_statistics_are_those_of_imagenet(b0, tmp_path):
+    import keras
+
     norm = next(layer for layer in b0.layers if layer.name.startswith("normalization"))
     before = [variable.numpy() for variable in norm.weights]
     try:
@@ -124,6 +129,8 @@ def test_published_statistics_are_those_of_imagenet(b0, tmp_path):
 
 @pytest.mark.parametrize("kind", [".h5", *(pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS[:2])])
 def test_backbone_of_a_larger_model(tmp_path, kind):
+    import keras
+
     body = build("EfficientNetB0", include_top=False)
     model = keras.Sequential(
         [keras.Input((64, 64, 3)), body, keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(3)]
@@ -135,6 +142,8 @@ def test_backbone_of_a_larger_model(tmp_path, kind):
 
 
 def test_features_take_a_keras_file(saved, b0, tmp_path):
+    import keras
+
     features = EfficientNetFeatures("tf_efficientnet_b0", weights=saved[".h5"], levels=(5,)).eval()
     middle = keras.Model(b0.input, b0.get_layer("block7a_project_bn").output)
     mean_std = read(saved[".h5"]).preprocessing
@@ -188,6 +197,7 @@ def without_names(source, target):
 
 
 def test_a_file_without_names_is_read_by_its_order(saved, tmp_path):
+
     weights = without_names(saved[".keras"], tmp_path / "nameless.keras")
     nameless, named = read(tmp_path / "nameless.keras"), read(saved[".keras"])
     assert all(torch.equal(nameless.state[key], named.state[key]) for key in named.state)
@@ -199,6 +209,8 @@ def test_a_file_without_names_is_read_by_its_order(saved, tmp_path):
 
 class TestHostileFiles:
     def test_lambda_layers(self, tmp_path):
+        import keras
+
         mark = tmp_path / "mark"
         code = keras.layers.Lambda(eval(f"lambda x: [open({str(mark)!r}, 'w').close(), x][1]"), output_shape=(2,))
         model = keras.Sequential([keras.Input((2,)), code])
@@ -254,6 +266,8 @@ class TestHostileFiles:
                 read(cut)
 
     def test_another_network(self, tmp_path):
+        import keras
+
         model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
         with pytest.raises(InputError, match="holds no layer of a Keras EfficientNet"):
             read(save(model, tmp_path, ".h5"))
@@ -277,6 +291,8 @@ MEMBERS = {
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "name"), MEMBERS.items())
 def test_names_and_shapes_of_every_member(kind, name):
+    import keras
+
     with keras.device("meta"):
         model = getattr(keras.applications, kind)(weights=None, include_top=True)
     state = {}

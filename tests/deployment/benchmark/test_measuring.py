@@ -37,6 +37,7 @@ def photograph(folder: Path, height: int = 120, width: int = 200, seed: int = 0)
     return path
 
 
+@pytest.mark.by_default("joint")
 @pytest.mark.parametrize("task", ["detection", "segmentation", "joint"])
 def test_stages_hold_what_happens_in_them(ckpt, tmp_path, task, monkeypatch):
     one = opened(ckpt(task))
@@ -255,8 +256,16 @@ def test_a_process_that_ends_is_one_failure(ckpt, tmp_path):
     ("given", "expected"),
     [
         (["pt2", "--runtimes", "onnx"], "runtimes is given, but there is no network that is exported here"),
-        (["pt2", "--precisions", "float32"], "precisions is given, but there is no network that is exported here"),
-        (["pt2", "--image_sizes", "96"], "image_sizes is given, but there is no file of open size"),
+        pytest.param(
+            ["pt2", "--precisions", "float32"],
+            "precisions is given, but there is no network that is exported here",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            ["pt2", "--image_sizes", "96"],
+            "image_sizes is given, but there is no file of open size",
+            marks=pytest.mark.slow,
+        ),
         (["pt2", "--nms", "outside"], "nms is given, but there is no network with boxes that is exported"),
         (["pt2", "--masks", ".", "--mask_images", "."], "masks is given, but there is no trained network of pixels"),
         (["b0", "--nms", "outside"], "nms is given, but there is no network with boxes that is exported"),

@@ -52,6 +52,7 @@ def test_the_program_equals_the_graph(task, image_hw):
         torch.testing.assert_close(ours, expected, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_network_is_left_as_it_was():
     network = detector()
     before = {name: value.clone() for name, value in network.state_dict().items()}

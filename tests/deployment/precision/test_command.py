@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from typing import get_args
 
 import numpy as np
@@ -31,13 +32,13 @@ LOOSE = "0.9"
 SIZE = ["--image_size", "[160,224]"]
 
 
-@pytest.fixture
-def folder(tmp_path, ckpt, monkeypatch):
+@pytest.fixture(scope="module")
+def annotated(tmp_path_factory, ckpt):
     """Pictures, annotated with what the detector finds, so that its AP is 1."""
-    monkeypatch.chdir(tmp_path)
-    os.symlink(ckpt("detection"), "d.ckpt")
-    (tmp_path / "images").mkdir()
-    detector = load("d.ckpt")
+    made = tmp_path_factory.mktemp("annotated")
+    (made / "d.ckpt").symlink_to(ckpt("detection"))
+    (made / "images").mkdir()
+    detector = load(made / "d.ckpt")
     truth: dict[str, list[dict[str, object]]] = {
         "images": [],
         "annotations": [],
@@ -49,7 +50,7 @@ def folder(tmp_path, ckpt, monkeypatch):
     }
     for number in range(PICTURES):
         pixels = picture(160, 224, number)
-        Image.fromarray(pixels).save(f"images/{number}.png")
+        Image.fromarray(pixels).save(made / f"images/{number}.png")
         truth["images"].append({"id": number + 1, "file_name": f"{number}.png", "height": 160, "width": 224})
         found = detector.predict(pixels, score_threshold=0.5)
         for (left, top, right, bottom), row in zip(found.boxes_xyxy, found.class_ids, strict=True):
@@ -60,7 +61,15 @@ def folder(tmp_path, ckpt, monkeypatch):
                     "category_id": OBJECTS.category_ids[row], "area": box[2] * box[3], "iscrowd": 0,
                 })  # fmt: skip
     assert len(truth["annotations"]) > 5
-    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    (made / "truth.json").write_text(json.dumps(truth))
+    return made
+
+
+@pytest.fixture
+def folder(annotated, tmp_path, monkeypatch):
+    """A working folder with a copy of them."""
+    shutil.copytree(annotated, tmp_path, symlinks=True, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
     return tmp_path
 
 

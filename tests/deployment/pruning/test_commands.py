@@ -23,7 +23,7 @@ def widths(path: Path | str) -> list[object]:
 @pytest.mark.by_default("segmentation")
 @pytest.mark.parametrize("task", TASKS)
 def test_training_further_going_on_and_answers(task, trained, monkeypatch, tmp_path):
-    monkeypatch.chdir(trained / task)
+    monkeypatch.chdir(trained)
     whole, slim = Path(f"runs/{task}/version_0/checkpoints/last.ckpt"), tmp_path / "slim.ckpt"
     assert main(["prune", "--ckpt_path", str(whole), "--output", str(slim), "--share", "0.4"]) == 0
     assert all(widths(slim))

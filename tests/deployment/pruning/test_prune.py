@@ -88,7 +88,7 @@ def pixels() -> torch.Tensor:
     return torch.from_numpy(picture(128, 192)).permute(2, 0, 1)[None]
 
 
-@pytest.mark.by_default("lite0 detector", "lite0 segmenter", "joint with norms of each task", "quad d0")
+@pytest.mark.by_default("lite0 detector", "lite0 segmenter", "joint with norms of each task")
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_is_the_whole_network_with_the_removed_channels_at_zero(kind: str, pixels: torch.Tensor) -> None:
     """A channel is removed where its norm, whose scale no other channel has, is not in the pruned network."""
@@ -184,6 +184,7 @@ def test_a_predictor_takes_it(task: str, files: dict[str, Path]) -> None:
     assert answer is not None
 
 
+@pytest.mark.by_default("joint")
 @pytest.mark.parametrize("task", TASKS)
 def test_it_can_be_pruned_again(task: str, files: dict[str, Path]) -> None:
     once = load_any(files[task])
@@ -213,7 +214,7 @@ def test_an_auxiliary_head_takes_other_classes() -> None:
     Segmenter.from_settings(network.settings()).load_state_dict(network.state_dict())
 
 
-@pytest.mark.by_default("detection")
+@pytest.mark.slow  # an export to ONNX; no part of it knows of pruning
 @pytest.mark.parametrize("task", TASKS)
 def test_an_exported_file_is_equal(task: str, files: dict[str, Path], tmp_path: Path, pixels: torch.Tensor) -> None:
     path = tmp_path / "pruned.onnx"

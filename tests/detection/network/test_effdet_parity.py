@@ -92,6 +92,7 @@ def images(count: int, size: tuple[int, int]) -> torch.Tensor:
     return torch.randint(0, 256, (count, 3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
 
 
+@pytest.mark.by_default("d0", "d3", "d7x", "lite0", "lite3x")
 @pytest.mark.parametrize("name", FAMILY)
 def test_parameter_count_is_the_published_less_redundant_biases(name: str) -> None:
     with torch.device("meta"):
@@ -113,6 +114,10 @@ def relative(found: tuple[list[torch.Tensor], ...], expected: tuple[list[torch.T
     return max(shares)
 
 
+@pytest.mark.by_default(
+    "tf_efficientdet_lite0", "tf_efficientdet_d0", "efficientdet_d1", "efficientdet_q1", "efficientdetv2_dt",
+    "tf_efficientdet_d7x",
+)  # fmt: skip
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_exported_keys_and_shapes_are_the_manifests(name: str) -> None:
     entry = PUBLISHED[name]
@@ -168,6 +173,9 @@ def test_settings_that_no_tensor_tells_are_effdets(name: str) -> None:
         assert ours.drop_path == theirs.backbone_args.drop_path_rate
 
 
+@pytest.mark.by_default(
+    "tf_efficientdet_d0", "tf_efficientdet_lite0", "efficientdet_d0", "efficientdet_q0", "efficientdetv2_dt"
+)
 @pytest.mark.parametrize("name", QUICK)
 @torch.no_grad()
 def test_class_and_box_maps(name: str) -> None:
@@ -202,7 +210,7 @@ def test_round_trip_through_the_published_layout() -> None:
         assert torch.equal(value, again.state_dict()[key]), key
 
 
-@pytest.mark.by_default("soft")
+@pytest.mark.by_default("soft-tf_efficientdet_d0", "soft-tf_efficientdet_lite0", "soft-efficientdetv2_dt")
 @pytest.mark.parametrize(
     "name",
     [

@@ -341,6 +341,7 @@ def test_validation_in_inference_mode_before_training() -> None:
     assert all(p.grad is not None for p in model.parameters())
 
 
+@pytest.mark.slow  # tests/joint/network/test_export.py has it of a network with a detector
 def test_export_gives_equal_maps(shared: EfficientDet) -> None:
     image = pixels(1, 128, 256).float()
     exported = torch.export.export(shared, (image,), strict=False).module()

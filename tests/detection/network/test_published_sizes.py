@@ -67,7 +67,7 @@ def test_every_member_at_its_own_size(name: str) -> None:
     assert_same_network(name, OWN[name], torch.float32 if name in IN_FLOAT32 else torch.float64)
 
 
-@pytest.mark.by_default("tf_efficientdet_lite0", "efficientdet_d0")
+@pytest.mark.by_default("tf_efficientdet_lite0", "efficientdet_d0-size1")
 @pytest.mark.parametrize(
     ("name", "size"),
     [

@@ -23,6 +23,9 @@ SETTINGS = [
 NO_GPU = ("--trainer.accelerator gpu", "Give --trainer.accelerator cpu")
 
 
+@pytest.mark.by_default(
+    "detection", "check_val_every_n_epoch is 0; allowed: a-joint", "Give --trainer.accelerator cpu-segmentation"
+)
 @pytest.mark.parametrize("task", ["detection", "segmentation", "joint"])
 @pytest.mark.parametrize(("options", "holds"), [*SETTINGS, NO_GPU], ids=lambda value: value[:40])
 def test_it_is_one_line(task, options, holds, tmp_path, monkeypatch, capsys):

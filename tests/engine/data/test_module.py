@@ -174,6 +174,7 @@ def test_only_cuda_gets_pinned_memory(folder):
     assert not trainer.val_dataloaders.pin_memory
 
 
+@pytest.mark.by_default("True-2", "False-0")
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("kept", [True, False])
 def test_the_list_is_in_the_folder_of_the_run(folder, caplog, workers, kept):

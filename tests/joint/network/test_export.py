@@ -48,7 +48,7 @@ KINDS = pytest.mark.parametrize("kind", ["lite0", "d0", "b0", "unet", "joint", "
 FOLDED = pytest.mark.parametrize("folded", [False, True], ids=["as it is", "folded"])
 
 
-@pytest.mark.by_default("folded")
+@pytest.mark.by_default("folded-joint", "folded-d0", "folded-unet")
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::FutureWarning")
 @KINDS
 @FOLDED
@@ -66,7 +66,7 @@ def test_a_trace_gives_the_answers_of_the_network(kind, folded):
         assert all(one.node().kind() == "prim::Constant" for one in inputs[4].node().inputs())
 
 
-@pytest.mark.by_default("as it is-joint", "as it is-lite0")
+@pytest.mark.by_default("as it is-joint")
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.parametrize("kind", ["lite0", "b0", "joint"])
 @FOLDED

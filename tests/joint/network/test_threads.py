@@ -121,6 +121,7 @@ class Watched:
         monkeypatch.setattr(nn.Module, "__setattr__", seen)
 
 
+@pytest.mark.by_default("joint")
 @pytest.mark.parametrize("kind", ["shared", "per_task", "folded"])
 @pytest.mark.parametrize("part", ["joint", "detector", "segmenter"])
 def test_a_pass_changes_nothing_in_a_network(kind, part, monkeypatch):

@@ -83,6 +83,11 @@ class Memory:
         return Pixels(self.image[rows, columns], None if self.valid is None else self.valid[rows, columns])
 
 
+@pytest.mark.by_default(
+    "Inference(window=256, overlap=64, margin=16, scales=(1.0,), flip=True, batch=4)",
+    "Inference(window=192, overlap=128, margin=8, scales=(1.0,), flip=False, batch=4)",
+    "Inference(window=4096, overlap=None, margin=None, scales=(1.0,), flip=False, batch=4)",
+)
 @pytest.mark.parametrize(
     "config",
     [
