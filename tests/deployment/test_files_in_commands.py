@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from segmentation.prediction.predictor import SegmentationPredictor
 
 from engine.tasks import find_task
-from segmentation.prediction.predictor import SegmentationPredictor
 from tests.deployment.networks import OBJECTS, SURFACES, TASKS, picture, segmenter
 from tests.detection.small import command
 
