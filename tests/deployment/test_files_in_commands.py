@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from segmentation.prediction.predictor import SegmentationPredictor
 
 from engine.tasks import find_task
-from tests.deployment.networks import OBJECTS, SURFACES, TASKS, picture, segmenter
+from tests.deployment.networks import OBJECTS, SURFACES, TASKS, picture
 from tests.detection.small import command
 
 # The canvases of the networks' own: a .pt2 is for one size, and a segmenter sees pictures as they are.
@@ -137,16 +136,3 @@ def test_predictions(ckpt, exported, here, task, file_format):
         assert len(expected["annotations"]) > 5
     assert len(masks) == (0 if task == "detection" else 3)
     assert len(boxes) == (0 if task == "segmentation" else 1)
-
-
-@pytest.mark.parametrize("folded", [True, False])
-def test_a_folded_network_is_shared(folded):
-    """What another runtime computes is folded, and cannot be copied."""
-    network = segmenter()
-    if folded:
-        network.fold()
-    predictor = SegmentationPredictor(network)
-    other = predictor.folded()
-    assert (other.network is network) == folded
-    assert other.network.folded
-    assert network.folded == folded
