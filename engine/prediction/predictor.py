@@ -59,7 +59,13 @@ class Preparation(Protocol[Prepared_co]):
 
 @runtime_checkable
 class Folding(Protocol):
-    """A network that can be rewritten for prediction (`backbones.folding`)."""
+    """A network that can be rewritten for prediction (`backbones.folding`).
+
+    Attributes:
+        folded: whether it is so already, as that of another runtime is.
+    """
+
+    folded: bool
 
     def fold(self) -> object:
         """Fold it in place."""
@@ -165,8 +171,13 @@ class Predictor(ABC, Generic[Prepared, Answer]):
         return self
 
     def folded(self) -> Self:
-        """A copy of this predictor with a network that is folded for prediction; this predictor does not change."""
+        """A copy of this predictor with a network that is folded for prediction; this predictor does not change.
+
+        A network that is folded already is shared: what another runtime computes cannot be copied.
+        """
         other = copy.copy(self)
+        if isinstance(self.network, Folding) and self.network.folded:
+            return other
         other.network = copy.deepcopy(self.network)
         if isinstance(other.network, Folding):
             other.network.fold()
