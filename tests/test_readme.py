@@ -88,8 +88,8 @@ SMALL: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = {
     ),
     ("backbones", "convert"): ("--name tf_efficientnet_lite0", ("backbone.safetensors",)),
 }
-# These take half a minute or export a file, as the tests of `deployment` do; by default the real parser takes them.
-HEAVY = (("deployment", "export"), ("deployment", "quantize"))
+# It exports a file, as the tests of `deployment` do; by default the real parser takes it.
+HEAVY = (("deployment", "export"),)
 # Sub-commands and words of make that the text shows and that are not run here, with the reason. Test_documents has the
 # real parser take each command.
 NOT_RUN = {
