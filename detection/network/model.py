@@ -129,16 +129,11 @@ class EfficientDet(Detector):
         """As `losses`, from the result of `answers` for the batch's images."""
         lattice, spread = self.lattice(size_hw(batch.images)), None
         if config.distribution:
-            spread = partial(self.distribution, answers.towers)
+            assert isinstance(self.training_only, BoxDistribution), "for_training makes the layer"
+            spread = partial(self.training_only, answers.towers)
         return detection_losses(
             *answers.predictions, batch.boxes_xyxy, batch.class_ids, config, lattice, batch.certainty, spread
         )
-
-    @property
-    def distribution(self) -> BoxDistribution:
-        """What learns the distribution of boxes, of which only a training asks; see `for_training`."""
-        assert isinstance(self.training_only, BoxDistribution)
-        return self.training_only
 
     def for_training(self, config: DetectionLoss) -> EfficientDet:
         """See `Detector`: with the layer of the distribution form of boxes, where the loss has it."""

@@ -21,11 +21,13 @@ from engine.numbers import (
     NonNegativeFloat,
     NonNegativeInt,
     OpenUnitInterval,
+    Port,
     PositiveFloat,
     PositiveInt,
     TenthToTen,
     ZeroToBelowOne,
     ZeroToHalf,
+    ZeroToTen,
 )
 
 
@@ -65,6 +67,8 @@ RANGES = [
     (ZeroToBelowOne, [0, 0.999], [-1e-9, 1]),
     (AboveZeroToOne, [1e-9, 1], [0, 1.0001]),
     (ZeroToHalf, [0, 0.5], [-1e-9, 0.51]),
+    (ZeroToTen, [0, 10], [-1e-9, 10.1]),
+    (Port, [0, 65535], [-1, 65536]),
 ]
 
 

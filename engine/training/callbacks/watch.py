@@ -20,6 +20,7 @@ from engine.training.watching import LOOK_EVERY, WatchedModule
 STARVED = 0.3  # share of the time; below it more workers gain little
 _STEPS = 50  # after which the share is looked at
 _LISTED = 10
+_LEAST_STEPS = 50  # before which no network finds every class, and a warning would tell nothing
 _REMEDY = (
     "Lower model.optimizer.lr, lengthen model.schedule.warmup_epochs, or set trainer.gradient_clip_val to 10 or less"
 )
@@ -113,7 +114,7 @@ class Watch(Callback):
         if not self.warn or trainer.state.fn != "fit" or trainer.sanity_checking or not isinstance(scores, Scored):
             return
         steps: float = trainer.estimated_stepping_batches
-        if trainer.global_step < steps / 2:
+        if trainer.global_step < max(steps / 2, _LEAST_STEPS):
             return
         for kind, names in scores.never_found().items():
             if names:

@@ -233,7 +233,7 @@ class TestDataModule:
         network = SimpleNamespace(takes_pictures=False)
         task = SimpleNamespace(
             canvas_hw=(32, 96), classes=CLASSES, fill_color=(1, 2, 3), reading=Reading(), network=network,
-            inference=SimpleNamespace(window=None),
+            inference=SimpleNamespace(window=None), views=(),
         )  # fmt: skip
         module.trainer = trainer_of(task)
         module.setup("validate")

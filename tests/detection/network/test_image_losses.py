@@ -38,6 +38,6 @@ def test_each_image_alone(config, seed, counts):
     for row in range(batch):
         one = slice(row, row + 1)
         alone = detection_losses(logits[one], deltas[one], ANCHORS, boxes[one], ids[one], config, LATTICE)
-        torch.testing.assert_close(found[row], torch.stack(list(alone)), rtol=1e-5, atol=1e-6)
-    together = torch.stack(list(detection_losses(logits, deltas, ANCHORS, boxes, ids, config, LATTICE)))
+        torch.testing.assert_close(found[row], torch.stack(alone[:3]), rtol=1e-5, atol=1e-6)
+    together = torch.stack(detection_losses(logits, deltas, ANCHORS, boxes, ids, config, LATTICE)[:3])
     torch.testing.assert_close(found.sum(0), together, rtol=1e-5, atol=1e-6)

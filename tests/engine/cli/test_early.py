@@ -34,7 +34,7 @@ def test_both_say_the_same(line, here, capsys):
     early = capsys.readouterr().err
     assert main(line.split()) == 2
     # The early answer knows the plain commands too.
-    assert capsys.readouterr().err == early.replace("predict, shout", "predict")
+    assert capsys.readouterr().err == early.replace("predict, shout, share", "predict")
 
 
 @pytest.mark.parametrize("task", task_names())

@@ -69,7 +69,7 @@ class TestBoth:
         assert batch.boxed.tolist() == batch.masked.tolist() == [True] * 3
         assert batch.boxed.dtype == torch.bool
         assert batch.detection().boxes_xyxy is batch.boxes_xyxy
-        fields = ("images", "boxes_xyxy", "class_ids", "image_ids", "scales", "sizes_hw", "masks")
+        fields = ("images", "boxes_xyxy", "class_ids", "image_ids", "scales", "sizes_hw", "masks", "views", "certainty")
         assert batch.detection()._fields == fields
         assert batch.detection().masks is None  # of objects, which a joint network does not learn
         letterbox = Letterbox.fit(SIZE_HW, CANVAS_HW)

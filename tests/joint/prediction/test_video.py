@@ -22,7 +22,7 @@ from tests.engine.video.moving import Scene, spoil
 from tests.engine.video.serving import serving
 from tests.joint.tiny_network import CANVAS_HW, OBJECTS, tiny_network
 
-FRAMES = 4  # a batch and the beginning of the next one
+FRAMES = 7
 OPTIONS = "--trainer.accelerator cpu --trainer.enable_progress_bar false --num_workers 0 --batch_size 3"
 
 
