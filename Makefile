@@ -73,7 +73,7 @@ hooks: setup
 	$(BIN)/pre-commit install
 
 lock:
-	$(BIN)/uv pip compile --quiet --universal --no-emit-index-url --no-header --no-annotate --python-version 3.11 --extra demo --extra docs --extra explain --extra fast --extra geo --extra keras --extra litert --extra onnx --extra openvino --extra prune --extra ray --extra slides --group dev pyproject.toml --output-file requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --no-emit-index-url --no-header --no-annotate --python-version 3.11 --extra demo --extra docs --extra explain --extra fast --extra geo --extra hub --extra keras --extra litert --extra onnx --extra openvino --extra prune --extra ray --extra serve --extra slides --group dev pyproject.toml --output-file requirements.lock
 
 clean:
 	rm -rf demo-data demo-output demo-segmentation-output demo-joint-output runs site .coverage
