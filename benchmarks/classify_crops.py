@@ -6,10 +6,10 @@
 
 `accuracy` trains Lite0 from its ImageNet weights on crops of the boxes (configs/classification/demo.yaml), and the same
 network in a plain loop on timm: the same crops, image size, batches, steps, optimiser, course of the learning rate and
-average of the weights. Both are scored on the test split. `detector` trains a detector in equal steps from the
-ImageNet weights and from the classifier of `accuracy`; in both its stem and first stage are frozen. `growing` trains at full size throughout, and with images that
-grow by three stages, three seeds each, interleaved. Seconds are those of the processor. Trainings that are done are
-not repeated, so that the script may be called again.
+average of the weights. Both are scored on the test split. `detector` trains a detector in equal steps from the ImageNet
+weights and from the classifier of `accuracy`; in both its stem and first stage are frozen. `growing` trains at full
+size throughout, and with images that grow by three stages, three seeds each, interleaved. Seconds are those of the
+processor. Trainings that are done are not repeated, so that the script may be called again.
 """
 
 from __future__ import annotations
@@ -139,7 +139,8 @@ def detector(out: Path, name: str, weights: str, given: argparse.Namespace, seed
         for split in ("train", "val")
     )
     recipe = (
-        fX.image_size {given.canvas} "
+        f"--model.member lite0 --model.backbone_weights {weights} --model.architecture.image_size {given.canvas} "
+        "--model.frozen_stages 2 "
         "--model.architecture.norm_momentum 0.1 --model.optimizer.name adamw --model.optimizer.lr 1e-3 "
         "--model.optimizer.lr_batch 0 --model.schedule.warmup_steps 20 --data.batch_size 4 --ema.decay 0.98 "
         "--data.augmentation.scale_min 0.8 --data.augmentation.scale_max 1.25 --trainer.gradient_clip_val 10 "
