@@ -40,11 +40,11 @@ class DenseBoxes(nn.Module):
 
     def least(self, cells: Sequence[int]) -> int:
         """How many candidates there are of maps with so many cells."""
+        per_cell: list[int] = self.head.model.anchor_generator.num_anchors_per_location()
+        anchors = [count * each for count, each in zip(cells, per_cell, strict=True)]
         if isinstance(self.head.model, SSD):
-            per_cell = self.head.model.anchor_generator.num_anchors_per_location()
-            return self.classes * min(self.most, sum(a * b for a, b in zip(cells, per_cell, strict=True)))
-        (per_cell,) = set(self.head.model.anchor_generator.num_anchors_per_location())
-        return sum(min(self.most, count * per_cell * self.classes) for count in cells)
+            return self.classes * min(self.most, sum(anchors))
+        return sum(min(self.most, count * self.classes) for count in anchors)
 
     def forward(
         self, maps: Sequence[Tensor], canvas_hw: tuple[int, int], sizes_hw: Tensor

@@ -30,8 +30,8 @@ def anchors_of_levels(generator: AnchorGenerator, maps: Sequence[Tensor], canvas
 def default_boxes_of(generator: DefaultBoxGenerator, maps: Sequence[Tensor], canvas_hw: tuple[int, int]) -> Tensor:
     """The default boxes of all maps, (R, 4) in pixels of the canvas; the arguments are as above."""
     images = ImageList(torch.zeros(()).expand(1, 3, *canvas_hw), [canvas_hw])
-    (boxes,) = generator(images, exact_maps(maps))
-    return boxes
+    boxes: list[Tensor] = generator(images, exact_maps(maps))
+    return boxes[0]
 
 
 def cells_of(image_hw: tuple[int, int], levels: Sequence[int]) -> int:

@@ -34,7 +34,8 @@ class ProposedBoxes(nn.Module):
         super().__init__()
         self.rpn, self.roi_heads = head.rpn, head.roi_heads
         self.postprocess, self.classes = postprocess, classes
-        self.each, self.most = head.rpn.pre_nms_top_n(), head.rpn.post_nms_top_n()  # of a level, of an image
+        self.each: int = head.rpn.pre_nms_top_n()  # of a level
+        self.most: int = head.rpn.post_nms_top_n()  # of an image
 
     @property
     def masks(self) -> bool:
@@ -43,7 +44,7 @@ class ProposedBoxes(nn.Module):
 
     def least(self, cells: Sequence[int]) -> int:
         """How many candidates there are of maps with so many cells."""
-        per_cell = self.rpn.anchor_generator.num_anchors_per_location()
+        per_cell: list[int] = self.rpn.anchor_generator.num_anchors_per_location()
         proposed = sum(min(self.each, count * each) for count, each in zip(cells, per_cell, strict=True))
         return min(self.most, proposed) * self.classes
 
@@ -79,7 +80,7 @@ class ProposedBoxes(nn.Module):
         heads = self.roi_heads
         logits = heads.mask_predictor(heads.mask_head(pooled(heads.mask_roi_pool, maps, boxes_xyxy)))
         rows = (class_ids.flatten() + 1).reshape(-1, 1, 1, 1).expand(-1, 1, *logits.shape[2:])
-        masks = logits.sigmoid().gather(1, rows).reshape(*class_ids.shape, *logits.shape[2:])
+        masks: Tensor = logits.sigmoid().gather(1, rows).reshape(*class_ids.shape, *logits.shape[2:])
         return masks * (class_ids >= 0)[..., None, None]
 
     def _proposals(self, maps: Sequence[Tensor], canvas_hw: tuple[int, int], sizes_hw: Tensor) -> tuple[Tensor, Tensor]:
@@ -115,10 +116,11 @@ def pooled(pool: MultiScaleRoIAlign, maps: Sequence[Tensor], boxes_xyxy: Tensor)
     images = torch.arange(batch, dtype=boxes_xyxy.dtype)[:, None, None].expand(batch, count, 1)
     rois = torch.cat([images, boxes_xyxy], dim=2).flatten(0, 1)
     levels = pool.map_levels([boxes_xyxy.flatten(0, 1)])[:, None, None, None]
-    found, *others = (
+    cut: list[Tensor] = [
         roi_align(one, rois, pool.output_size, scale, pool.sampling_ratio)
         for one, scale in zip(maps[: len(POOLED)], pool.scales, strict=True)
-    )
+    ]
+    found, *others = cut
     for place, other in enumerate(others, 1):
         found = torch.where(levels == place, other, found)
     return found
