@@ -99,8 +99,8 @@ def load_any(source: str | Path, task: str | None = None) -> Loaded:
     if isinstance(network, HeadedDetector | Classifier):
         kind = "is a classifier" if isinstance(network, Classifier) else f"has the head {network.config.head}"
         msg = (
-            f"'{source}' {kind}, and this command takes EfficientDet, segmenters and joint networks only. `python -m "
-            "deployment export` and `serve` take it."
+            f"'{source}' {kind}, and this command takes EfficientDet, segmenters and joint networks only. Give one of "
+            "them, or take `python -m deployment export` or `serve`."
         )
         raise InputError(msg)
     return Loaded(network, *loaded[1:])
