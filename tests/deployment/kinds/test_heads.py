@@ -64,7 +64,6 @@ def test_the_graph_finds_what_the_loops_find(head):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("head", HEADS)
 def test_files_of_any_size(head, tmp_path):
     network = headed(head)
@@ -83,7 +82,6 @@ def test_files_of_any_size(head, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("head", HEADS)
 def test_a_torch_file_of_one_size(head, tmp_path):
     network = headed(head)
@@ -94,7 +92,6 @@ def test_a_torch_file_of_one_size(head, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("head", ["fcos", "mask_rcnn"])
 def test_a_file_that_takes_pictures(head, tmp_path):
     network = headed(head)

@@ -130,7 +130,6 @@ def test_masks_are_found_scored_drawn_and_listed(trained, there):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 def test_a_file_is_scored_as_its_checkpoint(trained, there):
     """The exported file goes through `validate` and finds what the checkpoint finds."""
     from deployment.export.command import main as export
