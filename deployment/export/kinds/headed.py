@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from deployment.export.kinds.contract import Form, Graph, normalised, prepared
@@ -75,7 +76,7 @@ class HeadedGraph(Graph):
         maps = network.pyramid(network.backbone(normal))
         canvas_hw = (normal.shape[2], normal.shape[3])
         if sizes_hw is None:
-            sizes_hw = images.new_tensor([images.shape[2], images.shape[3]]).float().expand(len(images), 2)
+            sizes_hw = torch.tensor([images.shape[2:]], dtype=torch.float32).expand(len(images), 2)
         boxes, kept, class_ids = self.boxes(maps, canvas_hw, sizes_hw)
         found, best, found_ids = best_rows(boxes, kept, class_ids, self.count, self.candidates)
         if self.flat:

@@ -63,6 +63,20 @@ def test_the_graph_finds_what_the_loops_find(head):
                 torch.testing.assert_close(found["masks"][row, :count], one.masks, atol=1e-3, rtol=0)
 
 
+def test_frigate_s_table_has_the_same_boxes():
+    """Of an image that fills its canvas, which is more than 255 pixels wide."""
+    network = headed("fcos")
+    images = torch.from_numpy(picture(160, 288)).permute(2, 0, 1)[None]
+    with torch.no_grad():
+        form = Form(SUPPRESSION, True, (160, 288))
+        boxes, scores, class_ids = HeadedGraph(network, form)(images, torch.tensor([[160.0, 288.0]]))
+        (rows,) = HeadedGraph(network, form._replace(layout="frigate"))(images)
+    assert (boxes[..., 2] > 255).any()
+    torch.testing.assert_close(rows[:, 1:5], boxes[0])
+    torch.testing.assert_close(rows[:, 5], scores[0])
+    assert rows[:, 6].tolist() == class_ids[0].tolist()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("head", HEADS)
 def test_files_of_any_size(head, tmp_path):
