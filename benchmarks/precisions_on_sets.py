@@ -8,8 +8,9 @@ by `validate` on all validation pictures; PyTorch's bfloat16 is the checkpoint's
 Pictures for calibration are from the training list. The nuclei, whose pictures have many sizes, are computed in windows
 of 256 pixels, which files for one size can take as well, with logits rather than classes.
 
-Files and scores stay in WORK: started again, it goes on where it stopped, and at the end prints the Markdown table of
-all that is there. A loss is from the same network's checkpoint in float32; the pruned one's own is from the whole's.
+Files and scores stay in WORK: started again, or for other --runtimes meanwhile, it goes on where it stopped, and at the
+end prints the Markdown table of all that is there. A loss is from the same network's checkpoint in float32; the pruned
+one's own is from the whole's.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import get_args
 
-from deployment.export.options import SUFFIXES, Format, Options
+from deployment.export.options import ONE_SIZE, SUFFIXES, Format, Options
 from deployment.export.write import export
 from deployment.networks import Loaded, load_any
 from deployment.precision.measure import measured
@@ -67,6 +68,14 @@ SETS = {
 }
 
 
+@dataclass(frozen=True)
+class Given:
+    """What is measured."""
+
+    chosen: Set
+    data: tuple[str, ...]
+
+
 @dataclass
 class Cell:
     """A network in a runtime and a number type, and what was found of it."""
@@ -89,12 +98,17 @@ class Cell:
 
 
 class Results:
-    """All cells of a set, in a file that is written after each."""
+    """All cells of a set, each in a file of its own, so that several runs can work on parts of the table."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        content = json.loads(path.read_text()) if path.is_file() else {}
-        self.cells: dict[str, Cell] = {key: Cell(**values) for key, values in content.items()}
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def cells(self) -> dict[str, Cell]:
+        """Those that are there."""
+        found = [Cell(**json.loads(path.read_text())) for path in sorted(self.folder.glob("*.json"))]
+        return {cell.key: cell for cell in found}
 
     def has(self, cell: Cell) -> bool:
         """Whether a cell is there, of the same checkpoint."""
@@ -103,8 +117,7 @@ class Results:
 
     def add(self, cell: Cell) -> None:
         """Keep a cell."""
-        self.cells[cell.key] = cell
-        write_text(self.path, json.dumps({key: asdict(each) for key, each in self.cells.items()}, indent=1))
+        write_text(self.folder / f"{cell.key.replace('/', '_')}.json", json.dumps(asdict(cell), indent=1))
         said = cell.note or ", ".join(f"{name} {value:.4f}" for name, value in cell.scores.items())
         print(f"{cell.key}: {said}; {cell.seconds:.0f} s", flush=True)
 
@@ -122,9 +135,8 @@ def fill(cell: Cell, loaded: Loaded, source: Path, path: Path, pictures: tuple[P
     file_format: Format = next(each for each in get_args(Format) if each == cell.runtime)
     if file_format == "executorch":
         options = replace(options, batch_size=1)
-    own = {"onnx": None, "openvino": None}  # one file for pictures of any size
-    if file_format in own and chosen.task == "segmentation":
-        options = replace(options, image_size=None)
+    if file_format not in ONE_SIZE and chosen.task == "segmentation":
+        options = replace(options, image_size=None)  # one file for pictures of any size
     if cell.precision == "float32":
         export(loaded, path, file_format, options)
         cell.scores = measured(path, chosen.task, data)
@@ -142,22 +154,15 @@ def fill(cell: Cell, loaded: Loaded, source: Path, path: Path, pictures: tuple[P
     cell.megabytes = sum(each.stat().st_size for each in (path, *weights)) / 1e6
 
 
-@dataclass(frozen=True)
-class Given:
-    """What is measured."""
-
-    chosen: Set
-    data: tuple[str, ...]
-
-
 def table(results: Results, metric: str) -> str:
     """All cells as Markdown."""
     lines = [
         f"| network | runtime | number type | {metric} | loss | groups in float | MB |",
         "|---|---|---|---|---|---|---|",
     ]
-    bases = {name: results.cells.get(f"{name}/{CHECKPOINT}/float32") for name in NETWORKS}
-    for cell in sorted(results.cells.values(), key=_order):
+    cells = results.cells
+    bases = {name: cells.get(f"{name}/{CHECKPOINT}/float32") for name in NETWORKS}
+    for cell in sorted(cells.values(), key=_order):
         base = bases["whole" if cell.runtime == CHECKPOINT and cell.precision == "float32" else cell.network]
         value, loss = cell.scores.get(metric), ""
         if value is not None and base is not None and cell is not base:
@@ -189,7 +194,7 @@ def main() -> None:
     given = Given(SETS[words.set], SETS[words.set].data(words.root))
     folder = words.work / words.set
     folder.mkdir(parents=True, exist_ok=True)
-    results = Results(folder / "results.json")
+    results = Results(folder / "cells")
     pictures = find_pictures(str(words.root / "images"), words.root / "instances_train.json", words.count)
     for network in NETWORKS:
         source = getattr(words, network)
