@@ -113,7 +113,7 @@ def test_the_settings_that_the_documents_name_exist():
 
 
 def test_the_tables_of_options_name_what_exists():
-    """Below a heading or a head with `--model.loss.…`, the rows begin with options of that group, or with their values."""
+    """Below a heading or a table's head with `--model.loss.…`, each row begins with options of that group."""
     seen = 0
     for name, text in TEXTS.items():
         group = ""
