@@ -10,8 +10,11 @@ silently, what the user asked for.
 
 from __future__ import annotations
 
+import copy
+import os
 import pickle
 import platform
+import threading
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -33,6 +36,11 @@ KEY = "effdense"
 FORMAT = 1
 TRAINING_ONLY = "training_only"  # the part of a network that only its training needs
 DISTILLER = "distiller"  # the part of a task that only its training needs, see `engine.distillation`
+# What the latest files say of themselves, by their stamps: a file is asked several times on the way to a network, and
+# with the state of a training each reading takes a quarter of a second.
+_SAID: dict[tuple[int, ...], dict[str, object] | None] = {}
+_KEPT = 16
+_KEEPING = threading.Lock()
 _PACKAGES = ("effdense", "torch", "torchvision", "lightning", "timm", "jsonargparse", "albumentations", "pycocotools")
 
 
@@ -135,6 +143,7 @@ def _load(path: Path) -> object:
         return read_shared(path)
     require_checkpoint(path)
     try:
+        stamp = _stamp(path)
         # Mapping needs the zip layout that torch.save has written since torch 1.6.
         content: object = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
@@ -152,6 +161,7 @@ def _load(path: Path) -> object:
     except (RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
         msg = f"'{path}' is not a checkpoint, or is damaged. Give a .ckpt file written by `fit`."
         raise InputError(msg) from error
+    _keep(stamp, content)
     return content
 
 
@@ -160,28 +170,43 @@ def is_checkpoint(path: str | Path) -> bool:
 
     Nothing of it is run.
     """
-    path = Path(path)
-    if is_shared(path):
-        return True
-    if not path.is_file() or not zipfile.is_zipfile(path):
-        return False
-    try:
-        content = _load(path)
-    except InputError:
-        return False
-    return isinstance(content, dict) and isinstance(content.get(KEY), dict)
+    return is_shared(path) or _said_by(Path(path)) is not None
 
 
 def checkpoint_content(path: str | Path) -> dict[str, object] | None:
     """What a checkpoint of this project says of itself: format, task, model and versions; None for other files."""
-    if is_shared(path):
-        return read_about(path)
-    if not is_checkpoint(path):
+    return read_about(path) if is_shared(path) else copy.deepcopy(_said_by(Path(path)))
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    status = os.stat(path)
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _said_by(path: Path) -> dict[str, object] | None:
+    """The entry of this project in a file, or None; kept while the file stays as it is."""
+    if not path.is_file() or not zipfile.is_zipfile(path):
         return None
-    content = _load(Path(path))
-    assert isinstance(content, dict)
-    own: dict[str, object] = content[KEY]
-    return own
+    try:
+        return _SAID[_stamp(path)]
+    except KeyError:
+        pass
+    try:
+        return _own(_load(path))
+    except InputError:
+        return None
+
+
+def _own(content: object) -> dict[str, object] | None:
+    own = content.get(KEY) if isinstance(content, dict) else None
+    return own if isinstance(own, dict) else None
+
+
+def _keep(stamp: tuple[int, ...], content: object) -> None:
+    with _KEEPING:
+        while len(_SAID) >= _KEPT:
+            _SAID.pop(next(iter(_SAID)))
+        _SAID[stamp] = copy.deepcopy(_own(content))
 
 
 def stored_settings(path: str | Path, name: str) -> dict[str, object] | None:

@@ -9,7 +9,16 @@ import pytest
 import torch
 
 from engine.errors import InputError
-from engine.training.checkpoints import KEY, read_checkpoint, save_metadata, versions
+from engine.training import checkpoints
+from engine.training.checkpoints import (
+    KEY,
+    checkpoint_content,
+    is_checkpoint,
+    read_checkpoint,
+    save_metadata,
+    stored_settings,
+    versions,
+)
 
 
 def write(path: Path, task: str = "detection", **changes) -> Path:
@@ -26,6 +35,34 @@ def test_round_trip(tmp_path):
     assert torch.equal(checkpoint.state_dict["w"], torch.arange(3.0))
     assert checkpoint.versions == versions()
     assert checkpoint.versions["lightning"] == lightning.__version__
+
+
+def test_what_a_file_says_of_itself_is_read_once(tmp_path, monkeypatch):
+    path, reads = write(tmp_path / "a.ckpt"), []
+    whole = torch.load
+    monkeypatch.setattr(checkpoints.torch, "load", lambda *a, **k: reads.append(a) or whole(*a, **k))
+    assert is_checkpoint(path)
+    checkpoint_content(path)["model"]["anchors"]["scale"] = 5  # the caller's own copy
+    assert stored_settings(path, "anchors") == {"scale": 4}
+    read_checkpoint(path, "detection").model["anchors"]["scale"] = 6
+    assert stored_settings(path, "anchors") == {"scale": 4}
+    assert len(reads) == 2  # one of them with the weights
+    # Another file in its place, of the same size and time, and one that was written over.
+    before = path.stat()
+    write(tmp_path / "b.ckpt", task="dotection").replace(path)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_size == before.st_size
+    assert checkpoint_content(path)["task"] == "dotection"
+    path.write_bytes(b"no checkpoint any more")
+    assert not is_checkpoint(path)
+    assert checkpoint_content(path) is None
+
+
+def test_no_more_is_kept_than_needed(tmp_path):
+    for number in range(checkpoints._KEPT + 3):
+        assert is_checkpoint(write(tmp_path / f"{number}.ckpt"))
+    assert len(checkpoints._SAID) == checkpoints._KEPT
+    assert stored_settings(tmp_path / "0.ckpt", "anchors") == {"scale": 4}
 
 
 def test_the_old_layout_of_torch_save_is_read_too(tmp_path):
