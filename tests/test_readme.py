@@ -142,6 +142,7 @@ def write_stand_ins(folder: Path) -> None:
     Path("both.yaml").write_text(yaml.safe_dump(both))
     for task, config in (("detection", "small"), ("segmentation", "streets"), ("joint", "both")):
         words = f"fit --config {config}.yaml --run.name demo --trainer.max_epochs 1 --trainer.limit_train_batches 1"
+        words += " --trainer.limit_val_batches 1"
         words += " --run.pictures true"
         assert run(Command(task, tuple(words.split()))) == 0
     Path("CITYSCAPES").symlink_to(scenes)

@@ -145,6 +145,7 @@ def maps_and_gradients(network, size_hw, weight):
     return maps, {key: parameter.grad for key, parameter in network.named_parameters() if parameter.requires_grad}
 
 
+@pytest.mark.by_default("tf_efficientnet_b0-True", "efficientnet_b0-False")
 @pytest.mark.parametrize("grad_checkpointing", [False, True])
 @pytest.mark.parametrize("name", ["tf_efficientnet_b0", "efficientnet_b0"])
 def test_a_loss_on_the_coarse_cells_trains_as_the_coarse_network(name, grad_checkpointing):
@@ -193,7 +194,7 @@ def test_at_stride_32_the_option_does_nothing():
         assert "Coarse" not in repr(network)
 
 
-@pytest.mark.by_default("efficientnet_b0")
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # tracing is deprecated, but still in use
 @pytest.mark.parametrize("name", ["tf_efficientnet_b0", "efficientnet_b0"])
 def test_the_exact_network_can_be_exported_and_traced(name):

@@ -11,11 +11,12 @@ from deployment.export.formats.openvino_file import write_openvino
 from deployment.export.options import SUFFIXES, Format, Options
 from deployment.export.write import export
 from deployment.networks import load_any
-from engine.exports.files import open_exported
+from engine.exports.files import Runtime, open_exported
 from tests.deployment.networks import checkpoint
 
 FILES: dict[tuple[str, Format, Options], Path] = {}
 CHECKPOINTS: dict[str, Path] = {}
+OPEN: list[Runtime] = []  # what is open is not opened again, which takes seconds of a .pt2
 
 
 @pytest.fixture(scope="session")
@@ -35,6 +36,8 @@ def exported(ckpt: Callable[[str], Path], tmp_path_factory: pytest.TempPathFacto
     """The file of a task in a format."""
 
     def made(task: str, file_format: Format, **options: object) -> Path:
+        if task == "segmentation" and options.get("argmax"):
+            options = {**options, "argmax": None}  # which writes the same file
         wanted = Options(**options)
         key = task, file_format, wanted
         if key not in FILES and file_format == "openvino" and (task, "onnx", wanted) in FILES:
@@ -45,6 +48,8 @@ def exported(ckpt: Callable[[str], Path], tmp_path_factory: pytest.TempPathFacto
         if key not in FILES:
             path = tmp_path_factory.mktemp("exported") / f"{task}{SUFFIXES[file_format]}"
             FILES[key] = export(load_any(ckpt(task)), path, file_format, wanted).path
+            if file_format == "torch":
+                OPEN.append(open_exported(FILES[key], task))
         return FILES[key]
 
     return made

@@ -277,7 +277,7 @@ def test_logging_is_as_before_after_an_export(exported, capfd, caplog):
 
 
 def test_an_open_file_is_not_opened_again(exported, tmp_path):
-    file, path = exported("segmentation", "onnx", argmax=True), tmp_path / "s.onnx"  # quicker to open than a .pt2
+    file, path = exported("segmentation", "onnx"), tmp_path / "s.onnx"  # quicker to open than a .pt2
     shutil.copy(file, path)
     first = open_exported(path, "segmentation")
     assert open_exported(path, "segmentation") is first

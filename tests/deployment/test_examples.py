@@ -66,6 +66,7 @@ def test_the_client_is_short():
     assert len(CLIENT.read_text().splitlines()) <= 60
 
 
+@pytest.mark.by_default("size_hw0-segmentation")
 @pytest.mark.parametrize("task", ["segmentation", *SLOW])
 @pytest.mark.parametrize("size_hw", [(140, 300), (333, 251)])
 def test_the_client_gives_what_the_predictor_gives(exported, task, size_hw, tmp_path):

@@ -135,6 +135,7 @@ def same_boxes(ours, expected, *, exact):
     assert np.mean(found) >= (1 if exact else 0.9)
 
 
+@pytest.mark.slow  # an export of its own; by default its graph is compared above
 @pytest.mark.parametrize("file_format", FORMATS)
 def test_a_detector_takes_pictures(ckpt, exported, file_format):
     path = exported("detection", file_format, letterbox="inside")

@@ -149,6 +149,7 @@ def photographs(tmp_path_factory):
     return folder
 
 
+@pytest.mark.by_default("pictures1")
 @pytest.mark.parametrize(
     ("source", "pictures"),
     [
@@ -244,6 +245,7 @@ def test_an_interrupted_training_resumed_equals_an_uninterrupted_one(here):
         assert_same_training(whole, cut)
 
 
+@pytest.mark.slow
 def test_a_start_that_failed_does_not_bar_its_name(here):
     assert command("fit --config small.yaml --run.name first --data.train_images nowhere").code == 2
     assert command(f"fit --config small.yaml --run.name first {QUICK}").code == 0

@@ -226,6 +226,7 @@ def test_fine_tuning_keeps_all_but_the_last_class_layer_and_says_so(published, c
     assert all(int(norm.num_batches_tracked) == 2 for norm in norms(tuned))
 
 
+@pytest.mark.slow
 def test_a_detector_of_the_same_classes_keeps_every_weight(published, caplog):
     content = json.loads(Path("scenes/annotations/instances_train.json").read_text())
     coco = BoxClasses.coco90()
@@ -242,6 +243,7 @@ def test_a_detector_of_the_same_classes_keeps_every_weight(published, caplog):
     assert load("runs/detection/same/checkpoints/last.ckpt").classes == coco
 
 
+@pytest.mark.slow
 def test_frozen_stages_keep_weights_and_statistics(here):
     quick = "--trainer.max_epochs 1 --trainer.limit_val_batches 0 --ema.decay 0"
     said = command(f"fit --config small.yaml --model.frozen_stages 3 --run.name frozen {quick}")

@@ -17,7 +17,7 @@ BROKEN = {"a_empty.png": b"", "b_text.jpg": b"<html>404</html>", "z_cut.png": PI
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 @pytest.mark.parametrize("task", ["detection", "segmentation", "joint"])
-@pytest.mark.by_default("segmentation")
+@pytest.mark.by_default("segmentation-2")
 def test_the_others_are_done_and_the_broken_ones_named(task, num_workers, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("in").mkdir()

@@ -64,6 +64,7 @@ CONFIGS = {
 SLOW = pytest.mark.slow
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "change", "steps", "factor"),
     [
@@ -81,7 +82,6 @@ SLOW = pytest.mark.slow
         pytest.param("joint", "--trainer.accumulate_grad_batches 3", 1, 3, marks=SLOW),
     ],
 )
-@pytest.mark.by_default("segmentation")
 def test_other_batches_and_other_data(here, task, change, steps, factor):
     """Twelve images: three steps of four an epoch at first. The peak follows the batch, as lr_batch says."""
     config, lr, fall = CONFIGS[task]

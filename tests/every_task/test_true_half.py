@@ -41,11 +41,11 @@ def test_batches_are_those_of_float32(task):
     assert (rounded > 0) == (task != "segmentation")
 
 
-@pytest.mark.by_default("detection")
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["bf16-true", pytest.param("16-true", marks=pytest.mark.slow)])
 def test_a_network_of_half_precision_is_scored(task, precision, monkeypatch):
     """Close to the numbers of float32, and computed by a network of the precision that was asked for."""
-    run(task, "fit --config small.yaml --trainer.max_epochs 1 --trainer.num_sanity_val_steps 0 --run.name it")
+    run(task, "fit --config small.yaml --trainer.max_epochs 1 --trainer.limit_val_batches 1 --run.name it")
     stored = f"validate --config small.yaml --ckpt_path runs/{task}/it/checkpoints/last.ckpt"
     whole = seen(task, stored)
     kinds = set()

@@ -90,7 +90,7 @@ def test_they_are_in_the_checkpoint(task, here):
 
 
 @pytest.mark.parametrize("task", TASKS)
-@pytest.mark.by_default("detection")
+@pytest.mark.by_default("segmentation")
 def test_python_and_the_command_answer_alike(task, here, tmp_path):
     _, name, values = CHOSEN[task]
     predictor = LOAD[task]("last")

@@ -76,7 +76,7 @@ def uninterrupted(photos: Path, streets: Path, tmp_path_factory: pytest.TempPath
     return task
 
 
-@pytest.mark.by_default("6-0-2", "8-2-2")
+@pytest.mark.by_default("8-2-2")
 @pytest.mark.parametrize(("die_at", "workers", "later"), [(6, 0, 2), (6, 2, 0), (8, 2, 2)])
 def test_a_killed_training_goes_on_bit_for_bit(
     photos: Path, streets: Path, tmp_path: Path, uninterrupted: Watching, die_at: int, workers: int, later: int

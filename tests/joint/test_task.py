@@ -188,7 +188,7 @@ def test_a_frozen_part_needs_weights(here):
     assert (said.code, "one loss needs no balance" in said.err) == (2, True)
 
 
-@pytest.mark.by_default("detector")
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["detector", "segmenter"])
 def test_heads_are_attached_to_a_trained_network(here, streets, source):
     """With a learning rate of almost nothing the checkpoint shows what the training started from."""
@@ -211,6 +211,7 @@ def test_heads_are_attached_to_a_trained_network(here, streets, source):
 SLOW = [pytest.param(method, marks=pytest.mark.slow) for method in ("uncertainty", "pcgrad")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["fixed", *SLOW])
 def test_sets_with_disjoint_labels_train_without_nan(here, method):
     """Each batch of one image has one kind of labels."""

@@ -169,6 +169,7 @@ def test_a_submission_is_what_check_takes(here, predicted):
     assert f"missing: '{scene}' has no file" in said.err
 
 
+@pytest.mark.slow
 def test_what_is_finished_is_not_done_again_and_other_settings_are_refused(
     street_set, trained, predicted, tmp_path, monkeypatch
 ):

@@ -184,6 +184,7 @@ def test_an_interrupted_training_resumed_equals_an_uninterrupted_one(here):
         assert losses[step:] == logged(f"runs/segmentation/{run}", "train_loss")
 
 
+@pytest.mark.slow
 def test_the_average_is_what_a_checkpoint_holds_and_validation_measures(here, trained):
     content = torch.load(trained / "checkpoints/last.ckpt", weights_only=True)
     average, live = content["state_dict"], content["current_model_state"]
@@ -227,6 +228,7 @@ def test_sync_batch_norm_keeps_the_network():
     assert all(isinstance(norm, torch.nn.SyncBatchNorm) for norm in norms(converted))
 
 
+@pytest.mark.slow
 def test_validation_at_half_the_output_stride(here, trained):
     """The weights of stride 16 in a network built for stride 8, whose rates are twice as large."""
     best = next((trained / "checkpoints").glob("best*"))

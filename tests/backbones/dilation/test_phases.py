@@ -51,6 +51,7 @@ def counted(monkeypatch):
     return calls
 
 
+@pytest.mark.slow
 def test_a_segmenter_trains_as_with_plain_convolutions(counted):
     torch.manual_seed(0)
     network = Segmenter("b0", 3).double().train()

@@ -79,6 +79,7 @@ def test_b0_gives_its_logits(saved, b0, tmp_path, kind):
     assert metadata.source == "Keras"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "name", "size"),
     [

@@ -53,7 +53,7 @@ def smp_maps(encoder, x):
     return last_of_each_size(encoder._blocks, stem)[1:]
 
 
-@pytest.mark.by_default("b0-97", "v2_s-64")
+@pytest.mark.by_default("b0-97")
 @pytest.mark.parametrize(
     ("short", "size"),
     # B5 and V2 have another epsilon than timm's members.

@@ -34,6 +34,7 @@ def load(task: str, path: object) -> object:
     return importlib.import_module(task).load(path)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize("image_hw", [(160, 224), pytest.param((131, 203), marks=pytest.mark.slow)])
 @pytest.mark.parametrize(

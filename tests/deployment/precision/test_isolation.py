@@ -6,6 +6,8 @@ import logging
 import subprocess
 import sys
 
+import pytest
+
 from deployment.precision.formats.isolation import isolated
 
 # NNCF and ONNX Runtime's quantiser set up logging when they are first imported, so that each needs a new process.
@@ -31,6 +33,7 @@ logging.getLogger("detection.data.coco").warning("heard")
 """
 
 
+@pytest.mark.slow  # a process that imports both quantisers
 def test_the_logging_of_a_process_stays_as_it_was():
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

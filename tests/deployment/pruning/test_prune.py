@@ -22,7 +22,18 @@ from joint.network.model import JointNetwork
 from joint.network.norms import PerTaskNetwork
 from segmentation.data.classes import MaskClasses
 from segmentation.network.model import Segmenter
-from tests.deployment.networks import OBJECTS, PARTS, SURFACES, TASKS, detector, lively, network_of, picture, segmenter
+from tests.deployment.networks import (
+    OBJECTS,
+    PARTS,
+    SURFACES,
+    TASKS,
+    checkpoint,
+    detector,
+    lively,
+    network_of,
+    picture,
+    segmenter,
+)
 from tests.joint.tiny_network import tiny_network
 
 SHARE = 0.3
@@ -88,7 +99,7 @@ def pixels() -> torch.Tensor:
     return torch.from_numpy(picture(128, 192)).permute(2, 0, 1)[None]
 
 
-@pytest.mark.by_default("lite0 detector", "lite0 segmenter", "joint with norms of each task")
+@pytest.mark.by_default("lite0 detector", "joint with norms of each task")
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_is_the_whole_network_with_the_removed_channels_at_zero(kind: str, pixels: torch.Tensor) -> None:
     """A channel is removed where its norm, whose scale no other channel has, is not in the pruned network."""
@@ -145,18 +156,24 @@ def test_the_least_important_channels_are_those_that_go() -> None:
     assert not (slim.class_head.norms[0][0].weight == 0.001).any()
 
 
+class Pruned(dict[str, Path]):
+    """Pruned checkpoints of the tasks, each written by the command when it is first asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+
+    def __missing__(self, task: str) -> Path:
+        whole = checkpoint(task, self.folder / f"{task}.ckpt")
+        path = self.folder / f"{task}_pruned.ckpt"
+        assert main(["prune", "--ckpt_path", str(whole), "--output", str(path)]) == 0
+        self[task] = path
+        return path
+
+
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A pruned checkpoint of every task, written by the command."""
-    from tests.deployment.networks import checkpoint
-
-    folder = tmp_path_factory.mktemp("pruned")
-    paths = {}
-    for task in TASKS:
-        whole = checkpoint(task, folder / f"{task}.ckpt")
-        paths[task] = folder / f"{task}_pruned.ckpt"
-        assert main(["prune", "--ckpt_path", str(whole), "--output", str(paths[task])]) == 0
-    return paths
+    return Pruned(tmp_path_factory.mktemp("pruned"))
 
 
 @pytest.mark.by_default("detection")
@@ -173,6 +190,7 @@ def test_a_checkpoint_gives_the_pruned_network_back(task: str, files: dict[str, 
         assert loaded.model["postprocess"]["iou_threshold"] == 0.4  # the settings of the former checkpoint are kept
 
 
+@pytest.mark.by_default("detection")
 @pytest.mark.parametrize("task", TASKS)
 def test_a_predictor_takes_it(task: str, files: dict[str, Path]) -> None:
     import detection
@@ -184,7 +202,7 @@ def test_a_predictor_takes_it(task: str, files: dict[str, Path]) -> None:
     assert answer is not None
 
 
-@pytest.mark.by_default("joint")
+@pytest.mark.by_default("detection")
 @pytest.mark.parametrize("task", TASKS)
 def test_it_can_be_pruned_again(task: str, files: dict[str, Path]) -> None:
     once = load_any(files[task])
@@ -193,6 +211,7 @@ def test_it_can_be_pruned_again(task: str, files: dict[str, Path]) -> None:
     assert isinstance(checkpoint_of(once, twice.network)["state_dict"], dict)
 
 
+@pytest.mark.by_default("detection")
 @pytest.mark.parametrize("task", ["detection", "segmentation"])
 def test_other_classes_fit_the_cut_layers(task: str, files: dict[str, Path], pixels: torch.Tensor) -> None:
     network = load_any(files[task]).network
@@ -265,7 +284,7 @@ BAD = {
 }
 
 
-@pytest.mark.by_default("detection")
+@pytest.mark.by_default("text-detection", "too wide-detection", "one layer alone-detection")
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("case", BAD)
 def test_widths_that_are_wrong_are_refused(case: str, task: str, files: dict[str, Path], tmp_path: Path) -> None:
@@ -277,6 +296,7 @@ def test_widths_that_are_wrong_are_refused(case: str, task: str, files: dict[str
     assert len(str(error.value)) < 300
 
 
+@pytest.mark.by_default("detection")
 @pytest.mark.parametrize("task", TASKS)
 def test_weights_of_other_widths_are_refused(task: str, files: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(InputError):

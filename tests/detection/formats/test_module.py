@@ -45,8 +45,8 @@ def names(module: BoxSetModule) -> dict[str, set[str]]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("word", WRITERS)
-@pytest.mark.by_default("yolo")
 def test_fit_and_validate_take_a_folder(word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     WRITERS[word](tmp_path / "set")

@@ -103,6 +103,7 @@ def test_odd_data(trained, there):
         assert (found.boxes_xyxy[:, 3] <= height + 1e-3).all()
 
 
+@pytest.mark.slow
 def test_masks_are_found_scored_drawn_and_listed(trained, there):
     head, checkpoint = trained
     said = command(

@@ -275,7 +275,7 @@ def tiny_batch(count: int) -> tuple[EfficientDet, DetectionBatch]:
     return model, DetectionBatch(images, boxes, class_ids, torch.arange(count), torch.ones(count), sizes)
 
 
-@pytest.mark.by_default("config0")
+@pytest.mark.slow
 @pytest.mark.parametrize("config", KINDS)
 def test_two_half_batches_with_a_joint_normaliser_are_the_full_batch(config: DetectionLoss) -> None:
     """What makes DDP exact: sums over devices, one number of positives (batch norm in eval mode)."""

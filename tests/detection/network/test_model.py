@@ -308,7 +308,7 @@ def test_frozen_backbone_stays_as_it_is() -> None:
     assert all(torch.equal(before[key], value) for key, value in model.backbone.state_dict().items())
 
 
-@pytest.mark.by_default("lite0")
+@pytest.mark.slow
 @pytest.mark.parametrize("member", ["d0", "lite0"])
 def test_bfloat16_autocast_trains_and_detects(member: str) -> None:
     model = tiny(member).train()

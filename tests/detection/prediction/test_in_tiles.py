@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -107,7 +108,7 @@ def _nothing(samples: list[object]) -> list[object]:
     return [Found(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), [], none, none, (1, 1)) for _ in samples]
 
 
-def test_only_a_few_tiles_are_read_at_a_time(here: Path) -> None:
+def test_only_a_few_tiles_are_read_at_a_time(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The reader waits for the network, however many tiles there are."""
     read, done, ahead = [0], [0], []
 
@@ -120,7 +121,12 @@ def test_only_a_few_tiles_are_read_at_a_time(here: Path) -> None:
     def on_tiles(count: int) -> None:
         done[0] += count
 
+    def compute(images, samples):
+        time.sleep(0.01)  # slower than the reading
+        return _nothing(samples)
+
     predictor = load("trained.ckpt").with_settings(window=128, overlap=0)
+    monkeypatch.setattr(predictor, "compute", compute)
     predictor.find(Counting(picture(900, 900)), workers=2, on_tiles=on_tiles)
     assert done[0] == 64
     assert max(ahead) <= 2 * TILES + 2 + 1
@@ -141,7 +147,7 @@ def test_scales_and_mirror_on_the_command_line(here: Path) -> None:
     np.testing.assert_allclose([one["score"] for one in found], expected.scores, atol=1e-4)
 
 
-@pytest.mark.by_default("coco")
+@pytest.mark.slow
 @pytest.mark.parametrize("to", ["coco", "voc", "yolo", pytest.param("labelme", marks=pytest.mark.slow)])
 def test_pre_labels_are_a_set_that_is_read_again(here: Path, to: str) -> None:
     """By our own reader, which is tested with the formats' own files: the boxes that were found, to 1e-3 of a pixel."""

@@ -87,6 +87,7 @@ def test_a_view_is_made_for_further_passes_only(network: EfficientDet, files: li
     assert views[0].scales.tolist() == pytest.approx([2.0, 2.0, 256 / 200])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "inference",
     [

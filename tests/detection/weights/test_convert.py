@@ -48,6 +48,7 @@ def write(model: EfficientDet, path: Path, name: str) -> Path:
     return path
 
 
+@pytest.mark.by_default("tf_efficientdet_tiny")
 @pytest.mark.parametrize("name", ["tf_efficientdet_tiny", "efficientdet_quad"])
 def test_round_trip_is_bit_identical(tmp_path: Path, name: str) -> None:
     model = detector(name)

@@ -152,6 +152,7 @@ def large(member: str) -> dict[str, Tensor]:
     return found
 
 
+@pytest.mark.by_default("d6")
 @pytest.mark.parametrize("member", ["d6", "d7x"])
 def test_large_members_have_unused_weights(member: str) -> None:
     """Every name and shape has its place, except the fusion weights, which the network does not use."""

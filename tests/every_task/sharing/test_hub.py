@@ -50,6 +50,7 @@ def cars() -> Any:
     return load("detection", DATA / "detection.ckpt", fold=False)
 
 
+@pytest.mark.by_default("detection")
 @pytest.mark.parametrize("task", TASKS)
 def test_pushed_and_pulled_is_the_same_network(task, hub, tmp_path):
     own = load(task, DATA / f"{task}.ckpt", fold=False)

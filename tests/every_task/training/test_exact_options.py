@@ -28,7 +28,7 @@ def stored(task: str, name: str) -> dict[str, object]:
     return content
 
 
-@pytest.mark.by_default("detection")
+@pytest.mark.slow  # three trainings; by default `test_schedules` has options of a state with them
 def test_an_interrupted_training_ends_like_an_undisturbed_one(task):
     line = f"fit {BRIEF} {EVERY} {OWN[task]} --run.name"
     watching.run(task, f"{line} whole")

@@ -19,9 +19,9 @@ BRIEF = (
 )
 
 
-@pytest.mark.by_default("detection")
+@pytest.mark.slow
 def test_a_range_test_suggests_a_rate_and_keeps_nothing(task):
-    said = command(f"fit {BRIEF} --data.batch_size 2 --lr_find.steps 40 --run.name test", watching.find_task(task))
+    said = command(f"fit {BRIEF} --data.batch_size 2 --lr_find.steps 20 --run.name test", watching.find_task(task))
     assert said.code == 0, said.err
     found = re.search(r"Give --model\.optimizer\.lr (\S+), ", said.out + said.err)
     assert found is not None, said.out + said.err
@@ -29,14 +29,14 @@ def test_a_range_test_suggests_a_rate_and_keeps_nothing(task):
     folder = Path(f"runs/{task}/test")
     with (folder / "lr_find.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert 20 < len(rows) <= 40
+    assert 10 < len(rows) <= 20
     rates = [float(row["lr"]) for row in rows]
     assert rates[0] == pytest.approx(1e-6)
-    assert rates[1] / rates[0] == pytest.approx(1e7 ** (1 / 39), rel=1e-3)
+    assert rates[1] / rates[0] == pytest.approx(1e7 ** (1 / 19), rel=1e-3)
     assert not list(folder.rglob("*.ckpt"))
 
 
-@pytest.mark.by_default("detection")
+@pytest.mark.slow
 def test_a_batch_that_is_found_trains_as_if_it_had_been_given(task):
     said = command(f"fit {BRIEF} --data.batch_size auto --run.name found", watching.find_task(task))
     assert said.code == 0, said.err

@@ -30,7 +30,7 @@ def batches(task: str, options: str, name: str) -> list[dict[str, torch.Tensor]]
     return [torch.load(path) for path in sorted(Path(name).glob("train-*.pt"))]
 
 
-@pytest.mark.by_default("segmentation")
+@pytest.mark.slow
 def test_workers_change_nothing_and_the_end_is_plain(task):
     labels = "class_ids" if task == "segmentation" else "boxes_xyxy"
     plain = batches(task, "--data.num_workers 0", "plain")

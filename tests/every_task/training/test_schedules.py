@@ -19,9 +19,11 @@ from engine.training.recipe import Staged
 from tests.detection.small import command
 from tests.engine.checkpoints import assert_same_training
 from tests.every_task import watching
+from tests.every_task.training.test_exact_options import EVERY, OWN
 
 BRIEF = "--config small.yaml --data.batch_size 2 --trainer.num_sanity_val_steps 0"
 MIXED = "--data.multi_scale 0.5 --data.cache_mib 16 --unfreeze.epochs 0.34 --ema.decay 0.9998 --ema.kind equal"
+MORE = f"{EVERY} {OWN['segmentation']}"  # a task's options with a state of their own; the other tasks' are slow
 
 
 class Course(Callback):
@@ -55,7 +57,7 @@ def test_they_are_exact_with_workers_and_after_an_interruption(task, monkeypatch
     from engine.data.supply import canvases
 
     monkeypatch.setattr(canvases, "EVERY", 1)
-    line = f"fit {BRIEF} {MIXED} --ema.begin 0.5 --trainer.max_epochs 2 --trainer.limit_val_batches 0 --run.name"
+    line = f"fit {BRIEF} {MIXED} {MORE} --ema.begin 0.5 --trainer.max_epochs 2 --trainer.limit_val_batches 0 --run.name"
     Course.rows = []
     course = f"--trainer.callbacks+ {__name__}.Course"
     watching.run(task, f"{line} whole --data.num_workers 0 {course}")
@@ -77,7 +79,7 @@ def test_they_are_exact_with_workers_and_after_an_interruption(task, monkeypatch
     assert_same_training(stored(task, "whole"), stored(task, "cut"))
 
 
-@pytest.mark.by_default("segmentation")
+@pytest.mark.slow  # by default a training ends early in test_val_loss
 def test_a_training_that_gets_no_better_ends(task):
     # No score rises by 1, so the first one stays the best.
     options = "--trainer.max_epochs 6 --stop.patience 2 --stop.min_delta 1 --data.num_workers 0"

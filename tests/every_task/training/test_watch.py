@@ -55,6 +55,7 @@ def test_a_bad_gradient_ends_the_training_before_it_changes_the_weights(task):
     assert all(value.isfinite().all() for value in kept["state_dict"].values() if value.is_floating_point())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["detection"], indirect=True)
 def test_classes_without_an_object_are_named(task):
     content = json.loads(Path("scenes/annotations/instances_train.json").read_text())
@@ -68,6 +69,7 @@ def test_classes_without_an_object_are_named(task):
     assert "cannot be learnt" not in said.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["segmentation"], indirect=True)
 def test_a_training_that_waits_for_images_says_so(task, monkeypatch):
     from segmentation.data.dataset import TrainingCrops

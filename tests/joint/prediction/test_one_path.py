@@ -154,7 +154,7 @@ def test_masks_of_images_and_of_a_video(folder, tmp_path):
         assert rows == expected
 
 
-@pytest.mark.by_default("tight")
+@pytest.mark.slow
 @pytest.mark.parametrize("canvas", ["full", "tight"])
 def test_both_at_once_and_with_ray(folder, tmp_path, canvas, monkeypatch):
     checkpoint, settings = folder / "joint.ckpt", {"score_threshold": THRESHOLD, "canvas": canvas}

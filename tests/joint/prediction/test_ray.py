@@ -183,6 +183,7 @@ def test_an_image_that_kills_its_worker_takes_no_other_with_it(checkpoint, tmp_p
     assert_complete(output, images, 5)
 
 
+@pytest.mark.slow
 def test_a_fault_of_a_batch_is_tried_image_by_image(checkpoint, tmp_path, one_process, monkeypatch):
     images, output = write_images(tmp_path / "in", 4), tmp_path / "out"
     whole = JointPredictor.run

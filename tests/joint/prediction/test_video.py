@@ -66,6 +66,7 @@ def same_boxes(table, number, found):
     assert [int(row["category_id"]) for row in mine] == found.category_ids.tolist()
 
 
+@pytest.mark.slow
 def test_detection_is_that_of_each_frame(folder, tmp_path):
     said = run(DETECTION, folder, tmp_path)
     assert said.code == 0, said.err
@@ -100,6 +101,7 @@ def test_joint_gives_both(folder, tmp_path):
     assert drawn[0].shape[0] > CANVAS_HW[0]  # the legend
 
 
+@pytest.mark.slow
 def test_half_of_joint(folder, tmp_path):
     said = run(JOINT, folder, tmp_path, "--detect false")
     assert said.code == 0, said.err

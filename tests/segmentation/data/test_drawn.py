@@ -324,6 +324,7 @@ def test_crops_are_those_of_mask_files(tmp_path: Path) -> None:
         one.files("test")
 
 
+@pytest.mark.slow
 def test_the_command_trains_on_polygons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "set", "cvat polygons")

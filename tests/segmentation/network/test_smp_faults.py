@@ -73,6 +73,7 @@ def test_dice_counts_an_absent_class_as_found() -> None:
     torch.testing.assert_close(theirs, ours(logits, class_ids, DICE) * 3 / 12)
 
 
+@pytest.mark.slow
 def test_lovasz_slopes_lose_their_digits_in_large_batches() -> None:
     count = 2_000_000
     generator = torch.Generator().manual_seed(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from detection.data.batch import DetectionBatch
@@ -99,6 +100,7 @@ def test_the_sum_is_over_the_positives_and_teaches_the_tower():
     assert own is None or not own.any()  # the answer itself is not taught by it
 
 
+@pytest.mark.slow
 def test_no_file_that_predicts_has_the_layer(tmp_path, monkeypatch):
     import yaml
 
