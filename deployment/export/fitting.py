@@ -37,7 +37,7 @@ def settled(loaded: Loaded, file_format: Format, options: Options) -> Options:
     if file_format in ONE_SIZE and options.image_size is None:
         options = replace(options, image_size=_usual_hw(loaded.network))
     if file_format == "executorch":
-        return _for_executorch(loaded, options)
+        return outside(loaded, options)
     if file_format != "litert":
         return options
     if options.batch_size not in (None, 1):
@@ -134,8 +134,10 @@ def _for_frigate(loaded: Loaded, file_format: Format, options: Options) -> Optio
     return replace(options, image_size=size, batch_size=1, max_detections=most)
 
 
-def _for_executorch(loaded: Loaded, options: Options) -> Options:
+def outside(loaded: Loaded, options: Options) -> Options:
     """The options with a number of images, and boxes that are decoded and suppressed by whoever reads the file.
+
+    So are files of ExecuTorch, and those of torch.export in int8.
 
     Raises:
         InputError: the suppression is asked for inside.
@@ -144,8 +146,8 @@ def _for_executorch(loaded: Loaded, options: Options) -> Options:
     asked = "nms" if options.nms == "inside" else next(iter(options.suppression), None)
     if boxes and asked is not None:
         msg = (
-            f"{asked} is a setting of a suppression inside the file, which is no operator of executorch. Leave it out: "
-            "the file gives logits and deltas, and predictions suppress by their own settings."
+            f"{asked} is a setting of a suppression inside the file, and this kind has none. Leave it out: the file "
+            "gives logits and deltas, and predictions suppress by their own settings."
         )
         raise InputError(msg)
     return replace(options, nms="outside" if boxes else None, batch_size=options.batch_size or 1)
