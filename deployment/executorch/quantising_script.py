@@ -87,7 +87,7 @@ def _x86(chosen: Collection[str], *, narrow: bool) -> Quantizer:
 
     config = get_default_x86_inductor_quantization_config(reduce_range=narrow)
 
-    class Chosen(X86InductorQuantizer):  # type: ignore[misc]  # torchao has no types
+    class Chosen(X86InductorQuantizer):
         """One that takes operations by their names, not by those of modules, which a program no longer has."""
 
         def annotate(self, model: GraphModule) -> GraphModule:
