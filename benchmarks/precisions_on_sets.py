@@ -24,7 +24,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import get_args
 
-from deployment.export.fitting import outside
 from deployment.export.options import ONE_SIZE, SUFFIXES, Format, Options
 from deployment.export.write import export
 from deployment.networks import Loaded, load_any
@@ -144,8 +143,8 @@ def fill(cell: Cell, loaded: Loaded, source: Path, path: Path, pictures: tuple[P
         cell.megabytes = source.stat().st_size / 1e6
         return
     file_format: Format = next(each for each in get_args(Format) if each == cell.runtime)
-    if file_format in ("executorch", "torch"):
-        options = outside(loaded, options)  # as their files in int8 have it
+    if file_format == "executorch":
+        options = replace(options, batch_size=1)
     if file_format not in ONE_SIZE and chosen.task == "segmentation":
         options = replace(options, image_size=None)  # one file for pictures of any size
     if cell.precision == "float32":
@@ -168,7 +167,7 @@ def fill(cell: Cell, loaded: Loaded, source: Path, path: Path, pictures: tuple[P
                 report = guarded(made, float32, lambda file: measured(file, chosen.task, data), path, 0.01, print)
         cell.scores, cell.groups = dict(report.scores), report.groups
         cell.kept = tuple(each.group for each in report.kept)
-    elif cell.precision == "int8":
+    elif cell.precision == "int8" and file_format == "litert":
         export(loaded, path, file_format, replace(options, precision="int8", calibration=pictures))
         cell.scores = measured(path, chosen.task, data)
     else:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import io
 import json
-import os
 import pickle
 import re
-import shutil
 import zipfile
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -39,14 +35,12 @@ class TorchFile:
         self.path = path
         extra = {f"{KEY}.json": ""}
         check_plain(path)
-        register_int8()
         self._faults = Faults(path, "PyTorch", (Exception,))  # of many kinds, for a damaged file
         with self._faults.opening():
             program = torch.export.load(path, extra_files=extra)
         text = extra[f"{KEY}.json"]
         self.about = About.from_json(text if isinstance(text, str) else bytes(text).decode(), path)
-        module = program.module()
-        self._module = compiled(module, path) if self.about.precision == "int8" else module
+        self._module = program.module()
         specs = program.module_call_graph[0].signature
         assert specs is not None
         self._inputs = [name for name in ("images", "sizes_hw") if name in (specs.forward_arg_names or ())]
@@ -59,26 +53,6 @@ class TorchFile:
         with self._faults.computing():
             found = self._module(**{name: given[name] for name in self._inputs})
         return dict(zip(self._outputs, found, strict=True))
-
-
-def register_int8() -> None:
-    """Make the operators known that programs in int8 hold."""
-    importlib.import_module("torch.ao.quantization.fx._decomposed")
-
-
-def compiled(module: torch.nn.Module, path: Path) -> Callable[..., Sequence[Tensor]]:
-    """A program in int8, for Inductor, which makes kernels of int8 of it when it first computes: that takes a minute.
-
-    Without it each value would be rounded to int8 and computed in float, slower than the network itself.
-
-    Raises:
-        InputError: there is no compiler.
-    """
-    if not any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "clang++")):
-        msg = f"'{path}' is compiled where it is opened, which needs a C++ compiler. Install g++, or set CXX to one."
-        raise InputError(msg)
-    made: Callable[..., Sequence[Tensor]] = torch.compile(module, options={"freezing": True})
-    return made
 
 
 # What an export writes. Other entries hold compiled libraries or pickled objects, which run code when they are read.

@@ -16,7 +16,8 @@ import torch
 from torch.export import ExportedProgram
 from torch.fx import Node
 
-from deployment.export.graphs import Form, graph_of
+from deployment.export.graphs import graph_of
+from deployment.export.kinds.contract import Form
 from deployment.export.lowering.convert import lower
 from deployment.export.lowering.program import plain_program
 from deployment.networks import Network
@@ -48,10 +49,6 @@ class Job(NamedTuple):
 class ExecutorchInt8:
     """A network that can be written in int8, whole or in parts, without a suppression.
 
-    Attributes:
-        kinds: what the quantiser has a form of int8 for.
-        backend: which quantiser, see the script.
-
     Args:
         network: the network.
         about: what the file says of itself; names the size and number of its images.
@@ -59,11 +56,7 @@ class ExecutorchInt8:
         beside: a folder for files in between.
     """
 
-    kinds = KINDS
-    backend = "xnnpack"
-
     def __init__(self, network: Network, about: About, pictures: Pictures, beside: Path) -> None:
-        EXECUTORCH.make(tell_user)
         assert about.image_hw is not None
         assert about.batch is not None
         self._about, self._pictures, self._beside = about, pictures, beside
@@ -88,16 +81,14 @@ class ExecutorchInt8:
     def write(self, path: Path, floats: Collection[str], tell: Callable[[str], None] = tell_user) -> None:
         """Write the file in int8; see `deployment.precision.guard.Int8`."""
         with tempfile.TemporaryDirectory(dir=self._beside) as folder:
-            lower(self._write_program(Path(folder, "int8.pt2"), floats), path, self._about, tell)
+            program = Path(folder, "int8.pt2")
+            self._run([Job(self._int8(floats), list(range(len(self._pictures))), str(program))])
+            lower(program, path, self._about, tell)
 
     def deviations(self, many: Sequence[Collection[str]]) -> list[float]:
         """How far int8 moves the results; see `deployment.precision.guard.Int8`."""
         expected = self._expected
         return [deviation(found, expected) for found in self._results([self._int8(floats) for floats in many])]
-
-    def _write_program(self, path: Path, floats: Collection[str]) -> Path:
-        self._run([Job(self._int8(floats), list(range(len(self._pictures))), str(path))])
-        return path
 
     @cached_property
     def _expected(self) -> list[npt.NDArray[np.float32]]:
@@ -105,7 +96,7 @@ class ExecutorchInt8:
 
     def _int8(self, floats: Collection[str]) -> list[str]:
         names = (name for group in self._groups for name in sorted(group.operations))
-        return [name for name in names if name not in floats and self._kinds[name] in self.kinds]
+        return [name for name in names if name not in floats and self._kinds[name] in KINDS]
 
     def _results(self, many: Sequence[list[str] | None]) -> list[list[npt.NDArray[np.float32]]]:
         """What the program gives for some pictures, for each choice of operations in int8."""
@@ -123,7 +114,7 @@ class ExecutorchInt8:
         with tempfile.TemporaryDirectory(dir=self._beside) as folder:
             asked = Path(folder, "jobs.json")
             asked.write_text(json.dumps([job._asdict() for job in jobs]))
-            EXECUTORCH.run(SCRIPT, [self._program, self._canvases, asked, self.backend])
+            EXECUTORCH.run(SCRIPT, [self._program, self._canvases, asked])
 
 
 def operations(program: ExportedProgram) -> list[Operation]:
