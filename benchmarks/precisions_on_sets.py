@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
+import tempfile
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -25,11 +27,13 @@ from typing import get_args
 from deployment.export.options import ONE_SIZE, SUFFIXES, Format, Options
 from deployment.export.write import export
 from deployment.networks import Loaded, load_any
+from deployment.precision.guard import guarded
 from deployment.precision.measure import measured
-from deployment.precision.pictures import find_pictures
+from deployment.precision.pictures import find_pictures, pictures_for
 from deployment.precision.quantise import Format as Quantised
-from deployment.precision.quantise import Wanted, quantise
+from deployment.precision.quantise import Wanted, int8_of, quantise
 from engine.errors import InputError
+from engine.exports.files import open_exported
 from engine.hardware.machine import in_words, machine
 from engine.outputs import write_text
 
@@ -66,14 +70,6 @@ SETS = {
         "mIoU",
     ),
 }
-
-
-@dataclass(frozen=True)
-class Given:
-    """What is measured."""
-
-    chosen: Set
-    data: tuple[str, ...]
 
 
 @dataclass
@@ -122,6 +118,20 @@ class Results:
         print(f"{cell.key}: {said}; {cell.seconds:.0f} s", flush=True)
 
 
+@dataclass(frozen=True)
+class Given:
+    """What is measured."""
+
+    chosen: Set
+    data: tuple[str, ...]
+    results: Results
+
+    def float32(self, cell: Cell) -> dict[str, float] | None:
+        """The scores of the same network's float32 file, if there is one."""
+        found = self.results.cells.get(replace(cell, precision="float32").key)
+        return found.scores if found is not None and found.sha256 == cell.sha256 and found.scores else None
+
+
 def fill(cell: Cell, loaded: Loaded, source: Path, path: Path, pictures: tuple[Path, ...], given: Given) -> None:
     """Make a cell's file and measure it, or note why there is none."""
     chosen, options, data = given.chosen, given.chosen.options, given.data
@@ -141,11 +151,23 @@ def fill(cell: Cell, loaded: Loaded, source: Path, path: Path, pictures: tuple[P
         export(loaded, path, file_format, options)
         cell.scores = measured(path, chosen.task, data)
     elif cell.runtime in get_args(Quantised):
-        wanted = Wanted(cell.precision, data=data, pictures=pictures if cell.precision == "int8" else ())
-        report = quantise(loaded, path, cell.runtime, options, wanted)
+        float32 = given.float32(cell)
+        if cell.precision == "bfloat16" or float32 is None:
+            wanted = Wanted(cell.precision, data=data, pictures=pictures if cell.precision == "int8" else ())
+            report = quantise(loaded, path, cell.runtime, options, wanted)
+        else:  # as there, of the float file that is there already
+            source = path.with_stem(path.stem.replace("int8", "float32"))
+            about = replace(open_exported(source, chosen.task).about, precision="int8")
+            with tempfile.TemporaryDirectory(dir=path.parent) as beside:
+                copied = Path(beside, source.name)
+                for suffix in (".bin", source.suffix):
+                    if source.with_suffix(suffix).is_file():
+                        shutil.copy(source.with_suffix(suffix), copied.with_suffix(suffix))
+                made = int8_of(loaded, copied, about, pictures_for(loaded.network, about, pictures))
+                report = guarded(made, float32, lambda file: measured(file, chosen.task, data), path, 0.01, print)
         cell.scores, cell.groups = dict(report.scores), report.groups
         cell.kept = tuple(each.group for each in report.kept)
-    elif cell.precision == "int8":
+    elif cell.precision == "int8" and file_format == "litert":
         export(loaded, path, file_format, replace(options, precision="int8", calibration=pictures))
         cell.scores = measured(path, chosen.task, data)
     else:
@@ -191,10 +213,10 @@ def main() -> None:
     parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=PRECISIONS)
     parser.add_argument("--count", type=int, default=100, help="pictures for calibration")
     words = parser.parse_args()
-    given = Given(SETS[words.set], SETS[words.set].data(words.root))
     folder = words.work / words.set
     folder.mkdir(parents=True, exist_ok=True)
     results = Results(folder / "cells")
+    given = Given(SETS[words.set], SETS[words.set].data(words.root), results)
     pictures = find_pictures(str(words.root / "images"), words.root / "instances_train.json", words.count)
     for network in NETWORKS:
         source = getattr(words, network)

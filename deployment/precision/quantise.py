@@ -161,11 +161,19 @@ def _guarded(
             raise InputError(msg)
         return Report("bfloat16", wanted.bound, float32, scores, scores)
     pictures = pictures_for(loaded.network, about, wanted.pictures)
-    report = guarded(_int8(loaded, source, about, pictures), float32, measure, made, wanted.bound, tell)
+    report = guarded(int8_of(loaded, source, about, pictures), float32, measure, made, wanted.bound, tell)
     return replace(report, precision=wanted.precision)
 
 
-def _int8(loaded: Loaded, source: Path, about: About, pictures: Pictures) -> Int8:
+def int8_of(loaded: Loaded, source: Path, about: About, pictures: Pictures) -> Int8:
+    """What writes a network in int8, by the tool of the float file's runtime.
+
+    Args:
+        loaded: the network.
+        source: its file in float32.
+        about: what the new file says of itself.
+        pictures: pictures that set the ranges of values.
+    """
     if source.suffix == ".onnx":
         return OnnxInt8(source, about, pictures, source.parent)
     if source.suffix == ".xml":
