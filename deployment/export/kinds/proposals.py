@@ -63,7 +63,7 @@ class ProposedBoxes(nn.Module):
         features = heads.box_head(pooled(heads.box_roi_pool, maps, proposals))
         logits, codes = heads.box_predictor(features)
         # The background comes first, and is left out; each class has a box of its own.
-        shape = (len(proposals), -1, self.classes + 1)
+        shape = (proposals.shape[0], -1, self.classes + 1)
         scores = logits.softmax(-1).reshape(shape)[..., 1:] * real[..., None]
         boxes = heads.box_coder.decode_single(codes, proposals.flatten(0, 1)).reshape(*shape, 4)[:, :, 1:]
         class_ids = torch.arange(self.classes).expand(scores.shape).flatten(1)
