@@ -62,7 +62,7 @@ def convert_data(
     target = _free(Path(destination), Path(source))
     found = read_set(source, format, ReadOptions(tuple(classes), voc_origin))
     whole = split is None and group is None
-    tables, missing = _present(found.splits if whole else found.parts(split, group), on_missing_image)
+    tables, missing = _present(found.splits if whole else found.parts(split, group), on_missing_image, found.root)
     given = SetToWrite.of(tables, found.root)
     make_folder(target.parent)
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
@@ -96,7 +96,7 @@ def _free(target: Path, source: Path) -> Path:
 
 
 def _present(
-    tables: Mapping[str, BoxTable] | Mapping[SplitName, BoxTable], on_missing: str
+    tables: Mapping[str, BoxTable] | Mapping[SplitName, BoxTable], on_missing: str, root: Path
 ) -> tuple[Mapping[str, BoxTable], int]:
     """The tables without images that are not there, and how many those are."""
     kept: dict[str, BoxTable] = {}
@@ -106,6 +106,9 @@ def _present(
         missing += [table.image_path(index).name for index, is_there in enumerate(there) if not is_there]
         kept[name] = table if all(there) else part_of(table, np.flatnonzero(there), table.source)
     if missing and on_missing == "stop":
+        if len(missing) == sum(len(table) for table in tables.values()):
+            msg = f"no image of the labels lies below '{root}'. Give the folder that holds both, images and labels."
+            raise InputError(msg)
         msg = (
             f"{len(missing):,} images of the labels are not there: {shown_names(missing)}. Bring them, or leave them "
             "out with --on_missing_image skip."

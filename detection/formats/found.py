@@ -52,12 +52,14 @@ class FoundSet:
         format_name: the name of its format.
         splits: the images of each split; those of a set without splits stand under `all`.
         notes: what a user should know of the reading.
+        prefix: of the options of the command that reads it, for messages.
     """
 
     root: Path
     format_name: str
     splits: Mapping[str, BoxTable]
     notes: tuple[str, ...] = ()
+    prefix: str = "--"
 
     def line(self) -> str:
         """The set in one line: format, images, classes, boxes, splits."""
@@ -76,17 +78,18 @@ class FoundSet:
         Raises:
             InputError: the set has no splits and none are asked for, or it has some and others are asked for.
         """
+        option = f"{self.prefix}split"
         if split is None:
             if group is not None:
-                msg = "group keeps images together that split would part. Give --data.split too, such as 0.8/0.1/0.1."
+                msg = f"group keeps images together that split would part. Give {option} too, such as 0.8/0.1/0.1."
                 raise InputError(msg)
             if ALL in self.splits:
-                msg = f"'{self.root}' ({self.format_name}) has no splits. Give --data.split, such as 0.8/0.1/0.1."
+                msg = f"'{self.root}' ({self.format_name}) has no splits. Give {option}, such as 0.8/0.1/0.1."
                 raise InputError(msg)
             return {name: self.splits[name] for name in SPLITS if name in self.splits}
         shares = shares_of(split)
         if len(self.splits) > 1:
-            msg = f"'{self.root}' has the splits {', '.join(self.splits)} already. Leave --data.split out."
+            msg = f"'{self.root}' has the splits {', '.join(self.splits)} already. Leave {option} out."
             raise InputError(msg)
         return with_splits(next(iter(self.splits.values())), self.root, shares, group)
 
@@ -96,6 +99,7 @@ def read_set(
     format_word: FormatWord | None = None,
     options: ReadOptions = ReadOptions(),
     broken: list[BrokenRow] | None = None,
+    prefix: str = "--",
 ) -> FoundSet:
     """Recognise what lies in a folder, and read it.
 
@@ -104,18 +108,19 @@ def read_set(
         format_word: the format, where a folder holds several; None recognises it.
         options: what the files leave open.
         broken: where rows that cannot be read are noted; None ends the reading at the first.
+        prefix: of the options of the command, such as `--data.`, for messages.
 
     Raises:
         InputError: there is no such folder, no format or several formats are recognised, or a label file cannot be
             used.
     """
     files = SetFiles.below(root, broken)
-    word, labels = recognised(files, READERS, format_word, "--data.format")
+    word, labels = recognised(files, READERS, format_word, f"{prefix}format")
     reader = READERS[word]
     tables = reader.read(files, labels, options)
     ordered = {split: tables[split] for split in (*SPLITS, ALL) if split in tables}
     notes = [f"{count:,} {what}" if count else what for what, count in files.notes.items()]
-    return FoundSet(files.root, reader.name, ordered, tuple(notes))
+    return FoundSet(files.root, reader.name, ordered, tuple(notes), prefix)
 
 
 assert set(get_args(FormatWord)) == set(READERS)

@@ -116,7 +116,7 @@ class BoxSetModule(CocoDataModule):
         Raises:
             InputError: the set cannot be recognised, read or split.
         """
-        found = read_set(self.root, self.format, self.options, self.broken)
+        found = read_set(self.root, self.format, self.options, self.broken, "--data.")
         for line in (found.line(), *found.notes):
             rank_zero_info(f"{found.root}: {line}")
         return found.parts(self.split, self.group)

@@ -32,6 +32,7 @@ _TURNED = 0x0112  # EXIF tag 274, orientation
 _SWAPS_SIDES = (5, 6, 7, 8)
 _USUAL_MODES = {"RGB", "L"}
 _OF_RASTERS = {"TIFF", "JPEG2000"}  # formats of pictures and of rasters
+_GREY_WH = (72, 64)  # pixels, at least, that a picture is decoded at for its look: 8 x 8 for each of the thumbnail's
 _FLAT = 2  # grey values between the darkest and the brightest pixel of a picture that shows nothing
 _FAINT = 8  # the same of a thumbnail whose look tells nothing
 _SAME_FORMAT = {"MPO": "JPEG"}  # several JPEGs in one file, as telephones write them
@@ -71,7 +72,7 @@ def read_facts(path: Path, read: PixelReader = PixelReader()) -> ImageFacts:
         return ImageFacts((Finding("image.unreadable", "error", name, error.strerror or "cannot be read"),))
     if not content:
         return ImageFacts((Finding("image.empty", "error", name, "has no bytes"),))
-    digest = hashlib.blake2b(content, digest_size=16).digest()
+    digest = hashlib.sha256(content).digest()
     try:
         image = open_picture(io.BytesIO(content))
     except (OSError, ValueError, SyntaxError):  # Pillow's decoders raise all of them
@@ -85,44 +86,60 @@ def read_facts(path: Path, read: PixelReader = PixelReader()) -> ImageFacts:
     except UnreadableError:
         detail = f"has {image.width} x {image.height} pixels, more than are read"
         return ImageFacts((Finding("image.large", "error", name, detail),), digest=digest)
+    stored_hw, mode = (image.height, image.width), image.mode
     try:
         turned = int(image.getexif().get(_TURNED, 1))
-        image.load()
+        grey = _small_grey(image)
     except (OSError, ValueError, SyntaxError):
         return ImageFacts((Finding("image.truncated", "error", name, "ends early, or is damaged"),), digest=digest)
-    stored_hw = image.height, image.width
-    size_hw = (image.width, image.height) if turned in _SWAPS_SIDES else stored_hw
-    grey = image.convert("L")
+    size_hw = stored_hw[::-1] if turned in _SWAPS_SIDES else stored_hw
     thumbnail = _thumbnail(grey)
     kind = _SAME_FORMAT.get(image.format or "", image.format)
     lies = Image.registered_extensions().get(path.suffix.lower()) != kind
     suffix = f".{kind.lower()}".replace("jpeg2000", "jp2") if lies and kind is not None else None
-    found = [*_of_the_file(image, name, turned, suffix), *_of_the_picture(grey, thumbnail, name, size_hw)]
+    found = [*_of_the_file(image, name, mode, turned, suffix), *_of_the_size(name, size_hw)]
+    # A picture whose thumbnail is not flat is not flat itself, which spares a look at all pixels.
+    if _is_flat(thumbnail) and _is_flat(np.asarray(open_picture(io.BytesIO(content)).convert("L"))):
+        found.append(_uniform(name, thumbnail))
     return ImageFacts(tuple(found), size_hw, digest, look_of(thumbnail), turned not in (0, 1), stored_hw, suffix)
 
 
-def _of_the_file(image: Image.Image, name: str, turned: int, suffix: str | None) -> Iterator[Finding]:
+def _small_grey(image: Image.Image) -> Image.Image:
+    """The grey of a picture, of which all bytes are decoded; of a JPEG an eighth of its sides may be enough.
+
+    libjpeg reads all of a file, but spares the colours and the pixels of each block of 8 x 8 that nobody asks for.
+    """
+    if image.mode in _USUAL_MODES:
+        image.draft("L", _GREY_WH)  # does nothing to other formats
+    image.load()
+    return image.convert("L")
+
+
+def _of_the_file(image: Image.Image, name: str, mode: str, turned: int, suffix: str | None) -> Iterator[Finding]:
     if suffix is not None:
         yield Finding("image.suffix", "warning", name, f"is {image.format} inside")
-    if image.mode not in _USUAL_MODES:
-        yield Finding("image.mode", "note", name, f"has the mode {image.mode}")
+    if mode not in _USUAL_MODES:
+        yield Finding("image.mode", "note", name, f"has the mode {mode}")
     if turned not in (0, 1):
         yield Finding("image.exif_rotated", "warning", name, f"is turned by EXIF orientation {turned}")
     if image.format != "MPO" and _has_more(image):
         yield Finding("image.frames", "warning", name, "has several frames, of which the first is taken")
 
 
-def _of_the_picture(
-    grey: Image.Image, thumbnail: npt.NDArray[np.int16], name: str, size_hw: tuple[int, int]
-) -> Iterator[Finding]:
+def _of_the_size(name: str, size_hw: tuple[int, int]) -> Iterator[Finding]:
     low, high = sorted(size_hw)
     if low < SMALL:
         yield Finding("image.small", "warning", name, f"is {size_hw[1]} x {size_hw[0]} pixels (width x height)")
     if high > LONG * low:
         yield Finding("image.long", "warning", name, f"is {size_hw[1]} x {size_hw[0]} pixels (width x height)")
-    # A picture whose thumbnail is not flat is not flat itself, which spares a look at all pixels.
-    if int(np.ptp(thumbnail)) <= _FLAT and int(np.ptp(np.asarray(grey))) <= _FLAT:
-        yield Finding("image.uniform", "warning", name, f"has one colour, a grey of {int(thumbnail[0, 0])}")
+
+
+def _is_flat(grey: npt.NDArray[np.integer]) -> bool:
+    return int(np.ptp(grey)) <= _FLAT
+
+
+def _uniform(name: str, thumbnail: npt.NDArray[np.int16]) -> Finding:
+    return Finding("image.uniform", "warning", name, f"has one colour, a grey of {int(thumbnail[0, 0])}")
 
 
 def _has_more(image: Image.Image) -> bool:
@@ -151,8 +168,10 @@ def _raster_facts(path: Path, digest: bytes, read: PixelReader) -> ImageFacts:
     size_hw = image.shape[0], image.shape[1]
     grey = Image.fromarray(image).convert("L")
     thumbnail = _thumbnail(grey)
-    found = tuple(_of_the_picture(grey, thumbnail, name, size_hw))
-    return ImageFacts(found, size_hw, digest, look_of(thumbnail), False, size_hw)
+    found = [*_of_the_size(name, size_hw)]
+    if _is_flat(thumbnail) and _is_flat(np.asarray(grey)):
+        found.append(_uniform(name, thumbnail))
+    return ImageFacts(tuple(found), size_hw, digest, look_of(thumbnail), False, size_hw)
 
 
 def _thumbnail(grey: Image.Image) -> npt.NDArray[np.int16]:

@@ -224,6 +224,8 @@
             }
             ctx.setLineDash([]);
             ctx.font = `${12 * devicePixelRatio}px system-ui`;
+            const written = [];
+            const row = 14 * devicePixelRatio;
             for (const mark of part.marks) {
               if (filters.class && mark.class_name && mark.class_name !== filters.class) continue;
               const [x, y] = at(mark.x, mark.y);
@@ -232,7 +234,11 @@
               ctx.fill();
               const gap = 7 * devicePixelRatio;
               const left = Math.min(x + gap, chart.bbox.left + chart.bbox.width - ctx.measureText(mark.text).width - gap);
-              const top = Math.max(y - gap, chart.bbox.top + 2 * gap);
+              const right = left + ctx.measureText(mark.text).width;
+              let top = Math.max(y - gap, chart.bbox.top + 2 * gap);
+              const covered = () => written.some((other) => left < other.right && other.left < right && Math.abs(top - other.top) < row);
+              while (covered() && top + row < chart.bbox.top + chart.bbox.height) top += row;
+              written.push({ left, right, top });
               ctx.textAlign = "left"; /* the axes have left it otherwise */
               ctx.textBaseline = "alphabetic";
               ctx.strokeStyle = themed("--card");
@@ -253,7 +259,8 @@
       swatch.setAttribute("height", "10");
       swatch.setAttribute("aria-hidden", "true");
       const line = document.createElementNS("http://www.w3.org/2000/svg", "line");
-      for (const [name, value] of Object.entries({ x1: 0, x2: 26, y1: 5, y2: 5, "stroke-width": 3, "stroke-dasharray": styleOf(series, place).dash.join(" ") })) line.setAttribute(name, value);
+      const shape = part.kind === "bar" ? { x1: 8, x2: 18, "stroke-width": 10 } : { x1: 0, x2: 26, "stroke-width": 3, "stroke-dasharray": styleOf(series, place).dash.join(" ") };
+      for (const [name, value] of Object.entries({ ...shape, y1: 5, y2: 5 })) line.setAttribute(name, value);
       line.style.stroke = `var(${styleOf(series, place).color})`;
       swatch.append(line);
       const button = make("button", { type: "button", "aria-pressed": "true" }, swatch, series.name, values[place]);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -179,6 +180,13 @@ def test_what_cannot_be_written_leaves_nothing(tmp_path: Path, monkeypatch: pyte
         convert_data(root, tmp_path / "broken", on_missing_image="skip")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["fewer", "full", "set"]
     assert [path.name for path in full.iterdir()] == ["mine.txt"]
+
+
+def test_labels_without_any_image_ask_for_the_folder_of_both(tmp_path: Path) -> None:
+    root = write_coco(tmp_path / "set")
+    shutil.rmtree(root / "images")
+    with pytest.raises(InputError, match=r"no image of the labels lies below .*set'\. Give the folder that holds both"):
+        convert_data(root, tmp_path / "out")
 
 
 def test_crowds_are_named(tmp_path: Path) -> None:

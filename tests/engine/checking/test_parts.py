@@ -11,7 +11,7 @@ from PIL import Image
 
 from engine.checking.clean import Names, new_folder, surplus_copies
 from engine.checking.findings import CheckReport, FailOn, Finding
-from engine.checking.image_files import ImageFacts, read_all, read_facts
+from engine.checking.image_files import ImageFacts, look_of, read_all, read_facts
 from engine.checking.names import name_findings
 from engine.checking.pictures import write_pictures
 from engine.checking.twins import NEAR_BITS, find_twins
@@ -137,6 +137,36 @@ def test_a_file_in_two_splits_is_read_once(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     Image.fromarray(pixels(1)).save(path)
     assert read_all([path, path]) == [read_facts(path)] * 2
+
+
+@pytest.mark.parametrize("how", ["plain", "progressive", "grey", "CMYK"])
+def test_a_jpeg_is_looked_at_in_an_eighth_of_its_sides(how: str, tmp_path: Path) -> None:
+    """Its look is that of all pixels, its size is its own, and the end of its bytes is missed."""
+    path = tmp_path / "a.jpg"
+    cells = Image.fromarray(pixels(3)).resize((961, 643), Image.Resampling.BICUBIC)
+    cells.convert({"grey": "L", "CMYK": "CMYK"}.get(how, "RGB")).save(
+        path, quality=92, progressive=how == "progressive"
+    )
+    facts = read_facts(path)
+    with Image.open(path) as image:
+        whole = look_of(np.asarray(image.convert("L").resize((9, 8), Image.Resampling.BOX), np.int16))
+    assert facts.size_hw == facts.stored_hw == (643, 961)
+    assert whole is not None
+    assert facts.look is not None
+    assert (facts.look ^ whole).bit_count() <= 1
+    assert [finding.name for finding in facts.findings] == ["image.mode"] * (how == "CMYK")
+    path.write_bytes(path.read_bytes()[:-3000])
+    assert [finding.name for finding in read_facts(path).findings] == ["image.truncated"]
+
+
+def test_a_picture_of_fine_stripes_has_more_than_one_colour(tmp_path: Path) -> None:
+    """Their mean over eight pixels is one grey, in a JPEG and elsewhere."""
+    stripes = np.tile(np.array([[100], [160]], np.uint8), (128, 256))
+    for name in ("a.jpg", "a.png"):
+        Image.fromarray(stripes).save(tmp_path / name, quality=100)
+        assert read_facts(tmp_path / name).findings == ()
+    Image.new("RGB", (256, 256), (9, 80, 70)).save(tmp_path / "b.jpg")
+    assert [finding.name for finding in read_facts(tmp_path / "b.jpg").findings] == ["image.uniform"]
 
 
 def test_a_raster_is_read_as_training_reads_it(tmp_path: Path) -> None:
