@@ -7,10 +7,13 @@ effdet 0.4.1.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from detection.network.anchors import Lattice
 
 _MOST_PAIRS = 2**24  # (box, anchor) pairs compared at a time: 64 MB for each of the three tensors that take part
 
@@ -51,7 +54,12 @@ def pairwise_iou(boxes_xyxy: Tensor, anchors_xyxy: Tensor) -> Tensor:
 
 @torch.no_grad()
 def match_anchors(
-    boxes_xyxy: Tensor, class_ids: Tensor, anchors_xyxy: Tensor, *, iou_threshold: float = 0.5
+    boxes_xyxy: Tensor,
+    class_ids: Tensor,
+    anchors_xyxy: Tensor,
+    *,
+    iou_threshold: float = 0.5,
+    lattice: Lattice | None = None,
 ) -> Matches:
     """Assign anchors to boxes.
 
@@ -62,14 +70,21 @@ def match_anchors(
         class_ids: (B, N); boxes with -1 are padding.
         anchors_xyxy: (R, 4) canvas pixels.
         iou_threshold: smallest IoU of a positive anchor.
+        lattice: the order of the anchors. With it a processor compares each box with the anchors near it only, which
+            gives the same in a tenth of the time.
     """
     batch, boxes = class_ids.shape
     anchors = len(anchors_xyxy)
     if boxes == 0:
         none = class_ids.new_zeros(0)
         return Matches(none, none, none)
-    best_iou, box_of_anchor, fit, favourite = _best_partners(boxes_xyxy.float(), class_ids, anchors_xyxy)
-    box_of_anchor.masked_fill_(best_iou < iou_threshold, -1)
+    if lattice is not None and boxes_xyxy.device.type == "cpu":
+        box_of_anchor, fit, favourite = _best_nearby(
+            boxes_xyxy.float(), class_ids, anchors_xyxy, lattice, iou_threshold
+        )
+    else:
+        best_iou, box_of_anchor, fit, favourite = _best_partners(boxes_xyxy.float(), class_ids, anchors_xyxy)
+        box_of_anchor.masked_fill_(best_iou < iou_threshold, -1)
 
     # The forced matches: each box claims its best anchor, the lowest box index wins a contested one.
     claims = torch.full((batch, anchors + 1), boxes, device=class_ids.device, dtype=torch.int64)
@@ -114,3 +129,127 @@ def _best_partners(
         of_images.append((best_iou, box_of_anchor, fit, favourite))
     best_iou, box_of_anchor, fit, favourite = (torch.cat(parts) for parts in zip(*of_images, strict=True))
     return best_iou, box_of_anchor, fit, favourite
+
+
+def _best_nearby(
+    boxes_xyxy: Tensor, class_ids: Tensor, anchors_xyxy: Tensor, lattice: Lattice, iou_threshold: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What `_best_partners` gives, from the cells around each box.
+
+    Returns:
+        (B, R) the box that an anchor overlaps most, -1 below the threshold.
+        (B, N) a box's best IoU.
+        (B, N) the anchor that has it.
+    """
+    batch, total = len(class_ids), len(anchors_xyxy)
+    box_of_anchor = class_ids.new_full((batch * total,), -1)
+    fit, favourite = boxes_xyxy.new_zeros(class_ids.shape), torch.zeros_like(class_ids)
+    image, box = (class_ids >= 0).nonzero(as_tuple=True)
+    levels = _levels(anchors_xyxy, lattice, iou_threshold)
+    size = max(1, _MOST_PAIRS // max(1, sum(math.prod(level.window_hw) for level in levels) * lattice.per_cell))
+    overlaps, rows, owners = [], [], []
+    for some in torch.arange(len(image)).split(size):
+        boxes = boxes_xyxy[image[some], box[some]]
+        iou, anchor = (torch.cat(parts, 1) for parts in zip(*(level.compared(boxes) for level in levels), strict=True))
+        best, where = iou.max(1)
+        nearest = anchor.gather(1, where[:, None])[:, 0]
+        # A box twice as long as an anchor may contain equal ones beyond the window, of which the first is due.
+        doubtful = torch.zeros_like(best, dtype=torch.bool)
+        start = 0
+        for level in levels:
+            count = math.prod(level.window_hw) * lattice.per_cell
+            found = iou[:, start : start + count].unflatten(1, (-1, lattice.per_cell)).amax(1)
+            longer = ((boxes[:, 2:] - boxes[:, :2])[:, None] >= 2 * level.least_wh).any(-1)
+            doubtful |= ((found >= best[:, None] * (1 - 1e-5)) & longer).any(1)
+            start += count
+        if bool(doubtful.any()):
+            best[doubtful], nearest[doubtful] = pairwise_iou(boxes[doubtful], anchors_xyxy).max(1)
+        fit[image[some], box[some]], favourite[image[some], box[some]] = best, nearest
+        row, column = (iou >= iou_threshold).nonzero(as_tuple=True)
+        overlaps.append(iou[row, column])
+        rows.append(image[some][row] * total + anchor[row, column])
+        owners.append(box[some][row])
+    if overlaps:
+        overlap, at, owner = (torch.cat(parts) for parts in (overlaps, rows, owners))
+        most = overlap.new_full((batch * total,), -1.0).scatter_reduce_(0, at, overlap, reduce="amax")
+        wins = overlap == most[at]
+        box_of_anchor.scatter_reduce_(0, at[wins], owner[wins], reduce="amin", include_self=False)
+    return box_of_anchor.view(batch, total), fit, favourite
+
+
+class _Level(NamedTuple):
+    """A level of anchors, of h rows and w columns.
+
+    Attributes:
+        first: index of its first anchor.
+        x: (w, A, 2) left and right of the anchors of a column.
+        y: (h, A, 2) top and bottom of the anchors of a row.
+        strides_hw: height and width of a cell.
+        window_hw: rows and columns that a box is compared with.
+        least_wh: (A, 2) the least width and height of its anchors.
+    """
+
+    first: int
+    x: Tensor
+    y: Tensor
+    strides_hw: tuple[float, float]
+    window_hw: tuple[int, int]
+    least_wh: Tensor
+
+    def compared(self, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        """IoU and index of the anchors around (P, 4) boxes, both (P, rows * columns * A), in their order.
+
+        The overlap of two boxes is that of their widths times that of their heights, so that only the product is
+        taken for each pair; each number is rounded as in `pairwise_iou`.
+        """
+        per_cell = self.x.shape[1]
+        rows, columns = (
+            _window(boxes[:, axis::2], len(lines), stride, length)
+            for axis, lines, stride, length in zip(
+                (1, 0), (self.y, self.x), self.strides_hw, self.window_hw, strict=True
+            )
+        )
+        (high, tall), (wide, long) = (
+            _shared(boxes[:, axis::2], lines[cells]) for axis, lines, cells in ((1, self.y, rows), (0, self.x, columns))
+        )
+        overlap = wide[:, None] * high[:, :, None]
+        areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+        union = (areas[:, None, None, None] + long[:, None] * tall[:, :, None]).sub_(overlap)
+        index = (rows[:, :, None] * len(self.x) + columns[:, None])[..., None] * per_cell + torch.arange(per_cell)
+        return overlap.div_(union.clamp_(min=1e-8)).flatten(1), (self.first + index).flatten(1)
+
+
+def _levels(anchors_xyxy: Tensor, lattice: Lattice, iou_threshold: float) -> list[_Level]:
+    """The levels, each with a window that holds all anchors that reach the threshold with a box around its middle.
+
+    An IoU of t needs the middles of two sides a and b to be within (a + b) / 2 - t max(a, b), where b is between
+    t a and a / t: at most a (1 - t), or a (1 / t - 1) / 2 for t below one half. Half of a holds the anchors that are as
+    good as the nearest because they contain the box.
+    """
+    reach = max(0.5, (1 / max(iou_threshold, 1e-3) - 1) / 2)
+    levels, first = [], 0
+    for (height, width), strides, count in zip(lattice.cells_hw, lattice.strides_hw(), lattice.counts(), strict=True):
+        anchors = anchors_xyxy[first : first + count].view(height, width, lattice.per_cell, 4)
+        x, y = anchors[0, :, :, 0::2], anchors[:, 0, :, 1::2]
+        wh = torch.stack([(lines[..., 1] - lines[..., 0]).amin(0) for lines in (x, y)], -1)
+        longest = wh.amax(0).tolist()
+        rows, columns = (
+            min(cells, 2 * math.ceil(reach * side / stride) + 3)
+            for cells, side, stride in zip((height, width), reversed(longest), strides, strict=True)
+        )
+        levels.append(_Level(first, x, y, strides, (rows, columns), wh))
+        first += count
+    return levels
+
+
+def _window(sides: Tensor, cells: int, stride: float, length: int) -> Tensor:
+    """(P, length) the cells around the middles of (P, 2) sides."""
+    middle = (sides.sum(1) / (2 * stride)).floor().clamp_(0, cells - 1).long()
+    return (middle - length // 2).clamp_(0, cells - length)[:, None] + torch.arange(length)
+
+
+def _shared(sides: Tensor, lines: Tensor) -> tuple[Tensor, Tensor]:
+    """What (P, 2) sides share with those of (P, cells, A, 2) anchors, and how long the latter are, (P, cells, A)."""
+    low, high = sides[:, None, None, 0], sides[:, None, None, 1]
+    shared = (torch.minimum(high, lines[..., 1]) - torch.maximum(low, lines[..., 0])).clamp_(min=0)
+    return shared, lines[..., 1] - lines[..., 0]
