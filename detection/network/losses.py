@@ -87,7 +87,7 @@ class _NegativesAndPicked(torch.autograd.Function):
     def forward(
         ctx: torch.autograd.function.FunctionCtx, logits: Tensor, alpha: float, gamma: float, *where: Tensor
     ) -> tuple[Tensor, Tensor]:
-        wanted = ctx.needs_input_grad[0]
+        wanted = logits.requires_grad
         gradient = torch.empty_like(logits, memory_format=torch.contiguous_format) if wanted else logits.new_empty(0)
         into = _pieces(gradient) if wanted else itertools.repeat(None)
         # Not torch.dot, which does not sum pairwise: 0.3 % off over 4e6 equal terms on a CPU.
@@ -102,16 +102,19 @@ class _NegativesAndPicked(torch.autograd.Function):
     def backward(
         ctx: torch.autograd.function.BackwardCFunction, of_sum: Tensor, of_picked: Tensor
     ) -> tuple[Tensor | None, ...]:
-        gradient, *where = ctx.saved_tensors
+        gradient: Tensor = ctx.saved_tensors[0]
+        where: tuple[Tensor, ...] = ctx.saved_tensors[1:]
         whole = gradient * of_sum
-        whole.index_put_(tuple(where), of_picked, accumulate=True)
+        whole.index_put_(where, of_picked, accumulate=True)
         return whole, None, None, *[None for _ in where]
 
 
 def _pieces(logits: Tensor) -> tuple[Tensor, ...]:
     """Logits in a row; on a CPU in pieces that stay in its caches, with work for all threads in each."""
     flat = logits.reshape(-1)
-    return flat.split(_PIECE * torch.get_num_threads() if flat.device.type == "cpu" else max(1, flat.numel()))
+    size = _PIECE * torch.get_num_threads() if flat.device.type == "cpu" else max(1, flat.numel())
+    pieces: tuple[Tensor, ...] = flat.split(size)
+    return pieces
 
 
 def _negative_sum(logits: Tensor, alpha: float, gamma: float, gradient: Tensor | None) -> Tensor:
