@@ -149,31 +149,25 @@ def _best_nearby(
     size = max(1, _MOST_PAIRS // max(1, sum(math.prod(level.window_hw) for level in levels) * lattice.per_cell))
     overlaps, rows, owners = [], [], []
     for some in torch.arange(len(image)).split(size):
-        boxes = boxes_xyxy[image[some], box[some]]
-        iou, anchor = (torch.cat(parts, 1) for parts in zip(*(level.compared(boxes) for level in levels), strict=True))
-        best, where = iou.max(1)
-        nearest = anchor.gather(1, where[:, None])[:, 0]
-        # A box twice as long as an anchor may contain equal ones beyond the window, of which the first is due.
-        doubtful = torch.zeros_like(best, dtype=torch.bool)
-        start = 0
-        for level in levels:
-            count = math.prod(level.window_hw) * lattice.per_cell
-            found = iou[:, start : start + count].unflatten(1, (-1, lattice.per_cell)).amax(1)
-            longer = ((boxes[:, 2:] - boxes[:, :2])[:, None] >= 2 * level.least_wh).any(-1)
-            doubtful |= ((found >= best[:, None] * (1 - 1e-5)) & longer).any(1)
-            start += count
+        boxes, at = boxes_xyxy[image[some], box[some]], image[some] * total
+        seen = [_seen(level, boxes, iou_threshold) for level in levels]
+        of_levels = torch.stack([each.best for each in seen], 1)
+        best, level_of = of_levels.max(1)
+        nearest = torch.stack([each.nearest for each in seen], 1).gather(1, level_of[:, None])[:, 0]
+        # Of a box twice as long as an anchor there may be more, as good, beyond the window, of which the first is due.
+        doubtful = (torch.stack([each.contained for each in seen], 1) >= best[:, None] * (1 - 1e-5)).any(1)
         if bool(doubtful.any()):
             best[doubtful], nearest[doubtful] = pairwise_iou(boxes[doubtful], anchors_xyxy).max(1)
         fit[image[some], box[some]], favourite[image[some], box[some]] = best, nearest
-        row, column = (iou >= iou_threshold).nonzero(as_tuple=True)
-        overlaps.append(iou[row, column])
-        rows.append(image[some][row] * total + anchor[row, column])
-        owners.append(box[some][row])
+        for each in seen:
+            overlaps.append(each.overlaps)
+            rows.append(at[each.owners] + each.anchors)
+            owners.append(box[some][each.owners])
     if overlaps:
-        overlap, at, owner = (torch.cat(parts) for parts in (overlaps, rows, owners))
-        most = overlap.new_full((batch * total,), -1.0).scatter_reduce_(0, at, overlap, reduce="amax")
-        wins = overlap == most[at]
-        box_of_anchor.scatter_reduce_(0, at[wins], owner[wins], reduce="amin", include_self=False)
+        overlap, row, owner = (torch.cat(parts) for parts in (overlaps, rows, owners))
+        most = overlap.new_full((batch * total,), -1.0).scatter_reduce_(0, row, overlap, reduce="amax")
+        wins = overlap == most[row]
+        box_of_anchor.scatter_reduce_(0, row[wins], owner[wins], reduce="amin", include_self=False)
     return box_of_anchor.view(batch, total), fit, favourite
 
 
@@ -196,35 +190,73 @@ class _Level(NamedTuple):
     window_hw: tuple[int, int]
     least_wh: Tensor
 
-    def compared(self, boxes: Tensor) -> tuple[Tensor, Tensor]:
-        """IoU and index of the anchors around (P, 4) boxes, both (P, rows * columns * A), in their order.
+    def index(self, first_rows: Tensor, first_columns: Tensor, places: Tensor) -> Tensor:
+        """(P,) indices of anchors by their places in windows of (rows * columns * A), which begin at (P,) cells."""
+        per_cell, columns = self.x.shape[1], self.window_hw[1]
+        cells = places // per_cell
+        row, column = first_rows + cells // columns, first_columns + cells % columns
+        return self.first + (row * len(self.x) + column) * per_cell + places % per_cell
 
-        The overlap of two boxes is that of their widths times that of their heights, so that only the product is
-        taken for each pair; each number is rounded as in `pairwise_iou`.
-        """
-        per_cell = self.x.shape[1]
-        rows, columns = (
-            _window(boxes[:, axis::2], len(lines), stride, length)
-            for axis, lines, stride, length in zip(
-                (1, 0), (self.y, self.x), self.strides_hw, self.window_hw, strict=True
-            )
+
+class _Seen(NamedTuple):
+    """What P boxes find around them in a level.
+
+    Attributes:
+        best: (P,) the largest IoU.
+        nearest: (P,) the first anchor that has it.
+        contained: (P,) the largest IoU with an anchor that the box is twice as long as; -1 where there is none.
+        overlaps: (H,) the IoUs that reach the threshold.
+        anchors: (H,) with which anchors.
+        owners: (H,) and of which boxes.
+    """
+
+    best: Tensor
+    nearest: Tensor
+    contained: Tensor
+    overlaps: Tensor
+    anchors: Tensor
+    owners: Tensor
+
+
+def _seen(level: _Level, boxes: Tensor, iou_threshold: float) -> _Seen:
+    """Compare (P, 4) boxes with the anchors around them.
+
+    The overlap of two boxes is that of their widths times that of their heights, so that only the product is taken for
+    each pair; each number is rounded as in `pairwise_iou`.
+    """
+    rows, columns = (
+        _window(boxes[:, axis::2], len(lines), stride, length)
+        for axis, lines, stride, length in zip(
+            (1, 0), (level.y, level.x), level.strides_hw, level.window_hw, strict=True
         )
-        (high, tall), (wide, long) = (
-            _shared(boxes[:, axis::2], lines[cells]) for axis, lines, cells in ((1, self.y, rows), (0, self.x, columns))
-        )
-        overlap = wide[:, None] * high[:, :, None]
-        areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-        union = (areas[:, None, None, None] + long[:, None] * tall[:, :, None]).sub_(overlap)
-        index = (rows[:, :, None] * len(self.x) + columns[:, None])[..., None] * per_cell + torch.arange(per_cell)
-        return overlap.div_(union.clamp_(min=1e-8)).flatten(1), (self.first + index).flatten(1)
+    )
+    (high, tall), (wide, long) = (
+        _shared(boxes[:, axis::2], lines[cells]) for axis, lines, cells in ((1, level.y, rows), (0, level.x, columns))
+    )
+    overlap = wide[:, None] * high[:, :, None]
+    width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
+    union = (long[:, None] * tall[:, :, None]).add_((width * height)[:, None, None, None]).sub_(overlap)
+    overlap.div_(union.clamp_(min=1e-8))
+    longer = (width[:, None] >= 2 * level.least_wh[:, 0]) | (height[:, None] >= 2 * level.least_wh[:, 1])
+    contained = overlap.amax((1, 2)).masked_fill_(~longer, -1).amax(1)
+    best, place = overlap.flatten(1).max(1)
+    owner, hit = (overlap.flatten(1) >= iou_threshold).nonzero(as_tuple=True)
+    return _Seen(
+        best,
+        level.index(rows[:, 0], columns[:, 0], place),
+        contained,
+        overlap.flatten(1)[owner, hit],
+        level.index(rows[owner, 0], columns[owner, 0], hit),
+        owner,
+    )
 
 
 def _levels(anchors_xyxy: Tensor, lattice: Lattice, iou_threshold: float) -> list[_Level]:
     """The levels, each with a window that holds all anchors that reach the threshold with a box around its middle.
 
-    An IoU of t needs the middles of two sides a and b to be within (a + b) / 2 - t max(a, b), where b is between
-    t a and a / t: at most a (1 - t), or a (1 / t - 1) / 2 for t below one half. Half of a holds the anchors that are as
-    good as the nearest because they contain the box.
+    The nearest cell is up to half a cell off. An IoU of t needs the middles of two sides a and b to be within
+    (a + b) / 2 - t max(a, b), where b is between t a and a / t: at most a (1 - t), or a (1 / t - 1) / 2 for t below one
+    half. Half of a holds the anchors that are as good as the nearest because they contain the box.
     """
     reach = max(0.5, (1 / max(iou_threshold, 1e-3) - 1) / 2)
     levels, first = [], 0
@@ -234,7 +266,7 @@ def _levels(anchors_xyxy: Tensor, lattice: Lattice, iou_threshold: float) -> lis
         wh = torch.stack([(lines[..., 1] - lines[..., 0]).amin(0) for lines in (x, y)], -1)
         longest = wh.amax(0).tolist()
         rows, columns = (
-            min(cells, 2 * math.ceil(reach * side / stride) + 3)
+            min(cells, 2 * math.floor(reach * side / stride + 0.51) + 1)
             for cells, side, stride in zip((height, width), reversed(longest), strides, strict=True)
         )
         levels.append(_Level(first, x, y, strides, (rows, columns), wh))
