@@ -33,16 +33,7 @@ def fetch(base_url: str, name: str) -> Path:
     make_folder(folder)
     url = f"{os.environ.get(MIRROR_VARIABLE, base_url).rstrip('/')}/{name}"
     match = HASH_IN_NAME.search(name)
-    try:
-        # This writes to a temporary file in the same folder, and renames it if the hash agrees.
-        torch.hub.download_url_to_file(url, str(target), hash_prefix=match.group(1) if match else None)
-    except (OSError, ValueError, http.client.HTTPException) as error:  # URLError is an OSError
-        reason = getattr(error, "reason", None) or error
-        msg = f"cannot download '{url}': {reason}. Put the file at '{target}', or give its local path."
-        raise InputError(msg) from error
-    except RuntimeError as error:
-        msg = f"'{url}' arrived with another hash than its name says. Try again, or use another mirror."
-        raise InputError(msg) from error
+    _download(url, target, match.group(1) if match else None, otherwise=", or give its local path")
     return target
 
 
@@ -57,26 +48,29 @@ def fetch_to(target: Path, base_url: str, sha256: str) -> Path:
     Raises:
         InputError: the server does not answer, or the file has another checksum.
     """
-    import torch
-
-    url = f"{base_url.rstrip('/')}/{target.name}"
     if not target.is_file():
-        try:
-            # This writes to a temporary file in the same folder, and renames it if the hash agrees.
-            torch.hub.download_url_to_file(url, str(target), hash_prefix=sha256, progress=False)
-        except (OSError, ValueError, http.client.HTTPException) as error:  # URLError is an OSError
-            reason = getattr(error, "reason", None) or error
-            msg = f"cannot download '{url}': {reason}. Put the file at '{target}' yourself."
-            raise InputError(msg) from error
-        except RuntimeError as error:
-            msg = f"'{url}' arrived with another checksum than it should have. Try again later."
-            raise InputError(msg) from error
+        _download(f"{base_url.rstrip('/')}/{target.name}", target, sha256, progress=False)
     with target.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     if digest != sha256:
         msg = f"'{target}' has the checksum {digest[:8]}…, not {sha256[:8]}…. Delete it and fetch it again."
         raise InputError(msg)
     return target
+
+
+def _download(url: str, target: Path, hash_prefix: str | None, *, otherwise: str = "", progress: bool = True) -> None:
+    import torch
+
+    try:
+        # This writes to a temporary file in the same folder, and renames it if the hash agrees.
+        torch.hub.download_url_to_file(url, str(target), hash_prefix=hash_prefix, progress=progress)
+    except (OSError, ValueError, http.client.HTTPException) as error:  # URLError is an OSError
+        reason = getattr(error, "reason", None) or error
+        msg = f"cannot download '{url}': {reason}. Put the file at '{target}'{otherwise}."
+        raise InputError(msg) from error
+    except RuntimeError as error:
+        msg = f"'{url}' arrived with another hash than it should have. Try again, or use another mirror."
+        raise InputError(msg) from error
 
 
 def check_hash(path: Path) -> None:

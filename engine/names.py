@@ -6,6 +6,8 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
+from engine.errors import InputError, did_you_mean
+
 MOST_SHOWN = 8  # names in a message
 
 
@@ -32,6 +34,29 @@ def spelled_alike(name: str, names: Sequence[str]) -> int:
     if not places and plain_name(name):
         places = [place for place, other in enumerate(names) if plain_name(other) == plain_name(name)]
     return places[0] if len(places) == 1 else -1
+
+
+def known_places(source: str, names: Sequence[str], known: Sequence[str]) -> list[int]:
+    """Places of the classes of data among those of a model, by `spelled_alike`.
+
+    Args:
+        source: what messages call the data.
+        names: the classes of the data.
+        known: those of the model.
+
+    Raises:
+        InputError: the model does not know one of them.
+    """
+    places = [spelled_alike(name, known) for name in names]
+    missing = [name for name, place in zip(names, places, strict=True) if place < 0]
+    if missing:
+        msg = (
+            f"the data in '{source}' have {len(missing)} classes that the model does not know, such as "
+            f"'{missing[0]}'; it knows {shown_names(known)}.{did_you_mean(missing[0], known)} "
+            "Correct the class list, or train a model for these classes."
+        )
+        raise InputError(msg)
+    return places
 
 
 def respelled(source: str, pairs: Sequence[tuple[str, str]]) -> str:

@@ -6,17 +6,15 @@ import math
 import re
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 from PIL import Image
 
 from engine.annotations.files import SetFiles
-from engine.annotations.recognised import SHAPE_TOOLS, ShapeTool, counted, recognised
+from engine.annotations.recognised import DRAWN_TOOLS, DrawnWord, counted, recognised
 from engine.annotations.shapes import Shape, extent_xyxy
 from engine.annotations.splits import ALL
-from engine.annotations.tools import coco, yolo
 from engine.cli.commands import parse_function, program, run_command
 from engine.errors import InputError
 from engine.numbers import NonNegativeFloat, PositiveInt
@@ -24,22 +22,11 @@ from engine.outputs import atomic_path
 from engine.reading.images import UInt8Array
 from engine.reading.reader import PixelReader
 
-BoxFormat = Literal["coco", "yolo", "labelme", "label_studio", "cvat", "via", "supervisely"]
-_TOOLS: Mapping[BoxFormat, ShapeTool] = {
-    "coco": ShapeTool(coco.NAME, coco.claims, coco.read),
-    "yolo": ShapeTool(yolo.NAME, yolo.claims, yolo.read),
-    "labelme": SHAPE_TOOLS["labelme"],
-    "label_studio": SHAPE_TOOLS["label_studio"],
-    "cvat": SHAPE_TOOLS["cvat"],
-    "via": SHAPE_TOOLS["via"],
-    "supervisely": SHAPE_TOOLS["supervisely"],
-}
-
 
 def write_crops(
     root: str,
     output: str,
-    format: BoxFormat | None = None,
+    format: DrawnWord | None = None,
     margin: NonNegativeFloat = 0.1,
     square: bool = True,
     min_side: PositiveInt = 8,
@@ -61,11 +48,11 @@ def write_crops(
         InputError: the set cannot be read, or has no object that is large enough.
     """
     files = SetFiles.below(root)
-    word, labels = recognised(files, _TOOLS, format, "--format")
+    word, labels = recognised(files, DRAWN_TOOLS, format, "--format")
     read = PixelReader()
     written: Counter[str] = Counter()
     small = 0
-    for found in _TOOLS[word].read(files, labels).images:
+    for found in DRAWN_TOOLS[word].read(files, labels).images:
         shapes = [(number, shape) for number, shape in enumerate(found.shapes) if not shape.crowd]
         if not shapes:
             continue

@@ -23,8 +23,8 @@ from engine.data.bad_images import ReadableImages
 from engine.data.mixing import Paced
 from engine.data.sampling.labels import SampleLabels
 from engine.distributed import is_main
-from engine.errors import InputError, SampleError, did_you_mean
-from engine.names import respelled, shown_names, spelled_alike
+from engine.errors import InputError, SampleError
+from engine.names import known_places, respelled
 from engine.reading.reader import PixelReader
 
 _log = logging.getLogger(__name__)
@@ -213,15 +213,7 @@ def model_targets(files: LabelSource, classes: LabelClasses) -> Targets:
         )
         raise InputError(msg)
     names = files.classes.names
-    places = [spelled_alike(name, classes.names) for name in names]
-    missing = [name for name, place in zip(names, places, strict=True) if place < 0]
-    if missing:
-        msg = (
-            f"the data in '{files.source}' have {len(missing)} classes that the model does not know, such as "
-            f"'{missing[0]}'; it knows {shown_names(classes.names)}.{did_you_mean(missing[0], classes.names)} "
-            "Correct the class list, or train a model for these classes."
-        )
-        raise InputError(msg)
+    places = known_places(files.source, names, classes.names)
     note = respelled(files.source, [(name, classes.names[place]) for name, place in zip(names, places, strict=True)])
     if note and is_main():
         _log.warning(note)

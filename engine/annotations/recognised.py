@@ -8,10 +8,11 @@ from typing import Literal, NamedTuple, Protocol, TypeVar
 from engine.annotations.files import SetFiles
 from engine.annotations.json_kinds import UNREAD, json_files
 from engine.annotations.shapes import ShapeSet
-from engine.annotations.tools import cvat, label_studio, labelme, supervisely, via
+from engine.annotations.tools import coco, cvat, label_studio, labelme, supervisely, via, yolo
 from engine.errors import InputError
 
 ShapeWord = Literal["labelme", "label_studio", "cvat", "via", "supervisely"]
+DrawnWord = Literal["coco", "yolo", "labelme", "label_studio", "cvat", "via", "supervisely"]
 Word = TypeVar("Word", bound=str)
 
 
@@ -49,6 +50,12 @@ SHAPE_TOOLS: Mapping[ShapeWord, ShapeTool] = {
     "cvat": ShapeTool(cvat.NAME, cvat.claims, cvat.read),
     "via": ShapeTool(via.NAME, via.claims, via.read),
     "supervisely": ShapeTool(supervisely.NAME, supervisely.claims, supervisely.read),
+}
+# What may hold outlines of objects, for those who need more than boxes or cut objects out.
+DRAWN_TOOLS: Mapping[DrawnWord, ShapeTool] = {
+    "coco": ShapeTool(coco.NAME, coco.claims, coco.read),
+    "yolo": ShapeTool(yolo.NAME, yolo.claims, yolo.read),
+    **dict(SHAPE_TOOLS.items()),
 }
 
 

@@ -17,8 +17,8 @@ from engine.data.mixing import Parts
 from engine.data.sampling.labels import SampleLabels
 from engine.data.sampling.repeats import ClassFocus
 from engine.distributed import is_main
-from engine.errors import InputError, SampleError, did_you_mean
-from engine.names import respelled, shown_names, spelled_alike
+from engine.errors import InputError, SampleError
+from engine.names import known_places, respelled, shown_names
 from engine.reading.images import UInt8Array
 from engine.reading.reader import PixelReader, filled
 from engine.threads import free_cores
@@ -196,15 +196,7 @@ def model_rows(files: MaskSource, classes: MaskClasses) -> UInt8Array:
         InputError: the model has no class with one of the names.
     """
     names = files.classes.names
-    places = [spelled_alike(name, classes.names) for name in names]
-    missing = [name for name, place in zip(names, places, strict=True) if place < 0]
-    if missing:
-        msg = (
-            f"the data in '{files.source}' have {len(missing)} classes that the model does not know, such as "
-            f"'{missing[0]}'; it knows {shown_names(classes.names)}.{did_you_mean(missing[0], classes.names)} "
-            "Correct the class list, or train a model for these classes."
-        )
-        raise InputError(msg)
+    places = known_places(files.source, names, classes.names)
     if len(set(places)) < len(places):
         twice = next(place for place in places if places.count(place) > 1)
         both = [name for name, place in zip(names, places, strict=True) if place == twice]

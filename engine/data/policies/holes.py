@@ -46,7 +46,15 @@ def boxes_beside(bboxes: FloatArray, holes: Ints, params: Mapping[str, tuple[int
     return bboxes
 
 
-class RandomErasing(BaseDropout):
+class ExactHoles(BaseDropout):
+    """Holes that leave of each box the hull of what lies beside them."""
+
+    def apply_to_bboxes(self, bboxes: FloatArray, holes: Ints, **params: tuple[int, ...]) -> FloatArray:
+        """What is left of the boxes."""
+        return boxes_beside(bboxes, holes, params)
+
+
+class RandomErasing(ExactHoles):
     """Zhong et al., "Random Erasing Data Augmentation" (arXiv 1708.04896), algorithm 1: a rectangle of noise.
 
     albumentations' `Erasing` draws smaller areas than the paper's, as each of its areas has to fit at every ratio.
@@ -92,12 +100,8 @@ class RandomErasing(BaseDropout):
                 return {"holes": np.array([[left, top, left + wide, top + tall]]), "seed": seed}
         return {"holes": np.empty((0, 4), np.int64), "seed": 0}
 
-    def apply_to_bboxes(self, bboxes: FloatArray, holes: Ints, **params: tuple[int, ...]) -> FloatArray:
-        """What is left of the boxes."""
-        return boxes_beside(bboxes, holes, params)
 
-
-class SquareHole(BaseDropout):
+class SquareHole(ExactHoles):
     """A square around a point of the image (DeVries & Taylor, "Cutout", arXiv 1708.04552), cut at its edge.
 
     Args:
@@ -142,7 +146,3 @@ class SquareHole(BaseDropout):
         centre = np.array([self.py_random.uniform(within[axis], within[axis + 2]) for axis in (0, 1)])
         hole = np.concatenate([centre - half, centre + half]).round().clip(0, sides).astype(np.int64)
         return {"holes": hole[None], "seed": 0}
-
-    def apply_to_bboxes(self, bboxes: FloatArray, holes: Ints, **params: tuple[int, ...]) -> FloatArray:
-        """What is left of the boxes."""
-        return boxes_beside(bboxes, holes, params)

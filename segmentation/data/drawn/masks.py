@@ -11,10 +11,10 @@ import msgspec
 import numpy as np
 
 from engine.annotations.files import BrokenRow, SetFiles
-from engine.annotations.recognised import SHAPE_TOOLS, ShapeTool, counted, recognised
+from engine.annotations.recognised import DRAWN_TOOLS, DrawnWord, counted, recognised
 from engine.annotations.shapes import Shape, ShapeImage, area_of
 from engine.annotations.splits import ALL, parts_by_name, shares_of
-from engine.annotations.tools import coco, yolo
+from engine.annotations.tools import yolo
 from engine.data.contracts import SPLITS, SplitName
 from engine.errors import InputError, did_you_mean
 from engine.reading.images import UInt8Array, image_size
@@ -22,17 +22,7 @@ from segmentation.data.classes import IGNORED, MaskClasses
 from segmentation.data.drawn.drawing import drawn
 from segmentation.data.pairs import Pair
 
-DrawnFormat = Literal["coco", "yolo", "labelme", "label_studio", "cvat", "via", "supervisely"]
 Overlap = Literal["later", "smaller"]
-_TOOLS: Mapping[DrawnFormat, ShapeTool] = {
-    "coco": ShapeTool(coco.NAME, coco.claims, coco.read),
-    "yolo": ShapeTool(yolo.NAME, yolo.claims, yolo.read),
-    "labelme": SHAPE_TOOLS["labelme"],
-    "label_studio": SHAPE_TOOLS["label_studio"],
-    "cvat": SHAPE_TOOLS["cvat"],
-    "via": SHAPE_TOOLS["via"],
-    "supervisely": SHAPE_TOOLS["supervisely"],
-}
 
 
 @dataclass(frozen=True)
@@ -48,7 +38,7 @@ class DrawnData:
         overlap: which of two objects lies above: the one that is later in the file, or the smaller one.
     """
 
-    format: DrawnFormat | None = None
+    format: DrawnWord | None = None
     split: str | None = None
     group: str | None = None
     classes: tuple[str, ...] = ()
@@ -170,8 +160,8 @@ def read_drawn(
             the set has no splits and none are asked for.
     """
     files = SetFiles.below(root, broken)
-    word, labels = recognised(files, _TOOLS, options.format, "--data.drawn.format")
-    tool = _TOOLS[word]
+    word, labels = recognised(files, DRAWN_TOOLS, options.format, "--data.drawn.format")
+    tool = DRAWN_TOOLS[word]
     found = yolo.read(files, labels, options.classes) if word == "yolo" else tool.read(files, labels)
     images = list(found.images)
     _check_shapes(files, tool.name, images)

@@ -338,7 +338,7 @@ def test_download_with_another_hash_leaves_nothing(
 ) -> None:
     file = publish(server, monkeypatch, tmp_path / "state.pth", state, digits="0123abcd")
     message = message_of(load_pretrained, "tf_efficientdet_tiny")
-    assert f"'{server.url}{file}' arrived with another hash than its name says" in message
+    assert f"'{server.url}{file}' arrived with another hash than it should have" in message
     assert cached(tmp_path / "hub") == []
 
 
