@@ -190,7 +190,7 @@ class _Level(NamedTuple):
     window_hw: tuple[int, int]
     least_wh: Tensor
 
-    def index(self, first_rows: Tensor, first_columns: Tensor, places: Tensor) -> Tensor:
+    def anchors_at(self, first_rows: Tensor, first_columns: Tensor, places: Tensor) -> Tensor:
         """(P,) indices of anchors by their places in windows of (rows * columns * A), which begin at (P,) cells."""
         per_cell, columns = self.x.shape[1], self.window_hw[1]
         cells = places // per_cell
@@ -243,10 +243,10 @@ def _seen(level: _Level, boxes: Tensor, iou_threshold: float) -> _Seen:
     owner, hit = (overlap.flatten(1) >= iou_threshold).nonzero(as_tuple=True)
     return _Seen(
         best,
-        level.index(rows[:, 0], columns[:, 0], place),
+        level.anchors_at(rows[:, 0], columns[:, 0], place),
         contained,
         overlap.flatten(1)[owner, hit],
-        level.index(rows[owner, 0], columns[owner, 0], hit),
+        level.anchors_at(rows[owner, 0], columns[owner, 0], hit),
         owner,
     )
 
