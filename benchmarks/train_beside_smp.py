@@ -4,6 +4,7 @@
 
 Both sides get the same ImageNet weights of EfficientNet-Lite0, batches (one loader feeds both), loss, optimiser
 (AdamW), peak learning rate, warm-up, polynomial decay over the given time, gradient clipping and weight averaging.
+Freed memory is kept for the next step, as `fit` does.
 Steps are interleaved in one process and each side's clock runs only during its own steps; the side that has used less
 time is next. smp's DeepLabV3Plus runs with its defaults: its own rates and alignment, default memory format, images
 padded to multiples of 16 and the logits cropped. Scores are of the whole validation set at full size.
@@ -27,6 +28,7 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from engine.hardware.memory import keep_freed_memory
 from segmentation.data.augment import SegmentationAugmentation
 from segmentation.data.batch import EvaluationBatch, SegmentationBatch
 from segmentation.data.classes import IGNORED, MaskClasses
@@ -159,6 +161,7 @@ def main() -> None:
 
     torch.manual_seed(given.seed)
     torch.set_num_threads(given.threads)
+    keep_freed_memory()
     model = Segmenter("lite0", classes=CLASSES, backbone_weights=WEIGHTS, drop_path=given.drop_path).train()
     model = model.to(memory_format=torch.channels_last)
     sides = [ours(model, given.lr, given.dice), theirs(model, given.lr, given.dice)]

@@ -63,6 +63,8 @@ SPEC = TaskSpec(
         "norm_momentum": "model.architecture.norm_momentum",
         "drop_path": "model.architecture.drop_path",
         "anchor_scale": "model.architecture.anchor_scale",
+        "assigner": "model.loss.assigner",
+        "box_loss": "model.loss.boxes",
         "canvas": "data.image_size",
     },
     monitor="val_ap",

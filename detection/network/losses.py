@@ -5,6 +5,7 @@ Checked against effdet 0.4.1's `DetectionLoss`. Other kinds are chosen by `Detec
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -35,7 +36,7 @@ _OVERLAP_LOSSES = {
     "diou": distance_box_iou_loss,
     "ciou": complete_box_iou_loss,
 }
-_PIECE = 2**15  # logits: an eighth of a megabyte
+_PIECE = 2**16  # logits for each thread: a quarter of a megabyte
 
 
 class Losses(NamedTuple):
@@ -74,32 +75,60 @@ def running_count(config: DetectionLoss | None) -> RunningMean | None:
     return RunningMean(0.9 if config.momentum is None else config.momentum)
 
 
-class _FocalSum(torch.autograd.Function):
-    """Sum of the focal loss of logits whose target is one constant, with its gradient made in the forward pass.
+class _NegativesAndPicked(torch.autograd.Function):
+    """Sum of the focal loss of logits as if all their targets were 0, and some of these logits.
 
-    Autograd would keep five intermediate maps of B * R * K floats, gigabytes for a D4; this keeps only the gradient.
+    The gradient of the sum is made in the forward pass: autograd would keep five intermediate maps of B * R * K floats,
+    gigabytes for a D4; this keeps only the gradient. The gradient of the picked ones is added to it in its place, as
+    it would else come in a map of zeros of that size.
     """
 
     @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, logits: Tensor, alpha: float, gamma: float) -> Tensor:
-        # For a target of 0: loss = (1 - alpha) p^gamma softplus(x), p = sigmoid(x).
-        p = logits.sigmoid()
-        cross_entropy = F.softplus(logits)
-        # d/dx = (1 - alpha) p^gamma (gamma (1 - p) softplus(x) + p)
-        scale = p.sqrt().mul_(p) if gamma == 1.5 else p.pow(gamma)
-        scale.mul_(1.0 - alpha)
+    def forward(
+        ctx: torch.autograd.function.FunctionCtx, logits: Tensor, alpha: float, gamma: float, *where: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        wanted = logits.requires_grad
+        gradient = torch.empty_like(logits, memory_format=torch.contiguous_format) if wanted else logits.new_empty(0)
+        into = _pieces(gradient) if wanted else itertools.repeat(None)
         # Not torch.dot, which does not sum pairwise: 0.3 % off over 4e6 equal terms on a CPU.
-        total = (scale * cross_entropy).sum()
-        if logits.requires_grad:
-            gradient = cross_entropy.mul_(gamma).mul_(1.0 - p).add_(p).mul_(scale)
-            ctx.save_for_backward(gradient)
-        return total
+        total = torch.stack(
+            [_negative_sum(piece, alpha, gamma, out) for piece, out in zip(_pieces(logits), into, strict=False)]
+        ).sum()
+        ctx.save_for_backward(gradient, *where)
+        return total, logits[where]
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: torch.autograd.function.BackwardCFunction, grad: Tensor) -> tuple[Tensor, None, None]:
-        (gradient,) = ctx.saved_tensors
-        return gradient * grad, None, None
+    def backward(
+        ctx: torch.autograd.function.BackwardCFunction, of_sum: Tensor, of_picked: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        gradient: Tensor = ctx.saved_tensors[0]
+        where: tuple[Tensor, ...] = ctx.saved_tensors[1:]
+        whole = gradient * of_sum
+        whole.index_put_(where, of_picked, accumulate=True)
+        return whole, None, None, *[None for _ in where]
+
+
+def _pieces(logits: Tensor) -> tuple[Tensor, ...]:
+    """Logits in a row; on a CPU in pieces that stay in its caches, with work for all threads in each."""
+    flat = logits.reshape(-1)
+    size = _PIECE * torch.get_num_threads() if flat.device.type == "cpu" else max(1, flat.numel())
+    pieces: tuple[Tensor, ...] = flat.split(size)
+    return pieces
+
+
+def _negative_sum(logits: Tensor, alpha: float, gamma: float, gradient: Tensor | None) -> Tensor:
+    """Sum of the focal loss with targets of 0; its gradient is written where one is to be."""
+    # For a target of 0: loss = (1 - alpha) p^gamma softplus(x), p = sigmoid(x).
+    p = logits.sigmoid()
+    cross_entropy = F.softplus(logits)
+    scale = p.sqrt().mul_(p) if gamma == 1.5 else p.pow(gamma)
+    scale.mul_(1.0 - alpha)
+    total = (scale * cross_entropy).sum()
+    if gradient is not None:
+        # d/dx = (1 - alpha) p^gamma (gamma (1 - p) softplus(x) + p)
+        torch.mul(cross_entropy.mul_(gamma).mul_(1.0 - p).add_(p), scale, out=gradient)
+    return total
 
 
 def focal_terms(logits: Tensor, target: float, alpha_t: float, gamma: float, smoothing: float) -> Tensor:
@@ -115,7 +144,7 @@ def focal_terms(logits: Tensor, target: float, alpha_t: float, gamma: float, smo
 
 def class_loss(
     class_logits: Tensor,
-    positive_logits: Tensor,
+    where: tuple[Tensor, ...],
     quality: Tensor,
     config: DetectionLoss,
     certainty: Tensor | None = None,
@@ -127,21 +156,29 @@ def class_loss(
 
     Args:
         class_logits: (B, R, K).
-        positive_logits: (P,) those of them whose target is not 0.
+        where: an index of (P,) for each dimension, of the logits whose target is not 0.
         quality: (P,) their targets, which the focal loss takes for 1.
         config: kind, alpha, gamma, smoothing.
         certainty: (P,) how certain their labels are; None where all are.
     """
-    corrections = _corrections(positive_logits.float(), quality, config)
+    # Float before the positives are picked: their two gradients nearly cancel, and would do so in half precision.
+    class_logits = class_logits.float()
+    if config.label_smoothing == 0.0:
+        negative, picked = _NegativesAndPicked.apply(class_logits, config.of_positives, config.focusing, *where)
+    else:
+        negative, picked = _as_if_negative(class_logits, config), class_logits[where]
+    corrections = _corrections(picked, quality, config)
     if certainty is not None:
         corrections = corrections * certainty
-    return _as_if_negative(class_logits.float(), config) + corrections.sum()
+    whole: Tensor = negative + corrections.sum()
+    return whole
 
 
 def _as_if_negative(logits: Tensor, config: DetectionLoss) -> Tensor:
     a, g, e = config.of_positives, config.focusing, config.label_smoothing
-    everywhere: Tensor = _FocalSum.apply(logits, a, g) if e == 0.0 else focal_terms(logits, 0, 1 - a, g, e).sum()
-    return everywhere
+    if e == 0.0:
+        return torch.stack([_negative_sum(piece, a, g, None) for piece in _pieces(logits)]).sum()
+    return focal_terms(logits, 0, 1 - a, g, e).sum()
 
 
 def _corrections(positive: Tensor, quality: Tensor, config: DetectionLoss) -> Tensor:
@@ -167,7 +204,7 @@ class _Positives(NamedTuple):
 
     Attributes:
         matches: where they are, P in all.
-        logits: (P,) of the true classes.
+        where: (P,) each, the indices of their true classes' logits.
         quality: (P,) the scores that they should give, in [0, 1].
         weights: (P,) how much each counts in the box loss and in the divisor.
         box_losses: (P,) not weighted.
@@ -175,7 +212,7 @@ class _Positives(NamedTuple):
     """
 
     matches: Matches
-    logits: Tensor
+    where: tuple[Tensor, Tensor, Tensor]
     quality: Tensor
     weights: Tensor
     box_losses: Tensor
@@ -207,13 +244,12 @@ def detection_losses(
             without it, c * positive + (1 - c) * negative, and its box counts by c, in the divisor too.
         distribution: the distribution focal loss (P,) of the positives with their true deltas (P, 4).
     """
-    # Float before the positives are picked: their two gradients nearly cancel, and would do so in half precision.
-    predicted = Predicted(class_logits.float(), box_deltas, anchors_xyxy)
+    predicted = Predicted(class_logits, box_deltas, anchors_xyxy)
     found = _positives(predicted, boxes_xyxy, class_ids, config, lattice, certainty)
     # Of the count filled on the device: a number that is copied there makes the step wait.
     count = class_logits.new_full((), len(found.weights), dtype=torch.float32)
     return Losses(
-        class_loss(predicted.class_logits, found.logits, found.quality, config, found.certainty),
+        class_loss(class_logits, found.where, found.quality, config, found.certainty),
         (found.box_losses * found.weights).sum(),
         count if config.assigner != "task_aligned" and certainty is None else found.weights.sum(),
         None
@@ -251,17 +287,11 @@ def image_losses(
     """
     predicted = Predicted(class_logits, box_deltas, anchors_xyxy)
     found = _positives(predicted, boxes_xyxy, class_ids, config, lattice)
-    corrections = _corrections(found.logits.float(), found.quality, config)
+    corrections = _corrections(class_logits[found.where].float(), found.quality, config)
     positives = torch.stack([corrections, found.box_losses * found.weights, found.weights], 1)
     sums = corrections.new_zeros(len(class_logits), 3).index_add_(0, found.matches.image, positives)
-    sums[:, 0] += torch.stack([_negatives_of(logits.float(), config) for logits in class_logits])
+    sums[:, 0] += torch.stack([_as_if_negative(logits.float(), config) for logits in class_logits])
     return sums
-
-
-def _negatives_of(logits: Tensor, config: DetectionLoss) -> Tensor:
-    """`_as_if_negative` of one image; on a CPU in pieces that stay in its cache."""
-    size = _PIECE if logits.device.type == "cpu" else logits.numel()
-    return torch.stack([_as_if_negative(piece, config) for piece in logits.flatten().split(size)]).sum()
 
 
 def _positives(
@@ -273,7 +303,7 @@ def _positives(
     certainty: Tensor | None = None,
 ) -> _Positives:
     matches, quality = _assigned(predicted, boxes_xyxy, class_ids, config, lattice)
-    logits = predicted.class_logits[matches.image, matches.anchor, class_ids[matches.image, matches.box]]
+    where = matches.image, matches.anchor, class_ids[matches.image, matches.box]
     deltas = predicted.box_deltas[matches.image, matches.anchor]
     truth, anchors = boxes_xyxy[matches.image, matches.box].float(), predicted.anchors_xyxy[matches.anchor]
     if config.boxes == "huber":
@@ -288,7 +318,7 @@ def _positives(
         quality = aligned_iou(fitted, truth).nan_to_num_(0)
     weights = quality if config.assigner == "task_aligned" else torch.ones_like(quality)
     sure = None if certainty is None else certainty[matches.image, matches.box]
-    return _Positives(matches, logits, quality, weights if sure is None else weights * sure, losses, sure)
+    return _Positives(matches, where, quality, weights if sure is None else weights * sure, losses, sure)
 
 
 def _assigned(
@@ -298,7 +328,7 @@ def _assigned(
     given = predicted.anchors_xyxy
     if config.assigner == "max_iou":
         threshold = 0.5 if config.match_iou is None else config.match_iou
-        return match_anchors(boxes_xyxy, class_ids, given, iou_threshold=threshold), None
+        return match_anchors(boxes_xyxy, class_ids, given, iou_threshold=threshold, lattice=lattice), None
     assert lattice is not None
     if config.assigner == "atss":
         return atss(boxes_xyxy, class_ids, given, lattice, config.candidates or ATSS_CELLS), None

@@ -106,6 +106,11 @@ def choose(word: RecipeWord, facts: SetFacts, machine: Machine) -> list[Choice]:
         *_size(facts, machine),
         *_augmentation(facts, passes, scale),
     ]
+    if not long and facts.box_sides is not None:
+        chosen += [
+            Choice("assigner", "atss", "small objects get as many anchors as large ones"),
+            Choice("box_loss", "ciou", "on blood cells the two gained .05 AP within 600 steps"),
+        ]
     if not long:
         chosen.append(Choice("drop_path", 0.0, "no stochastic depth in a short training"))
     return chosen

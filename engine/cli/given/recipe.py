@@ -17,8 +17,12 @@ from engine.tasks import TaskSpec
 
 OPTION = "--recipe"
 _CONFIG = ("--config", "-c")
-# Options that decide the same in another way, by their last words.
+# Options that decide the same in another way, by their last words: other heads have their own loss and anchors, and
+# Huber's and the threshold of IoU are settings of the losses that the recipe replaces.
 _RULED_BY = {
+    "assigner": ("head", "match_iou"),
+    "box_loss": ("head", "delta", "box_weight"),
+    "anchor_scale": ("head",),
     "warmup_steps": ("warmup_epochs",),
     "epochs": ("max_steps", "max_time"),
     "canvas": ("image_size", "crop_size", "canvas_size"),

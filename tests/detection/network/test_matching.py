@@ -7,7 +7,7 @@ import pytest
 import torch
 from torchvision.ops import box_iou
 
-from detection.network.anchors import make_anchors
+from detection.network.anchors import Lattice, make_anchors
 from detection.network.family import architecture
 from detection.network.matching import match_anchors, pairwise_iou
 
@@ -135,3 +135,24 @@ def test_pairwise_iou_is_torchvisions() -> None:
     found = pairwise_iou(torch.tensor(boxes), ANCHORS)
     for image in range(2):
         torch.testing.assert_close(found[image], box_iou(torch.tensor(boxes[image]), ANCHORS))
+
+
+@pytest.mark.parametrize("case", range(8))
+def test_the_cells_near_a_box_give_what_all_anchors_give(case: int) -> None:
+    config = architecture(["lite0", "d0"][case % 2], **({"max_level": 5} if case % 3 == 0 else {}))
+    canvas_hw = [(64, 96), (200, 333), (37, 80), (128, 128)][case % 4]
+    anchors, lattice = make_anchors(canvas_hw, config), Lattice.of(canvas_hw, config)
+    generator = np.random.default_rng(case)
+    for count in (0, 1, 25):
+        # From a pixel to more than the canvas, and beyond its edges.
+        low = generator.uniform(-20, 1.1 * max(canvas_hw), (2, count, 2))
+        size = np.exp(generator.uniform(0, 6, (2, count, 2)))
+        if case % 3 == 1:  # on the grid, where many overlaps are equal
+            low, size = 8 * np.round(low / 8), 8 * np.maximum(np.round(size / 8), 1)
+        boxes = torch.tensor(np.concatenate([low, low + size], -1), dtype=torch.float32)
+        class_ids = torch.tensor(generator.integers(-1, 3, (2, count)))
+        for threshold in (0.05, 0.4, 0.5, 0.9):
+            all_of_them = match_anchors(boxes, class_ids, anchors, iou_threshold=threshold)
+            near = match_anchors(boxes, class_ids, anchors, iou_threshold=threshold, lattice=lattice)
+            assert all(torch.equal(*pair) for pair in zip(near, all_of_them, strict=True))
+            assert count < 25 or len(near.anchor)

@@ -43,6 +43,17 @@ def test_each_choice_is_an_option_with_a_reason(drawn, monkeypatch, task):
     assert settings["data"]["batch_size"] == 3
     assert "  model.optimizer.lr: as you gave it" in lines
     assert all(": " in each for each in lines)
+    # A joint network's losses were not measured, and are left as they are.
+    assert settings["model"].get("loss") == ({"assigner": "atss", "boxes": "ciou"} if task == "detection" else None)
+
+
+@pytest.mark.parametrize("given", [["--model.head", "fcos"], ["--model.loss.match_iou", "0.4"]])
+def test_a_loss_that_does_not_go_with_what_is_given_is_not_chosen(drawn, monkeypatch, given):
+    monkeypatch.chdir(drawn)
+    line = ["fit", "--config", "detection.yaml", "--recipe", "auto", "--trainer.accelerator", "cpu", *given]
+    settings = yaml.safe_load(with_recipe(find_task("detection"), line)[0][2])
+    assert "assigner" not in settings["model"].get("loss", {})
+    assert ("loss" in settings["model"]) == ("fcos" not in given)
 
 
 def test_a_training_runs_with_it(drawn, tmp_path, monkeypatch):
