@@ -6,10 +6,10 @@
 
 `accuracy` trains Lite0 from its ImageNet weights on crops of the boxes (configs/classification/demo.yaml), and the same
 network in a plain loop on timm: the same crops, image size, batches, steps, optimiser, course of the learning rate and
-average of the weights. Both are scored on the test split. `detector` trains a detector in equal steps from the
-ImageNet weights and from the classifier of `accuracy`. `growing` trains at full size throughout, and with images that
-grow by three stages, three seeds each, interleaved. Seconds are those of the processor. Trainings that are done are
-not repeated, so that the script may be called again.
+average of the weights. Both are scored on the test split. `detector` trains a detector in equal steps from the ImageNet
+weights and from the classifier of `accuracy`; in both its stem and first stage are frozen. `growing` trains at full
+size throughout, and with images that grow by three stages, three seeds each, interleaved. Seconds are those of the
+processor. Trainings that are done are not repeated, so that the script may be called again.
 """
 
 from __future__ import annotations
@@ -140,8 +140,9 @@ def detector(out: Path, name: str, weights: str, given: argparse.Namespace, seed
     )
     recipe = (
         f"--model.member lite0 --model.backbone_weights {weights} --model.architecture.image_size {given.canvas} "
+        "--model.frozen_stages 2 "
         "--model.architecture.norm_momentum 0.1 --model.optimizer.name adamw --model.optimizer.lr 1e-3 "
-        "--model.optimizer.lr_batch 0 --model.schedule.warmup_steps 20 --data.batch_size 8 --ema.decay 0.98 "
+        "--model.optimizer.lr_batch 0 --model.schedule.warmup_steps 20 --data.batch_size 4 --ema.decay 0.98 "
         "--data.augmentation.scale_min 0.8 --data.augmentation.scale_max 1.25 --trainer.gradient_clip_val 10 "
         f"--trainer.max_epochs {given.detector_epochs} --trainer.check_val_every_n_epoch {given.detector_epochs} "
         f"--seed_everything {seed}"
@@ -163,7 +164,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--canvas", type=int, default=256, help="side of the detector's canvas")
-    parser.add_argument("--detector-epochs", type=int, default=4, help="25 steps each")
+    parser.add_argument("--detector-epochs", type=int, default=6, help="51 steps each")
+    parser.add_argument("--growing-epochs", type=int, default=3, help="one for each stage")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("classify_crops"))
@@ -194,7 +196,7 @@ def main() -> None:
     for seed in range(given.seeds):
         for name, options in (("full", ""), ("growing", grow)):
             run = f"{name}_{seed}"
-            words = f"{options} --seed_everything {seed}"
+            words = f"{options} --trainer.max_epochs {given.growing_epochs} --seed_everything {seed}"
             row = kept(out / f"{run}.json", lambda r=run, w=words: ours(out, r, given, w))
             print(
                 f"{run:12s} top-1 {row['top1']:.4f}  balanced {row['balanced']:.4f}  {row['seconds']:.0f} s", flush=True

@@ -22,12 +22,14 @@ from classification.scores.records import ClassificationRecords
 from classification.spec import SPEC
 from classification.training.mixing import BatchMixing, mixed
 from classification.training.progressive import Progressive
+from classification.weights.exported import load_exported
 from classification.weights.imagenet import load_head, load_imagenet
 from classification.weights.load import load_network
 from engine.checked import checked
 from engine.data.contracts import SplitName
 from engine.distributed import all_reduce_sum
 from engine.errors import InputError
+from engine.exports.files import check_overrides, check_untrained, is_exported
 from engine.numbers import AllOrCount, OpenUnitInterval
 from engine.outputs import write_json
 from engine.reading.options import Reading, agreed_reading
@@ -160,7 +162,12 @@ class ClassificationTask(DenseTask[ClassificationData]):
         return network
 
     def _pretrained(self, source: str, wanted: LabelClasses | None, overrides: dict[str, object]) -> Classifier:
-        if is_checkpoint(found_source(source, "classification")):
+        network: Classifier
+        if is_exported(source):
+            check_untrained(source, fitting=self.fitting)
+            network = load_exported(source)
+            check_overrides(source, overrides, network.config.to_dict())
+        elif is_checkpoint(found_source(source, "classification")):
             network = load_network(source, freezing=self.freezing, **overrides)
             if self.member not in (None, network.config.name):
                 msg = (

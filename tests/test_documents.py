@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import contextlib
+import functools
 import importlib
+import io
 import re
 
 import pytest
@@ -65,20 +68,72 @@ def test_the_targets_of_make_that_the_documents_name_exist():
     assert {"demo", "test", "lint"} <= named <= targets
 
 
-def test_the_options_that_the_documents_name_exist(capsys):
+@functools.cache
+def options() -> frozenset[str]:
+    """Every option of the commands that the documents name, as `model.optimizer.lr`."""
     known = {"help", "version"}
     for task in TASKS:
         known |= {key for command in ("fit", "predict") for key in parser(task, command).option_keys()}
-    for program, name in {command.key for command in COMMANDS} - {(task, name) for task in TASKS for name in TRAINER}:
-        if name:
-            assert run(Command(program, (name, "--help"))) == 0
-            known |= set(re.findall(r"--([\w.-]+)", capsys.readouterr().out))
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        for program, name in {command.key for command in COMMANDS} - {(t, name) for t in TASKS for name in TRAINER}:
+            assert not name or run(Command(program, (name, "--help"))) == 0
+    return frozenset(known | set(re.findall(r"--([\w.-]+)", said.getvalue())))
+
+
+def known(name: str) -> bool:
+    """Whether there is an option of this name, or a group of options, or one that ends with it; `*` is any letters."""
+    pattern = re.compile(rf"(?:.+\.)?{re.escape(name).replace(re.escape('*'), '.*')}(?:\..+)?")
+    return any(pattern.fullmatch(option) for option in options())
+
+
+def test_the_options_that_the_documents_name_exist():
     seen = 0
     for code in INLINE:
         if code.startswith("--") and (option := re.match(r"--([a-z_-]+(?:\.\w+)*)", code)):
-            assert {option[1], option[1].replace("-", "_")} & known, code
+            assert {option[1], option[1].replace("-", "_")} & options(), code
             seen += 1
     assert seen > 8
+
+
+def test_the_settings_that_the_documents_name_exist():
+    """Names as they stand in a config, `model.loss.hard_pixels` or `data.crop_size: [512, 1024]`."""
+    groups = {option.partition(".")[0] for option in options() if "." in option}
+    groups |= {"architecture", "augmentation", "loss", "optimizer", "postprocess", "schedule"}
+    seen = 0
+    for code in INLINE:
+        name = re.fullmatch(r"([a-z_]+(?:\.[a-z_*]+)+)(?::? .*)?", code)
+        if not name or name[1].partition(".")[0] not in groups or re.search(r"\.(yaml|csv|safetensors)$", name[1]):
+            continue
+        assert known(name[1]), code
+        seen += 1
+    assert seen > 20
+    assert not known("model.loss.hard_pixel")
+    assert not known("oss.hard_pixels")
+
+
+def test_the_tables_of_options_name_what_exists():
+    """Below a heading or a table's head with `--model.loss.…`, each row begins with options of that group."""
+    seen = 0
+    for name, text in TEXTS.items():
+        group = ""
+        for line in text.splitlines():
+            if line.startswith("#") or (line.startswith("| ") and "…`" in line):
+                found = re.search(r"`--([\w.]+)\.…`", line)
+                group = found[1] if found else ""
+            elif group and line.startswith("| `"):
+                first, *others = inline_code(line.split("|")[1])
+                for code in [first, *(other for other in others if " " in other)]:
+                    assert known(f"{group}.{code.split()[0]}"), f"{name}: {code} of {group}"
+                    seen += 1
+    assert seen > 20
+
+
+def test_every_command_and_example_stands_in_a_fenced_block():
+    for name, text in TEXTS.items():
+        outside = re.sub(r"^ *```.*?^ *```", "", text, flags=re.DOTALL | re.MULTILINE)
+        hidden = re.findall(r"^ {4,}(?:python|pip|make|effdense|from \w|import ).*", outside, re.MULTILINE)
+        assert not hidden, name
 
 
 def test_files_that_the_documents_name_exist():

@@ -210,6 +210,11 @@ class Classifier(Foldable):
         return self.config.reading
 
     @property
+    def width(self) -> int:
+        """F, the length of the vectors that the last layer classifies."""
+        return self.head.classifier.in_features
+
+    @property
     def framing(self) -> Framing:
         """How a picture becomes the square that the network sees in validation and prediction."""
         config, mean = self.config, tuple(float(value) for value in (self.mean / 255).flatten())

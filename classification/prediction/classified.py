@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from classification.data.classes import LabelClasses
+from engine.interop import labels as forms
 from engine.prediction.pictures import draw_captions
 from engine.reading.pixels import Source, pixels_of
 from engine.reading.reader import PixelReader
+
+if TYPE_CHECKING:
+    import fiftyone
+    import pandas
+    import supervision
+    from torch import Tensor
 
 
 class Ranked(NamedTuple):
@@ -61,6 +68,22 @@ class Classified:
         """The most likely classes, the likeliest first; all where there are fewer."""
         rows = np.argsort(-self.probabilities, kind="stable")[:count].tolist()
         return [Ranked(self.classes.names[row], float(self.probabilities[row]), row) for row in rows]
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """A row for each class: see `engine.interop.labels.pandas_of`."""
+        return forms.pandas_of(self.classes.names, self.probabilities, self.labels)
+
+    def to_supervision(self) -> supervision.Classifications:
+        """Supervision's `Classifications`: see `engine.interop.labels.supervision_of`."""
+        return forms.supervision_of(self.probabilities)
+
+    def to_fiftyone(self) -> fiftyone.Classification | fiftyone.Classifications:
+        """FiftyOne's `Classification`, or `Classifications` where images have several labels."""
+        return forms.fiftyone_of(self.classes.names, self.probabilities, self.labels, self.classes.several)
+
+    def to_torchmetrics(self) -> Tensor:
+        """(1, K), what torchmetrics' classification metrics take: see `engine.interop.labels.torchmetrics_of`."""
+        return forms.torchmetrics_of(self.probabilities)
 
     def draw(self, image: Source, count: int = 3) -> Image.Image:
         """The image with its most likely classes written on it, in their colours.

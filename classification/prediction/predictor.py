@@ -23,8 +23,10 @@ from classification.data.framing import Framing
 from classification.network.model import Classifier
 from classification.prediction.classified import Classified
 from classification.spec import SPEC
+from classification.weights.exported import load_exported
 from classification.weights.imagenet import load_imagenet
 from classification.weights.load import load_network
+from engine.exports.files import check_exported_use, is_exported
 from engine.prediction.predictor import Predictor, check_many, check_numbers
 from engine.reading.images import UInt8Array
 from engine.reading.pixels import Source, pixels_of
@@ -120,8 +122,7 @@ class ClassificationPredictor(Shareable, Predictor[FramedImage, Classified]):
             vectors = self.network.features(squares.to(self.device)).float()
             check_numbers(vectors)
             parts.append(vectors.cpu().numpy())
-        width = self.network.head.classifier.in_features
-        return np.concatenate(parts) if parts else np.zeros((0, width), np.float32)
+        return np.concatenate(parts) if parts else np.zeros((0, self.network.width), np.float32)
 
 
 def load(
@@ -131,9 +132,9 @@ def load(
 
     Args:
         source: a checkpoint written by `python -m classification fit`, `best` or `last` of the latest run, a folder
-            that `save_pretrained` wrote, `hf://owner/name` of a model hub, or with `member` ImageNet weights:
-            `imagenet`, `package:NAME` or a file.
-        device: where it computes.
+            that `save_pretrained` wrote, `hf://owner/name` of a model hub, a file that `python -m deployment export`
+            wrote, or with `member` ImageNet weights: `imagenet`, `package:NAME` or a file.
+        device: where it computes; exported files compute on the CPU.
         fold: fold its batch norms, which is faster; leave this out to train it further.
         member: the family member that ImageNet weights are of.
 
@@ -141,6 +142,10 @@ def load(
         InputError: the file is missing, damaged or of another kind.
     """
     source = found_source(source, "classification")
+    if is_exported(source):
+        check_exported_use(source, device, fold=fold)
+        exported = load_exported(source)
+        return ClassificationPredictor(exported, exported.threshold)
     own = is_checkpoint(source)
     if member is not None and not own:
         network = load_imagenet(member, str(source))

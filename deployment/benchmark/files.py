@@ -16,7 +16,7 @@ from deployment.benchmark.members import CLASSIFICATION, Classifier, load
 from deployment.compare import patches
 from deployment.export.formats.onnx_file import write_onnx
 from deployment.export.formats.openvino_file import write_openvino
-from deployment.export.graphs import Graph
+from deployment.export.kinds.contract import Graph
 from deployment.export.operators import exportable
 from deployment.export.options import Format, Options
 from deployment.export.trace import program_of

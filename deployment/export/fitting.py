@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from classification.network.model import Classifier
 from deployment.export.options import ONE_SIZE, Format, Options
-from deployment.networks import Loaded, Network
-from detection.network.model import EfficientDet
+from deployment.networks import AnyNetwork, Source
+from detection.network.detector import Detector
 from engine.errors import InputError
 from joint.network.model import JointNetwork
 from segmentation.network.model import Segmenter
@@ -17,7 +18,7 @@ FRIGATE_READS = 20  # boxes of an image (frigate/detectors/plugins/onnx.py and o
 _PRECISIONS: Mapping[Format, tuple[str, ...]] = {"litert": ("float32", "float16", "int8")}
 
 
-def settled(loaded: Loaded, file_format: Format, options: Options) -> Options:
+def settled(loaded: Source, file_format: Format, options: Options) -> Options:
     """The options with what follows from the network and the format.
 
     Args:
@@ -28,6 +29,7 @@ def settled(loaded: Loaded, file_format: Format, options: Options) -> Options:
     Raises:
         InputError: an option cannot apply to the network or the format, or not beside another one.
     """
+    _check_kind(loaded, file_format, options)
     _check_number_type(file_format, options)
     _check_answers(loaded, options)
     if options.takes_pictures:
@@ -46,18 +48,48 @@ def settled(loaded: Loaded, file_format: Format, options: Options) -> Options:
     return replace(options, batch_size=1)
 
 
-def detector_in(network: Network) -> EfficientDet | None:
+def detector_in(network: AnyNetwork) -> Detector | None:
     """The network of boxes, if there is one."""
     if isinstance(network, JointNetwork):
         return network.detector
-    return network if isinstance(network, EfficientDet) else None
+    return network if isinstance(network, Detector) else None
 
 
-def segmenter_in(network: Network) -> Segmenter | None:
+def segmenter_in(network: AnyNetwork) -> Segmenter | None:
     """The network of pixels, if there is one."""
     if isinstance(network, JointNetwork):
         return network.segmenter
     return network if isinstance(network, Segmenter) else None
+
+
+# What graphs of torchvision's heads and of classifiers are written to.
+_PLAIN: tuple[Format, ...] = ("onnx", "openvino", "torch")
+
+
+def _check_kind(loaded: Source, file_format: Format, options: Options) -> None:
+    """Refuse what torchvision's heads and classifiers have not.
+
+    Raises:
+        InputError: the format, or an option, is not for them.
+    """
+    network = loaded.network
+    classifier = isinstance(network, Classifier)
+    detector = detector_in(network)
+    headed = detector is not None and detector.config.head != "efficientdet"
+    if not classifier and not headed:
+        return
+    kind = "a classifier" if detector is None else f"a detector with head {detector.config.head}"
+    wrong, remedy = (
+        (f"--format {file_format}", f"Give {' or '.join(_PLAIN)}") if file_format not in _PLAIN
+        else ("--letterbox inside, as it looks at a square cut out of a picture", "Leave it out")
+        if classifier and options.takes_pictures
+        else ("--nms outside, as its suppression is torchvision's own", "Leave it out")
+        if headed and options.nms == "outside"
+        else ("", "")
+    )  # fmt: skip
+    if wrong:
+        msg = f"'{loaded.name}' is {kind}, which is not written with {wrong}. {remedy}."
+        raise InputError(msg)
 
 
 def _check_number_type(file_format: Format, options: Options) -> None:
@@ -73,7 +105,7 @@ def _check_number_type(file_format: Format, options: Options) -> None:
         raise InputError(msg)
 
 
-def _check_answers(loaded: Loaded, options: Options) -> None:
+def _check_answers(loaded: Source, options: Options) -> None:
     """Refuse settings of answers that the network does not give."""
     if segmenter_in(loaded.network) is None and options.argmax is not None:
         msg = f"argmax is a setting of classes of pixels, which a network of {loaded.task} does not give. Leave it out."
@@ -84,12 +116,12 @@ def _check_answers(loaded: Loaded, options: Options) -> None:
         raise InputError(msg)
     asked = next(iter(options.suppression), None)
     if asked is not None and (not boxes or options.nms == "outside"):
-        where = "--nms outside" if boxes else "a network of pixels only"
+        where = "--nms outside" if boxes else f"a network of {loaded.task}"
         msg = f"{asked} is a setting of the suppression, which {where} does not have. Leave it out."
         raise InputError(msg)
 
 
-def _for_pictures(loaded: Loaded, file_format: Format, options: Options) -> Options:
+def _for_pictures(loaded: Source, file_format: Format, options: Options) -> Options:
     """The options with the canvas that pictures are laid on, if there is one.
 
     Raises:
@@ -109,7 +141,7 @@ def _for_pictures(loaded: Loaded, file_format: Format, options: Options) -> Opti
     return replace(options, image_size=options.image_size or _usual_hw(loaded.network)) if boxes else options
 
 
-def _for_frigate(loaded: Loaded, file_format: Format, options: Options) -> Options:
+def _for_frigate(loaded: Source, file_format: Format, options: Options) -> Options:
     """The options with what Frigate asks for: one image of one size, and at most 20 boxes, of which it reads no more.
 
     Raises:
@@ -117,7 +149,7 @@ def _for_frigate(loaded: Loaded, file_format: Format, options: Options) -> Optio
     """
     detector = loaded.network
     wrong = (
-        f"a network of {loaded.task}" if not isinstance(detector, EfficientDet)
+        f"a network of {loaded.task}" if not isinstance(detector, Detector)
         else f"--format {file_format}" if file_format not in ("onnx", "openvino")
         else "--nms outside" if options.nms == "outside"
         else f"--batch_size {options.batch_size}" if options.batch_size not in (None, 1)
@@ -134,7 +166,7 @@ def _for_frigate(loaded: Loaded, file_format: Format, options: Options) -> Optio
     return replace(options, image_size=size, batch_size=1, max_detections=most)
 
 
-def _for_executorch(loaded: Loaded, options: Options) -> Options:
+def _for_executorch(loaded: Source, options: Options) -> Options:
     """The options with a number of images, and boxes that are decoded and suppressed by whoever reads the file.
 
     Raises:
@@ -151,6 +183,8 @@ def _for_executorch(loaded: Loaded, options: Options) -> Options:
     return replace(options, nms="outside" if boxes else None, batch_size=options.batch_size or 1)
 
 
-def _usual_hw(network: Network) -> tuple[int, int]:
+def _usual_hw(network: AnyNetwork) -> tuple[int, int]:
+    if isinstance(network, Classifier):
+        return network.config.image_size, network.config.image_size
     detector = detector_in(network)
     return (512, 512) if detector is None else detector.config.image_size

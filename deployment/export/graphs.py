@@ -5,58 +5,28 @@ The graphs hold copies of folded networks. Their outputs have the names of `OUTP
 
 from __future__ import annotations
 
-import copy
 import math
-from typing import Literal, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from deployment.export.operators import exportable, suppress
+from classification.network.model import Classifier
+from deployment.export.kinds.classifier import ClassifierGraph
+from deployment.export.kinds.contract import Form, Graph, normalised, prepared
+from deployment.export.kinds.headed import HeadedGraph
+from deployment.export.kinds.rows import best_rows, table
+from deployment.export.operators import suppress
 from deployment.export.places import coarse_cells, resample_onto
 from detection.network.anchors import decode_boxes, make_anchors
 from detection.network.family import DetectorArchitecture
+from detection.network.heads.detector import HeadedDetector
 from detection.network.model import EfficientDet
-from detection.network.postprocess import Postprocess, clip_boxes
+from detection.network.postprocess import clip_boxes
 from engine.errors import InputError
 from joint.network.model import JointNetwork, SharedMaps
 from segmentation.network.deeplab import DeepLabHead
 from segmentation.network.model import Segmenter
-
-Network = TypeVar("Network", EfficientDet, Segmenter, JointNetwork)
-
-
-class Form(NamedTuple):
-    """What a graph holds besides the network.
-
-    Attributes:
-        postprocess: settings of the suppression; None leaves it out, and with it the decoding.
-        argmax: whether classes of pixels come out, rather than their logits.
-        image_hw: the one height and width that the graph is for; None leaves them open.
-        layout: `frigate` gives boxes as one table of one image, see `BoxOutputs`.
-    """
-
-    postprocess: Postprocess | None
-    argmax: bool
-    image_hw: tuple[int, int] | None
-    layout: Literal["own", "frigate"] = "own"
-
-
-class Graph(nn.Module):
-    """A network and its form.
-
-    Attributes:
-        inputs: names of the arguments of `forward`.
-        outputs: names of its results.
-        multiple: what open heights and widths are multiples of.
-        least: the smallest open height and width that it is traced for.
-    """
-
-    inputs: tuple[str, ...] = ("images",)
-    outputs: tuple[str, ...] = ()
-    multiple = 1
-    least = 129  # below it the coarsest maps have one cell, which torch.export takes for a case of its own
 
 
 class DetectionGraph(Graph):
@@ -71,7 +41,7 @@ class DetectionGraph(Graph):
 
     def __init__(self, network: EfficientDet, form: Form) -> None:
         super().__init__()
-        self.network = _prepared(network)
+        self.network = prepared(network)
         self.boxes = BoxOutputs(network.config, len(network.classes), form)
         self.inputs, self.outputs = self.boxes.inputs, self.boxes.outputs
         if network.config.pads_canvas and form.image_hw is None:
@@ -79,7 +49,11 @@ class DetectionGraph(Graph):
 
     def forward(self, images: Tensor, sizes_hw: Tensor | None = None) -> tuple[Tensor, ...]:
         """Answers for (B, 3, H, W) uint8 RGB images; see `BoxOutputs`."""
-        normal = self.network.normalise(images) if self.boxes.fixed else _normal(self.network, images)
+        normal = (
+            self.network.normalise(images)
+            if self.boxes.fixed
+            else normalised(self.network.mean, self.network.std, images)
+        )
         return _boxes(self.network, self.boxes, self.network.backbone(normal), images, sizes_hw)
 
 
@@ -155,20 +129,8 @@ class BoxOutputs(nn.Module):
             config.iou_threshold, config.score_threshold, config.max_detections,
         )  # fmt: skip
         count = min(config.max_detections, config.max_candidates)
-        lacking = max(0, count - self.pairs)
-        if lacking:  # so that there are as many rows, however small the images and however few the classes
-            kept, class_ids = F.pad(kept, (0, lacking)), F.pad(class_ids, (0, lacking))
-            boxes = F.pad(boxes, (0, 0, 0, lacking))
-        best, rows = kept.topk(count, dim=1)
-        used = best > 0
-        found = boxes.gather(1, rows[..., None].expand(-1, -1, 4))
-        found = torch.where(used[..., None], found, torch.zeros_like(found))
-        found_ids = torch.where(used, class_ids.gather(1, rows), torch.full_like(rows, -1))
-        if not self.flat:
-            return found, best, found_ids
-        images = torch.arange(len(best), dtype=best.dtype)[:, None].expand_as(best)
-        columns = (images[..., None], found, best[..., None], found_ids[..., None].to(best.dtype))
-        return (torch.cat(columns, dim=2).flatten(0, 1),)
+        found, best, found_ids = best_rows(boxes, kept, class_ids, count, self.pairs)
+        return (table(found, best, found_ids),) if self.flat else (found, best, found_ids)
 
 
 class SegmentationGraph(Graph):
@@ -183,7 +145,7 @@ class SegmentationGraph(Graph):
 
     def __init__(self, network: Segmenter, form: Form) -> None:
         super().__init__()
-        self.network = _prepared(network)
+        self.network = prepared(network)
         self.pixels = PixelOutputs(network, form)
         self.outputs = self.pixels.outputs
         if form.image_hw is None and not isinstance(network.head, DeepLabHead):
@@ -194,7 +156,7 @@ class SegmentationGraph(Graph):
         if not isinstance(self.network.head, DeepLabHead):
             return self.pixels.answer(self.network(images))
         found: tuple[Tensor, ...] = self.pixels(
-            self.network, self.network.backbone(_normal(self.network, images)), images
+            self.network, self.network.backbone(normalised(self.network.mean, self.network.std, images)), images
         )
         return found
 
@@ -249,7 +211,7 @@ class JointGraph(Graph):
 
     def __init__(self, network: JointNetwork, form: Form) -> None:
         super().__init__()
-        self.network = _prepared(network)
+        self.network = prepared(network)
         self.boxes = BoxOutputs(network.detector.config, len(network.detector.classes), form)
         self.pixels = PixelOutputs(network.segmenter, form)
         self.inputs, self.outputs = self.boxes.inputs, (*self.boxes.outputs, *self.pixels.outputs)
@@ -257,7 +219,7 @@ class JointGraph(Graph):
     def forward(self, images: Tensor, sizes_hw: Tensor | None = None) -> tuple[Tensor, ...]:
         """Answers for (B, 3, H, W) uint8 RGB images; those of `BoxOutputs`, then those of `PixelOutputs`."""
         network, backbone = self.network, self.network.backbone
-        maps = backbone(_normal(network.detector, images))
+        maps = backbone(normalised(network.detector.mean, network.detector.std, images))
         reader = network.segmenter.backbone
         assert isinstance(reader, SharedMaps)
         coarse = [
@@ -269,13 +231,17 @@ class JointGraph(Graph):
 
 
 def graph_of(network: nn.Module, form: Form) -> Graph:
-    """The graph of a detector, a segmenter or a joint network.
+    """The graph of a network of any kind.
 
     Raises:
         InputError: the suppression is one that no format has, or the network is of another kind.
     """
     if isinstance(network, EfficientDet):
         return DetectionGraph(network, form)
+    if isinstance(network, HeadedDetector):
+        return HeadedGraph(network, form)
+    if isinstance(network, Classifier):
+        return ClassifierGraph(network)
     if isinstance(network, Segmenter):
         return SegmentationGraph(network, form)
     if type(network) is JointNetwork:
@@ -311,19 +277,6 @@ def _candidates(class_logits: Tensor, count: int) -> tuple[Tensor, Tensor, Tenso
     logits = class_logits.gather(1, best[..., None].expand(-1, -1, classes)).reshape(batch, -1)
     logits, pairs = logits.topk(torch.sym_min(count, logits.shape[1]), dim=1)
     return logits, best.gather(1, pairs // classes), pairs % classes
-
-
-def _prepared(network: Network) -> Network:
-    # The order of values in memory would tie a graph to sizes above one cell.
-    own = copy.deepcopy(network).eval().to(memory_format=torch.contiguous_format)
-    own.requires_grad_(False)
-    own.fold()
-    exportable(own)
-    return own
-
-
-def _normal(network: EfficientDet | Segmenter, images: Tensor) -> Tensor:
-    return (images.to(network.mean.dtype) - network.mean) / network.std
 
 
 def _boxes(

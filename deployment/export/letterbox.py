@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from deployment.export.graphs import Form, Graph, graph_of
-from deployment.networks import Network
+from deployment.export.graphs import graph_of
+from deployment.export.kinds.contract import Form, Graph
+from deployment.networks import AnyNetwork
 from detection.network.postprocess import clip_boxes
 from engine.reading.images import Letterbox, pad_to_canvas
 from segmentation.network.model import Segmenter
@@ -122,7 +123,7 @@ class PictureGraph(Graph):
 
     least = 2
 
-    def __init__(self, network: Network, form: Form, fill_color: tuple[int, int, int]) -> None:
+    def __init__(self, network: AnyNetwork, form: Form, fill_color: tuple[int, int, int]) -> None:
         super().__init__()
         assert form.image_hw is not None
         # Logits are enlarged before the argmax, as prediction does.
@@ -164,7 +165,7 @@ class FilledUpGraph(Graph):
         return (cut(found, images),)
 
 
-def picture_graph(network: Network, form: Form) -> Graph:
+def picture_graph(network: AnyNetwork, form: Form) -> Graph:
     """The graph of a network for pictures of any size.
 
     Args:

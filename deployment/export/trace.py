@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.export import Dim, ExportedProgram
 
-from deployment.export.graphs import Graph
+from deployment.export.kinds.contract import Graph
 
 MOST = 16_384
 

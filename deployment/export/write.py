@@ -13,21 +13,24 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from classification.network.model import Classifier
 from deployment.compare import LARGEST, LARGEST_RESIZED, difference, patches
 from deployment.export.fitting import detector_in, segmenter_in, settled
 from deployment.export.formats.onnx_file import write_onnx
 from deployment.export.formats.openvino_file import write_openvino
 from deployment.export.formats.torch_file import write_torch
-from deployment.export.graphs import Form, Graph, graph_of
+from deployment.export.graphs import graph_of
+from deployment.export.kinds.contract import Form, Graph
 from deployment.export.letterbox import picture_graph
 from deployment.export.lowering.convert import write_pte
 from deployment.export.options import Format, Options, check_suffix
 from deployment.export.trace import program_of
 from deployment.litert.convert import LABELS_SUFFIX, labels_of, write_tflite
 from deployment.litert.options import LitertOptions
-from deployment.networks import Loaded
+from deployment.networks import Source
 from detection.data.classes import BoxClasses
-from detection.network.model import EfficientDet
+from detection.network.detector import Detector
+from detection.network.heads.detector import HeadedDetector
 from detection.network.postprocess import Postprocess
 from engine.errors import InputError, OutputError
 from engine.exports.extras import needed
@@ -66,7 +69,7 @@ class Written(NamedTuple):
     difference: float
 
 
-def export(loaded: Loaded, path: str | Path, file_format: Format, options: Options = Options()) -> Written:
+def export(loaded: Source, path: str | Path, file_format: Format, options: Options = Options()) -> Written:
     """Write a network as a file of another runtime.
 
     The file is computed and compared with the network before it replaces another of its name.
@@ -95,6 +98,7 @@ def export(loaded: Loaded, path: str | Path, file_format: Format, options: Optio
     with tempfile.TemporaryDirectory(dir=folder, prefix=f".{path.stem}.") as beside:
         made = Path(beside, path.name)
         if file_format == "litert":
+            assert not isinstance(network, HeadedDetector | Classifier)  # as `settled` has refused
             said: dict[str, object] = json.loads(about.to_json())
             write_tflite(network, made, metadata=said, options=_litert(options, about, postprocess))
         elif file_format == "executorch":
@@ -109,7 +113,7 @@ def export(loaded: Loaded, path: str | Path, file_format: Format, options: Optio
                 write_openvino(onnx_file, made, about)
                 onnx_file.unlink()
         if options.layout == "frigate":
-            assert isinstance(network, EfficientDet)
+            assert isinstance(network, Detector)
             write_text(made.with_suffix(LABELS_SUFFIX), labels_of(network))
         largest = compared(made, graph, about)
         try:
@@ -123,15 +127,17 @@ def export(loaded: Loaded, path: str | Path, file_format: Format, options: Optio
     return Written(path, about, largest)
 
 
-def about_of(loaded: Loaded, options: Options, graph: Graph, postprocess: Postprocess | None) -> About:
+def about_of(loaded: Source, options: Options, graph: Graph, postprocess: Postprocess | None) -> About:
     """What a file says of itself."""
     detector, segmenter = detector_in(loaded.network), segmenter_in(loaded.network)
     classes: BoxClasses | None = None if detector is None else detector.classes
     canvas_hw = None if detector is None else detector.config.image_size
     if detector is not None and options.takes_pictures:
         canvas_hw = options.image_hw
-    source = detector or segmenter
+    network = loaded.network
+    source = network if isinstance(network, Classifier) else detector or segmenter
     assert source is not None
+    names = () if classes is None else tuple(classes.names)
     return About(
         task=loaded.task,
         model=loaded.model,
@@ -147,7 +153,7 @@ def about_of(loaded: Loaded, options: Options, graph: Graph, postprocess: Postpr
         mean=tuple(float(value) / 255 for value in source.mean.flatten()),
         std=tuple(float(value) / 255 for value in source.std.flatten()),
         fill_color=source.fill_color,
-        names=() if classes is None else tuple(classes.names),
+        names=tuple(network.classes.names) if isinstance(network, Classifier) else names,
         category_ids=() if classes is None else tuple(classes.category_ids),
         pixel_names=() if segmenter is None else tuple(segmenter.classes.names),
         licence=loaded.licence,
@@ -201,7 +207,7 @@ def _apart(path: Path, graph: Graph, about: About, image_hw: tuple[int, int]) ->
 
 
 # The order of boxes with equal scores, and with it their rows, may differ.
-_COMPARED = ("scores", "class_logits", "box_deltas", "logits", "class_rows")
+_COMPARED = ("scores", "class_logits", "box_deltas", "logits", "class_rows", "probabilities", "embeddings")
 
 
 def _litert(options: Options, about: About, postprocess: Postprocess | None) -> LitertOptions:
@@ -223,7 +229,7 @@ def _litert(options: Options, about: About, postprocess: Postprocess | None) -> 
     )
 
 
-def _postprocess(loaded: Loaded, options: Options) -> Postprocess | None:
+def _postprocess(loaded: Source, options: Options) -> Postprocess | None:
     if detector_in(loaded.network) is None or options.nms == "outside":
         return None
     stored = loaded.model.get("postprocess", {})

@@ -20,6 +20,7 @@ from deployment.litert.model import Model
 from deployment.litert.network import LitertNetwork, Network, detector_of, usual_hw
 from deployment.litert.options import LitertOptions
 from deployment.setup.environment import LITERT, tell_user
+from detection.network.detector import Detector
 from detection.network.model import EfficientDet
 from engine.errors import InputError
 from engine.exports.extras import needed
@@ -91,7 +92,7 @@ def write_tflite(
     return path
 
 
-def labels_of(detector: EfficientDet) -> str:
+def labels_of(detector: Detector) -> str:
     """A line for each row of the class list: its name, or `???` for a row that no category uses."""
     return "".join(f"{' '.join(name.split()) or '???'}\n" for name in detector.classes.names)
 

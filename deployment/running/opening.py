@@ -86,5 +86,8 @@ def arrays(names: Sequence[str], images: Tensor, sizes_hw: Tensor) -> dict[str, 
 def output_names(about: About) -> list[str]:
     """The outputs of a file of this project's own layout, in order."""
     boxes = ["boxes_xyxy", "scores", "class_ids"] if about.postprocess is not None else ["class_logits", "box_deltas"]
+    if about.task == "detection" and about.model.get("head") == "mask_rcnn" and about.layout == "own":
+        boxes.append("masks")
     pixels = ["class_rows"] if about.argmax else ["logits"]
-    return {"detection": boxes, "segmentation": pixels}.get(about.task, boxes + pixels)
+    known = {"detection": boxes, "segmentation": pixels, "classification": ["probabilities", "embeddings"]}
+    return known.get(about.task, boxes + pixels)

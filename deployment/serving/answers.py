@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from classification.prediction.classified import Classified
 from deployment.serving.limits import RefusedError
 from deployment.serving.predicting import AnyAnswer
 from detection.data.masks import encoded
@@ -22,6 +23,7 @@ from segmentation.inference.segmented import Segmented
 Form = Literal["application/json", "image/jpeg", "image/png"]
 Masks = Literal["rle", "png", "none"]
 Json: TypeAlias = dict[str, object]
+TOP = 5  # classes of an image that are told
 FORMS: tuple[Form, ...] = ("application/json", "image/jpeg", "image/png")  # of equal wishes the first is sent
 
 
@@ -76,6 +78,8 @@ def document_of(answer: AnyAnswer, masks: Masks) -> Json:
         masks: of objects and of classes of pixels: as run lengths of COCO, as PNG in base64, or left out. The PNG of an
             object is 255 in it and 0 elsewhere; that of all classes holds their label ids.
     """
+    if isinstance(answer, Classified):
+        return _ranked(answer)
     document: Json = {"size_hw": list(answer.size_hw)}
     found, segmented = _parts(answer)
     if found is not None:
@@ -87,7 +91,16 @@ def document_of(answer: AnyAnswer, masks: Masks) -> Json:
     return document
 
 
-def _parts(answer: AnyAnswer) -> tuple[Found | None, Segmented | None]:
+def _ranked(answer: Classified) -> Json:
+    """The likeliest classes of an image, and those that are found."""
+    top = [
+        {"label": each.label, "class_id": each.class_id, "probability": round(each.probability, 6)}
+        for each in answer.top(TOP)
+    ]
+    return {"labels": answer.labels, "top": top}
+
+
+def _parts(answer: Found | Segmented | JointFound) -> tuple[Found | None, Segmented | None]:
     if isinstance(answer, JointFound):
         return answer.found, answer.segmented
     return (answer, None) if isinstance(answer, Found) else (None, answer)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def serve(
     ckpt_path: str,
-    task: Literal["detection", "segmentation", "joint"] | None = None,
+    task: Literal["detection", "segmentation", "joint", "classification"] | None = None,
     host: str = "127.0.0.1",
     port: Port = 8000,
     device: str = "cpu",
@@ -41,7 +41,7 @@ def serve(
         host: address that is listened on; 0.0.0.0 is every one of this machine.
         port: port that is listened on; 0 takes a free one.
         device: where a checkpoint computes, such as cuda:0; exported files compute on the CPU.
-        score_threshold: boxes above this score are answers; null is 0.3. Not for segmentation.
+        score_threshold: boxes above this score are answers; null is 0.3. Not for segmentation or classification.
         limits: how much is taken at a time.
     """
     needed("fastapi", "uvicorn", "python_multipart", "prometheus_client", extra="serve")

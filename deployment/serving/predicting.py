@@ -9,6 +9,8 @@ from typing import TypeAlias, TypeGuard, cast
 
 import torch
 
+from classification.prediction.classified import Classified
+from classification.prediction.predictor import ClassificationPredictor
 from deployment.networks import source_and_task
 from deployment.serving.pictures import pixels_of_stranger
 from detection.prediction.found import Found
@@ -22,8 +24,8 @@ from joint.prediction.predictor import JointPredictor
 from segmentation.inference.predictor import SegmentationPredictor
 from segmentation.inference.segmented import Segmented
 
-AnyPredictor: TypeAlias = DetectionPredictor | SegmentationPredictor | JointPredictor
-AnyAnswer: TypeAlias = Found | Segmented | JointFound
+AnyPredictor: TypeAlias = DetectionPredictor | SegmentationPredictor | JointPredictor | ClassificationPredictor
+AnyAnswer: TypeAlias = Found | Segmented | JointFound | Classified
 
 
 class PredictorWork:
@@ -92,16 +94,17 @@ def open_predictor(
         score_threshold: boxes above this score are answers; None leaves it to the predictor.
 
     Raises:
-        InputError: the file is missing, damaged or of another task; there is no such device; or a segmenter was given
-            a score.
+        InputError: the file is missing, damaged or of another task; there is no such device; or a network that
+            finds no boxes was given a score.
     """
     source, task = source_and_task(source, task)
     load = cast(Callable[[str | Path, str], AnyPredictor], pkgutil.resolve_name(find_task(task).predictor))
     predictor = load(source, _checked(device))
     if score_threshold is None:
         return predictor, task
-    if isinstance(predictor, SegmentationPredictor):
-        msg = f"score_threshold is {score_threshold}, but '{source}' finds classes of pixels, not boxes. Leave it out."
+    if isinstance(predictor, SegmentationPredictor | ClassificationPredictor):
+        what = "classes of pixels" if isinstance(predictor, SegmentationPredictor) else "classes of images"
+        msg = f"score_threshold is {score_threshold}, but '{source}' finds {what}, not boxes. Leave it out."
         raise InputError(msg)
     if isinstance(predictor, JointPredictor):
         return predictor.with_settings(score_threshold=score_threshold), task

@@ -94,7 +94,8 @@ class ExportedDetector(EfficientDet):
         if self.inside is None:
             return super().detect(batch, config)
         found = computed(self.runtime, batch.images, batch.sizes_hw * batch.scales[:, None])
-        return self.finished(Detections(found["boxes_xyxy"], found["scores"], found["class_ids"]), batch, config)
+        boxes = Detections(found["boxes_xyxy"], found["scores"], found["class_ids"], found.get("masks"))
+        return self.finished(boxes, batch, config)
 
     def finished(self, found: Detections, batch: DetectionBatch, config: Postprocess) -> Detections:
         """The boxes of a file in pixels of the original images, as far as their scores are asked for.
@@ -112,7 +113,8 @@ class ExportedDetector(EfficientDet):
         boxes, scores, class_ids = (part[:, : config.max_detections] for part in found[:3])
         class_ids = torch.where(scores > config.score_threshold, class_ids.long(), -1)
         used = class_ids >= 0  # by falling score, so that rows without a box stay the last
-        kept = Detections(boxes * used[..., None], scores * used, class_ids)
+        masks = None if found.masks is None else found.masks[:, : config.max_detections]
+        kept = Detections(boxes * used[..., None], scores * used, class_ids, masks)
         return to_original_pixels(kept, batch.scales, batch.sizes_hw)
 
     def _check_settings(self, inside: Postprocess, asked: Postprocess) -> None:

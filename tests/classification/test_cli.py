@@ -176,3 +176,32 @@ def test_a_wrong_command_is_one_short_line(here, line, holds):
     assert holds in said.err
     assert len(said.err.strip().splitlines()[-1]) < 400
     assert "Traceback" not in said.err
+
+
+@pytest.mark.slow
+def test_an_exported_file_stands_where_a_checkpoint_does(here, trained, tmp_path):
+    from deployment.export.command import main as export
+    from deployment.serving.predicting import open_predictor
+
+    best, file = best_of(trained), tmp_path / "colors.onnx"
+    assert export(["--ckpt_path", str(best), "--output", str(file)]) == 0
+    scores = []
+    for source in (best, file):
+        said = command(
+            f"validate --config small.yaml --ckpt_path {source} {EVALUATION} --model.scores {tmp_path / 'found.json'}"
+        )
+        assert said.code == 0, said.err
+        scores.append(json.loads((tmp_path / "found.json").read_text()))
+    assert scores[1]["confusion"] == scores[0]["confusion"]
+    assert scores[1]["calibration_error"] == pytest.approx(scores[0]["calibration_error"], abs=1e-4)
+    said = command(f"predict --ckpt_path {file} --source colors/val --output {tmp_path / 'out'} {PREDICTION}")
+    assert said.code == 0, said.err
+    with (tmp_path / "out/classes.csv").open(newline="") as table:
+        assert {row["class"] for row in csv.DictReader(table)} == set(CLASSES)
+    predictor, task = open_predictor(file, None, "cpu", None)
+    assert task == "classification"
+    name = next(Path("colors/val/red").glob("*.png"))
+    assert predictor.predict(name).label == load(best).predict(name).label
+    said = command(f"fit --config small.yaml --model.pretrained {file}")
+    assert said.code == 2
+    assert "is an exported file, which cannot be trained" in said.err

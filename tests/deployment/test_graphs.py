@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from deployment.export.graphs import Form, graph_of, open_anchors
+from deployment.export.graphs import graph_of, open_anchors
+from deployment.export.kinds.contract import Form
 from deployment.export.operators import pool_same, suppress
 from detection.data.batch import DetectionBatch
 from detection.data.classes import BoxClasses

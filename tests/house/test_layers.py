@@ -15,7 +15,7 @@ BELOW = {task: {"engine", "backbones", task} for task in TASKS} | {
     "engine": {"engine"},
     "backbones": {"backbones", "engine"},
     "joint": {"backbones", "engine", "detection", "segmentation", "joint"},
-    "deployment": {"backbones", "engine", "detection", "segmentation", "joint", "deployment"},
+    "deployment": {"backbones", "engine", *TASKS, "deployment"},
 }
 # The rooms of a task; a reader of one task knows his way in the others.
 ROOMS = {"network", "weights", "data", "scores", "prediction", "reports"}

@@ -74,6 +74,9 @@ _AXES: dict[str, tuple[str, ...]] = {
     "box_deltas": ("batch", "anchors", "deltas"),
     "logits": ("batch", "classes", "height", "width"),
     "class_rows": ("batch", "height", "width"),
+    "masks": ("batch", "detections", "rows", "columns"),
+    "probabilities": ("batch", "classes"),
+    "embeddings": ("batch", "channels"),
 }
 
 

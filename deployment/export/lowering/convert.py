@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from deployment.export.graphs import Graph
+from deployment.export.kinds.contract import Graph
 from deployment.export.lowering.program import plain_program
 from deployment.setup.environment import EXECUTORCH, tell_user
 from engine.exports.files import About

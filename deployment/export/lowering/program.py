@@ -12,7 +12,7 @@ from torch.export import ExportedProgram
 from torch.fx import Node
 
 from backbones.grid import feature_grid, repeated, resample_joined, size_hw
-from deployment.export.graphs import Graph
+from deployment.export.kinds.contract import Graph
 from deployment.export.lowering.layers import as_lowered, every
 from deployment.export.trace import program_of
 

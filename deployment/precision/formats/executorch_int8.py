@@ -16,7 +16,8 @@ import torch
 from torch.export import ExportedProgram
 from torch.fx import Node
 
-from deployment.export.graphs import Form, graph_of
+from deployment.export.graphs import graph_of
+from deployment.export.kinds.contract import Form
 from deployment.export.lowering.convert import lower
 from deployment.export.lowering.program import plain_program
 from deployment.networks import Network

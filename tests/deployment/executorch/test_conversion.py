@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from deployment.compare import patches
-from deployment.export.graphs import Form, graph_of
+from deployment.export.graphs import graph_of
+from deployment.export.kinds.contract import Form
 from deployment.export.lowering.program import plain_program
 from deployment.export.options import Options
 from deployment.export.write import export

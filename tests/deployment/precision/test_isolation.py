@@ -21,7 +21,9 @@ before = state()
 with isolated():
     import nncf
     import onnxruntime.quantization
+    from nncf.common.logging.track_progress import track
     from onnxruntime.quantization import matmul_nbits_quantizer
+    assert list(track((1, 2), description="a bar")) == [1, 2]
     logging.getLogger("detection.data.coco").warning("not heard")
 assert state() == before, (before, state())
 assert type(logging.getLogger("made.later")) is logging.Logger

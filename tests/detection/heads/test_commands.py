@@ -129,5 +129,28 @@ def test_masks_are_found_scored_drawn_and_listed(trained, there):
         load(checkpoint).predict(picture, flip=True)
 
 
+@pytest.mark.slow
+def test_a_file_is_scored_as_its_checkpoint(trained, there):
+    """The exported file goes through `validate` and finds what the checkpoint finds."""
+    from deployment.export.command import main as export
+
+    _, checkpoint = trained
+    assert export(["--ckpt_path", str(checkpoint), "--output", "one.onnx"]) == 0
+    found = {}
+    for name, source in (("checkpoint", checkpoint), ("file", "one.onnx")):
+        words = f"--model.detections {name}.json --model.scores {name}_scores.json"
+        said = command(f"validate --config heads.yaml --ckpt_path {source} {words}")
+        assert said.code == 0, said.err
+        found[name] = json.loads(Path(f"{name}.json").read_text())
+    assert found["checkpoint"]
+    assert len(found["file"]) == pytest.approx(len(found["checkpoint"]), rel=0.01)
+    scores = {name: sorted(entry["score"] for entry in entries) for name, entries in found.items()}
+    count = min(map(len, scores.values()))
+    np.testing.assert_allclose(scores["file"][-count:], scores["checkpoint"][-count:], atol=1e-3)
+    measured = [json.loads(Path(f"{name}_scores.json").read_text()) for name in found]
+    assert measured[1]["ap50"] == pytest.approx(measured[0]["ap50"], abs=2e-3)
+    assert ("masks" in measured[1]) is ("masks" in measured[0])
+
+
 def _annotated():
     return json.loads(Path("scenes/annotations/instances_val.json").read_text())

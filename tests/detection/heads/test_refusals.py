@@ -51,26 +51,17 @@ def test_another_head_than_the_checkpoint_has(trained, there):
     assert f"are of head {head}" in said.err
 
 
-def test_only_efficientdet_is_deployed(trained, there):
-    from deployment.export.command import main as export
+def test_what_only_efficientdet_has(trained, there):
     from deployment.networks import load_any
+    from deployment.pruning.command import main as prune
     from joint.network.parts import load_detector, only_efficientdet
 
     head, checkpoint = trained
-    said = _of(export, [str(checkpoint), "out.onnx"])
-    assert said == 2
-    assert not Path("out.onnx").exists()
-    with pytest.raises(InputError, match=f"has the head {head}, and deployment takes EfficientDet's only"):
+    assert prune(["--ckpt_path", str(checkpoint)]) == 2
+    with pytest.raises(InputError, match=f"has the head {head}, and this command takes EfficientDet, segmenters and"):
         load_any(checkpoint)
     with pytest.raises(InputError, match="the joint network takes EfficientDet's only"):
         only_efficientdet(load_detector(checkpoint), checkpoint, "the joint network")
-
-
-def _of(main, words):
-    try:
-        return main(words)
-    except SystemExit as stop:
-        return stop.code
 
 
 @pytest.mark.parametrize("head", ["retinanet", "fcos", "ssd", "faster_rcnn", "mask_rcnn"])

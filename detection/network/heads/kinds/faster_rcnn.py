@@ -11,13 +11,14 @@ from typing import ClassVar
 from torch import Tensor, nn
 from torchvision.models.detection.faster_rcnn import FasterRCNN, FastRCNNPredictor, TwoMLPHead
 from torchvision.ops import MultiScaleRoIAlign
+from torchvision.ops.poolers import initLevelMapper
 
 from detection.network.family import DetectorArchitecture
 from detection.network.heads.contract import Objects, Placed, Truth
 from detection.network.heads.parts import NoBackbone, anchor_generator, image_list, objects, targets, with_thresholds
 from detection.network.postprocess import Postprocess
 
-POOLED = ["3", "4", "5"]  # the levels that proposals are cut from; coarser ones only propose
+POOLED = (3, 4, 5)  # the levels that proposals are cut from; coarser ones only propose
 _WIDTHS = 16  # hidden units of the box head for each channel of the pyramid: 256 give the 1024 of the paper's
 
 
@@ -89,14 +90,25 @@ class FasterRcnnHead(nn.Module):
 
 def box_parts(config: DetectorArchitecture, classes: int) -> dict[str, object]:
     """Torchvision's arguments for proposals and boxes of an architecture with K classes."""
-    pool = MultiScaleRoIAlign(POOLED, output_size=7, sampling_ratio=2)
     hidden = _WIDTHS * config.fpn_channels
     return {
         "rpn_anchor_generator": anchor_generator(config),
-        "box_roi_pool": pool,
+        "box_roi_pool": roi_pool(7),
         "box_head": TwoMLPHead(config.fpn_channels * 7**2, hidden),
         "box_predictor": FastRCNNPredictor(hidden, classes + 1),
     }
+
+
+def roi_pool(cells: int) -> MultiScaleRoIAlign:
+    """What cuts boxes out of the maps, as so many cells in each direction.
+
+    Torchvision guesses the strides of the maps, from the first images that it sees and for good, as if these filled
+    their canvas; a wide picture on a square one would make it think that level 3 has a stride of 4. They are known.
+    """
+    pool = MultiScaleRoIAlign([str(level) for level in POOLED], output_size=cells, sampling_ratio=2)
+    pool.scales = [2.0**-level for level in POOLED]
+    pool.map_levels = initLevelMapper(POOLED[0], POOLED[-1])
+    return pool
 
 
 def _named(maps: Sequence[Tensor]) -> dict[str, Tensor]:

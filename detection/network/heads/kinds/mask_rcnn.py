@@ -9,10 +9,9 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from torchvision.models.detection.mask_rcnn import MaskRCNN, MaskRCNNHeads, MaskRCNNPredictor
-from torchvision.ops import MultiScaleRoIAlign
 
 from detection.network.family import DetectorArchitecture
-from detection.network.heads.kinds.faster_rcnn import POOLED, FasterRcnnHead, box_parts
+from detection.network.heads.kinds.faster_rcnn import FasterRcnnHead, box_parts, roi_pool
 from detection.network.heads.parts import NoBackbone
 
 _LAYERS = 4  # convolutions of the mask head, the paper's
@@ -29,7 +28,7 @@ class MaskRcnnHead(FasterRcnnHead):
         return MaskRCNN(
             NoBackbone(width),
             **box_parts(config, classes),
-            mask_roi_pool=MultiScaleRoIAlign(POOLED, output_size=14, sampling_ratio=2),
+            mask_roi_pool=roi_pool(14),
             mask_head=MaskRCNNHeads(width, (width,) * _LAYERS, 1),
             mask_predictor=MaskRCNNPredictor(width, width, classes + 1),
         )
