@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import linear_sum_assignment
 
 from deployment.export.formats.openvino_file import write_openvino
 from deployment.export.kinds.contract import Form
@@ -26,17 +27,22 @@ PICTURES = [picture(140, 300, 1), picture(400, 350, 2), picture(160, 224, 3), pi
 
 
 def same(ours, expected):
-    """Boxes within half a pixel and scores within a thousandth, and masks of the same pixels."""
+    """Boxes within half a pixel and scores within a thousandth, and masks of the same pixels.
+
+    Boxes with nearly the same score may change places.
+    """
     assert len(expected) > 5
     assert len(ours) == len(expected)
-    np.testing.assert_allclose(ours.scores, expected.scores, atol=1e-3)
-    np.testing.assert_allclose(ours.boxes_xyxy, expected.boxes_xyxy, atol=0.5)
-    assert ours.labels == expected.labels
+    fit = np.abs(ours.boxes_xyxy[:, None] - expected.boxes_xyxy).max(-1) < 0.5
+    fit &= np.abs(ours.scores[:, None] - expected.scores) < 1e-3
+    fit &= np.array(ours.labels)[:, None] == np.array(expected.labels)
+    rows, partners = linear_sum_assignment(~fit)
+    assert fit[rows, partners].all()
     assert (ours.masks is None) is (expected.masks is None)
     if expected.masks is not None:
-        pixels = expected.mask_pixels()
-        assert 0.05 < pixels.mean() < 0.95
-        assert (ours.mask_pixels() == pixels).mean() > 0.999
+        found, pixels = ours.mask_pixels()[rows] > 0, expected.mask_pixels()[partners] > 0
+        assert pixels.any((1, 2)).sum() > 5
+        assert (found & pixels).sum() > 0.99 * (found | pixels).sum()
 
 
 @pytest.mark.parametrize("head", ["fcos", "mask_rcnn", *SLOW])
