@@ -78,19 +78,22 @@ class ExportedSegmenter(Segmenter):
 
 
 def padded(runtime: Runtime, images: Tensor, fill_color: tuple[int, int, int]) -> dict[str, Tensor]:
-    """The maps of a file for images of any size.
+    """The maps of a file for images of any size that it can hold.
 
-    Where the file takes multiples of some number of pixels only, images are laid on the mean colour, which the network
-    sees as its own padding.
+    Where the file takes multiples of some number of pixels only, or one size, smaller images are laid on the mean
+    colour: the last tile of a picture, for example, which may be narrower than the others.
 
     Args:
         runtime: the opened file.
         images: (B, 3, H, W) uint8 RGB.
         fill_color: the mean colour.
+
+    Raises:
+        InputError: the file is for one size, and the images are larger.
     """
     about, (height, width) = runtime.about, size_hw(images)
-    taken = [side + -side % about.multiple for side in (height, width)]
-    if about.image_hw is None and taken != [height, width]:
+    taken = about.image_hw or (height + -height % about.multiple, width + -width % about.multiple)
+    if taken != (height, width) and taken[0] >= height and taken[1] >= width:
         canvas = images.new_empty(len(images), 3, *taken)
         canvas[:] = torch.tensor(fill_color, dtype=images.dtype, device=images.device)[:, None, None]
         canvas[:, :, :height, :width] = images
