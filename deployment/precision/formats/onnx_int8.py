@@ -46,7 +46,7 @@ class OnnxInt8:
         with isolated():
             _fold(source, self._plain)
         self._model: ModelProto = onnx.load(self._plain)
-        rewrite(self._model)
+        rewrite(self._model, silu_in_float=not saturates())
         onnx.save(self._model, self._plain)
         self._inputs = [entry.name for entry in self._model.graph.input]
         self._operations = operations(self._model)

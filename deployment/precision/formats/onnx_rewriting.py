@@ -11,20 +11,23 @@ if TYPE_CHECKING:
 _CONTRIBUTED = "com.microsoft"
 
 
-def rewrite(model: ModelProto) -> None:
+def rewrite(model: ModelProto, *, silu_in_float: bool) -> None:
     """Replace operators in place.
 
     - The mean over height and width, for squeeze-and-excitation: ReduceMean has no form for int8, and is slow where
       the channels come last, as they do there. GlobalAveragePool has one.
-    - SiLU, as a product with a sigmoid: two operators of int8 take three times as long as both in float, where ONNX
-      Runtime makes one of them; but it cannot if each of the two has its own conversion to float. QuickGelu with
-      alpha 1 is that one. It is an operator of ONNX Runtime, not of the standard.
+    - SiLU, a product with a sigmoid, by choice: in float ONNX Runtime makes one operator of the two, but it cannot if
+      each of them has its own conversion to float. QuickGelu with alpha 1 is that one. It is an operator of ONNX
+      Runtime, not of the standard.
 
     Args:
         model: a float file.
+        silu_in_float: compute SiLU in float. D0 at 512 px so takes .95 of its time with VNNI, and 1.24 of it with AVX2
+            only (`benchmarks/RESULTS.md`).
     """
     _pool(model)
-    _join_silu(model)
+    if silu_in_float:
+        _join_silu(model)
     read = {name for node in model.graph.node for name in node.input}
     for entry in [entry for entry in model.graph.initializer if entry.name not in read]:
         model.graph.initializer.remove(entry)  # ONNX Runtime would warn of it

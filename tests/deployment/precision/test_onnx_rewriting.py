@@ -53,18 +53,19 @@ def values(model) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("axes", "read_twice", "kinds"),
+    ("axes", "read_twice", "silu_in_float", "kinds"),
     [
-        ([2, 3], False, {"QuickGelu": 1, "GlobalAveragePool": 1, "Sigmoid": 1, "Mul": 1, "Conv": 2}),
-        ([-1, -2], False, {"QuickGelu": 1, "GlobalAveragePool": 1, "Sigmoid": 1, "Mul": 1, "Conv": 2}),
-        ([3], False, {"QuickGelu": 1, "ReduceMean": 1, "Sigmoid": 1, "Mul": 1, "Conv": 2}),
-        ([2, 3], True, {"GlobalAveragePool": 1, "Sigmoid": 2, "Mul": 2, "Conv": 2, "Add": 1}),
+        ([2, 3], False, True, {"QuickGelu": 1, "GlobalAveragePool": 1, "Sigmoid": 1, "Mul": 1, "Conv": 2}),
+        ([-1, -2], False, True, {"QuickGelu": 1, "GlobalAveragePool": 1, "Sigmoid": 1, "Mul": 1, "Conv": 2}),
+        ([3], False, True, {"QuickGelu": 1, "ReduceMean": 1, "Sigmoid": 1, "Mul": 1, "Conv": 2}),
+        ([2, 3], True, True, {"GlobalAveragePool": 1, "Sigmoid": 2, "Mul": 2, "Conv": 2, "Add": 1}),
+        ([2, 3], False, False, {"GlobalAveragePool": 1, "Sigmoid": 2, "Mul": 2, "Conv": 2}),
     ],
 )
-def test_the_values_stay(axes, read_twice, kinds):
+def test_the_values_stay(axes, read_twice, silu_in_float, kinds):
     model = network(axes, read_twice)
     expected = values(model)
-    rewrite(model)
+    rewrite(model, silu_in_float=silu_in_float)
     onnx.checker.check_model(model)
     assert Counter(node.op_type for node in model.graph.node) == kinds
     assert {entry.name for entry in model.graph.initializer} <= {
