@@ -146,8 +146,14 @@ class SetFiles:
             return None
         for start in dict.fromkeys((folder, "", joined(folder, "images"), "images")):
             place = joined(start, "/".join(parts))
-            if place is not None and (found := self._by_name.get(_plain(place))) is not None:
+            if place is None:
+                continue
+            plain = _plain(place)
+            if (found := self._by_name.get(plain)) is not None:
                 return found
+            beside = [name for name in self._by_stem.get(plain.rpartition("/")[2], ()) if _bare(name) == plain]
+            if len(beside) == 1:  # a name without suffix, and the set may have the same one in other folders
+                return beside[0]
         tail = [_plain(part) for part in parts if part != ".."]
         alike = self._by_last.get(tail[-1]) or self._by_stem.get(tail[-1]) or self._by_stem.get(stem_of(tail[-1])) or []
         return self._nearest(given, tail, alike, near)
@@ -325,6 +331,11 @@ def listed(names: Iterable[str]) -> str:
 
 def _plain(name: str) -> str:
     return pairing_name(name).casefold()
+
+
+def _bare(name: str) -> str:
+    plain = _plain(name)
+    return joined(folder_of(plain), stem_of(plain)) or plain
 
 
 def _parts(given: str) -> list[str]:

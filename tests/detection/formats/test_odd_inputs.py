@@ -225,6 +225,19 @@ def test_voc_refused(xml: str, parts: list[str], tmp_path: Path) -> None:
     refused(voc_set(tmp_path, xml), *parts)
 
 
+@pytest.mark.parametrize("folder", ["", "images"])
+def test_voc_with_one_name_in_two_splits(folder: str, tmp_path: Path) -> None:
+    for split in ("train", "valid"):
+        write_images(tmp_path / split / folder, ("a1.png",))
+        (tmp_path / split / "a1.xml").write_text(voc_xml("a1.png"))
+    found = read_set(tmp_path)
+    images = {split: table.image_path(0) for split, table in found.splits.items()}
+    assert images == {
+        "train": tmp_path / "train" / folder / "a1.png",
+        "val": tmp_path / "valid" / folder / "a1.png",
+    }
+
+
 def test_voc_list_without_its_xml(tmp_path: Path) -> None:
     write_voc(tmp_path)
     (tmp_path / "ImageSets/Main/train.txt").write_text("a1 -1\na2  1\nzebra 0\n")
