@@ -5,6 +5,7 @@ python onnx_client.py detector.onnx photograph.jpg [drawn.png]
 
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -15,16 +16,14 @@ def find(session: onnxruntime.InferenceSession, picture: Image.Image, least_scor
     """`objects`, with boxes in pixels of the RGB picture; `pixels`, (H, W) rows of `pixel_names`; what the file has."""
     about = json.loads(session.get_modelmeta().custom_metadata_map["effdense"])
     width, height = picture.size
-    canvas_hw, scale = about["image_hw"] or about["canvas_hw"], 1.0
-    if canvas_hw:  # letter-boxed: scaled to fit, at the top left
-        scale = min(canvas_hw[0] / height, canvas_hw[1] / width)
+    canvas_hw = about["image_hw"] or about["canvas_hw"]  # letter-boxed: scaled to fit, at the top left
+    scale = min(canvas_hw[0] / height, canvas_hw[1] / width) if canvas_hw else 1.0
     scaled_hw = [max(1, int(side * scale)) for side in (height, width)]
     canvas_hw = [side + -side % about["multiple"] for side in canvas_hw or scaled_hw]
     canvas = Image.new("RGB", canvas_hw[::-1], tuple(about["fill_color"]))
     canvas.paste(picture.resize(scaled_hw[::-1], Image.Resampling.BILINEAR))
     images = np.stack([np.asarray(canvas).transpose(2, 0, 1)] * (about["batch"] or 1))
-    sizes_hw = np.array([[height * scale, width * scale]] * len(images), np.float32)
-    given = {"images": images, "sizes_hw": sizes_hw}
+    given = {"images": images, "sizes_hw": np.array([[height * scale, width * scale]] * len(images), np.float32)}
     found = session.run(None, {entry.name: given[entry.name] for entry in session.get_inputs()})
     values = {entry.name: value[0] for entry, value in zip(session.get_outputs(), found, strict=True)}
     if "box_deltas" in values:
@@ -46,6 +45,8 @@ def find(session: onnxruntime.InferenceSession, picture: Image.Image, least_scor
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 3 or (missing := [name for name in sys.argv[1:3] if not Path(name).is_file()]):
+        sys.exit(__doc__ if len(sys.argv) < 3 else f"No file {missing[0]!r}. Give a network and a picture.")
     picture = ImageOps.exif_transpose(Image.open(sys.argv[2])).convert("RGB")
     answer = find(onnxruntime.InferenceSession(sys.argv[1]), picture)
     if "pixels" in answer:
@@ -54,6 +55,6 @@ if __name__ == "__main__":
         picture = Image.blend(picture, Image.fromarray(pixels * 67).convert("RGB"), 0.5)
     for one in answer.get("objects", []):
         ImageDraw.Draw(picture).rectangle(one["box_xyxy"], outline="red", width=2)
-    if len(sys.argv) > 3:
-        picture.save(sys.argv[3])
+    for name in sys.argv[3:4]:
+        picture.save(name)
     print(json.dumps(answer, indent=1))

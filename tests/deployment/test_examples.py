@@ -66,6 +66,18 @@ def test_the_client_is_short():
     assert len(CLIENT.read_text().splitlines()) <= 60
 
 
+@pytest.mark.parametrize(
+    ("words", "said"), [([], "onnx_client.py detector.onnx"), (["gone.onnx", "gone.jpg"], "No file 'gone.onnx'")]
+)
+def test_the_client_says_what_it_lacks(words, said, tmp_path):
+    ran = subprocess.run(
+        [sys.executable, CLIENT, *words], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ran.returncode == 1
+    assert said in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
 @pytest.mark.by_default("size_hw0-segmentation")
 @pytest.mark.parametrize("task", ["segmentation", *SLOW])
 @pytest.mark.parametrize("size_hw", [(140, 300), (333, 251)])
