@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 import os
+import sys
+import threading
 from collections.abc import MutableMapping
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from pathlib import Path
 SPINS = 10_000
 _WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")  # a user who sets any of them has decided
 _CGROUPS = Path("/sys/fs/cgroup")
+_BEHIND = 10  # the nice value of a thread that gives way: a tenth of a computing thread's share of a core
 
 
 def set_up_threads(environment: MutableMapping[str, str] = os.environ, cgroups: Path = _CGROUPS) -> None:
@@ -31,6 +34,17 @@ def set_up_threads(environment: MutableMapping[str, str] = os.environ, cgroups: 
     # OpenMP knows the cores that the process may run on, but not the container's quota of their time.
     if free_cores(cgroups) < usable_cores():
         environment.setdefault("OMP_NUM_THREADS", str(free_cores(cgroups)))
+
+
+def give_way() -> None:
+    """Let the calling thread compute only while others of this process do not need the core; on Linux alone.
+
+    OpenMP divides a layer equally between its threads and goes on when the last one is done, so that a thread which
+    takes a core from one of them holds up all.
+    """
+    if sys.platform == "linux":  # elsewhere a nice value is that of the whole process
+        own = threading.get_native_id()
+        os.setpriority(os.PRIO_PROCESS, own, max(_BEHIND, os.getpriority(os.PRIO_PROCESS, own)))
 
 
 def usable_cores() -> int:

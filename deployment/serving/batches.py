@@ -17,8 +17,10 @@ from dataclasses import dataclass, field
 from typing import Final, Generic, Protocol, TypeVar
 
 from deployment.serving.limits import Limits, RefusedError, busy
+from engine.threads import give_way
 
 READERS = 2  # threads that decode; the network has the rest of a processor
+READING_SECONDS = 0.25  # a batch waits for images that are there and not read yet, for it costs little more when full
 _log = logging.getLogger(__name__)
 Prepared = TypeVar("Prepared")
 Answer = TypeVar("Answer")
@@ -131,17 +133,22 @@ class Batcher(Generic[Prepared, Answer]):
         return job.answer
 
     def _read(self) -> None:
+        give_way()
         while not isinstance(job := self._given.get(), _End):
-            if job.answer.cancelled():
-                continue
-            try:
-                job.prepared.append(self._work.prepare(job.content))
-            except Exception as error:
-                _fail(job, error)
-                continue
-            job.content = b""
-            self._ready.put(job)
+            if not job.answer.cancelled():
+                self._prepare(job)
             del job  # while the next one is awaited, the last image is not held
+            self._given.task_done()
+        self._given.task_done()
+
+    def _prepare(self, job: Job[Prepared, Answer]) -> None:
+        try:
+            job.prepared.append(self._work.prepare(job.content))
+        except Exception as error:
+            _fail(job, error)
+            return
+        job.content = b""
+        self._ready.put(job)
 
     def _answer(self) -> None:
         while batch := self._collected():
@@ -155,12 +162,17 @@ class Batcher(Generic[Prepared, Answer]):
         if isinstance(first, _End):
             return []
         batch, pixels = [first], self._pixels(first)
-        until = time.monotonic() + self._limits.wait_ms / 1000
+        wait = self._limits.wait_ms / 1000
+        until = time.monotonic() + wait
+        latest = until + READING_SECONDS
         while len(batch) < self._limits.batch_size:
             try:
                 job = self._ready.get(timeout=max(0.0, until - time.monotonic()))
             except queue.Empty:
-                break
+                if not wait or not self._given.unfinished_tasks or time.monotonic() >= latest:
+                    break
+                until = min(time.monotonic() + wait, latest)
+                continue
             if isinstance(job, _End) or pixels + self._pixels(job) > self._limits.max_pixels:
                 self._next = job
                 break

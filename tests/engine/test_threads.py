@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
-from engine.threads import SPINS, free_cores, processor_quota, set_up_threads, usable_cores
+from engine.threads import SPINS, free_cores, give_way, processor_quota, set_up_threads, usable_cores
 
 ROOT = Path(__file__).parents[2]
 
@@ -83,3 +85,18 @@ def test_commands_set_it_before_torch_is_imported() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have nice values of their own on Linux alone")
+def test_only_the_thread_that_gives_way_is_slowed():
+    before, seen = os.getpriority(os.PRIO_PROCESS, 0), []
+
+    def given_way() -> None:
+        give_way()
+        seen.append(os.getpriority(os.PRIO_PROCESS, 0))
+
+    thread = threading.Thread(target=given_way)
+    thread.start()
+    thread.join()
+    assert os.getpriority(os.PRIO_PROCESS, 0) == before
+    assert seen == [max(before, 10)]

@@ -65,6 +65,20 @@ def test_a_full_batch_does_not_wait_and_a_lone_image_waits_as_long_as_allowed():
     batcher.stop()
 
 
+def test_a_batch_waits_for_images_that_are_being_read():
+    class Slow(Lengths):
+        def prepare(self, content):
+            time.sleep(0.05)
+            return content
+
+    work = Slow()
+    batcher = started(work, batch_size=6, wait_ms=5)
+    for answer in [batcher.submit(b"x") for _ in range(6)]:
+        answer.result(5)
+    batcher.stop()
+    assert [len(batch) for batch in work.batches] == [6]
+
+
 def test_a_batch_has_no_more_pixels_than_allowed_but_for_one_image():
     work = Lengths()
     batcher = started(work, batch_size=8, max_pixels=10)
