@@ -2,11 +2,12 @@
 
     python benchmarks/beside_smp.py --threads 2
 
-Each round runs every measurement once on either side, ours and smp's in turn, so that noise affects both equally. The
-output is the minimum and the median of all rounds, the ratio ours / smp (below 1: ours is faster), and the peak memory
-of each measurement in a process of its own. Our network predicts folded, as `segmentation.load` gives it. smp's runs
-with its defaults, in PyTorch's default memory format; `--channels-last` gives it ours. The training step has two
-images, because smp's fails with one.
+Each round runs every measurement once on either side, ours and smp's in turn, so that noise affects both equally. Each
+side has a process of its own, because how freed memory is kept is a process's: ours keeps it, as all our commands do,
+and smp's does with `--keep-memory both`. The output is the minimum and the median of all rounds, the ratio ours / smp
+(below 1: ours is faster), and the peak memory of each measurement in a process of its own. Our network predicts folded,
+as `segmentation.load` gives it. smp's runs with its defaults, in PyTorch's default memory format; `--channels-last`
+gives it ours. The training step has two images, because smp's fails with one.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import multiprocessing
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import segmentation_models_pytorch as smp
@@ -27,6 +30,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from engine.hardware.memory import keep_freed_memory
 from segmentation.network.losses import SegmentationLoss, segmentation_losses
 from segmentation.network.model import Segmenter
 from segmentation.weights.smp import load_smp
@@ -106,6 +110,31 @@ def peaks(measure: str, side: str) -> tuple[float, float]:
     return before, peak
 
 
+def keep_as(given: argparse.Namespace, side: str) -> None:
+    """Keep freed memory in this process, if this side does."""
+    if given.keep_memory in (side, "both"):
+        keep_freed_memory()
+
+
+def calls_of(given: argparse.Namespace, side: str) -> dict[str, Call]:
+    """The measurements of a side by name."""
+    pairs = measurements(given.encoder, (given.size[0], given.size[1]), given.batch, given.channels_last)
+    return {name: pair[SIDES.index(side)] for name, pair in pairs.items()}
+
+
+def serve(connection: Connection, given: argparse.Namespace, side: str) -> None:
+    """The process of a side: it says that it is ready, then runs what it is asked for, and gives the seconds."""
+    torch.set_num_threads(given.threads)
+    keep_as(given, side)
+    calls = calls_of(given, side)
+    connection.send(None)
+    while (name := connection.recv()) is not None:
+        call = calls[name]
+        start = time.perf_counter()
+        call()
+        connection.send(time.perf_counter() - start)
+
+
 def print_table(given: argparse.Namespace, seconds: dict[tuple[str, int], list[float]]) -> None:
     height, width = given.size
     print(f"{given.encoder} at {height}x{width}, {given.threads} threads, {given.rounds} rounds; milliseconds")
@@ -129,27 +158,38 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--channels-last", action="store_true", help="smp in our memory format")
+    parser.add_argument("--keep-memory", choices=("ours", "both", "neither"), default="ours", help="who keeps it")
     parser.add_argument("--peak", nargs=2, metavar=("MEASURE", "SIDE"), help="only print the memory of one measurement")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    if not given.peak:  # first, while nothing else runs
-        memory = {(name, side): peaks(name, side) for name in MEASURES for side in SIDES}
-    pairs = measurements(given.encoder, (given.size[0], given.size[1]), given.batch, given.channels_last)
     if given.peak:
         name, side = given.peak
+        keep_as(given, side)
+        call = calls_of(given, side)[name]
         before = resident_mib("VmRSS")
         for _ in range(2):
-            pairs[name][SIDES.index(side)]()
+            call()
         print(json.dumps([before, resident_mib("VmHWM")]))
         return
-    seconds: dict[tuple[str, int], list[float]] = {(name, side): [] for name in pairs for side in (0, 1)}
+    memory = {(name, side): peaks(name, side) for name in MEASURES for side in SIDES}  # while nothing else runs
+    context = multiprocessing.get_context("spawn")
+    connections = []
+    for side in SIDES:
+        own, other = context.Pipe()
+        context.Process(target=serve, args=(other, given, side), daemon=True).start()
+        connections.append(own)
+    for connection in connections:
+        connection.recv()
+    seconds: dict[tuple[str, int], list[float]] = {(name, side): [] for name in MEASURES for side in (0, 1)}
     for turn in range(given.rounds + 1):
-        for name, sides in pairs.items():
-            for side, call in enumerate(sides):
-                start = time.perf_counter()
-                call()
+        for name in MEASURES:
+            for side, connection in enumerate(connections):
+                connection.send(name)
+                taken = connection.recv()
                 if turn:  # the first round is for warming up
-                    seconds[name, side].append(time.perf_counter() - start)
+                    seconds[name, side].append(taken)
+    for connection in connections:
+        connection.send(None)
     print_table(given, seconds)
     print(f"\n{'resident MiB':24}{'ours peak':>10}{'above start':>13}{'smp peak':>10}{'above start':>13}")
     for name in MEASURES:

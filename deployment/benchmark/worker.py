@@ -16,6 +16,7 @@ from deployment.benchmark.candidates import Candidate
 from deployment.benchmark.stages import Opened
 from engine.errors import InputError
 from engine.hardware.machine import resident_mib
+from engine.hardware.memory import keep_freed_memory
 
 
 class Order(NamedTuple):
@@ -140,6 +141,7 @@ def _serve(connection: Connection, order: Order) -> None:
     It sends plain values; a text is an error.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that measures decides
+    keep_freed_memory()  # as every command does
     try:
         before = resident_mib()
         started = time.perf_counter()

@@ -21,6 +21,7 @@ from engine.cli.early import check_order, prepare, rename_words
 from engine.cli.help import first_page, group_page
 from engine.cli.messages import Known, reword
 from engine.errors import InputError
+from engine.hardware.memory import keep_freed_memory
 from engine.tasks import TaskSpec
 from engine.threads import set_up_threads
 
@@ -124,6 +125,7 @@ def run_command(act: Callable[[], int | None]) -> int:
     Every command passes here before it imports torch.
     """
     set_up_threads()
+    keep_freed_memory()
     try:
         return act() or 0
     except InputError as error:
