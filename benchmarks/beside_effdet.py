@@ -3,25 +3,21 @@
     python benchmarks/beside_effdet.py --member d0 --threads 2
 
 Each round runs every measurement once on either side, ours and effdet's in turn, so that noise affects both equally.
-The output is the minimum and the median of all rounds, the ratio effdet / ours (above 1: ours is faster), and the peak
-memory of a training step in a process of its own. Targets are the anchors of the boxes of a batch, which every step
-looks for.
+Each side has a process of its own, because how freed memory is kept is a process's: ours keeps it, as all our commands
+do, and effdet's does with `--keep-memory both`. The output is the minimum and the median of all rounds, the ratio
+ours / effdet (below 1: ours is faster), and the peak memory of a training step in a process of its own. Targets are
+the anchors of the boxes of a batch, which every step looks for.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
-import subprocess
-import sys
-import time
-from collections.abc import Callable
-from pathlib import Path
 
 import effdet
 import torch
 from effdet.bench import DetBenchPredict, DetBenchTrain
+from sides import Call, add_options, interleaved, peak_of, print_peak
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from detection.data.batch import DetectionBatch
@@ -32,12 +28,18 @@ from detection.network.postprocess import Postprocess
 from detection.weights.effdet_layout import export_effdet
 from detection.weights.published import PUBLISHED
 from engine.hardware.machine import in_words, machine
-from engine.hardware.memory import keep_freed_memory
 
 SIDES = ("ours", "effdet")
+MEASURES = (
+    "network, one image",
+    "image to boxes, hard NMS",
+    "image to boxes, soft NMS",
+    "targets, batch {batch}",
+    "training step, batch {batch}",
+)
 
 
-def measurements(member: str, size: int, batch: int) -> dict[str, tuple[Callable[[], object], Callable[[], object]]]:
+def measurements(member: str, size: int, batch: int) -> dict[str, tuple[Call, Call]]:
     """Pairs of (ours, effdet's) by name."""
     name = f"tf_efficientdet_{member}"
     config = effdet.get_efficientdet_config(name)
@@ -81,10 +83,10 @@ def measurements(member: str, size: int, batch: int) -> dict[str, tuple[Callable
         bench.zero_grad()
         bench.eval()
 
-    def no_grad(call: Callable[[], object]) -> Callable[[], object]:
+    def no_grad(call: Call) -> Call:
         return torch.no_grad()(call)
 
-    def soft(on: bool) -> Callable[[], object]:
+    def soft(on: bool) -> Call:
         def call() -> object:
             predict.soft_nms = on
             return predict((image - mean) / std, info)
@@ -98,30 +100,22 @@ def measurements(member: str, size: int, batch: int) -> dict[str, tuple[Callable
     def their_targets() -> object:
         return bench.anchor_labeler.batch_label_anchors(target["bbox"], target["cls"])
 
-    return {
-        "network, one image": (no_grad(lambda: ours(image)), no_grad(lambda: theirs((image - mean) / std))),
-        "image to boxes, hard NMS": (lambda: ours.detect(as_batch(image), Postprocess()), no_grad(soft(False))),
-        "image to boxes, soft NMS": (
-            lambda: ours.detect(as_batch(image), Postprocess(nms="soft")),
-            no_grad(soft(True)),
-        ),
-        f"targets, batch {batch}": (our_targets, their_targets),
-        f"training step, batch {batch}": (our_step, their_step),
-    }
+    pairs = (
+        (no_grad(lambda: ours(image)), no_grad(lambda: theirs((image - mean) / std))),
+        (lambda: ours.detect(as_batch(image), Postprocess()), no_grad(soft(False))),
+        (lambda: ours.detect(as_batch(image), Postprocess(nms="soft")), no_grad(soft(True))),
+        (our_targets, their_targets),
+        (our_step, their_step),
+    )
+    return dict(zip((name.format(batch=batch) for name in MEASURES), pairs, strict=True))
 
 
-def resident_mib(field: str) -> float:
-    """This process's `VmRSS`, or its peak `VmHWM`; getrusage's peak is at least that of the parent process."""
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
-
-
-def peak(side: str) -> tuple[float, float]:
-    """Resident MiB before two training steps in a new process, and the peak during them."""
-    command = [sys.executable, __file__, "--peak", side, *sys.argv[1:]]
-    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    before, highest = json.loads(printed.splitlines()[-1])
-    return before, highest
+def calls_of(given: argparse.Namespace, side: str) -> dict[str, Call]:
+    """The measurements of a side by name."""
+    torch.set_num_threads(given.threads)
+    torch.manual_seed(0)
+    pairs = measurements(given.member, given.size, given.batch)
+    return {name: pair[SIDES.index(side)] for name, pair in pairs.items()}
 
 
 def main() -> None:
@@ -132,41 +126,24 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument(
-        "--keep-memory", action="store_true", help="both sides keep freed memory, as `fit` does on a processor"
-    )
-    parser.add_argument("--peak", choices=SIDES, help="only print the memory of this side's training step")
+    add_options(parser)
     given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    torch.manual_seed(0)
-    if given.keep_memory:
-        keep_freed_memory()
-    memory = {} if given.peak else {side: peak(side) for side in SIDES}  # first, while nothing else runs
-    pairs = measurements(given.member, given.size, given.batch)
     if given.peak:
-        before = resident_mib("VmRSS")
-        for _ in range(2):
-            pairs[f"training step, batch {given.batch}"][SIDES.index(given.peak)]()
-        print(json.dumps([before, resident_mib("VmHWM")]))
+        print_peak(calls_of, given)
         return
-    seconds: dict[tuple[str, int], list[float]] = {(name, side): [] for name in pairs for side in (0, 1)}
-    for turn in range(given.rounds + 1):
-        for name, sides in pairs.items():
-            for side, call in enumerate(sides):
-                start = time.perf_counter()
-                call()
-                if turn:  # the first round is for warming up
-                    seconds[name, side].append(time.perf_counter() - start)
+    measures = [name.format(batch=given.batch) for name in MEASURES]
+    memory = {side: peak_of(__file__, measures[-1], side) for side in SIDES}  # first, while nothing else runs
+    seconds = interleaved(calls_of, given, SIDES, measures)
     print(in_words(machine()))
     print(f"{given.member} at {given.size} px, {given.threads} threads, {given.rounds} rounds; milliseconds")
     print(f"{'':32}{'ours min':>10}{'median':>9}{'effdet min':>12}{'median':>9}{'ratio min':>11}{'median':>8}")
-    for name in pairs:
+    for name in measures:
         own, other = seconds[name, 0], seconds[name, 1]
         low, mid = min(own), statistics.median(own)
         their_low, their_mid = min(other), statistics.median(other)
         print(
             f"{name:32}{1e3 * low:10.0f}{1e3 * mid:9.0f}{1e3 * their_low:12.0f}{1e3 * their_mid:9.0f}"
-            f"{their_low / low:11.2f}{their_mid / mid:8.2f}"
+            f"{low / their_low:11.2f}{mid / their_mid:8.2f}"
         )
     for side, (before, highest) in memory.items():
         print(f"training step, {side}: peak {highest:.0f} MiB resident, {highest - before:.0f} above the start")

@@ -14,23 +14,15 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
-import multiprocessing
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Callable
-from multiprocessing.connection import Connection
-from pathlib import Path
 
 import segmentation_models_pytorch as smp
 import torch
 import torch.nn.functional as F
+from sides import Call, add_options, interleaved, peak_of, print_peak
 from torch import Tensor, nn
 
-from engine.hardware.memory import keep_freed_memory
 from segmentation.network.losses import SegmentationLoss, segmentation_losses
 from segmentation.network.model import Segmenter
 from segmentation.weights.smp import load_smp
@@ -38,7 +30,6 @@ from segmentation.weights.smp import load_smp
 CLASSES = 19
 SIDES = ("ours", "smp")
 MEASURES = ("inference, one image", "training step")
-Call = Callable[[], object]
 
 
 def networks(encoder: str) -> tuple[Segmenter, nn.Module]:
@@ -95,44 +86,11 @@ def measurements(
     return {MEASURES[0]: (our_inference, their_inference), MEASURES[1]: (our_step, their_step)}
 
 
-def resident_mib(field: str) -> float:
-    """This process's `VmRSS`, or its peak `VmHWM`; getrusage's peak is at least that of the parent process."""
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
-
-
-def peaks(measure: str, side: str) -> tuple[float, float]:
-    """Resident MiB before two runs of one measurement in a new process, and the peak during them."""
-    # The options with which the table is made, and the name of the one measurement.
-    command = [sys.executable, __file__, "--peak", measure, side, *sys.argv[1:]]
-    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    before, peak = json.loads(printed.splitlines()[-1])
-    return before, peak
-
-
-def keep_as(given: argparse.Namespace, side: str) -> None:
-    """Keep freed memory in this process, if this side does."""
-    if given.keep_memory in (side, "both"):
-        keep_freed_memory()
-
-
 def calls_of(given: argparse.Namespace, side: str) -> dict[str, Call]:
     """The measurements of a side by name."""
+    torch.set_num_threads(given.threads)
     pairs = measurements(given.encoder, (given.size[0], given.size[1]), given.batch, given.channels_last)
     return {name: pair[SIDES.index(side)] for name, pair in pairs.items()}
-
-
-def serve(connection: Connection, given: argparse.Namespace, side: str) -> None:
-    """The process of a side: it says that it is ready, then runs what it is asked for, and gives the seconds."""
-    torch.set_num_threads(given.threads)
-    keep_as(given, side)
-    calls = calls_of(given, side)
-    connection.send(None)
-    while (name := connection.recv()) is not None:
-        call = calls[name]
-        start = time.perf_counter()
-        call()
-        connection.send(time.perf_counter() - start)
 
 
 def print_table(given: argparse.Namespace, seconds: dict[tuple[str, int], list[float]]) -> None:
@@ -158,38 +116,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--channels-last", action="store_true", help="smp in our memory format")
-    parser.add_argument("--keep-memory", choices=("ours", "both", "neither"), default="ours", help="who keeps it")
-    parser.add_argument("--peak", nargs=2, metavar=("MEASURE", "SIDE"), help="only print the memory of one measurement")
+    add_options(parser)
     given = parser.parse_args()
-    torch.set_num_threads(given.threads)
     if given.peak:
-        name, side = given.peak
-        keep_as(given, side)
-        call = calls_of(given, side)[name]
-        before = resident_mib("VmRSS")
-        for _ in range(2):
-            call()
-        print(json.dumps([before, resident_mib("VmHWM")]))
+        print_peak(calls_of, given)
         return
-    memory = {(name, side): peaks(name, side) for name in MEASURES for side in SIDES}  # while nothing else runs
-    context = multiprocessing.get_context("spawn")
-    connections = []
-    for side in SIDES:
-        own, other = context.Pipe()
-        context.Process(target=serve, args=(other, given, side), daemon=True).start()
-        connections.append(own)
-    for connection in connections:
-        connection.recv()
-    seconds: dict[tuple[str, int], list[float]] = {(name, side): [] for name in MEASURES for side in (0, 1)}
-    for turn in range(given.rounds + 1):
-        for name in MEASURES:
-            for side, connection in enumerate(connections):
-                connection.send(name)
-                taken = connection.recv()
-                if turn:  # the first round is for warming up
-                    seconds[name, side].append(taken)
-    for connection in connections:
-        connection.send(None)
+    memory = {(name, side): peak_of(__file__, name, side) for name in MEASURES for side in SIDES}  # nothing else runs
+    seconds = interleaved(calls_of, given, SIDES, MEASURES)
     print_table(given, seconds)
     print(f"\n{'resident MiB':24}{'ours peak':>10}{'above start':>13}{'smp peak':>10}{'above start':>13}")
     for name in MEASURES:
