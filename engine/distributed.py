@@ -86,6 +86,15 @@ def all_reduce_sum(tensor: Tensor) -> Tensor:
     return total
 
 
+def all_reduce_max(tensor: Tensor) -> Tensor:
+    """The element-wise largest value over all processes, as a new tensor without gradient; the shapes must agree."""
+    largest = tensor.detach().clone()
+    dist = _process_group()
+    if dist is not None:
+        dist.all_reduce(largest, dist.ReduceOp.MAX)
+    return largest
+
+
 def run_on_main(compute: Callable[[], Value]) -> Value:
     """Call `compute` on the main process only and send its result to all processes.
 

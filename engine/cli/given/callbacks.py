@@ -20,6 +20,7 @@ class Addition(NamedTuple):
 
 ADDITIONS: Mapping[str, Addition] = {
     "ema": Addition("engine.training.averaging:EMA", "The moving average of the weights."),
+    "int8": Addition("engine.training.callbacks.int8:Int8Training", "The rounding of int8 in a training."),
     "lr_find": Addition(
         "engine.training.finding.range_test:FindRate", "A learning-rate range test in the place of a training."
     ),

@@ -1,0 +1,1 @@
+"""Int8 while a network is still trained."""
