@@ -20,7 +20,7 @@ def small() -> nn.Sequential:
 
 @pytest.mark.parametrize(("low", "high"), [(-1.0, 3.0), (0.0, 6.0), (-2.5, 0.0)])
 def test_inputs_are_on_the_grid_of_their_range(low, high):
-    values = np.random.default_rng(0).normal(0, 3, 1000).astype(np.float32)
+    values = np.random.default_rng(0).normal(0, 3, 20_000).astype(np.float32)
     found = rounded(torch.tensor(values), torch.tensor([low, high]))
     step = (high - low) / 255
     points = found.numpy() / step
