@@ -90,7 +90,7 @@ def known(name: str) -> bool:
 def test_the_options_that_the_documents_name_exist():
     seen = 0
     for code in INLINE:
-        if code.startswith("--") and (option := re.match(r"--([a-z_-]+(?:\.\w+)*)", code)):
+        if code.startswith("--") and (option := re.match(r"--([a-z\d_-]+(?:\.\w+)*)", code)):
             assert {option[1], option[1].replace("-", "_")} & options(), code
             seen += 1
     assert seen > 8
