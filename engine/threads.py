@@ -33,6 +33,14 @@ def set_up_threads(environment: MutableMapping[str, str] = os.environ, cgroups: 
         environment.setdefault("OMP_NUM_THREADS", str(free_cores(cgroups)))
 
 
+def opencv_on_one_thread() -> None:
+    """Let OpenCV compute on the thread that calls it; call this before cv2 is imported.
+
+    A training has as many workers as there are cores, in each of which OpenCV would begin as many threads again.
+    """
+    os.environ.setdefault("OPENCV_FOR_THREADS_NUM", "1")
+
+
 def usable_cores() -> int:
     """Cores that this process may run on."""
     try:
