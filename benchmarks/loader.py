@@ -29,15 +29,18 @@ from detection.data.coco import CocoAnnotations
 from detection.data.dataset import BoxImages, collate
 from engine.data.supply.store import KeepingReader, PixelStore
 from engine.hardware.machine import in_words, machine
+from engine.hardware.memory import keep_freed_memory
+from engine.reading.reader import PixelReader
 
 FILL = (128, 128, 128)
+TRAINING = PixelReader(training=True)  # as a data module reads its training images
 BATCH = 8
 
 
 def ours(folder: Path, file: str, side: int, scales: tuple[float, float], flip: float) -> BoxImages:
     source = CocoAnnotations.read(folder / file, folder / "images")
     augmentation = DetectionAugmentation(hflip=flip, scale_min=scales[0], scale_max=scales[1])
-    return BoxImages(source, source.classes, (side, side), FILL, augmentation.build((side, side), FILL))
+    return BoxImages(source, source.classes, (side, side), FILL, augmentation.build((side, side), FILL), TRAINING)
 
 
 def theirs(
@@ -106,15 +109,20 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=80)
     parser.add_argument("--cache-mib", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument(
+        "--keep-memory", action="store_true", help="both sides keep freed memory, as `fit` does on a processor"
+    )
     given = parser.parse_args()
     torch.set_num_threads(1)
+    if given.keep_memory:
+        keep_freed_memory()
     torch.manual_seed(0)
     count = given.images
     check(given.folder, given.annotations, given.side, count)
     moved = (given.folder, given.annotations, given.side, (0.6, 1.6), 0.5)
     kept = ours(*moved)
     store = PixelStore(given.cache_mib, [kept.image_path(place) for place in range(count)])
-    kept.read = KeepingReader(shelf=[store])
+    kept.read = KeepingReader(training=True, shelf=[store])
     own, other = ours(*moved), theirs(*moved)
     passes: dict[str, Callable[[], None]] = {
         "ours": lambda: our_pass(own, count),

@@ -47,6 +47,14 @@ def give_way() -> None:
         os.setpriority(os.PRIO_PROCESS, own, max(_BEHIND, os.getpriority(os.PRIO_PROCESS, own)))
 
 
+def opencv_on_one_thread() -> None:
+    """Let OpenCV compute on the thread that calls it; call this before cv2 is imported.
+
+    A training has as many workers as there are cores, in each of which OpenCV would begin as many threads again.
+    """
+    os.environ.setdefault("OPENCV_FOR_THREADS_NUM", "1")
+
+
 def usable_cores() -> int:
     """Cores that this process may run on."""
     try:

@@ -239,7 +239,7 @@ class BoxDataModule(SplitData[DetectorTask, Sample, Sample]):
         source = self.box_source(split)
         classes = self.train_classes() if self.task is None else self.task.classes
         canvas_hw = canvas_of(self.image_size, self.task, "an 'image_size'")
-        return BoxImages(source, classes, canvas_hw, self.fill_color, read=self.reader)
+        return BoxImages(source, classes, canvas_hw, self.fill_color, read=self.reader_of(split))
 
 
 class CocoDataModule(BoxDataModule):

@@ -13,35 +13,19 @@ import random
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from engine.checked import Checked
+from engine.data.crop import IGNORED as IGNORED
+from engine.data.crop import LEAST_SIDE, CropAugmenter, checked_labels, large_enough, sample_seed, whole_boxes
+from engine.data.crop import Augmented as Augmented
 from engine.data.policies.settings import BoxPolicy
 from engine.errors import InputError, did_you_mean
 from engine.numbers import ClosedUnitInterval, PositiveFloat, ZeroToHalf
 from engine.reading.images import FloatArray, Letterbox, UInt8Array, clip_boxes, pad_to_canvas, resize_labels
-
-IGNORED = 255  # the label of mask pixels that no loss and no metric counts
-_LEAST_SIDE = 1e-3  # pixels; thinner boxes count as empty, and float32 cannot place them
-
-
-class Augmented(NamedTuple):
-    """One changed sample, on the canvas.
-
-    Attributes:
-        image: (H, W, 3) uint8.
-        boxes_xyxy: (M, 4) float32, pixels of the canvas; M is at most the number of given boxes.
-        kept: (M,) int64, the places of these boxes among the given ones, by which labels are selected.
-        mask: (H, W) uint8 labels, if a mask was given.
-    """
-
-    image: UInt8Array
-    boxes_xyxy: FloatArray
-    kept: npt.NDArray[np.int64]
-    mask: UInt8Array | None = None
+from engine.threads import opencv_on_one_thread
 
 
 class ImageAugmenter(Protocol):
@@ -136,12 +120,19 @@ class Augmentation(Checked):
         """How samples are mixed."""
         return Mixing(self.mosaic, self.copy_paste, self.mixup, self.closing, self.min_side, self.min_visible)
 
-    def build(self, canvas_hw: tuple[int, int], fill_color: tuple[int, int, int]) -> Augmenter:
-        """The albumentations pipeline for one canvas.
+    @property
+    def only_crops(self) -> bool:
+        """Whether images are scaled, cropped and mirrored, and nothing else."""
+        return not (self.color or self.hue or self.extra or self.erasing or self.policy.name != "none")
+
+    def build(self, canvas_hw: tuple[int, int], fill_color: tuple[int, int, int]) -> ImageAugmenter:
+        """The changes for one canvas: by albumentations, if more is asked than to scale, to crop and to mirror.
 
         Raises:
             InputError: a name in `extra` is unknown, or its arguments do not fit.
         """
+        if self.only_crops:
+            return self.cropping(canvas_hw, fill_color)
         library = albumentations_library()
         from engine.data.scale_jitter import ScaleJitter
 
@@ -155,6 +146,13 @@ class Augmentation(Checked):
         transforms.extend(build_transform(entry) for entry in self.extra)
         transforms.extend(policy_changes(self.policy, self.erasing, canvas_hw, fill_color))
         return Augmenter(transforms, canvas_hw, fill_color, min_side=self.min_side, min_visible=self.min_visible)
+
+    def cropping(
+        self, canvas_hw: tuple[int, int], fill_color: tuple[int, int, int], vflip: float = 0.0
+    ) -> CropAugmenter:
+        """The changes where `only_crops` holds."""
+        scales, least = (self.scale_min, self.scale_max), (self.min_side, self.min_visible)
+        return CropAugmenter(canvas_hw, fill_color, scales, (self.hflip, vflip), *least)
 
 
 def check_scales(least: float, largest: float) -> None:
@@ -189,9 +187,8 @@ def policy_changes(
 
 def albumentations_library() -> Any:
     """The albumentations module, imported when it is first needed; that takes seconds."""
-    # Both are read on import: they prevent a request to a server for newer versions, and a thread pool per worker.
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-    os.environ.setdefault("OPENCV_FOR_THREADS_NUM", "1")
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # on import it would ask a server for newer versions
+    opencv_on_one_thread()
     return importlib.import_module("albumentations")
 
 
@@ -250,8 +247,8 @@ class Augmenter:
         self.min_side = min_side
         boxes = library.BboxParams(
             format="pascal_voc",
-            min_width=_LEAST_SIDE,
-            min_height=_LEAST_SIDE,
+            min_width=LEAST_SIDE,
+            min_height=LEAST_SIDE,
             min_visibility=min_visible,
             clip=True,
             filter_invalid_bboxes=True,
@@ -270,11 +267,11 @@ class Augmenter:
             boxes_xyxy: (N, 4) pixels of the image. Boxes are clipped to the image; a box without area is dropped.
             mask: (H, W) uint8 labels.
         """
-        boxes, kept = _whole_boxes(boxes_xyxy, image.shape[:2])
+        boxes, kept = whole_boxes(boxes_xyxy, (image.shape[0], image.shape[1]))
         # albumentations carries further columns through float32, which is exact for row numbers below 2**24.
         given = {"image": image, "bboxes": np.column_stack([boxes, np.arange(len(kept), dtype=np.float32)])}
         if mask is not None:
-            given["mask"] = _checked(mask)
+            given["mask"] = checked_labels(mask)
         self._compose.set_random_state(*_generators())
         changed = self._compose(**given)
         # If no box is left, albumentations returns four columns instead of five.
@@ -309,13 +306,13 @@ class TorchvisionAugmenter:
         import torch
 
         tv_tensors = importlib.import_module("torchvision.tv_tensors")
-        boxes, kept = _whole_boxes(boxes_xyxy, image.shape[:2])
+        boxes, kept = whole_boxes(boxes_xyxy, (image.shape[0], image.shape[1]))
         target: dict[str, Any] = {
             "boxes": tv_tensors.BoundingBoxes(torch.from_numpy(boxes), format="XYXY", canvas_size=image.shape[:2]),
             "kept": torch.from_numpy(kept),
         }
         if mask is not None:
-            target["mask"] = tv_tensors.Mask(torch.from_numpy(_checked(mask)))
+            target["mask"] = tv_tensors.Mask(torch.from_numpy(checked_labels(mask)))
         picture, target = self.transform(tv_tensors.Image(torch.from_numpy(image).permute(2, 0, 1)), target)
         result = Augmented(
             np.ascontiguousarray(picture.permute(1, 2, 0).numpy()),
@@ -340,30 +337,13 @@ def onto_canvas(
         image = pad_to_canvas(image, canvas_hw, fill_color)
     if mask is not None:
         mask = pad_to_canvas(mask, canvas_hw, IGNORED)
-    large = ((boxes[:, 2:] - boxes[:, :2]) >= max(min_side, _LEAST_SIDE)).all(axis=1)
+    large = large_enough(boxes, min_side)
     return Augmented(image, boxes[large], kept[large], mask)
 
 
 def _generators() -> tuple[np.random.Generator, random.Random]:
-    # albumentations has its own generators, which every worker inherits in the same state. Torch's generator differs
-    # between workers, ranks and epochs and follows `seed_everything`, so each sample is seeded from it.
-    import torch
-
-    seed = int(torch.randint(2**63 - 1, ()).item())
+    seed = sample_seed()
     return np.random.default_rng(seed), random.Random(seed)
-
-
-def _whole_boxes(boxes_xyxy: FloatArray, size_hw: Sequence[int]) -> tuple[FloatArray, npt.NDArray[np.int64]]:
-    boxes = clip_boxes(np.asarray(boxes_xyxy, dtype=np.float32).reshape(-1, 4), (size_hw[0], size_hw[1]))
-    kept = np.flatnonzero((boxes[:, 2:] > boxes[:, :2]).all(axis=1))
-    return boxes[kept], kept
-
-
-def _checked(mask: UInt8Array) -> UInt8Array:
-    if mask.dtype != np.uint8:
-        msg = f"masks are uint8 labels, got {mask.dtype}: albumentations changes wider types on the way"
-        raise TypeError(msg)
-    return mask
 
 
 def _fill_masks(transforms: Sequence[Any]) -> None:

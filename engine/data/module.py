@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence, Sized
+from dataclasses import replace
 from typing import Generic, TypeVar, cast
 
 import torch
@@ -162,8 +163,12 @@ class SplitData(StepData, ABC, Generic[Task, Sample, Whole]):
         reading = self.reading if self.task is None else self.reading.over(self.task.reading)
         strict = self.reading != Reading()
         if self.cache_mib:
-            return KeepingReader(reading, self.fill_color, strict, self._shelf)
+            return KeepingReader(reading, self.fill_color, strict, shelf=self._shelf)
         return PixelReader(reading, self.fill_color, strict)
+
+    def reader_of(self, split: SplitName) -> PixelReader:
+        """Reads the images of a split; those of training in a quicker way."""
+        return replace(self.reader, training=split == "train")
 
     def setup(self, stage: str) -> None:
         """Find the images that the stage needs, and look for missing files: train and, if given, val for "fit".

@@ -1,6 +1,7 @@
 """Images on the network's canvas and back: read any image upright, resize it in one way, and letter-box it.
 
-Training and prediction go through the same `resize`, so the network never meets a second interpolation.
+Validation and prediction go through the same `resize`. Training takes torch's antialiased filter, which gives the same
+but for 1 to 2 of 255 (`engine.data.crop`).
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 UInt8Array = npt.NDArray[np.uint8]
 FloatArray = npt.NDArray[np.float32]
 
-_EXIF_ORIENTATION = 0x0112
+EXIF_ORIENTATION = 0x0112
 # EXIF 2.32, tag Orientation: the change that turns the stored rows and columns into the upright picture.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -219,7 +220,7 @@ def wrong_size(path: str | Path, upright_hw: tuple[int, int], annotated_hw: tupl
 
 def _orientation(image: Image.Image) -> int:
     try:
-        return int(image.getexif().get(_EXIF_ORIENTATION, 1))
+        return int(image.getexif().get(EXIF_ORIENTATION, 1))
     except Exception:
         # A damaged EXIF block says nothing about the orientation, but the pixels are intact.
         return 1
@@ -263,24 +264,19 @@ def _grey16_to_rgb(image: Image.Image, path: str | Path, value_range: tuple[floa
     return Image.fromarray(((grey.astype(np.uint32) + 128) // 257).astype(np.uint8)).convert("RGB")
 
 
-def resize(
-    image: UInt8Array, size_hw: tuple[int, int], region_xyxy: tuple[float, float, float, float] | None = None
-) -> UInt8Array:
-    """Resize with Pillow's antialiased bilinear filter, the one resampler of training and prediction.
+def resize(image: UInt8Array, size_hw: tuple[int, int]) -> UInt8Array:
+    """Resize with Pillow's antialiased bilinear filter, the one resampler of validation and prediction.
 
     Args:
         image: (H, W, 3) or (H, W) uint8.
         size_hw: height and width of the result.
-        region_xyxy: part of `image` to resize, in pixels with fractions. The filter still sees the pixels
-            around it, so the result equals resizing the whole image and then cropping.
 
     Returns:
         `size_hw` pixels, uint8, as many channels as `image`.
     """
-    if size_hw == image.shape[:2] and region_xyxy is None:
+    if size_hw == image.shape[:2]:
         return image
-    picture = Image.fromarray(image)
-    return np.array(picture.resize((size_hw[1], size_hw[0]), Image.Resampling.BILINEAR, box=region_xyxy))
+    return np.array(Image.fromarray(image).resize((size_hw[1], size_hw[0]), Image.Resampling.BILINEAR))
 
 
 def resize_labels(
@@ -298,12 +294,17 @@ def resize_labels(
         offset_yx: where that part starts, in scaled pixels.
     """
     rows, columns = (
-        ((np.arange(count) + offset + 0.5) * (side / scaled)).astype(np.int64)
+        nearest_places(count, offset, side, scaled)
         for count, offset, side, scaled in zip(
             crop_hw or scaled_hw, offset_yx, labels.shape[:2], scaled_hw, strict=True
         )
     )
-    return np.ascontiguousarray(labels[rows[:, None], columns])
+    return labels.take(rows, 0).take(columns, 1)  # one after the other, in a third of the time of both at once
+
+
+def nearest_places(count: int, offset: int, side: int, scaled: int) -> npt.NDArray[np.int64]:
+    """(count,) the rows (or columns) whose labels a part of a scaled mask takes, from `offset` on."""
+    return ((np.arange(count) + offset + 0.5) * (side / scaled)).astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -373,6 +374,15 @@ def pad_to_canvas(
         return image
     canvas = np.empty((*canvas_hw, *image.shape[2:]), dtype=image.dtype)
     canvas[:height, :width] = image
-    canvas[height:] = fill
-    canvas[:height, width:] = fill
+    fill_beside(canvas, (height, width), fill)
     return canvas
+
+
+def fill_beside(canvas: npt.NDArray[Scalar], size_hw: tuple[int, int], fill: int | tuple[int, ...]) -> None:
+    """Fill a canvas (H, W[, C]) beside and below the picture of `size_hw` at its top left."""
+    height, width = size_hw
+    row = np.empty(canvas.shape[1:], canvas.dtype)
+    row[:] = fill
+    # Whole rows at a time: colour by colour it would take ten times as long.
+    canvas[height:] = row
+    canvas[:height, width:] = row[width:]

@@ -10,6 +10,7 @@ import numpy as np
 from engine.errors import InputError
 from engine.reading.gdal import driver_of
 from engine.reading.images import UInt8Array, opened, read_image, wrong_size
+from engine.reading.jpeg import read_jpeg
 from engine.reading.kinds import is_deep, is_raster, unused_options
 from engine.reading.options import Reading
 from engine.reading.raster_file import Pixels, RasterFile
@@ -25,11 +26,13 @@ class PixelReader:
         reading: the bands and values of rasters.
         fill_color: the colour of pixels without data.
         strict: whether an option that does not apply to a file is an error, as where a user gave it for these files.
+        training: whether plain JPEG files are decoded in a quicker way, with the same pixels: see `read_jpeg`.
     """
 
     reading: Reading = Reading()
     fill_color: tuple[int, int, int] = IMAGENET_MEAN_COLOR
     strict: bool = False
+    training: bool = False
 
     def __call__(self, path: str | Path, annotated_hw: tuple[int, int] | None = None) -> UInt8Array:
         """As `pixels`, with the pixels that have no data in `fill_color`."""
@@ -50,6 +53,8 @@ class PixelReader:
             return Pixels(read_image(path, annotated_hw), None)  # which says what is wrong
         if self.strict:
             refuse_unused(path, self.reading)
+        if self.training and (plain := read_jpeg(path, annotated_hw)) is not None:
+            return Pixels(plain, None)
         if not self._by_gdal(path):
             return Pixels(read_image(path, annotated_hw, self.reading.value_range), None)
         raster = RasterFile(path, self.reading)

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from engine.data.augment import Augmentation, Augmenter, albumentations_library, build_transform, policy_changes
+from engine.data.augment import (
+    Augmentation,
+    Augmenter,
+    ImageAugmenter,
+    albumentations_library,
+    build_transform,
+    policy_changes,
+)
 from engine.data.policies.settings import BothPolicy
 from engine.errors import InputError
 from engine.numbers import ClosedUnitInterval, PositiveFloat
@@ -51,12 +58,14 @@ class JointAugmentation(Augmentation):
             msg = "augmentation.mixup is for boxes alone: a pixel of two images has no one class. Leave it out."
             raise InputError(msg)
 
-    def build(self, canvas_hw: tuple[int, int], fill_color: tuple[int, int, int]) -> Augmenter:
-        """The albumentations pipeline for one canvas; masks are 255 beside the picture.
+    def build(self, canvas_hw: tuple[int, int], fill_color: tuple[int, int, int]) -> ImageAugmenter:
+        """As `Augmentation.build`; masks are 255 beside the picture.
 
         Raises:
             InputError: a name in `extra` is unknown, or its arguments do not fit.
         """
+        if self.only_crops and not self.rotate90:
+            return self.cropping(canvas_hw, fill_color, self.vflip)
         library = albumentations_library()
         from engine.data.scale_jitter import ScaleJitter
 

@@ -318,7 +318,7 @@ class JointDataModule(SplitData[JointNetworkTask, JointSample, JointSample]):
 
     def _boxed(self, split: SplitName) -> BoxImages:
         source = self.box_source(split)
-        boxes = boxed_images(source, self.classes if self.task is None else self.task.classes, self.reader)
+        boxes = boxed_images(source, self.classes if self.task is None else self.task.classes, self.reader_of(split))
         if split == "train" and not boxes.box_count:
             msg = f"'{source.source}' has no box to learn from. Give annotations with boxes."
             raise InputError(msg)
@@ -328,7 +328,7 @@ class JointDataModule(SplitData[JointNetworkTask, JointSample, JointSample]):
         files = self.mask_source(split)
         self.leave_out(split, files.unpaired, NO_MASK)
         classes = self.segmentation_classes if self.task is None else self.task.segmentation_classes
-        return Masks.of(files, classes, self.reader)
+        return Masks.of(files, classes, self.reader_of(split))
 
     def _box_paths(self, split: SplitName) -> tuple[str | None, str | None]:
         """The images and the annotations of a split, as `BoxSetModule` takes them."""

@@ -202,7 +202,7 @@ class SegmentationDataModule(SplitData[SegmenterTask, Crop, WholeImage]):
         augmenter = self.augmentation.build(self.crop_hw, self.fill_color)
         files = self.files("train")
         self.leave_out("train", files.unpaired, NO_MASK)
-        crops = TrainingCrops(files, self._rows, augmenter, self.repeat, self.reader)
+        crops = TrainingCrops(files, self._rows, augmenter, self.repeat, self.reader_of("train"))
         self.check_train_share(crops, crops.files.source, ", or --data.repeat")
         return [crops]
 
@@ -231,7 +231,7 @@ class SegmentationDataModule(SplitData[SegmenterTask, Crop, WholeImage]):
         """The images and masks of a split at full size."""
         files = self.files(split)
         self.leave_out(split, files.unpaired, NO_MASK)
-        return [WholeImages(files, self._rows, self.reader)]
+        return [WholeImages(files, self._rows, self.reader_of(split))]
 
     @cached_property
     def _drawn(self) -> Mapping[SplitName, DrawnMasks]:

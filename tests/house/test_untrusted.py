@@ -9,6 +9,7 @@ from tests.house.source import MODULES, name_of, tree
 ONLY = {
     "Image.open": "engine/reading/images.py",
     "rasterio.open": "engine/reading/raster_file.py",
+    "cv2.imdecode": "engine/reading/jpeg.py",
     "cv2.VideoCapture": "engine/video/capture.py",
 }
 

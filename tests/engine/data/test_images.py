@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from engine.errors import InputError
-from engine.reading.images import Letterbox, image_size, pad_to_canvas, read_image, resize
+from engine.reading.images import Letterbox, image_size, pad_to_canvas, read_image
 from engine.reading.listing import find_images
 
 
@@ -253,14 +253,6 @@ class TestLetterbox:
         canvas = pad_to_canvas(np.ones((2, 3), dtype=np.uint8), (4, 5), 255)
         np.testing.assert_array_equal(canvas[:2, :3], 1)
         assert (canvas == 255).sum() == 20 - 6
-
-    def test_region_equals_resizing_all_and_cropping(self) -> None:
-        pixels = gradient(97, 131)
-        whole = resize(pixels, (300, 402)).astype(int)
-        top, left = 37, 111
-        region = (left * 131 / 402, top * 97 / 300, (left + 200) * 131 / 402, (top + 150) * 97 / 300)
-        part = resize(pixels, (150, 200), region).astype(int)
-        assert np.abs(part - whole[top : top + 150, left : left + 200]).max() <= 1
 
 
 class TestFindImages:
