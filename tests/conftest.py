@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import multiprocessing.forkserver
 import os
 import socket
 import threading
@@ -21,15 +22,26 @@ import torch  # which reads it
 
 torch.set_num_threads(1)
 
-# Folders whose `conftest.py` makes something that takes a training or an export. The README's commands export, too:
-# where the exporters have been imported already, that is the shorter.
-SHARING = {name: name for name in ("classification", "deployment", "detection", "joint", "segmentation", "every_task")}
-SHARING["test_readme.py"] = "deployment"
+# Python forks started processes from one server, which loads what the first test that starts one asks for, and nothing
+# after that. In a whole run it loads all that any test needs, once, and no process loads it again.
+STARTED = [
+    "engine.cli.effdense_cli", "detection.task", "segmentation.task", "joint.task", "detection.data.module",
+    "joint.data.module", "detection.prediction.trainer", "joint.prediction.trainer", "deployment.benchmark.worker",
+]  # fmt: skip
+if "PYTEST_XDIST_WORKER" in os.environ:
+    preload = multiprocessing.forkserver.set_forkserver_preload
+    multiprocessing.forkserver.set_forkserver_preload = lambda names: preload([*STARTED, *names])
+    multiprocessing.set_forkserver_preload([])
+
+# Folders whose tests share something that takes long: a training, an export, or the reading of all source. The README's
+# commands export, too: where the exporters have been imported already, that is the shorter.
+FOLDERS = ("classification", "deployment", "detection", "every_task", "house", "joint", "segmentation")
+SHARING = {**{name: name for name in FOLDERS}, "test_readme.py": "deployment"}
 
 
 @pytest.hookimpl(tryfirst=True)  # before those marked slow are left out
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Of a test that is marked `by_default(word, …)` only the cases of the words run by default; the others are slow."""
+    """Of a test marked `by_default(word, …)` only the cases of the words run by default; the others are slow."""
     cases: dict[str, list[bool]] = {}
     for item in items:
         chosen = item.get_closest_marker("by_default")

@@ -146,6 +146,12 @@ def in_trained(trained, monkeypatch):
     return trained
 
 
+@pytest.mark.by_default(
+    "last-validate",
+    "best-predict --source a.jpg",
+    "runs/toy/wide/checkpoints/last.ckpt-predict --source a.jpg",
+    "best-test",
+)
 @pytest.mark.parametrize("command", ["validate", "test", "predict --source a.jpg"])
 @pytest.mark.parametrize("which", ["last", "best", "runs/toy/wide/checkpoints/last.ckpt"])
 def test_the_network_comes_from_the_checkpoint(in_trained, capsys, command, which):
