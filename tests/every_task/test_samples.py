@@ -110,7 +110,7 @@ class TestExactness:
         assert not set(batches(begun(make(task, root)))) & set(whole[task])
 
     @pytest.mark.by_default("mixed")
-    @settings(max_examples=8, deadline=None)
+    @settings(max_examples=5, deadline=None)
     @given(data=st.data())
     def test_any_workers_and_any_interruptions(self, root: Path, whole: Any, task: str, data: Any) -> None:
         """At each, the state goes through JSON as a checkpoint would carry it, and other workers go on."""

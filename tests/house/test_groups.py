@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-TOGETHER = {
-    "detection": ["tests/detection/test_cli.py::test_a[1]", "tests/detection/prediction/test_b.py::TestC::test_d"],
-    "deployment": ["tests/deployment/test_e.py::test_f[a::b@c]", "tests/test_readme.py::test_g[x --y [1]]"],
-    "engine/test_h.py": ["tests/engine/test_h.py::test_i", "tests/engine/test_h.py::test_j[k/l]"],
-    "engine/test_m.py": ["tests/engine/test_m.py::test_n"],
-}
+TOGETHER = [
+    ["tests/detection/test_cli.py::test_a[1]", "tests/detection/prediction/test_video.py::TestB::test_c"],
+    ["tests/deployment/test_command.py::test_d[e::f@g]", "tests/test_readme.py::test_h[i --j [1]]"],
+    ["tests/engine/test_names.py::test_k", "tests/engine/test_names.py::test_l[m/n]"],
+    ["tests/engine/test_threads.py::test_o"],
+]
 
 
 class Process:
@@ -32,7 +32,7 @@ class Process:
 
 def test_what_shares_costly_things_runs_in_one_process(pytestconfig):
     # In turns, as no run collects them: the grouping alone brings them together.
-    names = [names[turn] for turn in range(2) for names in TOGETHER.values() if turn < len(names)]
+    names = [names[turn] for turn in range(2) for names in TOGETHER if turn < len(names)]
     values = {"dist": "loadgroup", "tx": ["2*popen"]}
     config = SimpleNamespace(getvalue=values.get, option=SimpleNamespace(loadscopereorder=True))
     scheduler = pytestconfig.hook.pytest_xdist_make_scheduler(config=config, log=None)
@@ -48,5 +48,5 @@ def test_what_shares_costly_things_runs_in_one_process(pytestconfig):
             scheduler.mark_test_complete(process, process.given[done])
     ran = [{names[place] for place in process.given} for process in processes]
     assert sorted(place for process in processes for place in process.given) == list(range(len(names)))
-    assert all(sum(set(together) <= each for each in ran) == 1 for together in TOGETHER.values())
+    assert all(sum(set(together) <= each for each in ran) == 1 for together in TOGETHER)
     assert all(ran)

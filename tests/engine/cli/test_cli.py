@@ -210,6 +210,14 @@ def test_checkpoints_that_do_not_fit(in_trained, capsys, monkeypatch):
     fails(capsys, "validate --ckpt_path huge.ckpt", "model.size is 'huge'", "'small', 'large'")
 
 
+def test_lightnings_own_settings_of_a_checkpoint_are_not_used(in_trained):
+    """Its command line would read the whole file once more for them, and let them override everything."""
+    content = load(Path("runs/toy/wide/checkpoints/last.ckpt"))
+    torch.save({**content, "hyper_parameters": {"width": 5}}, "others.ckpt")
+    assert main(["predict", "--source", "a.jpg", "--ckpt_path", "others.ckpt"]) == 0
+    assert (in_trained / "out").read_text().split()[:3] == ["a.jpg", "large", "7"]
+
+
 def test_nothing_to_resume_is_an_error(here, capsys):
     for which in ("last", "best"):
         fails(capsys, f"fit --ckpt_path {which}", f"--ckpt_path {which}", "no run with checkpoints in 'runs/toy'")
