@@ -174,6 +174,7 @@ def test_every_cityscapes_row_has_the_same_recipe():
         assert changed <= {"model.member", "model.grad_checkpointing", "data.batch_size"}
 
 
+@pytest.mark.by_default("b0", "v2_s")
 @pytest.mark.parametrize("member", ["b0", "b2", "b4", "v2_s"])
 def test_the_cost_in_a_row_of_the_cityscapes_header_is_counted(member):
     from torch.utils.flop_counter import FlopCounterMode

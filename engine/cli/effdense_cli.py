@@ -122,12 +122,7 @@ class EffDenseCLI(LightningCLI):
             trainer_class=_class(spec.trainer, Trainer),
             trainer_defaults=dict(spec.trainer_defaults),
             seed_everything_default=0,
-            parser_kwargs={
-                "allow_abbrev": False,
-                "prog": self.program,
-                "description": spec.title,
-                **usages,
-            },
+            parser_kwargs={"allow_abbrev": False, "prog": self.program, "description": spec.title, **usages},
             parser_class=ShortErrorParser,
             args=self.words,
             auto_configure_optimizers=False,
@@ -202,6 +197,9 @@ class EffDenseCLI(LightningCLI):
         taken = {**stored, **without(shaping, asked), **first}
         restored = None if self.checkpoint is None else str(path)
         self.config = parser.parse_object({command: {"model": taken, "ckpt_path": restored}}, self.config)
+
+    def _parse_ckpt_path(self) -> None:
+        """Leave out that Lightning reads the whole checkpoint again, for its hyper-parameters, which are not used."""
 
     def _stored_model(self, path: Path) -> tuple[Mapping[str, object], dict[str, object]]:
         """The settings of a checkpoint's network, which Lightning restores."""

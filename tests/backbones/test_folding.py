@@ -21,7 +21,7 @@ def equal(ours, expected):
     return (ours - expected).abs().max() <= 1e-9 * expected.abs().max()
 
 
-@pytest.mark.by_default("32-efficientnet_b0", "32-tf_efficientnet_lite0")
+@pytest.mark.by_default("32-tf_efficientnet_lite0")
 @pytest.mark.parametrize(
     "name", ["tf_efficientnet_b0", "tf_efficientnet_lite0", "efficientnet_b0", "tf_efficientnetv2_b0"]
 )

@@ -61,6 +61,7 @@ def shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
 # The members.
 
 
+@pytest.mark.by_default("b0", "b3", "b7")
 @pytest.mark.parametrize("member", MEMBERS)
 def test_members_are_timms_to_the_last_parameter(member):
     with torch.device("meta"):
@@ -163,6 +164,7 @@ def test_coefficients_of_one_leave_their_dimension():
 # What it costs.
 
 
+@pytest.mark.by_default("1.5", "3.3")
 @pytest.mark.parametrize("phi", PHIS)
 def test_phi_lies_on_the_cost_curve(phi, base_macs):
     point = PAPER.at(phi)
@@ -197,6 +199,7 @@ def test_the_phi_of_a_member_is_that_of_its_cost(index, base_macs):
 # In use.
 
 
+@pytest.mark.by_default("0.5", "1.5")
 @pytest.mark.parametrize("phi", PHIS)
 def test_a_step_of_training(phi):
     torch.manual_seed(0)
@@ -210,6 +213,7 @@ def test_a_step_of_training(phi):
         assert not torch.equal(parameter, before[key]), key
 
 
+@pytest.mark.by_default("8", "32")
 @pytest.mark.parametrize("output_stride", [32, 16, 8])
 def test_the_extractors_options(output_stride):
     name = "efficientnet_phi0.5_a1.4_b1.05_g1.1"

@@ -21,7 +21,7 @@ def equal(ours, expected):
     )
 
 
-@pytest.mark.by_default("16-tf_efficientnet_b0", "16-efficientnet_b0")
+@pytest.mark.by_default("16-tf_efficientnet_b0")
 @pytest.mark.parametrize("name", ["tf_efficientnet_b0", "efficientnet_b0", "tf_efficientnet_lite0"])
 @pytest.mark.parametrize("output_stride", [16, 8])
 def test_both_strides_are_those_of_networks_built_at_them(name, output_stride):

@@ -113,6 +113,7 @@ def test_objects_on_a_tight_canvas(task: str) -> None:
     assert_same(found, ANSWERS[f"{task}_tight"])
 
 
+@pytest.mark.slow  # of both tasks at once below
 def test_objects_by_the_command_line(tmp_path: Path) -> None:
     line = f"predict --ckpt_path {DATA}/detection.ckpt --source {DATA}/pictures --output {tmp_path}/out"
     said(f"{line} --score_threshold {THRESHOLD} --pictures false {CPU}", DETECTION)
@@ -120,6 +121,7 @@ def test_objects_by_the_command_line(tmp_path: Path) -> None:
     assert_same(found, by_picture(ANSWERS["detection_full"]))
 
 
+@pytest.mark.slow  # of both tasks at once below
 def test_validation_of_a_detector(tmp_path: Path) -> None:
     data = f"--data.val_images {DATA}/scenes/leftImg8bit/val"
     data += f" --data.val_annotations {DATA}/scenes/annotations/instances_val.json"
@@ -134,6 +136,7 @@ def test_masks_in_python(masks: dict[str, np.ndarray]) -> None:
         assert_same_masks(one.class_ids, masks[f"segmentation/{path.name}"])
 
 
+@pytest.mark.slow  # of both tasks at once below
 def test_masks_by_the_command_line(tmp_path: Path, masks: dict[str, np.ndarray]) -> None:
     line = f"predict --ckpt_path {DATA}/segmentation.ckpt --source {DATA}/pictures --output {tmp_path}/out"
     said(f"{line} --overlay false {CPU}", SEGMENTATION)
@@ -141,6 +144,7 @@ def test_masks_by_the_command_line(tmp_path: Path, masks: dict[str, np.ndarray])
         assert_same_masks(rows_of(tmp_path / "out" / path.name), masks[f"segmentation/{path.name}"])
 
 
+@pytest.mark.slow  # of both tasks at once below
 def test_validation_of_a_segmenter(tmp_path: Path) -> None:
     line = f"validate --ckpt_path {DATA}/segmentation.ckpt --model.results {tmp_path}/scores.json"
     said(f"{line} --data.layout cityscapes --data.root {DATA}/scenes {LOADING} {CPU}", SEGMENTATION)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import io
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
 
+from deployment.__main__ import main
 from deployment.export.formats.openvino_file import write_openvino
 from deployment.export.options import SUFFIXES, Format, Options
 from deployment.export.write import export
@@ -32,10 +36,33 @@ def ckpt(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 
 @pytest.fixture(scope="session")
-def exported(ckpt: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+def commanded(ckpt: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[[], tuple[Path, str]]:
+    """The file of a detector in PyTorch's format, which `export` writes into an empty folder, and what that says."""
+
+    @functools.cache
+    def made() -> tuple[Path, str]:
+        folder, said = tmp_path_factory.mktemp("commanded"), io.StringIO()
+        words = ["export", "--ckpt_path", str(ckpt("detection")), "--format", "torch", "--image_size", "[160,224]"]
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(said):
+            patch.chdir(folder)
+            assert main(words) == 0
+        OPEN.append(open_exported(folder / "detection.pt2", "detection"))
+        return folder / "detection.pt2", said.getvalue()
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def exported(
+    ckpt: Callable[[str], Path],
+    commanded: Callable[[], tuple[Path, str]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[..., Path]:
     """The file of a task in a format."""
 
     def made(task: str, file_format: Format, **options: object) -> Path:
+        if (task, file_format, options) == ("detection", "torch", {"image_size": (160, 224)}):
+            return commanded()[0]
         if task == "segmentation" and options.get("argmax"):
             options = {**options, "argmax": None}  # which writes the same file
         wanted = Options(**options)

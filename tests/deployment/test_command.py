@@ -27,8 +27,6 @@ from engine.errors import InputError
 from engine.exports.files import KEY, open_exported
 from tests.deployment.networks import picture
 
-FAST = ["--format", "torch", "--image_size", "128"]  # takes no exporter to ONNX
-
 
 def line(capsys: pytest.CaptureFixture[str]) -> str:
     """The one line of an error."""
@@ -38,15 +36,13 @@ def line(capsys: pytest.CaptureFixture[str]) -> str:
     return error
 
 
-def test_a_file_is_written_and_described(ckpt, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    assert main(["export", "--ckpt_path", str(ckpt("detection")), *FAST]) == 0
-    said = capsys.readouterr().out
+def test_a_file_is_written_and_described(commanded):
+    path, said = commanded()
     assert said.startswith("detection.pt2: ")
-    assert "128 x 128 pixels" in said
-    assert os.listdir(tmp_path) == ["detection.pt2"]
-    about = open_exported("detection.pt2", "detection").about
-    assert about.image_hw == (128, 128)
+    assert "160 x 224 pixels" in said
+    assert os.listdir(path.parent) == ["detection.pt2"]
+    about = open_exported(path, "detection").about
+    assert about.image_hw == (160, 224)
     assert about.postprocess is not None
     assert about.postprocess["iou_threshold"] == 0.4  # the checkpoint's
 

@@ -100,6 +100,7 @@ def computing(runtime: str, folder, canvas_hw=CANVAS_HW, fill=(*FILL,)):
     return lambda images: [np.array(value) for value in compiled([images]).values()]
 
 
+@pytest.mark.by_default("onnx")
 @pytest.mark.parametrize("runtime", ["onnx", "openvino"])
 def test_a_canvas_is_the_predictors(runtime, tmp_path_factory):
     compute = computing(runtime, tmp_path_factory.getbasetemp())

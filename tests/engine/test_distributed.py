@@ -35,7 +35,7 @@ def fail():
 
 
 def slow_answer():
-    time.sleep(3)
+    time.sleep(2)
     return "late"
 
 

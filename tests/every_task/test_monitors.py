@@ -24,7 +24,7 @@ EVERY = {
 
 
 @pytest.mark.parametrize("options", ["every", "none", "no validation"])
-@pytest.mark.by_default("detection-every", "segmentation-every")
+@pytest.mark.by_default("segmentation-every")
 def test_what_a_task_states_is_what_it_logs(task, options, monkeypatch):
     stated = []
     monkeypatch.setattr("engine.training.task.check_monitors", lambda _, logged, *__: stated.append(set(logged)))

@@ -150,6 +150,7 @@ def test_what_does_not_apply_is_refused(task, sets, tmp_path, monkeypatch):
     assert not Path("out").exists()
 
 
+@pytest.mark.by_default("segmentation")
 @pytest.mark.parametrize("task", TASKS)
 def test_rasters_without_a_range_are_refused(task, sets, tmp_path, monkeypatch):
     work_beside(sets / "rasters" / task, tmp_path, monkeypatch)

@@ -83,8 +83,14 @@ def begun(data: Data) -> Data:
 
 @pytest.fixture(scope="module")
 def whole(root: Path) -> dict[str, list[tuple[int, ...]]]:
-    """The batches of an uninterrupted training of each task, without workers."""
-    return {task: list(batches(begun(make(task, root)))) for task in (*TASKS, *SAMPLED)}
+    """The batches of an uninterrupted training of each task, without workers, made when they are first asked for."""
+
+    class Whole(dict[str, list[tuple[int, ...]]]):
+        def __missing__(self, task: str) -> list[tuple[int, ...]]:
+            self[task] = list(batches(begun(make(task, root))))
+            return self[task]
+
+    return Whole()
 
 
 @pytest.mark.parametrize(
@@ -104,7 +110,7 @@ class TestExactness:
         assert not set(batches(begun(make(task, root)))) & set(whole[task])
 
     @pytest.mark.by_default("mixed")
-    @settings(max_examples=8, deadline=None)
+    @settings(max_examples=5, deadline=None)
     @given(data=st.data())
     def test_any_workers_and_any_interruptions(self, root: Path, whole: Any, task: str, data: Any) -> None:
         """At each, the state goes through JSON as a checkpoint would carry it, and other workers go on."""
@@ -154,6 +160,7 @@ def pictures(root: Path, task: str, split: str) -> list[Path]:
 
 @pytest.mark.parametrize("task", TASKS)
 class TestBadImages:
+    @pytest.mark.by_default("2-mixed", "0")
     @pytest.mark.parametrize("workers", [0, 2])
     def test_a_broken_one_stops_with_its_name(self, root: Path, tmp_path: Path, task: str, workers: int) -> None:
         bad = pictures(copied(root, tmp_path), task, "train")[1]
@@ -167,6 +174,7 @@ class TestBadImages:
         assert str(bad) in str(error.value)
         assert str(error.value).endswith("--data.on_bad_image skip.")
 
+    @pytest.mark.by_default("mixed", "segmentation")
     def test_skipped_ones_give_way_to_others(
         self, root: Path, tmp_path: Path, task: str, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -221,6 +229,7 @@ def masks(root: Path, split: str) -> list[Path]:
 
 @pytest.mark.parametrize("task", TASKS[1:])
 class TestBadMasks:
+    @pytest.mark.by_default("mixed")
     def test_missing_and_broken_ones(
         self, root: Path, tmp_path: Path, task: str, caplog: pytest.LogCaptureFixture
     ) -> None:

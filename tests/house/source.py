@@ -7,6 +7,10 @@ import tomllib
 from functools import cache
 from pathlib import Path
 
+import numpy as np
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
+
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PACKAGES: list[str] = PROJECT["tool"]["mypy"]["packages"]
@@ -32,9 +36,15 @@ def tree(path: Path) -> ast.Module:
 
 
 @cache
+def _names() -> dict[str, Path]:
+    """The files of the packages by the names by which they are imported."""
+    return {dotted(path): path for path in MODULES}
+
+
+@cache
 def imports(path: Path) -> frozenset[str]:
     """Every module that a file imports anywhere: inside functions too, and for types only."""
-    names = {dotted(module) for module in MODULES}
+    names = _names()
     found: set[str] = set()
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
@@ -43,32 +53,25 @@ def imports(path: Path) -> frozenset[str]:
             assert node.level == 0, f"{name_of(path)}: relative import"
             assert node.module
             inner = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= inner & names or {node.module}
+            found |= inner & names.keys() or {node.module}
     return frozenset(found)
 
 
 @cache
 def arrows() -> dict[str, frozenset[str]]:
     """Every file of the packages, and the files of them that it imports, by their dotted names."""
-    names = {dotted(path): path for path in MODULES}
+    names = _names()
     return {name: frozenset((imports(path) & names.keys()) - {name}) for name, path in names.items()}
 
 
 def circles(graph: dict[str, frozenset[str]]) -> list[list[str]]:
-    """Every set of two or more names of which each leads to each other.
-
-    Both directions are followed from every name, which is slow for large graphs and plain.
-    """
-    reached = {name: _reached(graph, name) for name in graph}
-    found = {frozenset({other for other in reached[name] if name in reached[other]} | {name}) for name in graph}
-    return sorted(sorted(circle) for circle in found if len(circle) > 1)
-
-
-def _reached(graph: dict[str, frozenset[str]], start: str) -> set[str]:
-    seen: set[str] = set()
-    waiting = [start]
-    while waiting:
-        new = graph[waiting.pop()] - seen
-        seen |= new
-        waiting += new
-    return seen
+    """Every set of two or more names of which each leads to each other."""
+    names = list(graph)
+    places = {name: place for place, name in enumerate(names)}
+    pairs = [(places[name], places[other]) for name, others in graph.items() for other in others]
+    starts, ends = zip(*pairs, strict=True) if pairs else ((), ())
+    matrix = csr_array((np.ones(len(pairs), bool), (starts, ends)), shape=(len(names), len(names)))
+    found: dict[int, list[str]] = {}
+    for name, label in zip(names, connected_components(matrix, connection="strong")[1], strict=True):
+        found.setdefault(int(label), []).append(name)
+    return sorted(sorted(circle) for circle in found.values() if len(circle) > 1)

@@ -1,4 +1,4 @@
-"""Small sets for all joint tests: one with boxes and masks, and one with boxes alone."""
+"""Small sets for all joint tests, one with boxes and masks, and one with boxes alone; and a training on the first."""
 
 from __future__ import annotations
 
@@ -35,3 +35,17 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(drawn / "leftImg8bit" / split, root / split)
         shutil.copy(drawn / "annotations" / f"instances_{split}.json", root / f"{split}.json")
     return root
+
+
+@pytest.fixture(scope="session")
+def trained(streets: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `both.yaml`, `two.yaml` and `learnt`, a run of four epochs on the scenes."""
+    from tests.joint.small import command, write_configs
+
+    folder: Path = tmp_path_factory.mktemp("trained")
+    write_configs(folder, streets, photos)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        said = command("fit --config both.yaml --run.name learnt --trainer.max_epochs 4 --data.batch_size 2")
+    assert said.code == 0, said.err
+    return folder

@@ -25,23 +25,11 @@ from engine.reading.images import Letterbox
 from joint import load, load_network
 from segmentation.data.cityscapes.labels import CITYSCAPES
 from tests.detection.image_files import ImageFiles
-from tests.joint.small import CANVAS_HW, command, write_configs
+from tests.joint.small import CANVAS_HW, command
 from tests.segmentation.small import class_ious, logged, read_json, rows_of
 
 ROOT = Path(__file__).parents[2]
 OPTIONS = "--trainer.accelerator cpu --trainer.enable_progress_bar false --num_workers 0"
-
-
-@pytest.fixture(scope="module")
-def trained(streets, photos, tmp_path_factory):
-    """A folder with `both.yaml`, `two.yaml` and a run of four epochs on the scenes."""
-    folder = tmp_path_factory.mktemp("trained")
-    write_configs(folder, streets, photos)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        said = command("fit --config both.yaml --run.name learnt --trainer.max_epochs 4 --data.batch_size 2")
-    assert said.code == 0, said.err
-    return folder
 
 
 @pytest.fixture

@@ -82,6 +82,7 @@ def test_torchvisions_logits(tmp_path):
     assert (metadata.source, metadata.padding, metadata.input_size) == ("torchvision", "symmetric", (3, 224, 224))
 
 
+@pytest.mark.by_default("b0-64", "lite1-97")
 @pytest.mark.parametrize(("short", "size"), [("b0", 64), ("b1", 97), ("lite0", 64), ("lite1", 97)])
 @torch.no_grad()
 def test_efficientnet_pytorch(tmp_path, short, size):
@@ -110,6 +111,7 @@ def test_zylos_backbone(tmp_path, outer):
     assert (metadata.name, metadata.source) == ("tf_efficientnet_b0", "zylo117's Yet-Another-EfficientDet")
 
 
+@pytest.mark.by_default("efficientdet_d0", "tf_efficientdet_lite0")
 @pytest.mark.parametrize(
     ("name", "backbone", "wrong"),
     [
@@ -130,6 +132,7 @@ def test_effdets_backbone(tmp_path, name, backbone, wrong):
         EfficientNetFeatures(wrong, weights=tmp_path / "weights.pth")
 
 
+@pytest.mark.by_default("True-tu-tf_efficientnet_b0", "True-efficientnet-b0", "True-timm-efficientnet-b0")
 @pytest.mark.parametrize(
     ("encoder", "ours", "size"),
     [
@@ -156,6 +159,7 @@ def test_smps_encoders(tmp_path, encoder, ours, size, whole):
             EfficientNetFeatures(wrong, weights=tmp_path / "weights.pth")
 
 
+@pytest.mark.by_default("tf_efficientnet_lite0")
 @pytest.mark.parametrize(
     "name", ["efficientnet_b0", "tf_efficientnet_lite0", *slowly("tf_efficientnetv2_b0", "tf_efficientnet_es")]
 )

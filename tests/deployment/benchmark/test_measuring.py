@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -215,22 +217,40 @@ def test_an_interrupted_measurement_goes_on(words, tmp_path, monkeypatch, capsys
     assert "nms was inside, now outside" in capsys.readouterr().err
 
 
-def test_what_cannot_be_measured_is_left_out_with_the_reason(words, capsys, tmp_path):
-    assert main([*words, "--precisions", "float32", "int8", "--runtimes", "torch", "--rounds", "1"]) == 0
-    said = capsys.readouterr().out
-    assert "left out: detection.ckpt torch int8 128x128 threads 1: torch computes in float32 or bfloat16" in said
+SIDE = 384
+
+
+@pytest.fixture(scope="module")
+def measured(ckpt, tmp_path_factory) -> tuple[list[dict], str]:
+    """Rows and text of a measurement of two batches, the larger one first, in a number type that is had and another."""
+    folder, said = tmp_path_factory.mktemp("measured"), io.StringIO()
+    with redirect_stdout(said):
+        status = main([
+            "benchmark", "--ckpt_paths", str(ckpt("detection")), "--batch_sizes", "16", "1", "--image_sizes", str(SIDE),
+            "--runtimes", "torch", "--precisions", "float32", "int8", "--threads", "1", "--rounds", "1",
+            "--repeats", "1", "--output", str(folder),
+        ])  # fmt: skip
+    assert status == 0
+    return json.loads((folder / "benchmark.json").read_text())["rows"], said.getvalue()
+
+
+def test_what_cannot_be_measured_is_left_out_with_the_reason(measured):
+    rows, said = measured
+    why = "torch computes in float32 or bfloat16"
+    assert f"left out: detection.ckpt torch int8 {SIDE}x{SIDE} threads 1: {why}" in said
+    assert len(rows) == 2
+
+
+def test_where_nothing_can_be_measured_the_first_reason_is_the_error(words, capsys):
     assert main([*words, "--precisions", "int8", "--runtimes", "torch", "--rounds", "1"]) == 2
     error = capsys.readouterr().err
     assert "none of 1 candidates could be measured. Change what the first lacks: torch computes in" in error
 
 
-def test_each_memory_is_its_own(words, tmp_path):
+def test_each_memory_is_its_own(measured):
     """A candidate that comes after a large one is not charged for it."""
-    large_first = ["--batch_sizes", "16", "1", "--image_sizes", "512", "--runtimes", "torch", "--rounds", "1"]
-    assert main([*words, *large_first]) == 0
-    rows = json.loads((tmp_path / "out" / "benchmark.json").read_text())["rows"]
-    large, small = (next(row for row in rows if row["batch"] == batch) for batch in (16, 1))
-    images_mib = 15 * 512 * 512 * 3 * 4 / 2**20  # as floats
+    large, small = (next(row for row in measured[0] if row["batch"] == batch) for batch in (16, 1))
+    images_mib = 15 * SIDE * SIDE * 3 * 4 / 2**20  # as floats
     assert large["peak_mib"] - small["peak_mib"] > images_mib
     assert large["own_mib"] - small["own_mib"] > images_mib
 

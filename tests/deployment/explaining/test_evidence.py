@@ -36,6 +36,7 @@ def over_pixels(cells: np.ndarray, stride: int, canvas_hw: tuple[int, int]) -> n
     return np.stack([np.interp(np.arange(canvas_hw[1]), places[1], row) for row in rows])
 
 
+@pytest.mark.by_default("hard-hirescam", "soft-layercam")
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("nms", ["hard", "soft"])
 def test_boxes_rest_on_what_the_gradients_say(method, nms):
@@ -75,6 +76,7 @@ def test_boxes_rest_on_what_the_gradients_say(method, nms):
         np.testing.assert_allclose(each.heat, (heat / heat.max()).numpy(), atol=1e-5)
 
 
+@pytest.mark.by_default("hirescam", "layercam-segmenter")
 @pytest.mark.parametrize("make", [segmenter, lambda: segmenter("b0", decoder="unet"), lambda: joint().segmenter])
 @pytest.mark.parametrize("method", METHODS)
 def test_classes_rest_on_what_the_gradients_say(make, method):

@@ -19,6 +19,7 @@ def image_of(image_hw: tuple[int, int]) -> torch.Tensor:
     return torch.from_numpy(picture(*image_hw, seed=5))[None]
 
 
+@pytest.mark.by_default("image_hw0", "image_hw3", "image_hw4", "image_hw5")
 @torch.no_grad()
 @pytest.mark.parametrize(
     ("overrides", "image_hw"),
@@ -40,6 +41,7 @@ def test_a_segmenter(overrides, image_hw):
     assert (rows[0] == expected.argmax(1)).float().mean() > 0.9999
 
 
+@pytest.mark.by_default("image_hw0")
 @torch.no_grad()
 @pytest.mark.parametrize("image_hw", SIZES[:2])
 def test_a_joint_network(image_hw):
@@ -52,6 +54,7 @@ def test_a_joint_network(image_hw):
     torch.testing.assert_close(found[2], expected.segmentation.logits.permute(0, 2, 3, 1), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.by_default("joint")
 @torch.no_grad()
 @pytest.mark.parametrize("task", ["detection", "segmentation", "joint"])
 def test_pixels_in_the_range_of_integers(task):

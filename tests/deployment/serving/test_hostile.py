@@ -258,7 +258,7 @@ def test_an_answer_that_nobody_fetches_is_dropped():
 def test_a_full_queue_is_503_with_a_time_and_a_late_answer_504():
     work = Sizes()
     work.free.clear()
-    with running(work, batch_size=1, queue=2, answer_seconds=4.0) as server:
+    with running(work, batch_size=1, queue=2, answer_seconds=2.0) as server:
         replies = []
         threads = [threading.Thread(target=lambda: replies.append(server.send(body=photo()))) for _ in range(12)]
         for thread in threads:
@@ -270,7 +270,7 @@ def test_a_full_queue_is_503_with_a_time_and_a_late_answer_504():
         assert 3 <= statuses.count(504) <= 6  # the network's, the queue, the ready one, the readers
         for reply in replies:
             assert int(reply.headers["retry-after"]) >= 1
-            assert ("is busy" if reply.status == 503 else "no answer within 4 s") in reply.json()["error"]
+            assert ("is busy" if reply.status == 503 else "no answer within 2 s") in reply.json()["error"]
         assert server.send("GET", "/health").status == 200
         work.free.set()
         until = time.monotonic() + 20  # those that were given up leave the queue one after the other

@@ -80,6 +80,7 @@ def test_boxes_of_any_size_lie_in_the_image(shared: EfficientDet, height: int, w
     assert len(anchors) == 9 * sum(-(-height // s) * -(-width // s) for s in (8, 16, 32, 64, 128))
 
 
+@pytest.mark.by_default("128-128", "33-255")
 @pytest.mark.parametrize(("height", "width"), [(128, 128), (97, 130), (33, 255), (129, 40)])
 @torch.no_grad()
 def test_a_network_of_before_pads_with_the_mean_colour(shared: EfficientDet, height: int, width: int) -> None:
@@ -130,6 +131,7 @@ def test_untrained_scores_are_the_prior(shared: EfficientDet) -> None:
     assert float(class_logits.sigmoid().median()) == pytest.approx(0.01, abs=0.003)
 
 
+@pytest.mark.by_default("d0", "lite0")
 @pytest.mark.parametrize("member", ["d0", "lite0", "d7x"])
 def test_every_parameter_gets_a_gradient(member: str) -> None:
     """All parameters get a gradient, as plain DDP waits for all of them; also when no image has a box."""

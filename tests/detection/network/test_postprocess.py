@@ -77,6 +77,7 @@ def rows(found: Detections, image: int = 0) -> list[tuple[float, ...]]:
     return [(*box, score, class_id) for box, score, class_id in zip(boxes, scores, ids, strict=True)]
 
 
+@pytest.mark.by_default("True")
 @pytest.mark.parametrize("class_agnostic", [False, True])
 def test_soft_nms_is_bodlas(class_agnostic: bool) -> None:
     suppressed = 0

@@ -219,6 +219,7 @@ BAD = {
 }
 
 
+@pytest.mark.by_default("overlap alone", "not there", "no raster")
 @pytest.mark.parametrize(("options", "part"), BAD.values(), ids=BAD)
 def test_bad_commands(here: Path, options: str, part: str) -> None:
     said = command(f"{PREDICT} {options}")

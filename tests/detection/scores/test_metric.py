@@ -31,6 +31,7 @@ CASES = {
 }
 
 
+@pytest.mark.by_default("mixed", "pycocotools")
 @pytest.mark.parametrize("backend", ["pycocotools", "faster", "hotcoco"])
 @pytest.mark.parametrize("case", CASES)
 def test_equals_pycocotools_on_awkward_sets(case, backend):

@@ -113,6 +113,7 @@ def run_process(rank, world, folder):
     dist.destroy_process_group()
 
 
+@pytest.mark.by_default("3")
 @pytest.mark.parametrize("world", [2, 3])
 def test_several_processes_give_bit_identical_numbers(world, tmp_path):
     import torch.multiprocessing

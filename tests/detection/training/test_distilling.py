@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from detection.training.distiller import DetectorDistiller
 from detection.training.settings import Distillation
 from engine.distillation.teachers import Teachers
 from engine.errors import InputError
+from engine.training.checkpoints import save_metadata
 from tests.detection.small import CANVAS_HW, command
 
 SMALL = {"image_size": CANVAS_HW, "fpn_cells": 1, "head_repeats": 1, "drop_path": 0.0}
@@ -104,16 +106,18 @@ def test_a_teacher_that_does_not_fit_is_refused(given, words):
 
 @pytest.fixture(scope="module")
 def taught(small_set, tmp_path_factory):
-    """A teacher, and a student of two epochs."""
+    """A wider teacher, as a training writes it, and a student of two epochs."""
     folder = tmp_path_factory.mktemp("taught")
     for name in ("scenes", "small.yaml"):
         (folder / name).symlink_to(small_set / name)
+    categories = json.loads((folder / "scenes/annotations/instances_train.json").read_text())["categories"]
+    teacher = detector(24, classes=len(categories))
+    teacher.set_classes(BoxClasses.in_order((each["name"], each["id"]) for each in categories))
+    stored = {"state_dict": {f"detector.{key}": value for key, value in teacher.state_dict().items()}}
+    save_metadata(stored, "detection", teacher.settings())
+    torch.save(stored, folder / "teacher.ckpt")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        wide = "--model.architecture.fpn_channels 24 --trainer.max_epochs 1"
-        said = command(f"fit --config small.yaml --run.name teacher {wide} {ENDS}")
-        assert said.code == 0, said.err
-        Path("teacher.ckpt").write_bytes(Path("runs/detection/teacher/checkpoints/last.ckpt").read_bytes())
         said = command(f"{LINE} --model.schedule.name constant --run.name whole {ENDS}")
         assert said.code == 0, said.err
     return folder

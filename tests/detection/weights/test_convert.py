@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,12 +27,14 @@ QUAD = TINY | {"pyramid": "quad", "resampling": "bilinear", "padding": "symmetri
                "anchor_ratios": ((1.0, 1.0), (2**0.5, 0.5**0.5)), "drop_path": 0.1}  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def published(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module", autouse=True)
+def published() -> Iterator[None]:
     tiny = Published("tf_efficientdet_tiny-00000000.pth", "lite0", TINY)
     quad = Published("efficientdet_quad-00000000.pth", "d0", QUAD, redundant_bias=False, level_first=True)
-    monkeypatch.setitem(PUBLISHED, "tf_efficientdet_tiny", tiny)
-    monkeypatch.setitem(PUBLISHED, "efficientdet_quad", quad)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(PUBLISHED, "tf_efficientdet_tiny", tiny)
+        patch.setitem(PUBLISHED, "efficientdet_quad", quad)
+        yield
 
 
 def detector(name: str) -> EfficientDet:
@@ -109,10 +113,19 @@ def test_settings_that_hold_no_weights(tmp_path: Path) -> None:
         load_pretrained(tmp_path / "own.safetensors", imagesize=256)
 
 
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a detector in its former layout and in ours."""
+    folder = tmp_path_factory.mktemp("converted")
+    source = write(detector("tf_efficientdet_tiny"), folder / "best.pth", "tf_efficientdet_tiny")
+    convert(source, folder / "own.safetensors")
+    return folder
+
+
 @pytest.fixture
-def own(tmp_path: Path) -> Path:
-    source = write(detector("tf_efficientdet_tiny"), tmp_path / "best.pth", "tf_efficientdet_tiny")
-    convert(source, tmp_path / "own.safetensors")
+def own(converted: Path, tmp_path: Path) -> Path:
+    """A copy of the file of ours, with the other one beside it."""
+    shutil.copytree(converted, tmp_path, dirs_exist_ok=True)
     return tmp_path / "own.safetensors"
 
 

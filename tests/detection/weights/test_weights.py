@@ -168,6 +168,7 @@ def folded(state: State) -> State:
     return model.state_dict()
 
 
+@pytest.mark.by_default("plain", "ema", "bench", "safetensors")
 @pytest.mark.usefixtures("published")
 @pytest.mark.parametrize("wrapping", ["plain", "module", "model", "state_dict", "ema", "bench", "safetensors"])
 def test_wrappers(tmp_path: Path, state: State, wrapping: str) -> None:

@@ -90,6 +90,7 @@ def state(theirs: torch.nn.Module) -> dict[str, Tensor]:
     return renamed
 
 
+@pytest.mark.by_default("efficientdet-d0.pth")
 @pytest.mark.parametrize("file", ["efficientdet-d0.pth", "efficientdet-d0_49_8300.pth", "best.pth"])
 @torch.no_grad()
 def test_outputs_are_those_of_the_weights(

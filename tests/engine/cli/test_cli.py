@@ -146,6 +146,12 @@ def in_trained(trained, monkeypatch):
     return trained
 
 
+@pytest.mark.by_default(
+    "last-validate",
+    "best-predict --source a.jpg",
+    "runs/toy/wide/checkpoints/last.ckpt-predict --source a.jpg",
+    "best-test",
+)
 @pytest.mark.parametrize("command", ["validate", "test", "predict --source a.jpg"])
 @pytest.mark.parametrize("which", ["last", "best", "runs/toy/wide/checkpoints/last.ckpt"])
 def test_the_network_comes_from_the_checkpoint(in_trained, capsys, command, which):
@@ -202,6 +208,14 @@ def test_checkpoints_that_do_not_fit(in_trained, capsys, monkeypatch):
     content["effdense"]["task"] = "toy"
     torch.save(content, "huge.ckpt")
     fails(capsys, "validate --ckpt_path huge.ckpt", "model.size is 'huge'", "'small', 'large'")
+
+
+def test_lightnings_own_settings_of_a_checkpoint_are_not_used(in_trained):
+    """Its command line would read the whole file once more for them, and let them override everything."""
+    content = load(Path("runs/toy/wide/checkpoints/last.ckpt"))
+    torch.save({**content, "hyper_parameters": {"width": 5}}, "others.ckpt")
+    assert main(["predict", "--source", "a.jpg", "--ckpt_path", "others.ckpt"]) == 0
+    assert (in_trained / "out").read_text().split()[:3] == ["a.jpg", "large", "7"]
 
 
 def test_nothing_to_resume_is_an_error(here, capsys):

@@ -40,6 +40,7 @@ def plain(value):
     return value
 
 
+@pytest.mark.by_default("fit", "joint")
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("task", TASKS)
 def test_what_is_read_from_the_source_is_what_the_parser_takes(task, command):
@@ -80,6 +81,7 @@ def test_the_first_page_fits_a_screen_and_its_options_exist(task, command):
         assert own - set(shown) == {"seed_everything"}
 
 
+@pytest.mark.by_default("joint", "classification")
 @pytest.mark.parametrize("task", TASKS)
 def test_every_group_has_a_page_of_all_its_options(task):
     spec = find_task(task)

@@ -127,6 +127,7 @@ def test_before_a_delayed_start_the_weights_themselves_are_validated_and_saved(t
     close(saved[1]["current_model_state"], record.steps[7])
 
 
+@pytest.mark.by_default("6")
 @pytest.mark.parametrize("start_step", [0, 6])
 def test_interrupted_equals_uninterrupted_to_the_bit(tmp_path, start_step):
     whole, first, rest = (tmp_path / name for name in ("whole", "first", "rest"))

@@ -84,6 +84,14 @@ def test_the_files_of_one_commit_are_fetched_once(cars, hub):
         load("detection", "hf://me/cars")
 
 
+@pytest.mark.by_default(
+    "alone-pytorch_model.bin",
+    "beside-optimizer.pickle",
+    "alone-x.pkl",
+    "beside-x.pth",
+    "beside-weights.PT",
+    "alone-old/last.ckpt",
+)
 @pytest.mark.parametrize(
     "name", ["pytorch_model.bin", "old/last.ckpt", "weights.PT", "x.pth", "x.pkl", "optimizer.pickle"]
 )

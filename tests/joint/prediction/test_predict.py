@@ -58,6 +58,7 @@ def assert_same_objects(ours, theirs):
     assert ours.size_hw == theirs.size_hw
 
 
+@pytest.mark.by_default("size_hw0")
 @pytest.mark.parametrize("size_hw", [(128, 256), (128, 128)])
 def test_the_answers_are_those_of_the_networks_taken_apart(network, size_hw):
     image = picture(size_hw)
@@ -69,7 +70,7 @@ def test_the_answers_are_those_of_the_networks_taken_apart(network, size_hw):
     assert both.segmented.classes == SURFACES
 
 
-@pytest.mark.by_default("full")
+@pytest.mark.by_default("size_hw0-full", "size_hw2-full")
 @pytest.mark.parametrize("canvas", ["full", "tight"])
 @pytest.mark.parametrize("size_hw", [(90, 300), (200, 70), (31, 33), (128, 200)])
 def test_images_of_any_size(network, size_hw, canvas):
