@@ -17,7 +17,7 @@ from deployment.export.kinds.contract import Form, Graph, normalised, prepared
 from deployment.export.kinds.headed import HeadedGraph
 from deployment.export.kinds.rows import best_rows, table
 from deployment.export.operators import suppress
-from deployment.export.places import coarse_cells, resample_onto
+from deployment.export.places import CoarseLevel, resample_onto
 from detection.network.anchors import decode_boxes, make_anchors
 from detection.network.family import DetectorArchitecture
 from detection.network.heads.detector import HeadedDetector
@@ -214,18 +214,19 @@ class JointGraph(Graph):
         self.network = prepared(network)
         self.boxes = BoxOutputs(network.detector.config, len(network.detector.classes), form)
         self.pixels = PixelOutputs(network.segmenter, form)
+        backbone = self.network.backbone
+        maps = zip(backbone.channels, backbone.strides, backbone.levels, strict=True)
+        levels = [CoarseLevel(c, stride, 2**level, same_padding=backbone.same_padding) for c, stride, level in maps]
+        self.levels = nn.ModuleList(levels[1:])
         self.inputs, self.outputs = self.boxes.inputs, (*self.boxes.outputs, *self.pixels.outputs)
 
     def forward(self, images: Tensor, sizes_hw: Tensor | None = None) -> tuple[Tensor, ...]:
         """Answers for (B, 3, H, W) uint8 RGB images; those of `BoxOutputs`, then those of `PixelOutputs`."""
-        network, backbone = self.network, self.network.backbone
-        maps = backbone(normalised(network.detector.mean, network.detector.std, images))
+        network = self.network
+        maps = network.backbone(normalised(network.detector.mean, network.detector.std, images))
         reader = network.segmenter.backbone
         assert isinstance(reader, SharedMaps)
-        coarse = [
-            each if stride == 2**level else coarse_cells(each, images, stride, 2**level, backbone.same_padding)
-            for each, stride, level in zip(maps[1:], backbone.strides[1:], backbone.levels[1:], strict=True)
-        ]
+        coarse = [level(each, images) for level, each in zip(self.levels, maps[1:], strict=True)]
         boxes = _boxes(network.detector, self.boxes, coarse, images, sizes_hw)
         return *boxes, *self.pixels(network.segmenter, reader.pick(maps), images)
 

@@ -62,6 +62,28 @@ def _(maps: Tensor, images: Tensor, stride: int, onto: int, same_padding: bool) 
     return maps.new_empty(*maps.shape[:2], (maps.shape[2] + step - 1) // step, (maps.shape[3] + step - 1) // step)
 
 
+class CoarseLevel(nn.Module):
+    """A map at the cells of a level of the pyramid, where the backbone computes it on a denser grid.
+
+    Args:
+        channels: C of the map.
+        stride: image pixels per cell of the map.
+        onto: image pixels per cell of the level.
+        same_padding: whether the network's padding is TensorFlow's.
+    """
+
+    def __init__(self, channels: int, stride: int, onto: int, *, same_padding: bool) -> None:
+        super().__init__()
+        self.channels, self.stride, self.onto, self.same_padding = channels, stride, onto, same_padding
+
+    def forward(self, maps: Tensor, images: Tensor) -> Tensor:
+        """(B, C, h, w) to the cells of the level, for (B, 3, H, W) images."""
+        if self.stride == self.onto:
+            return maps
+        found: Tensor = coarse_cells(maps, images, self.stride, self.onto, self.same_padding)
+        return found
+
+
 @torch.library.custom_op("effdense::coarse_mean", mutates_args=())
 def coarse_mean(maps: Tensor, step: int, same_padding: bool) -> Tensor:
     """The mean (B, C, 1, 1) over those cells of (B, C, h, w) that a grid coarser by `step` has."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from backbones.grid import Grid, cells_between, feature_grid, size_hw
-from deployment.export.places import OpenGates
+from deployment.export.places import CoarseLevel, OpenGates
 from deployment.pooling import PooledImage
 from detection.network.bifpn import Node, SeparableConv, Upsample
 from detection.network.heads.efficientdet import Head
@@ -36,6 +36,8 @@ def as_lowered(network: nn.Module) -> None:
             layer = PooledImage(module, "bilinear")
         elif isinstance(module, OpenGates):
             layer = CoarseGates(module)
+        elif isinstance(module, CoarseLevel):
+            layer = LevelCells(module)
         if layer is not module:
             network.set_submodule(name, layer.requires_grad_(False))
 
@@ -114,6 +116,44 @@ class Doubled(nn.Module):
         return F.conv_transpose2d(x, self.ones, stride=2, groups=len(self.ones))[..., :height, :width]
 
 
+class Cells(nn.Module):
+    """As `backbones.grid.subsample`: a convolution of single cells, as XNNPACK takes no slices with steps.
+
+    Args:
+        channels: C.
+    """
+
+    ones: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("ones", torch.ones((channels, 1, 1, 1)))
+
+    def forward(self, maps: Tensor, grid: Grid, onto: Grid) -> Tensor:
+        """Cells of (B, C, h, w) maps, those of a coarser grid."""
+        step, (y, x) = cells_between(grid, onto)
+        return F.conv2d(maps[..., y:, x:], self.ones, stride=step, groups=len(self.ones)) if step > 1 else maps
+
+
+class LevelCells(nn.Module):
+    """`CoarseLevel` for maps of one size.
+
+    Args:
+        level: the layer.
+    """
+
+    def __init__(self, level: CoarseLevel) -> None:
+        super().__init__()
+        self.strides, self.same_padding = (level.stride, level.onto), level.same_padding
+        self.cells = Cells(level.channels)
+
+    def forward(self, maps: Tensor, images: Tensor) -> Tensor:
+        """As `CoarseLevel`."""
+        grid, onto = (feature_grid(size_hw(images), each, same_padding=self.same_padding) for each in self.strides)
+        found: Tensor = self.cells(maps, grid, onto)
+        return found
+
+
 class CoarseGates(nn.Module):
     """`OpenGates` for maps of one size: what takes each `step`-th cell is a convolution.
 
@@ -124,22 +164,15 @@ class CoarseGates(nn.Module):
     def __init__(self, gates: OpenGates) -> None:
         super().__init__()
         self.layers, self.step, self.same_padding = gates.layers, gates.step, gates.same_padding
+        first = next(module for module in gates.layers.modules() if isinstance(module, nn.Conv2d))
+        self.cells = Cells(first.in_channels)
 
     def forward(self, features: Tensor) -> Tensor:
         """Scale the channels of (B, C, h, w), each by a factor in 0..1."""
         coarse = feature_grid(size_hw(features), self.step, same_padding=self.same_padding)
-        mean = every(features, Grid(1, (0, 0)), coarse).mean((2, 3), keepdim=True)
+        mean = self.cells(features, Grid(1, (0, 0)), coarse).mean((2, 3), keepdim=True)
         scale: Tensor = self.layers(mean)
         return features * scale
-
-
-def every(maps: Tensor, grid: Grid, onto: Grid) -> Tensor:
-    """As `backbones.grid.subsample`: a convolution of single cells, as XNNPACK takes no slices with steps."""
-    step, (y, x) = cells_between(grid, onto)
-    if step == 1:
-        return maps
-    ones = torch.ones((maps.shape[1], 1, 1, 1), dtype=maps.dtype)
-    return F.conv2d(maps[..., y:, x:], ones, stride=step, groups=maps.shape[1])
 
 
 def _with_norm(conv: SeparableConv, norm: nn.BatchNorm2d) -> nn.Sequential:

@@ -13,7 +13,7 @@ from torch.fx import Node
 
 from backbones.grid import feature_grid, repeated, resample_joined, size_hw
 from deployment.export.kinds.contract import Graph
-from deployment.export.lowering.layers import as_lowered, every
+from deployment.export.lowering.layers import as_lowered
 from deployment.export.trace import program_of
 
 
@@ -33,7 +33,6 @@ def plain_program(graph: Graph, image_hw: tuple[int, int], batch: int) -> Export
             operators.conv_same.default: _conv_same,
             operators.pool_same.default: _pool_same,
             operators.resample.default: _resample,
-            operators.coarse_cells.default: _coarse_cells,
         }
     )
     _leave_copies_out(program)
@@ -78,9 +77,3 @@ def _resample(maps: Tensor, like: Tensor, images: Tensor, stride: int, onto: int
     image_hw = size_hw(images)
     grids = [feature_grid(image_hw, each, same_padding=same_padding) for each in (stride, onto)]
     return resample_joined(maps, grids[0], grids[1], size_hw(like))
-
-
-def _coarse_cells(maps: Tensor, images: Tensor, stride: int, onto: int, same_padding: bool) -> Tensor:
-    image_hw = size_hw(images)
-    grids = [feature_grid(image_hw, each, same_padding=same_padding) for each in (stride, onto)]
-    return every(maps, grids[0], grids[1])
