@@ -135,13 +135,14 @@ def main() -> None:
     parser.add_argument(
         "--keep-memory", action="store_true", help="both sides keep freed memory, as `fit` does on a processor"
     )
+    parser.add_argument("--only", help="measure only what begins so, such as targets, and no memory")
     parser.add_argument("--peak", choices=SIDES, help="only print the memory of this side's training step")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     torch.manual_seed(0)
     if given.keep_memory:
         keep_freed_memory()
-    memory = {} if given.peak else {side: peak(side) for side in SIDES}  # first, while nothing else runs
+    memory = {} if given.peak or given.only else {side: peak(side) for side in SIDES}  # first, while nothing else runs
     pairs = measurements(given.member, given.size, given.batch)
     if given.peak:
         before = resident_mib("VmRSS")
@@ -149,6 +150,7 @@ def main() -> None:
             pairs[f"training step, batch {given.batch}"][SIDES.index(given.peak)]()
         print(json.dumps([before, resident_mib("VmHWM")]))
         return
+    pairs = {name: sides for name, sides in pairs.items() if name.startswith(given.only or "")}
     seconds: dict[tuple[str, int], list[float]] = {(name, side): [] for name in pairs for side in (0, 1)}
     for turn in range(given.rounds + 1):
         for name, sides in pairs.items():
@@ -165,7 +167,7 @@ def main() -> None:
         low, mid = min(own), statistics.median(own)
         their_low, their_mid = min(other), statistics.median(other)
         print(
-            f"{name:32}{1e3 * low:10.0f}{1e3 * mid:9.0f}{1e3 * their_low:12.0f}{1e3 * their_mid:9.0f}"
+            f"{name:32}{1e3 * low:10.1f}{1e3 * mid:9.1f}{1e3 * their_low:12.1f}{1e3 * their_mid:9.1f}"
             f"{their_low / low:11.2f}{their_mid / mid:8.2f}"
         )
     for side, (before, highest) in memory.items():
