@@ -105,7 +105,8 @@ def scaled_part(image: UInt8Array, scaling: Scaling, image_hw: tuple[int, int] |
         needed.append(side if end == scaled else min(side, math.ceil(end * per + max(per, 1.0)) + 1))
         factors.append(1 / per * (1 + 1e-9))  # so that rounding down never takes the last row
     # In this order torch sees that colours lie last, and neither copies them apart nor gives them so.
-    pixels = torch.from_numpy(image[: needed[0], : needed[1]])[None].permute(0, 3, 1, 2)
+    part = np.require(image[: needed[0], : needed[1]], requirements="W")  # torch warns about others
+    pixels = torch.from_numpy(part)[None].permute(0, 3, 1, 2)
     scaled_pixels = interpolate(pixels, scale_factor=factors, mode="bilinear", antialias=True)
     result: UInt8Array = scaled_pixels[0].permute(1, 2, 0).numpy()[shown]
     return result
