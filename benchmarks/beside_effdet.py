@@ -126,13 +126,16 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--only", help="measure only what begins so, such as targets, and no memory")
     add_options(parser)
     given = parser.parse_args()
     if given.peak:
         print_peak(calls_of, given)
         return
-    measures = [name.format(batch=given.batch) for name in MEASURES]
-    memory = {side: peak_of(__file__, measures[-1], side) for side in SIDES}  # first, while nothing else runs
+    every = [name.format(batch=given.batch) for name in MEASURES]
+    measures = [name for name in every if name.startswith(given.only or "")]
+    sides = () if given.only else SIDES
+    memory = {side: peak_of(__file__, every[-1], side) for side in sides}  # first, while nothing else runs
     seconds = interleaved(calls_of, given, SIDES, measures)
     print(in_words(machine()))
     print(f"{given.member} at {given.size} px, {given.threads} threads, {given.rounds} rounds; milliseconds")
@@ -142,7 +145,7 @@ def main() -> None:
         low, mid = min(own), statistics.median(own)
         their_low, their_mid = min(other), statistics.median(other)
         print(
-            f"{name:32}{1e3 * low:10.0f}{1e3 * mid:9.0f}{1e3 * their_low:12.0f}{1e3 * their_mid:9.0f}"
+            f"{name:32}{1e3 * low:10.1f}{1e3 * mid:9.1f}{1e3 * their_low:12.1f}{1e3 * their_mid:9.1f}"
             f"{low / their_low:11.2f}{mid / their_mid:8.2f}"
         )
     for side, (before, highest) in memory.items():

@@ -3,9 +3,9 @@
     python benchmarks/loader.py BCCD --annotations instances_train.json
 
 DATA is a folder with images/ and an annotation file of COCO. Both sides decode an image, scale it by 0.6 to 1.6 of what
-fits the canvas, crop or pad it to the canvas at random, mirror every second one, clip the boxes and drop those without
-area, and stack eight into a batch of uint8. First it is checked that they do the same work: without scale and
-mirroring both place all boxes alike, and with them the shares of the canvas that images and boxes cover agree. Each
+fits the canvas (`--scales`), crop or pad it to the canvas at random, mirror every second one, clip the boxes and drop
+those without area, and stack eight into a batch of uint8. First it is checked that they do the same work: without scale
+and mirroring both place all boxes alike, and with them the shares of the canvas that images and boxes cover agree. Each
 round goes through the images once on either side, in turn; the last column has the decoded images in memory
 (`data.cache_mib`), which torchvision does not offer.
 """
@@ -61,7 +61,7 @@ def theirs(
     return wrapped
 
 
-def check(folder: Path, file: str, side: int, count: int) -> None:
+def check(folder: Path, file: str, side: int, scales: tuple[float, float], count: int) -> None:
     """Do nothing if both sides do the same work."""
     still = (folder, file, side, (1.0, 1.0), 0.0)
     for place in range(min(count, 5)):
@@ -70,7 +70,7 @@ def check(folder: Path, file: str, side: int, count: int) -> None:
         # Where the picture is laid on the canvas is drawn at random: shapes and distances must agree.
         apart = (boxes - boxes[:1]) - (other - other[:1])
         assert not len(boxes) or np.abs(apart).max() < 1.5, "boxes are not placed alike"
-    moved = (folder, file, side, (0.6, 1.6), 0.5)
+    moved = (folder, file, side, scales, 0.5)
     for name, share in (("images", _image_share), ("boxes", _box_share)):
         first, second = ours(*moved), theirs(*moved)
         own = statistics.mean(share(torch.from_numpy(s.image).permute(2, 0, 1), torch.from_numpy(s.boxes_xyxy))
@@ -106,6 +106,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="images/ and an annotation file")
     parser.add_argument("--annotations", default="instances_train.json")
     parser.add_argument("--side", type=int, default=512, help="of the canvas")
+    parser.add_argument("--scales", type=float, nargs=2, default=(0.6, 1.6), help="multiples of what fits the canvas")
     parser.add_argument("--images", type=int, default=80)
     parser.add_argument("--cache-mib", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=5)
@@ -118,8 +119,9 @@ def main() -> None:
         keep_freed_memory()
     torch.manual_seed(0)
     count = given.images
-    check(given.folder, given.annotations, given.side, count)
-    moved = (given.folder, given.annotations, given.side, (0.6, 1.6), 0.5)
+    scales = (given.scales[0], given.scales[1])
+    check(given.folder, given.annotations, given.side, scales, count)
+    moved = (given.folder, given.annotations, given.side, scales, 0.5)
     kept = ours(*moved)
     store = PixelStore(given.cache_mib, [kept.image_path(place) for place in range(count)])
     kept.read = KeepingReader(training=True, shelf=[store])

@@ -18,6 +18,7 @@ from detection.data.categories import CategoryRows
 from detection.data.classes import BoxClasses
 from detection.data.masks import Layers, MaskTable
 from engine.data.augment import ImageAugmenter
+from engine.data.crop import CropAugmenter
 from engine.data.mixing import Parts
 from engine.data.sampling.labels import SampleLabels
 from engine.distributed import is_main
@@ -129,24 +130,28 @@ class BoxImages(Dataset[Sample]):
         return len(self.source.image_ids)
 
     def __getitem__(self, index: int) -> Sample:
+        stated_hw, augmenter, needed_hw = size_of(self.source, index), self.augmenter, None
+        if isinstance(augmenter, CropAugmenter) and stated_hw is not None:
+            augmenter = augmenter.drawn(stated_hw)  # before the image is read: one that is shown small is decoded small
+            needed_hw = augmenter.needed_hw
         try:
-            pixels = self.read.pixels(self.source.image_path(index), size_of(self.source, index))
+            pixels = self.read.pixels(self.source.image_path(index), stated_hw, needed_hw)
         except InputError as error:
             raise SampleError(str(error)) from None
         image = filled(pixels, self.read.fill_color)
-        size_hw = (image.shape[0], image.shape[1])
+        size_hw = stated_hw or (image.shape[0], image.shape[1])
         views = tuple(lay(image) for lay in self.views)
         boxes, class_ids = self.usable_boxes(index)
         masks = None
         certainty = None if self.certainty is None else self.certainty[self._usable_rows(index)]
-        if self.augmenter is not None and self.masks is not None:
+        if augmenter is not None and self.masks is not None:
             layers = Layers(self.masks.pixels(self._usable_rows(index), size_hw))
-            image, boxes, kept, changed = self.augmenter(image, boxes, layers.packed)
+            image, boxes, kept, changed = augmenter(image, boxes, layers.packed)
             assert changed is not None
             masks = layers.unpacked(changed, kept)
             class_ids, scale = class_ids[kept], float("nan")
-        elif self.augmenter is not None:
-            image, boxes, kept, _ = self.augmenter(image, boxes)
+        elif augmenter is not None:
+            image, boxes, kept, _ = augmenter(image, boxes)
             class_ids, scale = class_ids[kept], float("nan")
             certainty = None if certainty is None else certainty[kept]
         else:

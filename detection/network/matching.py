@@ -8,6 +8,7 @@ effdet 0.4.1.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -79,12 +80,9 @@ def match_anchors(
         none = class_ids.new_zeros(0)
         return Matches(none, none, none)
     if lattice is not None and boxes_xyxy.device.type == "cpu":
-        box_of_anchor, fit, favourite = _best_nearby(
-            boxes_xyxy.float(), class_ids, anchors_xyxy, lattice, iou_threshold
-        )
-    else:
-        best_iou, box_of_anchor, fit, favourite = _best_partners(boxes_xyxy.float(), class_ids, anchors_xyxy)
-        box_of_anchor.masked_fill_(best_iou < iou_threshold, -1)
+        return _match_nearby(boxes_xyxy.float(), class_ids, anchors_xyxy, lattice, iou_threshold)
+    best_iou, box_of_anchor, fit, favourite = _best_partners(boxes_xyxy.float(), class_ids, anchors_xyxy)
+    box_of_anchor.masked_fill_(best_iou < iou_threshold, -1)
 
     # The forced matches: each box claims its best anchor, the lowest box index wins a contested one.
     claims = torch.full((batch, anchors + 1), boxes, device=class_ids.device, dtype=torch.int64)
@@ -131,127 +129,92 @@ def _best_partners(
     return best_iou, box_of_anchor, fit, favourite
 
 
-def _best_nearby(
+def _match_nearby(
     boxes_xyxy: Tensor, class_ids: Tensor, anchors_xyxy: Tensor, lattice: Lattice, iou_threshold: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """What `_best_partners` gives, from the cells around each box.
-
-    Returns:
-        (B, R) the box that an anchor overlaps most, -1 below the threshold.
-        (B, N) a box's best IoU.
-        (B, N) the anchor that has it.
-    """
-    batch, total = len(class_ids), len(anchors_xyxy)
-    box_of_anchor = class_ids.new_full((batch * total,), -1)
-    fit, favourite = boxes_xyxy.new_zeros(class_ids.shape), torch.zeros_like(class_ids)
+) -> Matches:
+    """What `match_anchors` gives, from the cells around each box."""
+    total, boxes = len(anchors_xyxy), class_ids.shape[1]
     image, box = (class_ids >= 0).nonzero(as_tuple=True)
     levels = _levels(anchors_xyxy, lattice, iou_threshold)
-    size = max(1, _MOST_PAIRS // max(1, sum(math.prod(level.window_hw) for level in levels) * lattice.per_cell))
+    size = max(1, _MOST_PAIRS // levels.pairs)
     overlaps, rows, owners = [], [], []
     for some in torch.arange(len(image)).split(size):
-        boxes, at = boxes_xyxy[image[some], box[some]], image[some] * total
-        seen = [_seen(level, boxes, iou_threshold) for level in levels]
-        of_levels = torch.stack([each.best for each in seen], 1)
-        best, level_of = of_levels.max(1)
-        nearest = torch.stack([each.nearest for each in seen], 1).gather(1, level_of[:, None])[:, 0]
-        # Of a box twice as long as an anchor there may be more, as good, beyond the window, of which the first is due.
-        doubtful = (torch.stack([each.contained for each in seen], 1) >= best[:, None] * (1 - 1e-5)).any(1)
-        if bool(doubtful.any()):
-            best[doubtful], nearest[doubtful] = pairwise_iou(boxes[doubtful], anchors_xyxy).max(1)
-        fit[image[some], box[some]], favourite[image[some], box[some]] = best, nearest
-        for each in seen:
-            overlaps.append(each.overlaps)
-            rows.append(at[each.owners] + each.anchors)
-            owners.append(box[some][each.owners])
-    if overlaps:
-        overlap, row, owner = (torch.cat(parts) for parts in (overlaps, rows, owners))
-        most = overlap.new_full((batch * total,), -1.0).scatter_reduce_(0, row, overlap, reduce="amax")
-        wins = overlap == most[row]
-        box_of_anchor.scatter_reduce_(0, row[wins], owner[wins], reduce="amin", include_self=False)
-    return box_of_anchor.view(batch, total), fit, favourite
+        at, owner = image[some] * total, box[some]
+        seen = _seen(levels, boxes_xyxy[image[some], owner], anchors_xyxy, iou_threshold)
+        claimed = seen.best > 0
+        # A box's own best anchor is its in any case; of several such boxes the first has it.
+        overlaps += [seen.overlaps, seen.best.new_full((len(some),), torch.inf)[claimed]]
+        rows += [at[seen.owners] + seen.anchors, (at + seen.nearest)[claimed]]
+        owners += [owner[seen.owners], owner[claimed]]
+    if not overlaps:
+        none = class_ids.new_zeros(0)
+        return Matches(none, none, none)
+    overlap, row, owner = (torch.cat(parts) for parts in (overlaps, rows, owners))
+    taken, place = row.unique(return_inverse=True)
+    most = overlap.new_full((len(taken),), -1.0).scatter_reduce_(0, place, overlap, reduce="amax")
+    wins = overlap == most[place]
+    first = owner.new_full((len(taken),), boxes).scatter_reduce_(0, place[wins], owner[wins], reduce="amin")
+    return Matches(taken // total, taken % total, first)
 
 
-class _Level(NamedTuple):
-    """A level of anchors, of h rows and w columns.
+class _Cells(NamedTuple):
+    """Where the L levels of a lattice have their anchors; rows and columns beyond a level are its last one again.
 
     Attributes:
-        first: index of its first anchor.
-        x: (w, A, 2) left and right of the anchors of a column.
-        y: (h, A, 2) top and bottom of the anchors of a row.
-        strides_hw: height and width of a cell.
-        window_hw: rows and columns that a box is compared with.
-        least_wh: (A, 2) the least width and height of its anchors.
+        first: (L,) indices of their first anchors.
+        y: (L, most rows * A) indices of the anchors in the first column of each row.
+        x: (L, most columns * A) indices of the anchors in the first row of each column.
+        count_yx: (2, L) rows and columns.
+        stride_yx: (2, L) height and width of a cell.
     """
 
-    first: int
-    x: Tensor
+    first: Tensor
     y: Tensor
-    strides_hw: tuple[float, float]
-    window_hw: tuple[int, int]
-    least_wh: Tensor
-
-    def anchors_at(self, first_rows: Tensor, first_columns: Tensor, places: Tensor) -> Tensor:
-        """(P,) indices of anchors by their places in windows of (rows * columns * A), which begin at (P,) cells."""
-        per_cell, columns = self.x.shape[1], self.window_hw[1]
-        cells = places // per_cell
-        row, column = first_rows + cells // columns, first_columns + cells % columns
-        return self.first + (row * len(self.x) + column) * per_cell + places % per_cell
+    x: Tensor
+    count_yx: Tensor
+    stride_yx: Tensor
 
 
-class _Seen(NamedTuple):
-    """What P boxes find around them in a level.
+@lru_cache(maxsize=16)
+def _cells(lattice: Lattice) -> _Cells:
+    with torch.inference_mode(False):  # what is made there could not be used in training
+        count_yx = torch.tensor(lattice.cells_hw).T.contiguous()
+        ends = torch.tensor(lattice.counts()).cumsum(0)
+        first = torch.cat([ends.new_zeros(1), ends[:-1]])
+        of_cell = torch.arange(lattice.per_cell)
+        rows, columns = (torch.arange(int(counts.max())).minimum(counts[:, None] - 1) for counts in count_yx)
+        y, x = (
+            (first[:, None, None] + cells[..., None] * lattice.per_cell + of_cell).flatten(1)
+            for cells in (rows * count_yx[1][:, None], columns)
+        )
+        return _Cells(first, y, x, count_yx, torch.tensor(lattice.strides_hw()).T.contiguous())
+
+
+class _Levels(NamedTuple):
+    """The anchors of L levels, and the part of each that a box is compared with.
 
     Attributes:
-        best: (P,) the largest IoU.
-        nearest: (P,) the first anchor that has it.
-        contained: (P,) the largest IoU with an anchor that the box is twice as long as; -1 where there is none.
-        overlaps: (H,) the IoUs that reach the threshold.
-        anchors: (H,) with which anchors.
-        owners: (H,) and of which boxes.
+        cells: where they are.
+        y: (L, most rows, A, 2) top and bottom of the anchors of a row.
+        x: (L, most columns, A, 2) left and right of the anchors of a column.
+        window_yx: rows and columns that a box is compared with; fewer in a level that has not so many.
+        least_yx: (2, L, A) the least height and width of the anchors.
+        pairs: anchors that a box is compared with.
     """
 
-    best: Tensor
-    nearest: Tensor
-    contained: Tensor
-    overlaps: Tensor
-    anchors: Tensor
-    owners: Tensor
+    cells: _Cells
+    y: Tensor
+    x: Tensor
+    window_yx: tuple[int, int]
+    least_yx: Tensor
+    pairs: int
+
+    def anchors_at(self, level: Tensor, kind: Tensor, row: Tensor, column: Tensor) -> Tensor:
+        """Indices of anchors; all arguments are of one shape."""
+        return self.cells.first[level] + (row * self.cells.count_yx[1][level] + column) * self.y.shape[2] + kind
 
 
-def _seen(level: _Level, boxes: Tensor, iou_threshold: float) -> _Seen:
-    """Compare (P, 4) boxes with the anchors around them.
-
-    The overlap of two boxes is that of their widths times that of their heights, so that only the product is taken for
-    each pair; each number is rounded as in `pairwise_iou`.
-    """
-    rows, columns = (
-        _window(boxes[:, axis::2], len(lines), stride, length)
-        for axis, lines, stride, length in zip(
-            (1, 0), (level.y, level.x), level.strides_hw, level.window_hw, strict=True
-        )
-    )
-    (high, tall), (wide, long) = (
-        _shared(boxes[:, axis::2], lines[cells]) for axis, lines, cells in ((1, level.y, rows), (0, level.x, columns))
-    )
-    overlap = wide[:, None] * high[:, :, None]
-    width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
-    union = (long[:, None] * tall[:, :, None]).add_((width * height)[:, None, None, None]).sub_(overlap)
-    overlap.div_(union.clamp_(min=1e-8))
-    longer = (width[:, None] >= 2 * level.least_wh[:, 0]) | (height[:, None] >= 2 * level.least_wh[:, 1])
-    contained = overlap.amax((1, 2)).masked_fill_(~longer, -1).amax(1)
-    best, place = overlap.flatten(1).max(1)
-    owner, hit = (overlap.flatten(1) >= iou_threshold).nonzero(as_tuple=True)
-    return _Seen(
-        best,
-        level.anchors_at(rows[:, 0], columns[:, 0], place),
-        contained,
-        overlap.flatten(1)[owner, hit],
-        level.anchors_at(rows[owner, 0], columns[owner, 0], hit),
-        owner,
-    )
-
-
-def _levels(anchors_xyxy: Tensor, lattice: Lattice, iou_threshold: float) -> list[_Level]:
+def _levels(anchors_xyxy: Tensor, lattice: Lattice, iou_threshold: float) -> _Levels:
     """The levels, each with a window that holds all anchors that reach the threshold with a box around its middle.
 
     The nearest cell is up to half a cell off. An IoU of t needs the middles of two sides a and b to be within
@@ -259,29 +222,158 @@ def _levels(anchors_xyxy: Tensor, lattice: Lattice, iou_threshold: float) -> lis
     half. Half of a holds the anchors that are as good as the nearest because they contain the box.
     """
     reach = max(0.5, (1 / max(iou_threshold, 1e-3) - 1) / 2)
-    levels, first = [], 0
-    for (height, width), strides, count in zip(lattice.cells_hw, lattice.strides_hw(), lattice.counts(), strict=True):
-        anchors = anchors_xyxy[first : first + count].view(height, width, lattice.per_cell, 4)
-        x, y = anchors[0, :, :, 0::2], anchors[:, 0, :, 1::2]
-        wh = torch.stack([(lines[..., 1] - lines[..., 0]).amin(0) for lines in (x, y)], -1)
-        longest = wh.amax(0).tolist()
-        rows, columns = (
-            min(cells, 2 * math.floor(reach * side / stride + 0.51) + 1)
-            for cells, side, stride in zip((height, width), reversed(longest), strides, strict=True)
+    cells, count = _cells(lattice), lattice.per_cell
+    y, x = (
+        anchors_xyxy[places][..., axis::2].unflatten(1, (-1, count)) for axis, places in ((1, cells.y), (0, cells.x))
+    )
+    lengths = [lines[..., 1] - lines[..., 0] for lines in (y, x)]
+    least = torch.stack([each.amin(1) for each in lengths])
+    most = (least.amax(2) / cells.stride_yx).tolist()
+    rows, columns = (
+        max(
+            min(of_level, 2 * math.floor(reach * side + 0.51) + 1) for of_level, side in zip(counts, sides, strict=True)
         )
-        levels.append(_Level(first, x, y, strides, (rows, columns), wh))
-        first += count
-    return levels
+        for counts, sides in zip(zip(*lattice.cells_hw, strict=True), most, strict=True)
+    )
+    return _Levels(cells, y, x, (rows, columns), least, len(y) * rows * columns * count)
 
 
-def _window(sides: Tensor, cells: int, stride: float, length: int) -> Tensor:
-    """(P, length) the cells around the middles of (P, 2) sides."""
-    middle = (sides.sum(1) / (2 * stride)).floor().clamp_(0, cells - 1).long()
-    return (middle - length // 2).clamp_(0, cells - length)[:, None] + torch.arange(length)
+class _Seen(NamedTuple):
+    """What P boxes find around them.
+
+    Attributes:
+        best: (P,) the largest IoU.
+        nearest: (P,) the first anchor that has it.
+        overlaps: (H,) the IoUs that reach the threshold.
+        anchors: (H,) with which anchors.
+        owners: (H,) and of which boxes.
+    """
+
+    best: Tensor
+    nearest: Tensor
+    overlaps: Tensor
+    anchors: Tensor
+    owners: Tensor
+
+
+def _seen(levels: _Levels, boxes: Tensor, anchors_xyxy: Tensor, iou_threshold: float) -> _Seen:
+    """Compare (P, 4) boxes with the anchors around them.
+
+    First with those of the nearest cell of each level. Then Q pairs of a box and a kind of anchors are left, of one
+    level and one shape, that could give more than that or reach the threshold if their middles were the same.
+
+    The overlap of two boxes is that of their widths times that of their heights, so that only the product is taken for
+    each pair; each number is rounded as in `pairwise_iou`.
+    """
+    cells, window_yx = levels.cells, levels.window_yx
+    sides = boxes[:, 1::2], boxes[:, 0::2]
+    # (P, L) the nearest cell, and the first of the window.
+    middles = [
+        (each.sum(1)[:, None] / (2 * strides)).floor().clamp_(min=0).long().minimum(counts - 1)
+        for each, strides, counts in zip(sides, cells.stride_yx, cells.count_yx, strict=True)
+    ]
+    firsts = [
+        (middle - length // 2).clamp_(min=0).minimum((counts - length).clamp_(min=0))
+        for middle, length, counts in zip(middles, window_yx, cells.count_yx, strict=True)
+    ]
+    every = torch.arange(len(levels.y))
+    nearest_y, nearest_x = (
+        _shared(each[:, None, None], lines[every, middle])
+        for each, lines, middle in zip(sides, (levels.y, levels.x), middles, strict=True)
+    )
+    height, width = (each[:, 1] - each[:, 0] for each in sides)
+    area = width * height
+    least_height, least_width = levels.least_yx
+    most_shared = least_height.minimum(height[:, None, None]) * least_width.minimum(width[:, None, None])
+    at_most = most_shared / (area[:, None, None] + least_height * least_width - most_shared).clamp_(min=1e-8)
+    enough = _iou(*nearest_x, *nearest_y, area[:, None, None]).flatten(1).amax(1).clamp_(max=iou_threshold)
+    of_box, level, kind = (at_most * (1 + 1e-3) >= enough[:, None, None]).nonzero(as_tuple=True)  # each (Q,)
+
+    first_row, first_column = (first[of_box, level] for first in firsts)
+    pairs = _Pairs(of_box, level, kind)
+    overlap = _overlaps(levels, boxes, pairs, (first_row, first_column), window_yx)
+    most = overlap.amax((1, 2))
+    best = most.new_zeros(len(boxes)).scatter_reduce_(0, of_box, most, reduce="amax")
+
+    # Of a box twice as long as an anchor there may be more, as good, beyond the window, of which the first is due.
+    longer = (height[of_box] >= 2 * least_height[level, kind]) | (width[of_box] >= 2 * least_width[level, kind])
+    doubtful = (longer & (most >= best[of_box] * (1 - 1e-5))).nonzero()[:, 0]
+    far = _Pairs(*(each[doubtful] for each in pairs))
+    far_best, far_nearest = _best_of_all_cells(levels, boxes, far)
+    best.scatter_reduce_(0, far.box, far_best, reduce="amax")
+
+    pair, row, column = (overlap == best[of_box, None, None]).nonzero(as_tuple=True)
+    anchors = levels.anchors_at(level[pair], kind[pair], first_row[pair] + row, first_column[pair] + column)
+    nearest = level.new_full((len(boxes),), len(anchors_xyxy)).scatter_reduce_(0, of_box[pair], anchors, reduce="amin")
+    as_good = far_best == best[far.box]
+    nearest.scatter_reduce_(0, far.box[as_good], far_nearest[as_good], reduce="amin")
+
+    pair, row, column = (overlap >= max(iou_threshold, 1e-9)).nonzero(as_tuple=True)
+    anchors = levels.anchors_at(level[pair], kind[pair], first_row[pair] + row, first_column[pair] + column)
+    return _Seen(best, nearest, overlap[pair, row, column], anchors, of_box[pair])
+
+
+class _Pairs(NamedTuple):
+    """Q pairs of a box and a kind of anchors.
+
+    Attributes:
+        box: (Q,) which of the boxes.
+        level: (Q,) the level of the anchors.
+        kind: (Q,) their place among the anchors of a cell.
+    """
+
+    box: Tensor
+    level: Tensor
+    kind: Tensor
+
+
+def _overlaps(
+    levels: _Levels, boxes: Tensor, pairs: _Pairs, firsts: tuple[Tensor, Tensor], lengths: tuple[int, int]
+) -> Tensor:
+    """(Q, rows, columns) the IoU of the boxes of pairs with the anchors in a window, 0 in cells that are not there.
+
+    Args:
+        levels: the anchors.
+        boxes: (P, 4).
+        pairs: boxes and kinds of anchors.
+        firsts: (Q,) the first row, and the first column.
+        lengths: rows and columns of the window.
+    """
+    box, level, kind = pairs
+    of_pairs, near = boxes[box], []
+    for axis, lines, first, length, counts in zip(
+        (1, 0), (levels.y, levels.x), firsts, lengths, levels.cells.count_yx, strict=True
+    ):
+        seen = first[:, None] + torch.arange(length)
+        lines_seen = lines[level[:, None], seen.clamp(max=lines.shape[1] - 1), kind[:, None]]
+        shared, long = _shared(of_pairs[:, None, axis::2], lines_seen)
+        near.append((shared.mul_(seen < counts[level, None]), long))
+    (high, tall), (wide, long) = near
+    area = (of_pairs[:, 2] - of_pairs[:, 0]) * (of_pairs[:, 3] - of_pairs[:, 1])
+    return _iou(wide[:, None], long[:, None], high[..., None], tall[..., None], area[:, None, None])
+
+
+def _best_of_all_cells(levels: _Levels, boxes: Tensor, pairs: _Pairs) -> tuple[Tensor, Tensor]:
+    """(Q,) the largest IoU of pairs in their whole level, and the first anchor that has it."""
+    rows, columns = levels.y.shape[1], levels.x.shape[1]
+    best, nearest = [boxes.new_zeros(0)], [pairs.box.new_zeros(0)]
+    for some in zip(*(each.split(max(1, _MOST_PAIRS // (rows * columns))) for each in pairs), strict=True):
+        part = _Pairs(*some)
+        start = torch.zeros_like(part.box)
+        value, place = _overlaps(levels, boxes, part, (start, start), (rows, columns)).flatten(1).max(1)
+        best.append(value)
+        nearest.append(levels.anchors_at(part.level, part.kind, place // columns, place % columns))
+    return torch.cat(best), torch.cat(nearest)
 
 
 def _shared(sides: Tensor, lines: Tensor) -> tuple[Tensor, Tensor]:
-    """What (P, 2) sides share with those of (P, cells, A, 2) anchors, and how long the latter are, (P, cells, A)."""
-    low, high = sides[:, None, None, 0], sides[:, None, None, 1]
-    shared = (torch.minimum(high, lines[..., 1]) - torch.maximum(low, lines[..., 0])).clamp_(min=0)
-    return shared, lines[..., 1] - lines[..., 0]
+    """What sides (..., 2) share with those of anchors (..., 2), and how long the latter are."""
+    begin, end = lines[..., 0], lines[..., 1]
+    return (torch.minimum(sides[..., 1], end) - torch.maximum(sides[..., 0], begin)).clamp_(min=0), end - begin
+
+
+def _iou(wide: Tensor, long: Tensor, high: Tensor, tall: Tensor, area: Tensor) -> Tensor:
+    """The IoU of boxes of an area with anchors of `long` x `tall`, of which they share `wide` x `high`."""
+    overlap = wide * high
+    union = (long * tall).add_(area).sub_(overlap)
+    return overlap.div_(union.clamp_(min=1e-8))

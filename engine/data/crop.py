@@ -76,11 +76,19 @@ def drawn_scaling(
     return Scaling((scaled_h, scaled_w), (offset_y, offset_x), crop_hw)
 
 
-def scaled_part(image: UInt8Array, scaling: Scaling) -> UInt8Array:
+def scaled_part(image: UInt8Array, scaling: Scaling, image_hw: tuple[int, int] | None = None) -> UInt8Array:
     """The part of a scaled (H, W, 3) image, by torch's antialiased bilinear filter.
 
     The filter sees the pixels around the part, so that it equals the same part of the whole scaled image. What lies
     to the right of it and below is not computed; torch has no argument to begin elsewhere than at the first pixel.
+
+    Args:
+        image: the image, or a smaller copy of it as `read_jpeg` gives it.
+        scaling: the scale and the part.
+        image_hw: height and width of the image itself; None where no copy is given.
+
+    Returns:
+        `scaling.crop_hw` pixels, perhaps a view of the image.
     """
     import torch
     from torch.nn.functional import interpolate
@@ -90,12 +98,15 @@ def scaled_part(image: UInt8Array, scaling: Scaling) -> UInt8Array:
     if scaling.scaled_hw == image.shape[:2]:
         return image[shown]
     needed, factors = [], []
-    for end, side, scaled in zip(ends, image.shape[:2], scaling.scaled_hw, strict=True):
-        per = side / scaled
+    whole_hw = image.shape[:2] if image_hw is None else image_hw
+    reduced = next(by for by in (1, 2, 4, 8) if tuple(math.ceil(side / by) for side in whole_hw) == image.shape[:2])
+    for end, side, whole, scaled in zip(ends, image.shape[:2], whole_hw, scaling.scaled_hw, strict=True):
+        per = whole / reduced / scaled  # the last pixel of a copy may reach over the image
         needed.append(side if end == scaled else min(side, math.ceil(end * per + max(per, 1.0)) + 1))
-        factors.append(scaled / side * (1 + 1e-9))  # so that rounding down never takes the last row
+        factors.append(1 / per * (1 + 1e-9))  # so that rounding down never takes the last row
     # In this order torch sees that colours lie last, and neither copies them apart nor gives them so.
-    pixels = torch.from_numpy(image[: needed[0], : needed[1]])[None].permute(0, 3, 1, 2)
+    part = np.require(image[: needed[0], : needed[1]], requirements="W")  # torch warns about others
+    pixels = torch.from_numpy(part)[None].permute(0, 3, 1, 2)
     scaled_pixels = interpolate(pixels, scale_factor=factors, mode="bilinear", antialias=True)
     result: UInt8Array = scaled_pixels[0].permute(1, 2, 0).numpy()[shown]
     return result
@@ -117,13 +128,15 @@ class Crop:
     mirrored: bool = False
     upside_down: bool = False
 
-    def image(self, image: UInt8Array, fill_color: tuple[int, int, int]) -> UInt8Array:
-        """The (H, W, 3) image on the canvas, whose rest is `fill_color`; a new array."""
+    def image(
+        self, image: UInt8Array, fill_color: tuple[int, int, int], image_hw: tuple[int, int] | None = None
+    ) -> UInt8Array:
+        """The image or its copy, see `scaled_part`, on the canvas, whose rest is `fill_color`; a new array."""
         opencv_on_one_thread()
         import cv2
 
         height, width = self.scaling.crop_hw
-        part = scaled_part(image, self.scaling)
+        part = scaled_part(image, self.scaling, image_hw)
         canvas = np.empty((*self.canvas_hw, 3), np.uint8)
         fill_beside(canvas, self.scaling.crop_hw, fill_color)
         if self.mirrored or self.upside_down:
@@ -183,6 +196,37 @@ class Crop:
         return placed[kept], kept
 
 
+@dataclass(frozen=True)
+class DrawnCrop:
+    """What happens to one image of a known size, decided before it is read.
+
+    Attributes:
+        crop: the change.
+        image_hw: height and width of the image.
+        fill_color: colour of the canvas beside it.
+        min_side: boxes with a shorter side, in canvas pixels, are dropped.
+        min_visible: boxes of which the crop shows a smaller part are dropped.
+    """
+
+    crop: Crop
+    image_hw: tuple[int, int]
+    fill_color: tuple[int, int, int]
+    min_side: float
+    min_visible: float
+
+    @property
+    def needed_hw(self) -> tuple[int, int]:
+        """Height and width that the image is scaled to."""
+        return self.crop.scaling.scaled_hw
+
+    def __call__(self, image: UInt8Array, boxes_xyxy: FloatArray, mask: UInt8Array | None = None) -> Augmented:
+        """Change the image; see `CropAugmenter`. The image may be a smaller copy: see `scaled_part`."""
+        whole, places = whole_boxes(boxes_xyxy, self.image_hw)
+        boxes, kept = self.crop.boxes(whole, self.image_hw, self.min_side, self.min_visible)
+        labels = None if mask is None else self.crop.labels(checked_labels(mask))
+        return Augmented(self.crop.image(image, self.fill_color, self.image_hw), boxes, places[kept], labels)
+
+
 class CropAugmenter:
     """Scales, crops and mirrors, with the random numbers and the boxes of albumentations (`Augmenter`).
 
@@ -219,20 +263,16 @@ class CropAugmenter:
             boxes_xyxy: (N, 4) pixels of the image. Boxes are clipped to the image; a box without area is dropped.
             mask: (H, W[, L]) uint8 labels.
         """
-        image_hw = (image.shape[0], image.shape[1])
-        crop = self.drawn(image_hw)
-        whole, places = whole_boxes(boxes_xyxy, image_hw)
-        boxes, kept = crop.boxes(whole, image_hw, self.min_side, self.min_visible)
-        labels = None if mask is None else crop.labels(checked_labels(mask))
-        return Augmented(crop.image(image, self.fill_color), boxes, places[kept], labels)
+        return self.drawn((image.shape[0], image.shape[1]))(image, boxes_xyxy, mask)
 
-    def drawn(self, image_hw: tuple[int, int]) -> Crop:
-        """What happens to an image of a height and width."""
+    def drawn(self, image_hw: tuple[int, int]) -> DrawnCrop:
+        """Draw what happens to an image of a height and width."""
         numbers = random.Random(sample_seed())
         numbers.random()  # albumentations asks whether anything happens at all
         scaling = drawn_scaling(numbers, image_hw, self.canvas_hw, self.scales)
         mirrored, upside_down = (_happens(numbers, probability) for probability in self.flips)
-        return Crop(scaling, self.canvas_hw, mirrored, upside_down)
+        crop = Crop(scaling, self.canvas_hw, mirrored, upside_down)
+        return DrawnCrop(crop, image_hw, self.fill_color, self.min_side, self.min_visible)
 
 
 def sample_seed() -> int:

@@ -1,4 +1,7 @@
-"""JPEG files for training, decoded by OpenCV: its array is the result, where Pillow's pixels are copied twice."""
+"""JPEG files for training, decoded by OpenCV: its array is the result, where Pillow's pixels are copied twice.
+
+Where a picture is shown much smaller than it is, libjpeg makes fewer pixels of each block of 8 x 8 at once.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,16 @@ from engine.reading.images import EXIF_ORIENTATION, check_pixels
 from engine.threads import opencv_on_one_thread
 
 _START, _END = b"\xff\xd8\xff", b"\xff\xd9"
+_SPARE = (
+    2  # times a smaller copy is as large as needed: Pillow's own for thumbnails, `reducing_gap` of `Image.thumbnail`
+)
 # ITU T.81, table B.1: frames of Huffman-coded lines, baseline, extended and progressive; EXIF's segment; start of scan.
 _FRAMES, _EXIF, _SCAN = frozenset((0xC0, 0xC1, 0xC2)), 0xE1, 0xDA
 
 
-def read_jpeg(path: Path, annotated_hw: tuple[int, int] | None = None) -> npt.NDArray[np.uint8] | None:
+def read_jpeg(
+    path: Path, annotated_hw: tuple[int, int] | None = None, needed_hw: tuple[int, int] | None = None
+) -> npt.NDArray[np.uint8] | None:
     """The (H, W, 3) RGB pixels of a file; None for all that is better left to Pillow.
 
     Both decode with libjpeg-turbo, so that the pixels are equal where their copies of it are alike. Left to Pillow are
@@ -26,6 +34,8 @@ def read_jpeg(path: Path, annotated_hw: tuple[int, int] | None = None) -> npt.ND
     Args:
         path: an existing file.
         annotated_hw: height and width that the annotations state, if they state any.
+        needed_hw: height and width that the picture is to be scaled to. If those are a quarter of its own or less, the
+            result is a copy of a half, a quarter or an eighth of its sides, rounded up.
 
     Raises:
         UnreadableError: it has more pixels than may be decoded.
@@ -41,11 +51,29 @@ def read_jpeg(path: Path, annotated_hw: tuple[int, int] | None = None) -> npt.ND
     opencv_on_one_thread()
     import cv2  # here, as most programs never need it
 
+    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+    if needed_hw is not None:
+        smaller = {
+            2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
+            4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
+            8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
+        }
+        flags |= smaller.get(reduction(size_hw, needed_hw), 0)  # in grey only without a flag of colours
     try:
         # A damaged file gives None, and Pillow says what is wrong with it.
-        return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+        return cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     except cv2.error:  # more pixels than OpenCV takes, which has a limit of its own
         return None
+
+
+def reduction(size_hw: tuple[int, int], needed_hw: tuple[int, int]) -> int:
+    """By what the sides of a picture may be divided that is scaled to a size: 8, 4, 2 or 1.
+
+    >>> reduction((3000, 4000), (375, 500)), reduction((3000, 4000), (376, 501))
+    (4, 2)
+    """
+    most = min(side // (needed * _SPARE) for side, needed in zip(size_hw, needed_hw, strict=True))
+    return next((by for by in (8, 4, 2) if by <= most), 1)
 
 
 def _plain_size(content: bytes) -> tuple[int, int] | None:

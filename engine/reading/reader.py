@@ -38,12 +38,19 @@ class PixelReader:
         """As `pixels`, with the pixels that have no data in `fill_color`."""
         return filled(self.pixels(path, annotated_hw), self.fill_color)
 
-    def pixels(self, path: str | Path, annotated_hw: tuple[int, int] | None = None) -> Pixels:
+    def pixels(
+        self,
+        path: str | Path,
+        annotated_hw: tuple[int, int] | None = None,
+        needed_hw: tuple[int, int] | None = None,
+    ) -> Pixels:
         """The whole file.
 
         Args:
             path: the file.
             annotated_hw: height and width that the annotations state, if they state any; see `read_image`.
+            needed_hw: height and width that the picture is to be scaled to, for which training may get a smaller copy:
+                see `read_jpeg`.
 
         Raises:
             InputError: the file cannot be read as asked, or has another size.
@@ -53,7 +60,7 @@ class PixelReader:
             return Pixels(read_image(path, annotated_hw), None)  # which says what is wrong
         if self.strict:
             refuse_unused(path, self.reading)
-        if self.training and (plain := read_jpeg(path, annotated_hw)) is not None:
+        if self.training and (plain := read_jpeg(path, annotated_hw, needed_hw)) is not None:
             return Pixels(plain, None)
         if not self._by_gdal(path):
             return Pixels(read_image(path, annotated_hw, self.reading.value_range), None)

@@ -100,8 +100,13 @@ class KeepingReader(PixelReader):
 
     shelf: list[PixelStore] = field(default_factory=list)
 
-    def pixels(self, path: str | Path, annotated_hw: tuple[int, int] | None = None) -> Pixels:
-        """See `PixelReader`."""
+    def pixels(
+        self,
+        path: str | Path,
+        annotated_hw: tuple[int, int] | None = None,
+        needed_hw: tuple[int, int] | None = None,
+    ) -> Pixels:
+        """See `PixelReader`. Never a smaller copy: which pictures fit differs from run to run, and pixels must not."""
         path = Path(path)
         for store in self.shelf:
             kept = store.get(path)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from engine.data.crop import Scaling, scaled_part
 from engine.errors import InputError
 from engine.reading.jpeg import read_jpeg
 from engine.reading.reader import PixelReader
@@ -91,6 +92,35 @@ def test_other_files_and_sizes_give_the_same_error(tmp_path: Path) -> None:
     assert read_jpeg(plain, (131, 97)) is None
     with pytest.raises(InputError, match="its annotations say 97x131"):
         PixelReader(training=True)(plain, (131, 97))
+
+
+def photograph(path: Path, height: int, width: int) -> Path:
+    """Waves of several lengths, the longer the higher, as in pictures of the world."""
+    y, x = np.mgrid[:height, :width]
+    lengths, colours = (3, 7, 17, 41), (0, 1, 2)
+    waves = [sum(length * np.sin((x + y / 3) / length + 2 * colour) for length in lengths) for colour in colours]
+    pixels = 127 + 120 * np.stack(waves, 2) / sum(lengths)
+    Image.fromarray(pixels.astype(np.uint8)).save(path, "JPEG", quality=95)
+    return path
+
+
+@pytest.mark.parametrize("size_hw", [(320, 480), (321, 483), (327, 489)])
+def test_a_picture_that_is_shown_small_is_decoded_small(tmp_path: Path, size_hw: tuple[int, int]) -> None:
+    path = photograph(tmp_path / "large.jpg", *size_hw)
+    whole = PixelReader()(path)
+    for divided, reduced in ((3, 1), (4, 2), (7, 2), (8, 4), (16, 8), (40, 8)):
+        needed_hw = size_hw[0] // divided, size_hw[1] // divided
+        copy = PixelReader(training=True).pixels(path, size_hw, needed_hw).image
+        assert copy.shape == (*(-(-side // reduced) for side in size_hw), 3)
+        found = scaled_part(copy, Scaling(needed_hw, (0, 0), needed_hw), size_hw).astype(int)
+        wanted = Image.fromarray(whole).resize(needed_hw[::-1], Image.Resampling.BILINEAR)
+        difference = np.abs(found - np.array(wanted))
+        assert difference.max() <= (2 if reduced == 1 else 5)
+        assert difference.mean() < 1
+        # Two pixels of the original to one side are seen: the copy lies where the original did.
+        shifted = Image.fromarray(np.roll(whole, 2 * reduced, 1)).resize(needed_hw[::-1], Image.Resampling.BILINEAR)
+        assert np.abs(found - np.array(shifted)).mean() > 10 * difference.mean()
+    assert PixelReader().pixels(path, size_hw, (8, 8)).image.shape == (*size_hw, 3)
 
 
 def test_the_limit_of_pixels_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
