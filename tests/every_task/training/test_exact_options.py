@@ -15,7 +15,10 @@ BRIEF = (
     "--config small.yaml --data.batch_size 2 --data.num_workers 0 --trainer.max_epochs 2 --trainer.limit_val_batches 0 "
     "--trainer.num_sanity_val_steps 0"
 )
-EVERY = "--norms.warmup true --int8.simulate true --data.augmentation.policy.name randaugment --data.augmentation.erasing 0.5"
+EVERY = (
+    "--norms.warmup true --int8.simulate true --data.augmentation.policy.name randaugment "
+    "--data.augmentation.erasing 0.5"
+)
 OWN = {
     "detection": "--model.loss.normaliser running --data.sampling.name repeat_factor --data.sampling.threshold 0.5",
     "segmentation": "--data.sampling.name rare_class",
