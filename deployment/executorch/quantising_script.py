@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,10 +69,29 @@ def _quantiser(names: Collection[str]) -> XNNPACKQuantizer:
     # XNNPACK computes ReLU6 as part of a convolution, as it does ReLU; the quantiser would round the values before it,
     # whose range is many times as wide.
     xnnpack_quantizer_utils.is_relu_node = cuts
+    annotators = xnnpack_quantizer_utils.OP_TO_ANNOTATOR
+    if not isinstance(annotators["cat"], partial):
+        annotators["cat"] = partial(_chosen_cats, annotators["cat"])
     chosen = frozenset(names)
     quantiser = xnnpack_quantizer.XNNPACKQuantizer()
     quantiser.set_global(xnnpack_quantizer.get_symmetric_quantization_config(is_per_channel=True))
     return quantiser.set_filter_function(lambda node: node.op != "call_function" or node.name in chosen)
+
+
+def _chosen_cats(
+    own: Callable[..., object], module: GraphModule, config: object, is_chosen: Callable[[Node], bool]
+) -> object:
+    """The quantiser's own choice of concatenations, which overlooks what it is told to leave in float."""
+    from executorch.backends.xnnpack.quantizer import xnnpack_quantizer_utils as utils
+
+    cats = [node for node in module.graph.nodes if node.target == torch.ops.aten.cat.default]
+    left = [node for node in cats if not is_chosen(node)]
+    for node in left:  # passed over, as if it were done
+        node.meta[utils.Q_ANNOTATION_KEY] = utils.QuantizationAnnotation(_annotated=True)
+    found = own(module, config, is_chosen)
+    for node in left:
+        del node.meta[utils.Q_ANNOTATION_KEY]
+    return found
 
 
 def _results(module: GraphModule, images: Sequence[torch.Tensor]) -> list[np.ndarray]:

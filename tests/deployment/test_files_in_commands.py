@@ -132,6 +132,11 @@ def test_predictions(ckpt, exported, here, task, file_format):
     boxes = [name for name in names if name.name == "detections.json"]
     for name in boxes:
         ours, expected = (json.loads(Path(folder, name).read_text()) for folder in ("found", "expected"))
+        for one in (
+            *ours["annotations"],
+            *expected["annotations"],
+        ):  # implied
+            assert one.pop("area") == pytest.approx(one["bbox"][2] * one["bbox"][3], rel=1e-3)
         assert numbers(ours) == pytest.approx(numbers(expected), abs=0.5)
         assert len(expected["annotations"]) > 5
     assert len(masks) == (0 if task == "detection" else 3)
