@@ -45,7 +45,6 @@ def saved(path: Path, mode: str = "RGB", **options: Any) -> Path:
         {"keep_rgb": True},
         {"restart_marker_rows": 2},
     ],
-    ids=str,
 )
 def test_plain_files_have_the_pixels_of_pillow(tmp_path: Path, options: dict[str, Any]) -> None:
     path = saved(tmp_path / "plain.jpg", **options)
@@ -63,7 +62,6 @@ def test_plain_files_have_the_pixels_of_pillow(tmp_path: Path, options: dict[str
         *(("RGB", {"exif": turned(orientation)}) for orientation in (3, 6, 9)),
         ("RGB", {"xmp": b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><tiff:Orientation>6</tiff:Orientation></x:xmpmeta>'}),
     ],
-    ids=str,
 )
 def test_others_are_left_to_pillow(tmp_path: Path, mode: str, options: dict[str, Any]) -> None:
     path = saved(tmp_path / "other.jpg", mode, **options)
