@@ -276,10 +276,12 @@ def test_the_command_takes_the_options_of_fit(tmp_path: Path, capsys: pytest.Cap
 
 
 @pytest.mark.real
-def test_the_two_boxes_without_area_of_bccd() -> None:
+def test_the_two_boxes_without_area_of_bccd_and_a_field_of_cells_that_was_photographed_twice() -> None:
     report: CheckReport = check(Path(os.environ["EFFDENSE_REAL"], "bccd"), "voc")
     assert [Path(one.file).name for one in report.by_name()["box.no_area"]] == [
         "BloodImage_00338.jpg",
         "BloodImage_00343.jpg",
     ]
-    assert {one.name for one in report.findings if one.severity != "note"} == {"box.no_area"}
+    (twins,) = report.by_name()["image.near_duplicate"]  # the same cells, at another focus
+    assert {Path(twins.file).stem, Path(twins.twin or "").stem} == {"BloodImage_00037", "BloodImage_00038"}
+    assert {one.name for one in report.findings if one.severity != "note"} == {"box.no_area", "image.near_duplicate"}
