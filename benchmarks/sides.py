@@ -1,4 +1,4 @@
-"""Two sides of a comparison in a process each, which run their measurements in turn.
+"""Two sides of a comparison: in a process each, which run their measurements in turn, or trained in turn in one.
 
 How freed memory is kept is a process's (`engine.hardware.memory`): ours keeps it, as all our commands do, and a peer
 does what its users get, unless it is told to keep it as well.
@@ -12,12 +12,14 @@ import multiprocessing
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from engine.hardware.memory import keep_freed_memory
 
+Batch = TypeVar("Batch", contravariant=True)
 Call = Callable[[], object]
 Calls = Callable[[argparse.Namespace, str], dict[str, Call]]  # the measurements of a side by name
 
@@ -94,3 +96,33 @@ def _resident_mib(field: str) -> float:
     """This process's `VmRSS`, or its peak `VmHWM`; getrusage's peak is at least that of the parent process."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
+
+
+class Trained(Protocol[Batch]):
+    """A side that is trained."""
+
+    name: str
+    steps: int
+    seconds: float
+
+    def step(self, batch: Batch, progress: float) -> None:
+        """Run one step, at this share of the training, and count it and its time."""
+
+
+def train_in_turn(sides: Sequence[Trained[Batch]], batches: Iterable[Batch], steps: int | None, minutes: float) -> None:
+    """Train for equal steps on the same batches, or for equal time, in which a batch goes to the side that is due."""
+    started, budget = time.time(), 60 * minutes
+    for batch in batches:
+        if steps:
+            if sides[0].steps == steps:
+                return
+            for side in sides if sides[0].steps % 2 else sides[::-1]:
+                side.step(batch, side.steps / steps)
+        else:
+            side = min(sides, key=lambda s: s.seconds)
+            if side.seconds >= budget:
+                return
+            side.step(batch, side.seconds / budget)
+        if sum(s.steps for s in sides) % 50 == 0:
+            clocks = ", ".join(f"{s.name} {s.steps} steps in {s.seconds:.0f} s" for s in sides)
+            print(f"{time.time() - started:.0f} s: {clocks}", flush=True)

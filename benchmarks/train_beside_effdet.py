@@ -28,6 +28,7 @@ from pathlib import Path
 import effdet
 import torch
 from effdet.bench import DetBenchPredict, DetBenchTrain
+from sides import train_in_turn
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -192,23 +193,7 @@ def train_and_score(given: argparse.Namespace, seed: int) -> dict[str, dict[str,
     count = len(train.classes)
     loss = DetectionLoss(assigner=given.assigner, boxes=given.boxes)
     sides = [ours(count, size, given.momentum, given.frozen, loss), theirs(count, size, given.momentum)]
-    budget = 60 * given.minutes
-    started = time.time()
-    for batch in endless(loader):
-        if given.steps:
-            if sides[0].steps == given.steps:
-                break
-            for side in sides if sides[0].steps % 2 else sides[::-1]:
-                side.step(batch, side.steps / given.steps)
-        else:
-            side = min(sides, key=lambda s: s.seconds)
-            if side.seconds >= budget:
-                break
-            side.step(batch, side.seconds / budget)
-        if sum(s.steps for s in sides) % 50 == 0:
-            clocks = ", ".join(f"{s.name} {s.steps} steps in {s.seconds:.0f} s" for s in sides)
-            print(f"{time.time() - started:.0f} s: {clocks}", flush=True)
-
+    train_in_turn(sides, endless(loader), given.steps, given.minutes)
     figures = {}
     for side in sides:
         scores = score(side, scored_loader, lists[1], train.classes.category_ids)

@@ -27,6 +27,7 @@ import numpy as np
 import segmentation_models_pytorch as smp
 import torch
 import torch.nn.functional as F
+from sides import train_in_turn
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -188,22 +189,7 @@ def train_and_score(given: argparse.Namespace, seed: int) -> dict[str, dict[str,
     sides = [ours(model, given.lr, given.dice), theirs(model, given.lr, given.dice)]
     train, val = loaders(given.root, given.crop, given.batch, model.fill_color)
 
-    budget, started = 60 * given.minutes, time.time()
-    for batch in endless(train):
-        if given.steps:
-            if sides[0].steps == given.steps:
-                break
-            for side in sides if sides[0].steps % 2 else sides[::-1]:
-                side.step(batch, side.steps / given.steps)
-        else:
-            side = min(sides, key=lambda s: s.seconds)
-            if side.seconds >= budget:
-                break
-            side.step(batch, side.seconds / budget)
-        if sum(s.steps for s in sides) % 50 == 0:
-            clocks = ", ".join(f"{s.name} {s.steps} steps in {s.seconds:.0f} s" for s in sides)
-            print(f"{time.time() - started:.0f} s: {clocks}", flush=True)
-
+    train_in_turn(sides, endless(train), given.steps, given.minutes)
     figures = {}
     for side in sides:
         scores, times = score(side, val), sorted(side.step_seconds)
