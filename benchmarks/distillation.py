@@ -2,14 +2,17 @@
 
     python benchmarks/distillation.py BCCD
     python benchmarks/distillation.py NUCLEI --task segmentation --device cuda --minutes 10 --work results
+    python benchmarks/distillation.py BCCD --size 192 256 --batch 4 --steps 250 --teacher_steps 500 --minutes 60 \
+        --variants alone all "all, twice the canvas"
 
 DATA is a folder with images/ and instances_{train,test}.json, or instances_{train,val}.json where there is no test, in
 COCO's form; segmentation needs instances/ as well (PNGs, 0 is background). The script trains the teachers too: Lite1 on
 the students' canvas, and Lite1 on a canvas twice as high and wide. All images lie in memory, augmented on the device by
-flips and scale jitter that is drawn anew from each run's seed, the same for every student of a seed. A run that is
-finished stands in WORK/results.jsonl and is not repeated; no run begins that would end beyond the given minutes, so
-that the same command goes on where it ended. Printed are mean, least and largest value over the seeds, of the averaged
-weights after the last step.
+flips and scale jitter that is drawn anew from each run's seed, the same for every student of a seed. Boxes are learned
+by ATSS and CIoU, as `configs/detection/bccd.yaml` does, unless others are named. A run that is finished stands in
+WORK/results.jsonl and is not repeated; no run begins that would end beyond the given minutes, so that the same command
+goes on where it ended. Printed are mean, least and largest value over the seeds, of the averaged weights after the last
+step.
 """
 
 from __future__ import annotations
@@ -158,10 +161,10 @@ class Task(NamedTuple):
     variants: tuple[Variant, ...]
 
 
-def detection_task(names: tuple[str, ...], category_ids: tuple[int, ...]) -> Task:
+def detection_task(names: tuple[str, ...], category_ids: tuple[int, ...], config: DetectionLoss) -> Task:
     from detection.data.classes import BoxClasses
 
-    classes, config = BoxClasses(names, category_ids), DetectionLoss()
+    classes = BoxClasses(names, category_ids)
 
     def build(member: str, weights: str | None, canvas_hw: tuple[int, int]) -> nn.Module:
         given = {"image_size": canvas_hw, "norm_momentum": 0.03, "anchor_scale": 3.0}
@@ -335,7 +338,13 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--weights", nargs=2, default=PACKAGES, help="ImageNet weights of Lite0 and Lite1")
+    parser.add_argument("--variants", nargs="+", help="names of the students to train; by default all")
+    parser.add_argument("--assigner", default="atss")
+    parser.add_argument("--boxes", default="ciou", help="the loss of the boxes")
+    parser.add_argument("--threads", type=int, help="of the processor; by default all cores")
     given = parser.parse_args()
+    if given.threads:
+        torch.set_num_threads(given.threads)
     canvases = {"same": tuple(given.size), "large": (2 * given.size[0], 2 * given.size[1])}
     device = torch.device(given.device)
     split = "test" if (given.folder / "instances_test.json").is_file() else "val"
@@ -348,9 +357,15 @@ def main() -> None:
         return sets[name, canvas]
 
     first = pictures("train", "same")
-    task = segmentation_task() if masks else detection_task(first.names, first.category_ids)
+    boxes = DetectionLoss(assigner=given.assigner, boxes=given.boxes)
+    task = segmentation_task() if masks else detection_task(first.names, first.category_ids, boxes)
+    known = [variant.name for variant in task.variants]
+    if unknown := [name for name in given.variants or [] if name not in known]:
+        parser.error(f"no student is called {', '.join(unknown)}; there are: {'; '.join(known)}")
+    variants = tuple(variant for variant in task.variants if variant.name in (given.variants or known))
     key: dict[str, object] = {
         "set": given.folder.name, "task": given.task, "size": list(given.size), "batch": given.batch, "lr": given.lr,
+        "loss": None if masks else f"{given.assigner}, {given.boxes}",
     }  # fmt: skip
     book = Book(given.work, given.minutes)
 
@@ -363,7 +378,10 @@ def main() -> None:
         return trained
 
     teachers: dict[str, nn.Module] = {}
+    taught_by = {variant.teacher for variant in variants}
     for canvas, canvas_hw in canvases.items():
+        if canvas not in taught_by:
+            continue
         file = given.work / f"{given.folder.name}_{given.task}_{canvas}_{given.teacher_steps}.pt"
         torch.manual_seed(100)
         weights = None if file.is_file() else given.weights[1]
@@ -377,7 +395,7 @@ def main() -> None:
             continue
         teachers[canvas] = teacher.eval()
     for seed in range(given.seeds):
-        for variant in task.variants:
+        for variant in variants:
             done = book.has(**key, name=variant.name, seed=seed, steps=given.steps)
             if done or (variant.teacher is not None and variant.teacher not in teachers):
                 continue
@@ -390,7 +408,7 @@ def main() -> None:
             if variant.teacher is not None:
                 distiller = task.distiller(student, teachers[variant.teacher], variant.lessons).to(device)
             run("student", variant.name, student, distiller, "same", seed)
-    book.print_table(key, task.variants)
+    book.print_table(key, variants)
 
 
 if __name__ == "__main__":
