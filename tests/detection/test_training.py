@@ -35,8 +35,14 @@ WHOLE_SET = (
     "--trainer.callbacks+ tests.detection.small.StillNorms --trainer.callbacks+ tests.detection.small.Gradients"
 )
 
+# The published losses, and those that `--recipe` takes with a score that says how well its box fits.
+LOSSES = {
+    "published": "",
+    "recipe": "--model.loss.assigner atss --model.loss.boxes ciou --model.loss.classes quality_focal",
+}
 
-def run_process(rank, world, port, folder):
+
+def run_process(rank, world, port, folder, more):
     """One process of a training, set up as torchrun does it."""
     from tests.detection.small import command
 
@@ -45,17 +51,17 @@ def run_process(rank, world, port, folder):
     torch.set_num_threads(1)
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         devices = f"--trainer.devices {world} --trainer.strategy ddp"
-        said = command(f"{WHOLE_SET} --trainer.callbacks.place two --data.batch_size 2 --run.name two {devices}")
+        said = command(f"{WHOLE_SET} {more} --trainer.callbacks.place two --data.batch_size 2 --run.name two {devices}")
     assert said.code == 0, said.err
     torch.distributed.destroy_process_group()
 
 
-@pytest.fixture(scope="module")
-def one_and_two(small_set, tmp_path_factory):
+@pytest.fixture(scope="module", params=LOSSES)
+def one_and_two(request, small_set, tmp_path_factory):
     """The folder of the same training on one process with 4 images and on two with 2."""
     import torch.multiprocessing
 
-    folder = tmp_path_factory.mktemp("processes")
+    folder, more = tmp_path_factory.mktemp("processes"), LOSSES[request.param]
     for name in ("scenes", "small.yaml"):
         (folder / name).symlink_to(small_set / name)
     with pytest.MonkeyPatch.context() as patch:
@@ -67,11 +73,11 @@ def one_and_two(small_set, tmp_path_factory):
         ["engine.cli.effdense_cli", "detection.data.module", "detection.prediction.trainer"]
     )
     context = torch.multiprocessing.start_processes(
-        run_process, (2, port, str(folder)), nprocs=2, start_method="forkserver", join=False
+        run_process, (2, port, str(folder), more), nprocs=2, start_method="forkserver", join=False
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        said = command(f"{WHOLE_SET} --trainer.callbacks.place one --data.batch_size 4 --run.name one")
+        said = command(f"{WHOLE_SET} {more} --trainer.callbacks.place one --data.batch_size 4 --run.name one")
     assert said.code == 0, said.err
     while not context.join():
         pass

@@ -14,9 +14,15 @@ import yaml
 from tests.engine.checkpoints import assert_same_training
 from tests.every_task.killed import finish, kill, start, warm_up
 
-KILLS = 5  # for each task and number of workers: thirty in all
+KILLS = 5  # for each case: forty in all
 LONG = "--trainer.max_epochs 6 --run.save_steps 1 --run.name it"
-CASES = [(task, workers) for task in ("detection", "segmentation", "joint") for workers in (0, 2)]
+# What a training has a state of its own for, beside the settings of the small sets.
+RECIPE = (
+    "--recipe auto --data.augmentation.mosaic 0.5 --data.augmentation.closing 0.3 --model.loss.normaliser running "
+    "--data.sampling.name repeat_factor --data.sampling.threshold 0.5"
+)
+CASES = [(task, workers, "") for task in ("detection", "segmentation", "joint") for workers in (0, 2)]
+CASES += [pytest.param("detection", workers, RECIPE, id=f"detection-{workers}-recipe") for workers in (0, 2)]
 
 
 @pytest.fixture(scope="module")
@@ -82,11 +88,11 @@ def begun(run, since):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("task", "workers"), CASES)
-def test_killed_at_random_moments(task, workers, here, elsewhere):
+@pytest.mark.parametrize(("task", "workers", "more"), CASES)
+def test_killed_at_random_moments(task, workers, more, here, elsewhere):
     """There is always a whole last.ckpt once there was one, and the end is that of an undisturbed training."""
     folder = here(task)
-    line = f"fit --config {CONFIGS[task]} {LONG} --data.num_workers {workers}"
+    line = f"fit --config {CONFIGS[task]} {LONG} --data.num_workers {workers} {more}"
     whole = line.replace("--run.name it", "--run.name whole")
     process = start(task, whole, folder, elsewhere)
     begun(folder / f"runs/{task}/whole", time.time())
