@@ -179,6 +179,14 @@ CPU_BOXES: dict[str, dict[str, str]] = {
     "paper, norm_momentum 0.03": {**_PAPER_WITH, "model.architecture.norm_momentum": "0.03"},
     "paper, adamw": {**_PAPER_WITH, **ADAMW},
     "recipe": RECIPE,
+    "recipe, lr 5e-3": {**RECIPE, "model.optimizer.lr": "5.0e-3"},
+    "recipe, norm_momentum 0.03": {**RECIPE, "model.architecture.norm_momentum": "0.03"},
+    "recipe, lr 5e-3, norm_momentum 0.03": {
+        **RECIPE,
+        "model.optimizer.lr": "5.0e-3",
+        "model.architecture.norm_momentum": "0.03",
+    },
+    "recipe, jitter 0.6 to 1.6": {**RECIPE, "data.augmentation": "{hflip: 0.5, scale_min: 0.6, scale_max: 1.6}"},
     **{name: BOXES[name] for name in ("assigner atss", "boxes ciou", "atss, ciou", "varifocal, ciou", "mosaic")},
     "atss, ciou, quality_focal": {"model.loss": "{assigner: atss, classes: quality_focal, boxes: ciou}"},
     "atss, ciou, flips": {
