@@ -180,7 +180,9 @@ CPU_BOXES: dict[str, dict[str, str]] = {
     "paper, adamw": {**_PAPER_WITH, **ADAMW},
     "recipe": RECIPE,
     "recipe, lr 5e-3": {**RECIPE, "model.optimizer.lr": "5.0e-3"},
+    "recipe, lr 2.1e-3": {**RECIPE, "model.optimizer.lr": "2.1e-3"},
     "recipe, lr 8e-3": {**RECIPE, "model.optimizer.lr": "8.0e-3"},
+    "recipe, lr 1.2e-2": {**RECIPE, "model.optimizer.lr": "1.2e-2"},
     "recipe, norm_momentum 0.03": {**RECIPE, "model.architecture.norm_momentum": "0.03"},
     "recipe, lr 5e-3, norm_momentum 0.03": {
         **RECIPE,
