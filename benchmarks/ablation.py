@@ -183,6 +183,12 @@ CPU_BOXES: dict[str, dict[str, str]] = {
     "recipe, lr 2.1e-3": {**RECIPE, "model.optimizer.lr": "2.1e-3"},
     "recipe, lr 8e-3": {**RECIPE, "model.optimizer.lr": "8.0e-3"},
     "recipe, lr 1.2e-2": {**RECIPE, "model.optimizer.lr": "1.2e-2"},
+    "recipe, lr 2e-2": {**RECIPE, "model.optimizer.lr": "2.0e-2"},
+    "recipe, lr 2e-2, backbone / 4": {
+        **RECIPE,
+        "model.optimizer.lr": "2.0e-2",
+        "model.optimizer.backbone_lr": "0.25",
+    },
     "recipe, norm_momentum 0.03": {**RECIPE, "model.architecture.norm_momentum": "0.03"},
     "recipe, lr 5e-3, norm_momentum 0.03": {
         **RECIPE,
