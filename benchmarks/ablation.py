@@ -185,6 +185,7 @@ CPU_BOXES: dict[str, dict[str, str]] = {
     "recipe, lr 8e-3": {**RECIPE, "model.optimizer.lr": "8.0e-3"},
     "recipe, lr 1.2e-2": {**RECIPE, "model.optimizer.lr": "1.2e-2"},
     "recipe, lr 2e-2": {**RECIPE, "model.optimizer.lr": "2.0e-2"},
+    "recipe, lr 4e-2": {**RECIPE, "model.optimizer.lr": "4.0e-2"},
     "recipe, lr 2e-2, backbone / 4": {
         **RECIPE,
         "model.optimizer.lr": "2.0e-2",
