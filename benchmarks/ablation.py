@@ -147,6 +147,12 @@ PIXELS: dict[str, dict[str, str]] = {
     "flat_cosine": {"model.schedule": "{name: flat_cosine, warmup_epochs: 1}"},
     "lr / 2": {"model.optimizer.lr": "1.0e-3"},
     "lr x 2.5": {"model.optimizer.lr": "5.0e-3"},
+    "lr x 5": {"model.optimizer.lr": "1.0e-2"},
+    "flips, lr x 2.5, full rate": {
+        "data.augmentation": FLIPS,
+        "model.optimizer.lr": "5.0e-3",
+        "model.optimizer.backbone_lr": "1.0",
+    },
     "ema 0.998": EMA,
     "lion": {"model.optimizer": "{name: lion, lr: 2.0e-4, lr_batch: 0, weight_decay: 0.1}"},
     "muon": {"model.optimizer": "{name: muon, lr: 2.0e-3, lr_batch: 0, weight_decay: 0.01}"},
