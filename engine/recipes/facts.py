@@ -26,6 +26,7 @@ class SetFacts:
         box_sides: (N,) square roots of the boxes' areas, as shares of the longer side of their image; None where there
             are no boxes.
         fewest: boxes of the class that has the fewest; None where there are no boxes.
+        masked: whether classes of pixels are learned, alone or beside boxes.
     """
 
     images: int
@@ -33,6 +34,7 @@ class SetFacts:
     class_names: tuple[str, ...]
     box_sides: npt.NDArray[np.float64] | None = None
     fewest: int | None = None
+    masked: bool = False
 
     def line(self) -> str:
         """The set in one line."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from detection.checking.facts import facts_of
 from engine.errors import InputError
 from engine.recipes.facts import SetFacts
@@ -17,4 +19,4 @@ def set_facts(data: object) -> SetFacts:
     if not isinstance(data, JointSets) or not data.has_boxes("train"):
         msg = "these data have no training boxes that a recipe could look at. Leave --recipe out."
         raise InputError(msg)
-    return facts_of(data.box_source("train"))
+    return replace(facts_of(data.box_source("train")), masked=True)

@@ -36,4 +36,4 @@ def set_facts(data: object) -> SetFacts:
         raise InputError(msg)
     pairs = data.files("train").pairs
     size_hw = median_size(len(pairs), lambda index: pairs[index].image)
-    return SetFacts(images=len(pairs), size_hw=size_hw, class_names=tuple(data.classes.names))
+    return SetFacts(images=len(pairs), size_hw=size_hw, class_names=tuple(data.classes.names), masked=True)

@@ -75,6 +75,7 @@ def with_recipe(spec: TaskSpec, words: Sequence[str]) -> tuple[list[str], list[s
         pretrained=given.get("model.pretrained") not in (None, "null"),
         batch=_count(given.get("data.batch_size")),
         epochs=_count(given.get("trainer.max_epochs")),
+        other_head=given.get("model.head") not in (None, "null", "efficientdet"),
     )
     lines = [f"recipe {scale_of(name, facts.images)}: {facts.line()}"]
     settings: dict[str, object] = {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -58,6 +60,16 @@ def test_a_trained_network_keeps_its_anchors_and_moves_slowly():
     fresh, trained = chosen(facts()), chosen(facts(), pretrained=True)
     assert "anchor_scale" not in trained
     assert trained["lr"] < fresh["lr"] / 3
+
+
+def test_a_new_pyramid_learns_faster_than_masks_and_other_heads():
+    fresh = chosen(facts())["lr"]
+    masked = chosen(replace(facts(), masked=True))["lr"]
+    assert fresh == pytest.approx(2e-2)
+    assert masked == chosen(facts(), other_head=True)["lr"] == pytest.approx(3e-3 * 0.5**0.5, rel=0.02)
+    # Fewer images say less of a step's direction; more of them have not been measured.
+    assert chosen(facts(5))["lr"] == pytest.approx(fresh * 0.5**0.5, rel=0.02)
+    assert chosen(facts(), accelerated=True)["lr"] == fresh
 
 
 def test_classes_with_a_side_are_not_mirrored():

@@ -54,6 +54,7 @@ def test_a_loss_that_does_not_go_with_what_is_given_is_not_chosen(drawn, monkeyp
     settings = yaml.safe_load(with_recipe(find_task("detection"), line)[0][2])
     assert "assigner" not in settings["model"].get("loss", {})
     assert ("loss" in settings["model"]) == ("fcos" not in given)
+    assert (settings["model"]["optimizer"]["lr"] < 5e-3) == ("fcos" in given)
 
 
 def test_a_training_runs_with_it(drawn, tmp_path, monkeypatch):
