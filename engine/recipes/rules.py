@@ -35,7 +35,8 @@ _FINEST = 8  # stride of the finest level
 _CELL = 64  # canvases are multiples of it
 _LONG = 10_000  # steps from which on the published recipe is taken
 # Of AdamW for a detector from ImageNet weights, batches of 4. After 255 steps on blood cells AP is 0.16 with 2.1e-3,
-# 0.32 with 5e-3, 0.40 with 1.2e-2, 0.42 with 2e-2 and 0.43 with 4e-2; the nuclei say the same (benchmarks/RESULTS.md).
+# 0.32 with 5e-3, 0.40 with 1.2e-2, 0.42 with 2e-2 and 0.43 with 4e-2, after 765 steps 0.46 with 5e-3, 0.50 with 1.2e-2
+# and 0.51 with 2e-2; the nuclei say the same (benchmarks/RESULTS.md).
 _BOX_RATE = 2e-2
 
 
