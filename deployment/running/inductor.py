@@ -58,7 +58,9 @@ def compiled(module: torch.nn.Module, images: Tensor, path: Path) -> Computes:
             f"g++, set CXX to one, or unset {COMPILE_NAME}."
         )
         raise InputError(msg)
-    made: Computes = torch.compile(module, fullgraph=True, dynamic=False, options={"freezing": True})
+    made: Callable[..., Sequence[Tensor]] = torch.compile(
+        module, fullgraph=True, dynamic=False, options={"freezing": True}
+    )
     shape = images.shape
 
     def compute(images: Tensor) -> Sequence[Tensor]:
