@@ -58,25 +58,29 @@ def compiled(module: torch.nn.Module, images: Tensor, path: Path) -> Computes:
             f"g++, set CXX to one, or unset {COMPILE_NAME}."
         )
         raise InputError(msg)
-    made: Callable[..., Sequence[Tensor]] = torch.compile(
-        module, fullgraph=True, dynamic=False, options={"freezing": True}
-    )
-    shape = images.shape
-
-    def compute(images: Tensor) -> Sequence[Tensor]:
-        assert images.shape == shape
-        # Tensors of another mode or layout would be compiled for anew.
-        with torch.inference_mode(mode=False), torch.no_grad():
-            return made(images=images.clone(memory_format=torch.contiguous_format))
-
+    compute = by_inductor(module)
     before = _taken()
     compute(images)
     if _taken() == before:
         msg = (
-            f"Inductor makes no convolution of int8 of '{path}' on this processor. Unset {COMPILE_NAME}, or take a "
-            "file of onnx or openvino."
+            f"Inductor makes no convolution of int8 of '{path}' on this processor. Take a file of onnx or openvino, or "
+            f"unset {COMPILE_NAME}."
         )
         raise InputError(msg)
+    return compute
+
+
+def by_inductor(module: torch.nn.Module) -> Computes:
+    """A program of any number type, which Inductor compiles when it first computes, for images of that shape."""
+    made: Callable[..., Sequence[Tensor]] = torch.compile(
+        module, fullgraph=True, dynamic=False, options={"freezing": True}
+    )
+
+    def compute(images: Tensor) -> Sequence[Tensor]:
+        # Tensors of another mode or layout would be compiled for anew.
+        with torch.inference_mode(mode=False), torch.no_grad():
+            return made(images=images.clone(memory_format=torch.contiguous_format))
+
     return compute
 
 
