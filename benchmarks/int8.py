@@ -9,8 +9,8 @@ order, one run of each that is counted after some that are not.
 - network alone: up to the results of the last layers, which is what int8 changes.
 - to boxes (or classes): the file's own predictor, from an array to boxes in its pixels or classes.
 
-Of a `.pt2` file (without a suppression) the network alone is all that the file computes. One in int8 is compiled; one in
-float32 is computed as it is, and compiled as well. That takes minutes at first, and less at a second start.
+Of a `.pt2` file (without a suppression) the network alone is all that the file computes. One in int8 is compiled; one
+in float32 is computed as it is, and compiled as well. That takes minutes at first, and less at a second start.
 
 Time is that of the process on all threads (`--clock wall` for the clock on the wall): other programs at work on the
 processor add little to it.

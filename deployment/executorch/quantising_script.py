@@ -108,11 +108,23 @@ def _x86(chosen: Collection[str], *, narrow: bool) -> Quantizer:
     )
 
     config = get_default_x86_inductor_quantization_config(reduce_range=narrow)
+    aten, layers = torch.ops.aten, torch.nn
+    modules = {
+        aten.conv2d.default: layers.Conv2d,
+        aten.hardtanh.default: layers.Hardtanh,
+        aten.relu.default: layers.ReLU,
+        aten.silu.default: layers.SiLU,
+    }
 
     class Chosen(X86InductorQuantizer):
         """One that takes operations by their names, not by those of modules, which a program no longer has."""
 
         def annotate(self, model: GraphModule) -> GraphModule:
+            # The quantiser knows a convolution by the module that it came from, which need not be one of PyTorch's own:
+            # those with strides would stay in float.
+            for node in model.graph.nodes:
+                if node.target in modules:
+                    node.meta["source_fn_stack"] = [(node.name, modules[node.target])]
             self._annotate_with_config(model, config, lambda nodes: all(node.name in chosen for node in nodes))
             self._annotate_output_for_int8_in_int8_out_pattern_entry(model)
             return model

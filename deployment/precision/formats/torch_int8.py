@@ -18,10 +18,9 @@ from deployment.setup.environment import tell_user
 class TorchInt8(ExecutorchInt8):
     """A network that can be written as a .pt2 file in int8, whole or in parts, without a suppression."""
 
-    # Besides convolutions, what Inductor computes as part of one, or between two of them.
-    kinds = frozenset(
-        ("conv2d", "hardtanh", "relu", "silu", "add", "cat", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d")
-    )
+    # Besides convolutions, what Inductor computes as part of one, or between two of them. The sum with a shortcut is left
+    # in float, as the shortcut would be rounded for it.
+    kinds = frozenset(("conv2d", "hardtanh", "relu", "silu", "cat", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d"))
     backend = "x86_narrow" if saturates() else "x86"
 
     def write(self, path: Path, floats: Collection[str], tell: Callable[[str], None] = tell_user) -> None:
