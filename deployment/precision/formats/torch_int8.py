@@ -18,8 +18,8 @@ from deployment.setup.environment import tell_user
 class TorchInt8(ExecutorchInt8):
     """A network that can be written as a .pt2 file in int8, whole or in parts, without a suppression."""
 
-    # Besides convolutions, what Inductor computes as part of one, or between two of them. The sum with a shortcut is left
-    # in float, as the shortcut would be rounded for it.
+    # Besides convolutions, what Inductor computes as part of one, or between two of them. Sums with a shortcut, which
+    # would be rounded for it, stay in float.
     kinds = frozenset(("conv2d", "hardtanh", "relu", "silu", "cat", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d"))
     backend = "x86_narrow" if saturates() else "x86"
 
