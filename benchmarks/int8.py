@@ -9,6 +9,9 @@ order, one run of each that is counted after some that are not.
 - network alone: up to the results of the last layers, which is what int8 changes.
 - to boxes (or classes): the file's own predictor, from an array to boxes in its pixels or classes.
 
+Of a `.pt2` file (without a suppression) the network alone is all that the file computes. One in int8 is compiled; one
+in float32 is computed as it is, and compiled as well. That takes minutes at first, and less at a second start.
+
 Time is that of the process on all threads (`--clock wall` for the clock on the wall): other programs at work on the
 processor add little to it.
 """
@@ -17,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import statistics
 import tempfile
@@ -33,7 +37,8 @@ from PIL import Image
 from deployment.compare import patches
 from deployment.precision.formats import onnx_int8, openvino_int8
 from deployment.precision.layers import last_layers
-from engine.exports.files import About
+from deployment.running.inductor import COMPILE_NAME, by_inductor
+from engine.exports.files import About, open_exported
 from engine.hardware.machine import in_words, load, machine
 
 CLOCKS = {"processor": time.process_time, "wall": time.perf_counter}
@@ -41,11 +46,12 @@ OPEN_HW = (256, 256)  # for a file of any size
 
 
 class Contender(NamedTuple):
-    """A file: what it computes, its name, and a function that computes it."""
+    """A file: what it computes, its name, a function that computes it, and how."""
 
     what: str
     path: Path
     call: Callable[[], object]
+    how: str = ""
 
 
 def about_of(path: Path) -> About:
@@ -53,6 +59,8 @@ def about_of(path: Path) -> About:
     from deployment.running.onnx_file import OnnxFile
     from deployment.running.openvino_file import OpenvinoFile
 
+    if path.suffix == ".pt2":
+        return open_exported(path).about
     return (OnnxFile if path.suffix == ".onnx" else OpenvinoFile)(path).about
 
 
@@ -113,6 +121,18 @@ def openvino_network(path: Path, about: About, threads: int, profile: bool = Fal
     return core.compile_model(openvino.Model(ends, model.get_parameters(), "network"), "CPU", hints)
 
 
+def torch_networks(path: Path, about: About, images: np.ndarray) -> list[Contender]:
+    """What a .pt2 file computes, as it is where it is in float32, and compiled."""
+    given, runtime = torch.from_numpy(images), open_exported(path)
+    if about.precision == "int8":  # compiled, as the environment says
+        return [Contender("network alone", path, lambda: runtime.run(given, torch.zeros(0)), "compiled")]
+    compute = by_inductor(torch.export.load(path).module())
+    return [
+        Contender("network alone", path, lambda: runtime.run(given, torch.zeros(0))),
+        Contender("network alone", path, lambda: compute(given), "compiled"),
+    ]
+
+
 def contenders(path: Path, image: np.ndarray | None, threads: int) -> list[Contender]:
     """The network alone of a file, and all of it."""
     import detection
@@ -124,21 +144,21 @@ def contenders(path: Path, image: np.ndarray | None, threads: int) -> list[Conte
     shown = patches(1, size_hw)[0].permute(1, 2, 0).contiguous().numpy() if image is None else image
     images = patches(1, size_hw).numpy()
     given = {"images": images, "sizes_hw": np.array([size_hw], dtype=np.float32)}
-    if path.suffix == ".onnx":
+    if path.suffix == ".pt2":
+        alone = torch_networks(path, about, images)
+    elif path.suffix == ".onnx":
         session = onnx_session(path, threads)
         inputs = {entry.name: given[entry.name] for entry in session.get_inputs()}
-        network: Callable[[], object] = lambda: session.run(None, inputs)  # noqa: E731
+        alone = [Contender("network alone", path, lambda: session.run(None, inputs))]
     else:
         compiled = openvino_network(path, about, threads)
         request = compiled.create_infer_request()
         values = {entry.any_name: given[entry.any_name] for entry in compiled.inputs}
-        network = lambda: request.infer(values, share_inputs=True)  # noqa: E731
+        alone = [Contender("network alone", path, lambda: request.infer(values, share_inputs=True))]
     load_file = {"detection": detection.load, "segmentation": segmentation.load, "joint": joint.load}[about.task]
     predictor = load_file(str(path))
-    return [
-        Contender("network alone", path, network),
-        Contender("to the answer", path, lambda: predictor.predict(shown)),
-    ]
+    how = "compiled" if path.suffix == ".pt2" and about.precision == "int8" else ""
+    return [*alone, Contender("to the answer", path, lambda: predictor.predict(shown), how)]
 
 
 def measure(sides: list[Contender], rounds: int, clock: Callable[[], float]) -> list[list[float]]:
@@ -166,7 +186,7 @@ def print_table(sides: list[Contender], seconds: list[list[float]]) -> None:
         base = bases.setdefault((side.what, side.path.suffix), times)
         low, mid = 1e3 * min(times), 1e3 * statistics.median(times)
         shares = f"{min(times) / min(base):11.2f}{statistics.median(times) / statistics.median(base):9.2f}"
-        print(f"{side.what:16}{side.path.name:36}{low:9.1f}{mid:9.1f}{shares}")
+        print(f"{side.what:16}{f'{side.path.name} {side.how}':36}{low:9.1f}{mid:9.1f}{shares}")
 
 
 def profile_onnx(path: Path, threads: int, runs: int = 10) -> None:
@@ -223,6 +243,7 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true", help="where the time of the network alone goes")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
+    os.environ[COMPILE_NAME] = "1"
     image = None
     if given.picture:
         image = np.array(Image.open(given.picture).convert("RGB"))
@@ -230,7 +251,7 @@ def main() -> None:
     sides = [side for path in given.files for side in contenders(path, image, given.threads)]
     sides.sort(key=lambda side: side.what)
     print_table(sides, measure(sides, given.rounds, CLOCKS[given.clock]))
-    for path in given.files if given.profile else []:
+    for path in [each for each in given.files if each.suffix != ".pt2"] if given.profile else []:
         (profile_onnx if path.suffix == ".onnx" else profile_openvino)(path, given.threads)
 
 

@@ -6,7 +6,8 @@
 Each file is exported or quantised as the commands do it, with the accuracy's guard where `quantize` has one, and scored
 by `validate` on all validation pictures; PyTorch's bfloat16 is the checkpoint's, by `--trainer.precision bf16-mixed`.
 Pictures for calibration are from the training list. The nuclei, whose pictures have many sizes, are computed in windows
-of 256 pixels, which files for one size can take as well, with logits rather than classes.
+of 256 pixels, which files for one size can take as well, with logits rather than classes. `int8_compiled` is the
+`.pt2` file in int8 once more, computed by Inductor's kernels of int8 rather than with each value rounded.
 
 Files and scores stay in WORK: started again, or for other --runtimes meanwhile, it goes on where it stopped, and at the
 end prints the Markdown table of all that is there. A loss is from the same network's checkpoint in float32; the pruned
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import tempfile
 import time
@@ -24,6 +26,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import get_args
 
+from deployment.export.fitting import outside
 from deployment.export.options import ONE_SIZE, SUFFIXES, Format, Options
 from deployment.export.write import export
 from deployment.networks import Loaded, load_any
@@ -32,6 +35,7 @@ from deployment.precision.measure import measured
 from deployment.precision.pictures import find_pictures, pictures_for
 from deployment.precision.quantise import Format as Quantised
 from deployment.precision.quantise import Wanted, int8_of, quantise
+from deployment.running.inductor import COMPILE_NAME
 from engine.errors import InputError
 from engine.exports.files import open_exported
 from engine.hardware.machine import in_words, machine
@@ -39,7 +43,8 @@ from engine.outputs import write_text
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 CHECKPOINT = "checkpoint"
-PRECISIONS = ("float32", "bfloat16", "int8")
+COMPILED = "int8_compiled"
+PRECISIONS = ("float32", "bfloat16", "int8", COMPILED)
 NETWORKS = ("whole", "pruned")
 
 
@@ -143,13 +148,22 @@ def fill(cell: Cell, loaded: Loaded, source: Path, path: Path, pictures: tuple[P
         cell.megabytes = source.stat().st_size / 1e6
         return
     file_format: Format = next(each for each in get_args(Format) if each == cell.runtime)
-    if file_format == "executorch":
-        options = replace(options, batch_size=1)
+    if file_format in ("executorch", "torch"):
+        options = outside(loaded, file_format, options)  # as their files in int8 have it
     if file_format not in ONE_SIZE and chosen.task == "segmentation":
         options = replace(options, image_size=None)  # one file for pictures of any size
     if cell.precision == "float32":
         export(loaded, path, file_format, options)
         cell.scores = measured(path, chosen.task, data)
+    elif cell.precision == COMPILED:
+        path = path.with_stem(path.stem.replace(COMPILED, "int8"))
+        if not path.is_file():
+            raise InputError(f"there is no '{path}'.")
+        os.environ[COMPILE_NAME] = "1"
+        try:
+            cell.scores = measured(path, chosen.task, data)
+        finally:
+            del os.environ[COMPILE_NAME]
     elif cell.runtime in get_args(Quantised):
         float32 = given.float32(cell)
         if cell.precision == "bfloat16" or float32 is None:
@@ -225,6 +239,8 @@ def main() -> None:
         loaded = load_any(source, given.chosen.task)
         for runtime in words.runtimes:
             for precision in words.precisions:
+                if precision == COMPILED and runtime != "torch":
+                    continue
                 cell = Cell(network, runtime, precision, loaded.sha256, {})
                 if results.has(cell):
                     continue

@@ -20,6 +20,7 @@ from deployment.benchmark.results import row_of
 from deployment.benchmark.rounds import Journal, Workers, run_rounds, workers
 from deployment.benchmark.worker import Order
 from deployment.compare import patches
+from deployment.running.inductor import is_asked
 from engine.errors import InputError
 from engine.hardware.machine import load, machine
 from engine.outputs import atomic_path
@@ -79,6 +80,8 @@ def measure(plan: Plan, *, progress: bool = False) -> str:
         "nms": wishes.nms,
         "score_threshold": wishes.score_threshold,
     }
+    if is_asked():
+        settings["compile_int8"] = True
     journal = Journal(plan.output, settings, overwrite=plan.overwrite)
     failures: dict[str, str] = {}
     busy = load()
@@ -109,6 +112,8 @@ def measure(plan: Plan, *, progress: bool = False) -> str:
         for order in ran
     ]
     notes = [f"{plan.rounds} rounds in turns, {plan.repeats} runs each; picture '{picture.name}'"]
+    if is_asked():
+        notes.append(".pt2 files in int8 are compiled")
     if busy is not None and busy > 0.5:
         notes.append(f"the machine was busy: {busy:.1f} processes wanted to compute when the measurement began")
     return write_report(plan.output, rows, settings, left_out, notes)

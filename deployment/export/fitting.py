@@ -39,7 +39,7 @@ def settled(loaded: Source, file_format: Format, options: Options) -> Options:
     if file_format in ONE_SIZE and options.image_size is None:
         options = replace(options, image_size=_usual_hw(loaded.network))
     if file_format == "executorch":
-        return _for_executorch(loaded, options)
+        return outside(loaded, file_format, options)
     if file_format != "litert":
         return options
     if options.batch_size not in (None, 1):
@@ -97,7 +97,7 @@ def _check_number_type(file_format: Format, options: Options) -> None:
     if options.precision not in own:
         msg = (
             f"precision is {options.precision}; export writes files of {file_format} in {', '.join(own)} only. Leave "
-            "it out, or use `python -m deployment quantize` for onnx, openvino and executorch."
+            "it out, or use `python -m deployment quantize` for onnx, openvino, executorch and torch."
         )
         raise InputError(msg)
     if (options.precision == "int8") != bool(options.calibration):
@@ -166,8 +166,10 @@ def _for_frigate(loaded: Source, file_format: Format, options: Options) -> Optio
     return replace(options, image_size=size, batch_size=1, max_detections=most)
 
 
-def _for_executorch(loaded: Source, options: Options) -> Options:
+def outside(loaded: Source, file_format: Format, options: Options) -> Options:
     """The options with a number of images, and boxes that are decoded and suppressed by whoever reads the file.
+
+    So are files of ExecuTorch, and those of torch.export in int8.
 
     Raises:
         InputError: the suppression is asked for inside.
@@ -176,8 +178,8 @@ def _for_executorch(loaded: Source, options: Options) -> Options:
     asked = "nms" if options.nms == "inside" else next(iter(options.suppression), None)
     if boxes and asked is not None:
         msg = (
-            f"{asked} is a setting of a suppression inside the file, which is no operator of executorch. Leave it out: "
-            "the file gives logits and deltas, and predictions suppress by their own settings."
+            f"{asked} is a setting of a suppression inside the file, which this file of {file_format} does not have. "
+            "Leave it out: the file gives logits and deltas, and predictions suppress by their own settings."
         )
         raise InputError(msg)
     return replace(options, nms="outside" if boxes else None, batch_size=options.batch_size or 1)

@@ -30,9 +30,10 @@ class Contents(Checked):
         image_size: height and width in pixels, or the side of a square; null leaves both open, but for litert,
             executorch and torch, whose files are for one size: the network's own. With the letter-box inside, the
             canvas of boxes.
-        batch_size: images at a time; null takes any number, but for litert and executorch, whose files take one.
+        batch_size: images at a time; null takes any number, but for litert, executorch and int8 of torch, whose files
+            take one.
         nms: decoding and suppression of boxes inside the file, or outside, which gives class logits and box deltas;
-            null puts them inside, but for executorch, which has no such operator.
+            null puts them inside, but for executorch, which has no such operator, and for int8 of torch.
         argmax: give the class of each pixel rather than the logits of all classes; null gives the class.
         score_threshold: boxes at or below it are not given; null is the checkpoint's.
         iou_threshold: overlap above which a box is dropped; null is the checkpoint's.

@@ -18,7 +18,7 @@ MANY = 100  # pictures, from which the ranges of values hardly change any more
 
 def quantize(
     ckpt_path: str,
-    format: Literal["onnx", "openvino", "executorch"] = "onnx",
+    format: Literal["onnx", "openvino", "executorch", "torch"] = "onnx",
     output: Path | None = None,
     precision: Literal["int8", "bfloat16", "int8_bfloat16"] = "int8",
     calibration: str | None = None,
@@ -38,8 +38,8 @@ def quantize(
     Args:
         ckpt_path: checkpoint; `best` or `last` of the latest run of `task`; the name of a published detector; or a
             weight file.
-        format: onnx, in int8 by ONNX Runtime's quantiser; openvino, by NNCF; or executorch, by torchao for XNNPACK,
-            with the suppression outside.
+        format: onnx, in int8 by ONNX Runtime's quantiser; openvino, by NNCF; or, by torchao and with the suppression
+            outside, executorch, for XNNPACK, or torch, for Inductor.
         output: the file; by default the checkpoint's name with the number type and the format's suffix.
         precision: int8; or, by openvino on processors that compute in it, bfloat16, or int8 with bfloat16 for the rest.
         calibration: for int8, a folder or glob of pictures like those that the file will see, best those of training.

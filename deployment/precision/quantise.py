@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from deployment.export.fitting import outside
 from deployment.export.formats.openvino_file import write_openvino
 from deployment.export.options import Options, check_suffix
 from deployment.export.write import Written, export
@@ -18,11 +19,13 @@ from deployment.precision.bfloat16 import write_bfloat16
 from deployment.precision.formats.executorch_int8 import ExecutorchInt8
 from deployment.precision.formats.onnx_int8 import OnnxInt8
 from deployment.precision.formats.openvino_int8 import OpenvinoInt8
+from deployment.precision.formats.torch_int8 import TorchInt8
 from deployment.precision.guard import Int8, Report, Scores, guarded, in_words, loss_of
 from deployment.precision.measure import measured
 from deployment.precision.pictures import Pictures, pictures_for
 from deployment.precision.report import write_report
 from deployment.running.openvino_file import check_bfloat16
+from deployment.setup.environment import EXECUTORCH
 from engine.checked import Checked
 from engine.errors import InputError, OutputError
 from engine.exports.extras import needed
@@ -30,17 +33,19 @@ from engine.exports.files import About
 from engine.numbers import ZeroToBelowOne
 from engine.outputs import make_folder
 
-Format = Literal["onnx", "openvino", "executorch"]
+Format = Literal["onnx", "openvino", "executorch", "torch"]
 Precision = Literal["int8", "bfloat16", "int8_bfloat16"]
 _PACKAGES: Mapping[Format, tuple[str, ...]] = {
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
     "openvino": ("onnx", "onnxscript", "openvino", "nncf"),
     "executorch": (),
+    "torch": (),
 }
 _FILES: Mapping[Format, tuple[str, ...]] = {
     "onnx": (".onnx",),
     "openvino": (".bin", ".xml"),  # weights first
     "executorch": (".pte",),
+    "torch": (".pt2",),
 }
 
 
@@ -137,6 +142,10 @@ def _in_float(loaded: Loaded, beside: Path, file_format: Format, options: Option
     """
     if file_format == "executorch":
         return export(loaded, beside / "float.pte", file_format, options)
+    if file_format == "torch":
+        options = outside(loaded, file_format, options)
+        EXECUTORCH.make(tell_user)  # which holds the quantiser
+        return export(loaded, beside / "float.pt2", file_format, options)
     written = export(loaded, beside / "float.onnx", "onnx", options)
     if file_format == "onnx":
         return written
@@ -178,4 +187,5 @@ def int8_of(loaded: Loaded, source: Path, about: About, pictures: Pictures) -> I
         return OnnxInt8(source, about, pictures, source.parent)
     if source.suffix == ".xml":
         return OpenvinoInt8(source, about, pictures)
-    return ExecutorchInt8(loaded.network, about, pictures, source.parent)
+    kind = ExecutorchInt8 if source.suffix == ".pte" else TorchInt8
+    return kind(loaded.network, about, pictures, source.parent)

@@ -57,6 +57,8 @@ class Faults:
         """
         try:
             yield
+        except InputError:
+            raise
         except self.kinds as error:
             msg = f"{self.runtime} could not compute '{self.path}': {self._reason(error)}. Export it again."
             raise InputError(msg) from error

@@ -7,12 +7,14 @@ import json
 import pickle
 import re
 import zipfile
+from functools import cached_property
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from deployment.export import letterbox, operators
+from deployment.running.inductor import Computes, compiled, is_asked, register_int8
 from deployment.running.opening import Faults, output_names, unreadable
 from engine.archives import members_of, read_member
 from engine.errors import InputError
@@ -24,11 +26,13 @@ _ = letterbox, operators  # their import registers the operators that a program 
 class TorchFile:
     """An opened .pt2 file.
 
+    One in int8 computes in float what int8 would give, with each value rounded; compiled, it computes in int8.
+
     Args:
         path: the file.
 
     Raises:
-        InputError: the file is damaged, or of another program.
+        InputError: the file is damaged, or of another program; or it is to be compiled, which cannot be done.
     """
 
     def __init__(self, path: Path) -> None:
@@ -37,6 +41,8 @@ class TorchFile:
         check_plain(path)
         self._faults = Faults(path, "PyTorch", (Exception,))  # of many kinds, for a damaged file
         with self._faults.opening():
+            if _INT8 in _graph(path):
+                register_int8()
             program = torch.export.load(path, extra_files=extra)
         text = extra[f"{KEY}.json"]
         self.about = About.from_json(text if isinstance(text, str) else bytes(text).decode(), path)
@@ -45,13 +51,30 @@ class TorchFile:
         assert specs is not None
         self._inputs = [name for name in ("images", "sizes_hw") if name in (specs.forward_arg_names or ())]
         self._outputs = output_names(self.about)
+        if self._is_compiled:
+            _ = self._compiled  # now, as it takes minutes
+
+    @property
+    def _is_compiled(self) -> bool:
+        return self.about.precision == "int8" and is_asked()
+
+    @cached_property
+    def _compiled(self) -> Computes:
+        with self._faults.computing():
+            assert self.about.batch is not None
+            assert self.about.image_hw is not None
+            images = torch.zeros((self.about.batch, 3, *self.about.image_hw), dtype=torch.uint8)
+            return compiled(self._module, images, self.path)
 
     @torch.no_grad()
     def run(self, images: Tensor, sizes_hw: Tensor) -> dict[str, Tensor]:
         """The outputs by name, see `engine.exports.files.Runtime`."""
         given = {"images": images, "sizes_hw": sizes_hw}
         with self._faults.computing():
-            found = self._module(**{name: given[name] for name in self._inputs})
+            if self._is_compiled:
+                found = self._compiled(images)
+            else:
+                found = self._module(**{name: given[name] for name in self._inputs})
         return dict(zip(self._outputs, found, strict=True))
 
 
@@ -61,6 +84,18 @@ _ENTRY = re.compile(
     r"|data/sample_inputs/model\.pt|models/model\.json|extra/\w+\.json|archive_(format|version)|(\.data/)?version"
     r"|byteorder|\.data/serialization_id"
 )
+
+_INT8 = b"quantized_decomposed"  # the operators of int8, in the text of a graph
+
+
+def _graph(path: Path) -> bytes:
+    """The text of a program's graph.
+
+    Raises:
+        Exception: of many kinds, for a damaged file.
+    """
+    with zipfile.ZipFile(path) as archive:
+        return read_member(archive, f"{archive.namelist()[0].partition('/')[0]}/models/model.json")
 
 
 def check_plain(path: Path) -> None:

@@ -49,12 +49,19 @@ class Job(NamedTuple):
 class ExecutorchInt8:
     """A network that can be written in int8, whole or in parts, without a suppression.
 
+    Attributes:
+        kinds: what the quantiser has a form of int8 for.
+        backend: whose quantiser it is, see the script.
+
     Args:
         network: the network.
         about: what the file says of itself; names the size and number of its images.
         pictures: pictures that set the ranges of values.
         beside: a folder for files in between.
     """
+
+    kinds = KINDS
+    backend = "xnnpack"
 
     def __init__(self, network: Network, about: About, pictures: Pictures, beside: Path) -> None:
         assert about.image_hw is not None
@@ -81,14 +88,22 @@ class ExecutorchInt8:
     def write(self, path: Path, floats: Collection[str], tell: Callable[[str], None] = tell_user) -> None:
         """Write the file in int8; see `deployment.precision.guard.Int8`."""
         with tempfile.TemporaryDirectory(dir=self._beside) as folder:
-            program = Path(folder, "int8.pt2")
-            self._run([Job(self._int8(floats), list(range(len(self._pictures))), str(program))])
-            lower(program, path, self._about, tell)
+            lower(self.write_program(Path(folder, "int8.pt2"), floats), path, self._about, tell)
 
     def deviations(self, many: Sequence[Collection[str]]) -> list[float]:
         """How far int8 moves the results; see `deployment.precision.guard.Int8`."""
         expected = self._expected
         return [deviation(found, expected) for found in self._results([self._int8(floats) for floats in many])]
+
+    def write_program(self, path: Path, floats: Collection[str]) -> Path:
+        """Write the program in int8 as a .pt2 file, before any backend takes parts of it.
+
+        Args:
+            path: the file.
+            floats: names of the operations that stay in float.
+        """
+        self._run([Job(self._int8(floats), list(range(len(self._pictures))), str(path))])
+        return path
 
     @cached_property
     def _expected(self) -> list[npt.NDArray[np.float32]]:
@@ -96,7 +111,7 @@ class ExecutorchInt8:
 
     def _int8(self, floats: Collection[str]) -> list[str]:
         names = (name for group in self._groups for name in sorted(group.operations))
-        return [name for name in names if name not in floats and self._kinds[name] in KINDS]
+        return [name for name in names if name not in floats and self._kinds[name] in self.kinds]
 
     def _results(self, many: Sequence[list[str] | None]) -> list[list[npt.NDArray[np.float32]]]:
         """What the program gives for some pictures, for each choice of operations in int8."""
@@ -114,7 +129,7 @@ class ExecutorchInt8:
         with tempfile.TemporaryDirectory(dir=self._beside) as folder:
             asked = Path(folder, "jobs.json")
             asked.write_text(json.dumps([job._asdict() for job in jobs]))
-            EXECUTORCH.run(SCRIPT, [self._program, self._canvases, asked])
+            EXECUTORCH.run(SCRIPT, [self._program, self._canvases, asked, self.backend])
 
 
 def operations(program: ExportedProgram) -> list[Operation]:

@@ -95,6 +95,7 @@ def line(capsys: pytest.CaptureFixture[str]) -> str:
         (["--precision", "bfloat16", *INT8, *DATA], "bfloat16 is computed by openvino only"),
         (["--precision", "bfloat16", "--format", "executorch", *DATA], "bfloat16 is computed by openvino only, not by"),
         (["--format", "executorch", "--nms", "inside", *INT8, *DATA], "nms is a setting of a suppression inside the"),
+        (["--format", "torch", "--nms", "inside", *INT8, *DATA], "nms is a setting of a suppression inside the"),
         (["--precision", "int4", *INT8, *DATA], "int8"),
         (["--calibration", "nowhere", *DATA], "'nowhere' does not exist"),
         ([*INT8, "--calibration_list", "truth.txt", *DATA], "cannot read 'truth.txt'"),
