@@ -187,6 +187,7 @@ CPU_BOXES: dict[str, dict[str, str]] = {
     "paper, norm_momentum 0.03": {**_PAPER_WITH, "model.architecture.norm_momentum": "0.03"},
     "paper, adamw": {**_PAPER_WITH, **ADAMW},
     "recipe": RECIPE,
+    "recipe, published losses": {**RECIPE, "model.loss": "{assigner: max_iou, boxes: huber}"},
     "recipe, lr 5e-3": {**RECIPE, "model.optimizer.lr": "5.0e-3"},
     "recipe, lr 2.1e-3": {**RECIPE, "model.optimizer.lr": "2.1e-3"},
     "recipe, lr 8e-3": {**RECIPE, "model.optimizer.lr": "8.0e-3"},
