@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from detection.network.heads.kinds.dense import DenseHead
 from detection.network.postprocess import Postprocess
 from detection.prediction.predictor import DetectionPredictor, batch_on_canvas
 from engine.reading.images import Letterbox
+from engine.training.checkpoints import save_metadata
 from tests.deployment.networks import OBJECTS, lively, picture
 
 CANVAS = (160, 224)
@@ -87,3 +89,13 @@ def classifier(*, several: bool = False) -> LoadedAny:
     lively(network, network.head.classifier)
     network.eval()
     return LoadedAny(network, "classification", {**network.settings(), "threshold": 0.4}, "letters", "", "")
+
+
+def saved(source: LoadedAny, path: Path) -> Path:
+    """A checkpoint as `python -m detection fit` or `python -m classification fit` writes it."""
+    part = {"detection": "detector", "classification": "classifier"}[source.task]
+    state = {f"{part}.{key}": value for key, value in source.network.state_dict().items()}
+    content: dict[str, object] = {"state_dict": state}
+    save_metadata(content, source.task, dict(source.model))
+    torch.save({**content, "pytorch-lightning_version": "2.6.6", "epoch": 0, "global_step": 1}, path)
+    return path
