@@ -20,7 +20,7 @@ from classification.network.family import ClassifierArchitecture
 from classification.network.model import Classifier, StoredClassifier
 from deployment.benchmark.candidates import SUFFIXES, Subject
 from deployment.cost import cost_of_network
-from deployment.networks import AnyNetwork, LoadedAny, load_exportable
+from deployment.networks import AnyNetwork, Loaded, load_any
 from detection.network.build import restore_detector
 from detection.network.detector import Detector
 from detection.network.family import MemberName as DetectorName
@@ -112,17 +112,17 @@ def subjects_of(ckpt_paths: Sequence[str], members: Sequence[str]) -> list[Subje
     return found
 
 
-def load(subject: Subject) -> LoadedAny:
+def load(subject: Subject) -> Loaded:
     """The network of a checkpoint or member, not folded.
 
     Raises:
         InputError: its file is missing or damaged.
     """
     if subject.kind == "checkpoint":
-        return load_exportable(subject.source, subject.task)
+        return load_any(subject.source, subject.task)
     network, task = build(subject.source)
     settings: Mapping[str, object] = {**network.settings()}
-    return LoadedAny(network, task, settings, subject.name, "", "")
+    return Loaded(network, task, settings, subject.name, "", "")
 
 
 def cost_of(subject: Subject, size_hw: tuple[int, int]) -> Cost | None:
@@ -140,7 +140,7 @@ def _checkpoint(source: str, name: str) -> Subject:
     if source in ("best", "last"):
         msg = f"'{source}' is that of a task's latest run. Give the path of the checkpoint."
         raise InputError(msg)
-    loaded = load_exportable(source)
+    loaded = load_any(source)
     return Subject("checkpoint", source, name, loaded.task, loaded.sha256, size_of(loaded.network))
 
 

@@ -50,7 +50,7 @@ def explain(
     from tqdm import tqdm
 
     from deployment.explaining.explainer import Explainer, Wanted
-    from deployment.networks import load_exportable
+    from deployment.networks import load_any
     from engine.outputs import make_folder
     from engine.prediction.failures import Failures
     from engine.prediction.manifest import Manifest
@@ -63,7 +63,7 @@ def explain(
     sources = find_sources(source)
     names = output_names(sources, _Folders())
     refuse_mixing(output, [[name] for name in names], source)
-    explainer = Explainer(load_exportable(ckpt_path, task), wanted)
+    explainer = Explainer(load_any(ckpt_path, task), wanted)
     make_folder(output)
     manifest, failures = Manifest(output / LIST_NAME), Failures(output)
     failures.clear()

@@ -17,7 +17,7 @@ from deployment.explaining.evidence import Evidence, explain_boxes, explain_clas
 from deployment.explaining.headed import explain_headed_boxes
 from deployment.explaining.labels import explain_labels
 from deployment.export.fitting import detector_in, segmenter_in
-from deployment.networks import Source
+from deployment.networks import Loaded
 from detection.network.detector import Detector
 from detection.network.heads.detector import HeadedDetector
 from detection.network.model import EfficientDet
@@ -125,7 +125,7 @@ class Explainer:
         InputError: an option does not apply to the network, or a class is none of its.
     """
 
-    def __init__(self, loaded: Source, wanted: Wanted) -> None:
+    def __init__(self, loaded: Loaded, wanted: Wanted) -> None:
         self.wanted = wanted
         network = loaded.network
         self.detector, self.segmenter = detector_in(network), segmenter_in(network)

@@ -149,6 +149,7 @@ def test_multiply_adds_of_a_head_are_those_of_its_file(head):
     assert found.parameters == sum(each.numel() for each in network.parameters())
 
 
+@pytest.mark.slow
 def test_multiply_adds_of_a_classifier(letters):
     (subject,) = subjects_of([str(letters())], [])
     network = classifier().network
