@@ -1,8 +1,8 @@
 """Networks with fewer channels than their architecture says, as pruning leaves them.
 
 Such a network is built whole, then its layers are cut to the widths that a setting holds, and then its weights are
-loaded. The setting has one entry (NAME, INPUTS, OUTPUTS) for each convolution and each batch norm that was cut; a null
-leaves that side as it is built, as the outputs of a last layer, whose number the class list decides.
+loaded. The setting has one entry (NAME, INPUTS, OUTPUTS) for each convolution, linear layer and batch norm that was
+cut; a null leaves that side as it is built, as the outputs of a last layer, whose number the class list decides.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def cut(network: nn.Module, widths: Widths) -> None:
     """
     for name, inputs, outputs in widths:
         layer = _found(network, name)
-        if not isinstance(layer, nn.Conv2d | nn.BatchNorm2d):
+        if not isinstance(layer, nn.Conv2d | nn.Linear | nn.BatchNorm2d):
             kind = "is no layer of this network" if layer is None else f"is a {type(layer).__name__}"
             msg = f"architecture.widths names '{name}', which {kind}. {_REMEDY}"
             raise InputError(msg)
@@ -108,7 +108,7 @@ def widths_between(whole: nn.Module, slimmed: nn.Module) -> Widths:
     found: list[Width] = []
     others = dict(slimmed.named_modules())
     for name, layer in whole.named_modules():
-        if isinstance(layer, nn.Conv2d | nn.BatchNorm2d):
+        if isinstance(layer, nn.Conv2d | nn.Linear | nn.BatchNorm2d):
             (inputs, outputs), (built_inputs, built_outputs) = _sides(others[name]), _sides(layer)
             sides = inputs if inputs != built_inputs else None, outputs if outputs != built_outputs else None
             if sides != (None, None):
@@ -149,14 +149,18 @@ def _found(network: nn.Module, name: str) -> nn.Module | None:
 
 
 def _sides(layer: nn.Module) -> tuple[int, int]:
-    """Input and output channels of a convolution or a batch norm."""
+    """Input and output channels of a convolution, a linear layer or a batch norm."""
     if isinstance(layer, nn.Conv2d):
         return layer.in_channels, layer.out_channels
+    if isinstance(layer, nn.Linear):
+        return layer.in_features, layer.out_features
     assert isinstance(layer, nn.BatchNorm2d)
     return layer.num_features, layer.num_features
 
 
-def _cut_layer(name: str, layer: nn.Conv2d | nn.BatchNorm2d, inputs: int | None, outputs: int | None) -> None:
+def _cut_layer(
+    name: str, layer: nn.Conv2d | nn.Linear | nn.BatchNorm2d, inputs: int | None, outputs: int | None
+) -> None:
     built_inputs, built_outputs = _sides(layer)
     inputs, outputs = built_inputs if inputs is None else inputs, built_outputs if outputs is None else outputs
     depthwise = isinstance(layer, nn.Conv2d) and layer.groups == built_inputs == built_outputs > 1
@@ -166,9 +170,12 @@ def _cut_layer(name: str, layer: nn.Conv2d | nn.BatchNorm2d, inputs: int | None,
         allowed = "equal numbers" if one_number and inputs != outputs else f"at most {built_inputs}, {built_outputs}"
         msg = f"architecture.widths has {inputs}, {outputs} for '{name}'; allowed: {allowed}. {_REMEDY}"
         raise InputError(msg)
-    if isinstance(layer, nn.Conv2d):
-        layer.in_channels, layer.out_channels = inputs, outputs
-        layer.groups = inputs if depthwise else layer.groups
+    if isinstance(layer, nn.Conv2d | nn.Linear):
+        if isinstance(layer, nn.Linear):
+            layer.in_features, layer.out_features = inputs, outputs
+        else:
+            layer.in_channels, layer.out_channels = inputs, outputs
+            layer.groups = inputs if depthwise else layer.groups
         layer.weight = _first(layer.weight, outputs, 1 if depthwise else inputs)
         if layer.bias is not None:
             layer.bias = _first(layer.bias, outputs)

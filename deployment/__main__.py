@@ -19,7 +19,7 @@ Files that run elsewhere, from a checkpoint of any task.
   quantize   a file in int8 or bfloat16 that loses no more accuracy than allowed
   prune      a checkpoint with fewer channels, to be trained further
   benchmark  what checkpoints, members and files cost on this machine, and which one to take
-  explain    pictures of what boxes, and classes of pixels, rest on
+  explain    pictures of what boxes, and classes of pixels or images, rest on
   serve      answers over HTTP, and a page that shows them in a browser
   setup      the environment of LiteRT's converter or of ExecuTorch, which `export` makes by itself
 

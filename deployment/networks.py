@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from classification.network.model import Classifier
 from detection.network.heads.detector import HeadedDetector
@@ -37,45 +37,6 @@ class Loaded(NamedTuple):
         licence: of its weights, as far as it is known.
     """
 
-    network: Network
-    task: str
-    model: Mapping[str, object]
-    name: str
-    sha256: str
-    licence: str
-
-
-class Source(Protocol):
-    """A network of any kind with where it comes from, as `Loaded` says it."""
-
-    @property
-    def network(self) -> AnyNetwork:
-        """In evaluation mode, not folded."""
-
-    @property
-    def task(self) -> str:
-        """Its task."""
-
-    @property
-    def model(self) -> Mapping[str, object]:
-        """The settings that its checkpoint holds, or else its own."""
-
-    @property
-    def name(self) -> str:
-        """Of its file, folder or repository, or the published name."""
-
-    @property
-    def sha256(self) -> str:
-        """Of its file; empty without one."""
-
-    @property
-    def licence(self) -> str:
-        """Of its weights, as far as it is known."""
-
-
-class LoadedAny(NamedTuple):
-    """As `Loaded`, for heads of torchvision and classifiers too."""
-
     network: AnyNetwork
     task: str
     model: Mapping[str, object]
@@ -85,28 +46,6 @@ class LoadedAny(NamedTuple):
 
 
 def load_any(source: str | Path, task: str | None = None) -> Loaded:
-    """Load a network of those that every command of `deployment` knows.
-
-    Args:
-        source: see `load_exportable`.
-        task: likewise.
-
-    Raises:
-        InputError: as `load_exportable`, or it is a classifier, or a detector with another head than EfficientDet's.
-    """
-    loaded = load_exportable(source, task)
-    network = loaded.network
-    if isinstance(network, HeadedDetector | Classifier):
-        kind = "is a classifier" if isinstance(network, Classifier) else f"has the head {network.config.head}"
-        msg = (
-            f"'{source}' {kind}, and this command takes EfficientDet, segmenters and joint networks only. Give one of "
-            "them, or take `python -m deployment export` or `serve`."
-        )
-        raise InputError(msg)
-    return Loaded(network, *loaded[1:])
-
-
-def load_exportable(source: str | Path, task: str | None = None) -> LoadedAny:
     """Load a network of any task, with any head.
 
     Args:
@@ -130,15 +69,15 @@ def load_exportable(source: str | Path, task: str | None = None) -> LoadedAny:
     model = {**(stored if isinstance(stored, dict) else {}), **network.settings()}
     path = Path(source, WEIGHTS) if is_shared(source) else Path(source)
     sha256 = _sha256(path) if path.is_file() else ""
-    return LoadedAny(network, task, model, name, sha256, licence or licence_of(content))
+    return Loaded(network, task, model, name, sha256, licence or licence_of(content))
 
 
 def source_and_task(source: str | Path, task: str | None) -> tuple[str | Path, str]:
     """The file that `best` and `last` stand for, the folder with what a hub gave, or the source itself; and its task.
 
     Args:
-        source: what `load_exportable` takes, or an exported file.
-        task: see `load_exportable`.
+        source: what `load_any` takes, or an exported file.
+        task: see `load_any`.
 
     Raises:
         InputError: there is no such task or run, the file is missing or damaged, or a hub does not give it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -46,6 +47,28 @@ class Framing:
             use_prefetcher=True,  # it ends with uint8 pixels; the network itself normalises them
         )
         return transforms
+
+    def window(self, image_hw: tuple[int, int]) -> tuple[float, float, float, float]:
+        """The left, top, right and bottom of the square in pixels of a picture of this height and width.
+
+        It may reach beyond the picture, where the mean colour is.
+        """
+        scaled = math.floor(self.image_size / self.crop_pct)
+        sides = []
+        for side in image_hw:
+            if self.crop_mode == "squash":
+                sides.append(scaled)
+            elif self.crop_mode == "border":
+                sides.append(round(side * scaled / max(image_hw)))
+            else:
+                sides.append(int(scaled * side / min(image_hw)))
+        edges = []
+        for side, length in zip(image_hw, sides, strict=True):
+            beside = self.image_size - length
+            start = -(beside // 2) if beside > 0 else round(-beside / 2)  # as `CenterCropOrPad`
+            edges.append((start * side / length, (start + self.image_size) * side / length))
+        (top, bottom), (left, right) = edges
+        return left, top, right, bottom
 
     def __call__(self, image: UInt8Array) -> Tensor:
         """(S, S, 3) uint8 of an (H, W, 3) uint8 RGB image."""

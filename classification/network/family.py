@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from backbones.slimming import Widths, check_widths
 from classification.data.framing import CropMode, Interpolation
 from engine.errors import check_choice
 from engine.numbers import AboveZeroToOne, CanvasSide, OpenUnitInterval, PositiveInt, ZeroToBelowOne
@@ -48,6 +49,7 @@ class ClassifierArchitecture(NetworkSettings):
             it to each file.
         value_range: values of rasters and 16-bit pictures that become 0 and 255; None needs 8-bit rasters.
         nodata: value of a raster's pixels without data, if files do not state it.
+        widths: name, inputs and outputs of each layer that was pruned, see `backbones.slimming`; else empty.
 
     Raises:
         InputError: a value is out of range.
@@ -68,9 +70,11 @@ class ClassifierArchitecture(NetworkSettings):
     bands: tuple[PositiveInt, ...] | None = None
     value_range: tuple[float, float] | None = None
     nodata: float | None = None
+    widths: Widths = ()
     group: ClassVar[str] = "architecture"
 
     def __post_init__(self) -> None:
+        check_widths(self.widths)
         super().__post_init__()
         Reading(self.bands, self.value_range, self.nodata)  # which checks them
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from backbones.contract import Features, Freezing, chosen_features, given_name
 from backbones.features import EfficientNetFeatures
 from backbones.folding import Foldable
+from backbones.slimming import refuse_whole_weights, slim
 from backbones.weights.load import head_channels
 from classification.data.classes import LabelClasses, StoredLabelClasses
 from classification.data.framing import Framing
@@ -124,6 +125,7 @@ class Classifier(Foldable):
             "freeze_norm": freeze_norm,
             "grad_checkpointing": grad_checkpointing,
         }
+        refuse_whole_weights(config.widths, backbone_weights)
         make = partial(
             EfficientNetFeatures,
             config.backbone,
@@ -146,6 +148,7 @@ class Classifier(Foldable):
         mean, std = config.mean or image_norm.mean, config.std or image_norm.std
         self.register_buffer("mean", 255 * torch.tensor(mean)[:, None, None], persistent=False)
         self.register_buffer("std", 255 * torch.tensor(std)[:, None, None], persistent=False)
+        slim(self, config.widths, 2 * self.stride)
 
     def forward(self, images: Tensor) -> Tensor:
         """Class logits.

@@ -1,4 +1,4 @@
-"""AP and mIoU of a candidate, at the size at which its time is measured."""
+"""AP, mIoU and top-1 of a candidate, at the size at which its time is measured."""
 
 from __future__ import annotations
 
@@ -10,7 +10,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from deployment.benchmark.stages import Answer, Opened
+from classification.data.classes import LabelClasses
+from classification.data.dataset import model_targets
+from classification.data.sets.folders import read_folder
+from classification.data.sets.imagenet import imagenet_names, with_imagenet_names
+from classification.data.sets.tables import read_table
+from classification.data.sources import LabelledFiles
+from classification.prediction.classified import Classified
+from classification.scores.metric import WORDS
+from classification.scores.records import ClassificationRecords
+from deployment.benchmark.stages import Answer, Classifying, Opened, Segmenting
 from detection.data.classes import BoxClasses
 from detection.data.coco import CocoAnnotations
 from detection.prediction.found import Found
@@ -41,6 +50,9 @@ class Data(NamedTuple):
         mask_images: the folder of their pictures.
         mask_format: what the values of the masks mean; None is `index`.
         mask_list: the pictures to take of that folder.
+        labels: a folder with a folder of pictures for each class, or a CSV of files and labels.
+        label_images: the folder that the files of such a CSV start from; None is its own.
+        label_separator: what stands between several labels of a picture in it.
     """
 
     annotations: Path | None = None
@@ -49,11 +61,15 @@ class Data(NamedTuple):
     mask_images: Path | None = None
     mask_format: Literal["index", "color", "binary"] | None = None
     mask_list: Path | None = None
+    labels: Path | None = None
+    label_images: Path | None = None
+    label_separator: str | None = None
 
     def fits(self, task: str) -> bool:
         """Whether it says anything about networks of a task."""
-        boxes, masks = self.annotations is not None, self.masks is not None
-        return {"detection": boxes, "segmentation": masks, "joint": boxes or masks}.get(task, False)
+        boxes, masks, labels = (each is not None for each in (self.annotations, self.masks, self.labels))
+        there = {"detection": boxes, "segmentation": masks, "joint": boxes or masks, "classification": labels}
+        return there.get(task, False)
 
     def check(self) -> None:
         """Do nothing if everything that is needed is given.
@@ -74,12 +90,22 @@ class Data(NamedTuple):
         if self.annotations is not None and not self.annotations.is_file():
             msg = f"there is no file '{self.annotations}'. Give a COCO annotation file."
             raise InputError(msg)
+        table = self.labels is not None and self.labels.suffix.lower() == ".csv"
+        unused = next((name for name in ("label_images", "label_separator") if getattr(self, name) is not None), None)
+        if not table and unused is not None:
+            msg = f"{unused} is about a table of --labels, and none is given. Give a CSV file, or leave it out."
+            raise InputError(msg)
+        if self.labels is not None and not (self.labels.is_file() if table else self.labels.is_dir()):
+            msg = f"there is no folder or CSV file '{self.labels}'. Give CLASS/… or a table of files and labels."
+            raise InputError(msg)
 
 
 def scores_of(opened: Opened, data: Data, tell: Callable[[], None] = lambda: None) -> dict[str, float]:
-    """AP of boxes and mIoU of pixels, as far as the network and the data have both.
+    """AP of boxes, mIoU of pixels, and top-1 of classes, as far as the network and the data have both.
 
-    Pictures are laid on the canvas whose time is measured; classes of pixels are compared at the pictures' own size.
+    Where images have several labels, the mean average precision of the classes stands in top-1's place, as in
+    validation. Pictures are laid on the canvas whose time is measured; classes of pixels are compared at the pictures'
+    own size.
 
     Args:
         opened: the candidate.
@@ -96,9 +122,10 @@ def scores_of(opened: Opened, data: Data, tell: Callable[[], None] = lambda: Non
     if data.masks is not None and data.mask_images is not None:
         if isinstance(computing, JointPredictor):
             found["mIoU"] = _miou(opened, computing.segmentation_classes, data, tell)
-        elif not isinstance(computing, DetectionPredictor):
-            predictor = getattr(computing, "predictor")  # noqa: B009  (of a segmenter)
-            found["mIoU"] = _miou(opened, predictor.classes, data, tell)
+        elif isinstance(computing, Segmenting):
+            found["mIoU"] = _miou(opened, computing.predictor.classes, data, tell)
+    if data.labels is not None and isinstance(computing, Classifying):
+        found |= _of_labels(opened, computing.predictor.classes, data, tell)
     return found
 
 
@@ -147,6 +174,27 @@ def _miou(opened: Opened, classes: MaskClasses, data: Data, tell: Callable[[], N
             rows = enlarged_rows(torch.from_numpy(answer.class_ids), sample.letterbox).numpy()
         records.add(index, rows, truths.pop(index))
     return records.scores().miou
+
+
+def _of_labels(opened: Opened, classes: LabelClasses, data: Data, tell: Callable[[], None]) -> dict[str, float]:
+    files = _labelled(data, classes)
+    targets = torch.from_numpy(model_targets(files, classes))
+    pictures = ((index, files.read_image(index, opened.reader)) for index in range(len(files)))
+    records = ClassificationRecords(classes, threshold=0.5)  # which neither measure looks at
+    for index, answer, _ in _answers(opened, pictures, tell):
+        assert isinstance(answer, Classified)
+        records.add(torch.tensor([index]), torch.from_numpy(answer.probabilities)[None], targets[index, None])
+    return {WORDS["map" if classes.several else "top1"]: records.scores().score}
+
+
+def _labelled(data: Data, classes: LabelClasses) -> LabelledFiles:
+    assert data.labels is not None
+    if data.labels.is_dir():
+        files = read_folder(data.labels)
+    else:
+        columns = classes.names if classes.several and data.label_separator is None else ()
+        files = read_table(data.labels, data.label_images, data.label_separator, columns)
+    return with_imagenet_names(files) if classes.names == imagenet_names() else files
 
 
 def _answers(

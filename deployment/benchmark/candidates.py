@@ -32,7 +32,7 @@ class Subject:
         kind: a checkpoint, an untrained member of a family, or an exported file.
         source: a path, the name of a published network, or that of a member.
         name: how the tables call it.
-        task: its task; `classification` for an EfficientNet alone.
+        task: its task.
         digest: SHA-256 of its file; empty without one.
         own_hw: height and width of its images where none are asked for.
         fixed_hw: the one height and width that an exported file takes; None for any.

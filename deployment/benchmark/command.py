@@ -31,6 +31,9 @@ def benchmark(
     mask_images: Path | None = None,
     mask_format: Literal["index", "color", "binary"] | None = None,
     mask_list: Path | None = None,
+    labels: Path | None = None,
+    label_images: Path | None = None,
+    label_separator: str | None = None,
     nms: Literal["inside", "outside"] | None = None,
     score_threshold: ZeroToBelowOne | None = None,
     calibration: str | None = None,
@@ -46,7 +49,7 @@ def benchmark(
     Args:
         output: folder of the results, and of the files that are exported.
         ckpt_paths: checkpoints, names of published detectors, or files that `export` wrote, of any task.
-        members: untrained networks: d0 ... d7x and lite0 ... lite4 are detectors, b0 ... b7 EfficientNets alone;
+        members: untrained networks: d0 ... d7x and lite0 ... lite4 are detectors, b0 ... b7 classifiers;
             deeplab_b0 and others with DeepLabv3+, joint_d0 and others with both heads.
         image_sizes: side of a square, or height x width in pixels; by default each network's own.
         batch_sizes: images at a time; by default 1.
@@ -60,6 +63,10 @@ def benchmark(
         mask_images: folder of their pictures.
         mask_format: what the values of the masks mean; by default index.
         mask_list: the pictures to take: a text file with a name in each line, or a COCO JSON.
+        labels: folder with a folder of pictures for each class, or a CSV of files and labels, to measure top-1 of
+            classifiers with; mAP where images have several labels, by columns of 0 and 1 named as the classes.
+        label_images: folder that the names in such a CSV start from; by default its own.
+        label_separator: what stands between several labels in its second column, in place of columns of 0 and 1.
         nms: decoding and suppression inside files that are exported, or outside, so that `network` is the network
             alone; by default inside.
         score_threshold: boxes at or below it are not given; by default 0.3, or 0.001 with annotations, as AP needs all.
@@ -71,7 +78,7 @@ def benchmark(
     from deployment.benchmark.accuracy import Data
     from deployment.benchmark.measuring import Plan, measure
 
-    data = Data(annotations, images, masks, mask_images, mask_format, mask_list)
+    data = Data(annotations, images, masks, mask_images, mask_format, mask_list, labels, label_images, label_separator)
     plan = Plan(
         output, tuple(ckpt_paths or ()), tuple(members or ()), tuple(image_sizes or ()), tuple(batch_sizes or (1,)),
         tuple(runtimes or ()), tuple(precisions or ()), tuple(threads or ()), picture, data,

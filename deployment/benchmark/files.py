@@ -8,23 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple, cast
 
-import torch
-from torch import Tensor
-
 from deployment.benchmark.candidates import Candidate
-from deployment.benchmark.members import CLASSIFICATION, Classifier, load
-from deployment.compare import patches
-from deployment.export.formats.onnx_file import write_onnx
+from deployment.benchmark.members import load
 from deployment.export.formats.openvino_file import write_openvino
-from deployment.export.kinds.contract import Graph
-from deployment.export.operators import exportable
 from deployment.export.options import Format, Options
-from deployment.export.trace import program_of
 from deployment.export.write import export
 from engine.errors import InputError
 from engine.exports.extras import needed
-from engine.exports.files import About, open_exported
-from engine.training.checkpoints import versions
+from engine.exports.files import open_exported
 
 _FORMATS: Mapping[str, tuple[Format, str]] = {
     "onnx": ("onnx", ".onnx"),
@@ -33,22 +24,8 @@ _FORMATS: Mapping[str, tuple[Format, str]] = {
     "executorch": ("executorch", ".pte"),
     "pt2": ("torch", ".pt2"),
 }
+_WITH_BOXES = ("detection", "joint")
 _PACKAGES = {"openvino": "openvino", "litert": "ai_edge_litert"}
-
-
-class ClassifierGraph(Graph):
-    """An EfficientNet alone as a graph for export; its one output is the probabilities of the classes."""
-
-    outputs = ("scores",)
-
-    def __init__(self, network: Classifier) -> None:
-        super().__init__()
-        self.network = network.eval()
-        exportable(self.network)
-
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """(B, K) probabilities of (B, 3, H, W) uint8 RGB images."""
-        return (self.network(images),)
 
 
 class Wishes(NamedTuple):
@@ -76,7 +53,10 @@ def file_of(candidate: Candidate, folder: Path, wishes: Wishes) -> Path | None:
     Raises:
         InputError: the network has no file of that format, number type or size, or a package is missing.
     """
-    subject, runtime = candidate.subject, candidate.runtime
+    subject, runtime, (height, width) = candidate.subject, candidate.runtime, candidate.size_hw
+    if subject.task == "classification" and height != width:
+        msg = f"{subject.name} is a classifier, which sees squares, not {height} x {width} pixels. Give one side."
+        raise InputError(msg)
     if subject.kind == "file":
         return Path(subject.source)
     if runtime == "torch":
@@ -104,7 +84,7 @@ def _stem(candidate: Candidate, wishes: Wishes) -> str:
     subject = candidate.subject
     name = re.sub(r"[^\w.-]+", "_", f"{subject.name}_{subject.digest[:12]}".rstrip("_"))
     size = "{}x{}".format(*candidate.size_hw)
-    boxes = "" if subject.task in ("segmentation", CLASSIFICATION) else f"_{wishes.nms}_{wishes.score_threshold:g}"
+    boxes = "" if subject.task not in _WITH_BOXES else f"_{wishes.nms}_{wishes.score_threshold:g}"
     return f"{name}_{size}_b{candidate.batch}_{candidate.precision}{boxes}"
 
 
@@ -128,34 +108,14 @@ def _write(candidate: Candidate, path: Path, wishes: Wishes) -> None:
         write_openvino(source, path, replace(about, precision=precision))
         return
     loaded = load(candidate.subject)
-    if isinstance(loaded, Classifier):
-        _write_classifier(loaded, candidate, path)
-        return
+    with_boxes = loaded.task in _WITH_BOXES
     nms = "outside" if runtime == "executorch" else wishes.nms  # which has no such operator
-    boxes = loaded.task != "segmentation" and nms == "inside"
     options = Options(
         candidate.size_hw,
         candidate.batch,
-        nms if loaded.task != "segmentation" else None,
-        score_threshold=wishes.score_threshold if boxes else None,
+        nms if with_boxes else None,
+        score_threshold=wishes.score_threshold if with_boxes and nms == "inside" else None,
         precision=cast("Literal['float32', 'float16', 'int8']", precision),
         calibration=wishes.calibration if precision == "int8" else (),
     )
     export(loaded, path, _FORMATS[runtime][0], options)
-
-
-def _write_classifier(network: Classifier, candidate: Candidate, path: Path) -> None:
-    if candidate.runtime != "onnx":
-        msg = f"an EfficientNet alone is measured in torch, onnx and openvino; {candidate.runtime} is asked for."
-        raise InputError(msg)
-    about = About(CLASSIFICATION, {}, candidate.batch, candidate.size_hw, versions=versions())
-    images = patches(candidate.batch, candidate.size_hw)
-    with torch.no_grad():
-        expected = network(images)
-    graph = ClassifierGraph(network)
-    write_onnx(program_of(graph, candidate.size_hw, candidate.batch), path, about, graph.inputs, graph.outputs)
-    found = open_exported(path, CLASSIFICATION).run(images, torch.zeros(0))["scores"]
-    if not torch.allclose(found, expected, rtol=1e-2, atol=1e-5):
-        path.unlink()
-        msg = f"the file's answers differ from those of {candidate.subject.name}. Report this with the command."
-        raise InputError(msg)

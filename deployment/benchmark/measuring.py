@@ -144,6 +144,7 @@ def check_used(plan: Plan, subjects: Sequence[Subject], candidates: Sequence[Can
         "calibration": (plan.calibration, any(each.precision == "int8" for each in made), "file in int8 to export"),
         "annotations": (plan.data.annotations, boxes & {*trained}, "trained network with boxes; members have no AP"),
         "masks": (plan.data.masks, {"segmentation", "joint"} & {*trained}, pixels),
+        "labels": (plan.data.labels, "classification" in trained, "trained classifier; members have no top-1"),
     }
     for name, (given, used, wanted) in options.items():
         if given not in (None, ()) and not used:

@@ -2,65 +2,50 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import pkgutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import cast, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from backbones.networks import create_classifier
 from backbones.scaling import MEMBERS
-from backbones.study.cost import Cost, count
+from backbones.study.cost import Cost
+from classification.data.classes import LabelClasses
+from classification.data.sets.imagenet import imagenet_names
+from classification.network.family import ClassifierArchitecture
+from classification.network.model import Classifier, StoredClassifier
 from deployment.benchmark.candidates import SUFFIXES, Subject
-from deployment.networks import Loaded, Network, load_any
+from deployment.cost import cost_of_network
+from deployment.networks import AnyNetwork, Loaded, load_any
+from detection.network.build import restore_detector
+from detection.network.detector import Detector
 from detection.network.family import MemberName as DetectorName
 from detection.network.model import EfficientDet
 from engine.errors import InputError, check_choice
-from engine.exports.files import RUNTIMES, Runtime, is_exported
-from engine.reading.reader import IMAGENET_MEAN_COLOR
+from engine.exports.files import RUNTIMES, About, Runtime, is_exported
 from engine.tasks import registered
 from joint.network.model import JointNetwork
 from segmentation.network.family import MemberName as SegmenterName
 from segmentation.network.model import Segmenter
 
-CLASSIFICATION = "classification"
 _SEGMENTER, _JOINT = "deeplab_", "joint_"
 _SEGMENTED_HW = (512, 512)  # of a segmenter, which has no size of its own
-_MODELS: Mapping[str, type[EfficientDet] | type[Segmenter] | type[JointNetwork]] = {
-    "detection": EfficientDet,
-    "segmentation": Segmenter,
-    "joint": JointNetwork,
+
+
+def _restored_classifier(settings: Mapping[str, object]) -> Classifier:
+    return Classifier.from_settings(cast("StoredClassifier", settings))
+
+
+_MODELS: Mapping[str, Callable[[Mapping[str, object]], nn.Module]] = {
+    "detection": restore_detector,
+    "segmentation": Segmenter.from_settings,
+    "joint": JointNetwork.from_settings,
+    "classification": _restored_classifier,
 }
-
-
-class Classifier(nn.Module):
-    """An EfficientNet alone, with the normalisation of its images.
-
-    Args:
-        name: `b0` ... `b7`.
-    """
-
-    mean: Tensor
-    std: Tensor
-    fill_color = IMAGENET_MEAN_COLOR
-    stride = 32
-
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        self.network = create_classifier(MEMBERS[name])
-        for key, values in (("mean", (0.485, 0.456, 0.406)), ("std", (0.229, 0.224, 0.225))):
-            self.register_buffer(key, 255 * torch.tensor(values)[:, None, None], persistent=False)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(B, K) probabilities of the classes, of (B, 3, H, W) RGB images in 0..255."""
-        normal = (images.to(self.mean.dtype) - self.mean) / self.std
-        logits: Tensor = self.network(normal.contiguous(memory_format=torch.channels_last))
-        return logits.softmax(1)
 
 
 def member_names() -> list[str]:
@@ -74,21 +59,21 @@ def member_names() -> list[str]:
     ]
 
 
-def build(name: str) -> tuple[Network | Classifier, str]:
+def build(name: str) -> tuple[AnyNetwork, str]:
     """An untrained member and its task; equal at each call.
 
     Args:
-        name: `d0` ... `d7x` and `lite0` ... `lite4` are detectors, `b0` ... `b7` EfficientNets alone; `deeplab_b0` and
-            others with DeepLabv3+, `joint_d0` and others with both heads.
+        name: `d0` ... `d7x` and `lite0` ... `lite4` are detectors, `b0` ... `b7` classifiers of ImageNet's classes;
+            `deeplab_b0` and others with DeepLabv3+, `joint_d0` and others with both heads.
 
     Raises:
         InputError: there is no such member.
     """
     check_choice("member", name, member_names())
     torch.manual_seed(0)
-    network: Network | Classifier
+    network: AnyNetwork
     if name in MEMBERS:
-        network, task = Classifier(name), CLASSIFICATION
+        network, task = Classifier(name, classes=LabelClasses(imagenet_names())), "classification"
     elif name.startswith(_SEGMENTER):
         network, task = Segmenter(name.removeprefix(_SEGMENTER)), "segmentation"
     elif name.startswith(_JOINT):
@@ -104,9 +89,9 @@ def size_of(network: nn.Module) -> tuple[int, int]:
     """Height and width of a network's images where none are asked for."""
     if isinstance(network, JointNetwork):
         network = network.detector
-    if isinstance(network, EfficientDet):
-        return network.config.image_size
-    return _SEGMENTED_HW
+    if isinstance(network, Classifier):
+        return network.config.image_size, network.config.image_size
+    return network.config.image_size if isinstance(network, Detector) else _SEGMENTED_HW
 
 
 def subjects_of(ckpt_paths: Sequence[str], members: Sequence[str]) -> list[Subject]:
@@ -123,13 +108,11 @@ def subjects_of(ckpt_paths: Sequence[str], members: Sequence[str]) -> list[Subje
         found.append(_exported(source, name) if is_exported(source) else _checkpoint(source, name))
     for member in members:
         network, task = build(member)
-        resolution = MEMBERS[member].resolution if task == CLASSIFICATION else 0
-        own_hw = (resolution, resolution) if resolution else size_of(network)
-        found.append(Subject("member", member, member, task, "", own_hw))
+        found.append(Subject("member", member, member, task, "", size_of(network)))
     return found
 
 
-def load(subject: Subject) -> Loaded | Classifier:
+def load(subject: Subject) -> Loaded:
     """The network of a checkpoint or member, not folded.
 
     Raises:
@@ -138,24 +121,19 @@ def load(subject: Subject) -> Loaded | Classifier:
     if subject.kind == "checkpoint":
         return load_any(subject.source, subject.task)
     network, task = build(subject.source)
-    if isinstance(network, Classifier):
-        return network
-    return Loaded(network, task, network.settings(), subject.name, "", "")
+    settings: Mapping[str, object] = {**network.settings()}
+    return Loaded(network, task, settings, subject.name, "", "")
 
 
 def cost_of(subject: Subject, size_hw: tuple[int, int]) -> Cost | None:
     """Parameters and multiply-accumulates of one image; None where an exported file does not say enough."""
-    if subject.kind == "file":
-        settings = open_any(subject.source).about.model
-        make: Callable[..., nn.Module] = _MODELS[subject.task].from_settings
-        try:
-            network = make(settings)
-        except (InputError, KeyError, TypeError):
-            return None
-    else:
-        loaded = load(subject)
-        network = loaded if isinstance(loaded, Classifier) else loaded.network
-    return count(copy.deepcopy(network).eval().to("meta"), size_hw)
+    if subject.kind != "file":
+        return cost_of_network(load(subject).network, size_hw)
+    try:
+        network = _MODELS[subject.task](open_any(subject.source).about.model)
+    except (InputError, KeyError, TypeError):
+        return None
+    return cost_of_network(network, size_hw)
 
 
 def _checkpoint(source: str, name: str) -> Subject:
@@ -168,9 +146,21 @@ def _checkpoint(source: str, name: str) -> Subject:
 
 def _exported(source: str, name: str) -> Subject:
     about = open_any(source).about
-    own_hw = about.image_hw or about.canvas_hw or _SEGMENTED_HW
+    own_hw = about.image_hw or about.canvas_hw or _square_of(about) or _SEGMENTED_HW
     fixed_hw = about.canvas_hw if about.takes_pictures else about.image_hw
     return Subject("file", source, name, about.task, _digest(Path(source)), own_hw, fixed_hw, about.precision)
+
+
+def _square_of(about: About) -> tuple[int, int] | None:
+    """The square that a classifier of a file sees pictures as."""
+    if about.task != "classification":
+        return None
+    try:
+        side = ClassifierArchitecture.from_settings(cast("StoredClassifier", about.model)).image_size
+    except (KeyError, TypeError) as error:
+        msg = "the file does not describe a classifier. Export it again."
+        raise InputError(msg) from error
+    return side, side
 
 
 def open_any(source: str) -> Runtime:

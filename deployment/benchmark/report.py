@@ -30,8 +30,9 @@ _HEADER = (
 )  # fmt: skip
 _COLUMNS = (
     "label", "task", "source", "runtime", "precision", "height", "width", "batch", "threads", "parameters", "macs",
-    "file_bytes", "ap", "miou", "read_ms", "prepare_ms", "network_ms", "finish_ms", "median_ms", "p95_ms", "minimum_ms",
-    "network_minimum_ms", "images_per_second", "peak_mib", "own_mib", "load_ms", "first_ms", "runs", "front",
+    "file_bytes", "ap", "miou", "top1", "map", "read_ms", "prepare_ms", "network_ms", "finish_ms", "median_ms",
+    "p95_ms", "minimum_ms", "network_minimum_ms", "images_per_second", "peak_mib", "own_mib", "load_ms", "first_ms",
+    "runs", "front",
 )  # fmt: skip
 NOTE = (
     "Milliseconds of a whole batch, medians; `network` of a detector's file holds the suppression unless it was left "
@@ -189,6 +190,7 @@ def _entry(row: Row, on_front: bool) -> dict[str, object]:
     values: tuple[object, ...] = (
         each.label, each.subject.task, each.subject.source, each.runtime, each.precision, *each.size_hw, each.batch,
         each.threads, row.parameters, row.macs, row.file_bytes, row.scores.get("AP"), row.scores.get("mIoU"),
+        row.scores.get("top-1"), row.scores.get("mAP"),
         *row.stages_ms, row.median_ms, row.p95_ms, row.minimum_ms, row.network_minimum_ms, row.images_per_second,
         row.peak_mib, row.own_mib, row.load_ms, row.first_ms, row.runs, on_front,
     )  # fmt: skip

@@ -12,7 +12,7 @@ from deployment.benchmark.candidates import Candidate
 from deployment.benchmark.rounds import Measured
 from deployment.benchmark.stages import Stages
 
-CLOSE = 0.01  # of AP or mIoU: a difference that hardly ever decides
+CLOSE = 0.01  # of AP, mIoU or top-1: a difference that hardly ever decides
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Row:
         parameters: trainable values of the network; None where its file does not say enough.
         macs: multiply-accumulates of one image.
         file_bytes: of the file or checkpoint; None for an untrained network in PyTorch.
-        scores: AP, mIoU or both, where data is given.
+        scores: AP, mIoU or both, top-1 or mAP, where data is given.
         stages_ms: median of each stage.
         median_ms: from files to answers.
         p95_ms: 95 of 100 runs take no longer.
@@ -65,7 +65,7 @@ class Row:
 
     @property
     def accuracy(self) -> float | None:
-        """AP or mIoU, of a joint network the mean of those that were measured; None where none was."""
+        """AP, mIoU or top-1, of a joint network the mean of those that were measured; None where none was."""
         known = [value for value in self.scores.values() if not math.isnan(value) and value >= 0]
         return sum(known) / len(known) if known else None
 
@@ -165,7 +165,7 @@ def _of_speed(rows: Sequence[Row]) -> str:
     for row in exact:
         each = row.candidate
         networks.setdefault((each.subject.name, each.size_hw, each.batch, each.threads), []).append(row)
-    note = "no accuracy was measured: give --annotations or --masks"
+    note = "no accuracy was measured: give --annotations, --masks or --labels"
     if len(networks) == 1:
         ordered = sorted(exact, key=lambda row: row.ms_per_image)
         chosen = ordered[0]

@@ -6,24 +6,31 @@ import contextlib
 import itertools
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, ParamSpec, Protocol, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from backbones.folding import fold
+from classification.data.framing import Framing
+from classification.network.model import Classifier
+from classification.prediction.classified import Classified
+from classification.prediction.predictor import ClassificationPredictor, FramedImage
+from classification.prediction.predictor import load as load_classifier
 from deployment.benchmark.candidates import Candidate
-from deployment.benchmark.members import CLASSIFICATION, Classifier, build, open_any
-from deployment.networks import Network
+from deployment.benchmark.members import build
+from deployment.networks import AnyNetwork
 from detection.network.detector import Detector
-from detection.network.model import EfficientDet
+from detection.network.heads.detector import HeadedDetector
+from detection.network.heads.kinds.faster_rcnn import FasterRcnnHead
 from detection.network.postprocess import Postprocess
 from detection.prediction.found import Found
 from detection.prediction.predictor import DetectionPredictor
 from detection.prediction.predictor import load as load_detector
-from engine.exports.files import Runtime, computed
+from engine.exports.files import Runtime
 from engine.prediction.canvas import Canvas, OnCanvas
+from engine.reading.images import Letterbox, UInt8Array
 from engine.reading.reader import PixelReader
 from joint.network.model import JointNetwork
 from joint.prediction.found import JointFound
@@ -35,7 +42,8 @@ from segmentation.inference.segmented import Segmented
 
 P = ParamSpec("P")
 R = TypeVar("R")
-Answer = Found | Segmented | JointFound | Tensor
+Answer = Found | Segmented | JointFound | Classified
+Loadable = DetectionPredictor | JointPredictor | SegmentationPredictor | ClassificationPredictor
 
 
 class Stages(NamedTuple):
@@ -44,8 +52,9 @@ class Stages(NamedTuple):
     Attributes:
         read: files to pixels.
         prepare: pixels to a batch of canvases of the network's size.
-        network: the runtime. In PyTorch it ends with logits, but for a segmenter; in a file it ends where the file
-            does, which is with boxes and classes unless they were left out.
+        network: the runtime. In PyTorch it ends with logits, but for a segmenter, and for R-CNN, whose layers and
+            suppressions take turns; in a file it ends where the file does, which is with boxes and classes unless they
+            were left out.
         finish: the rest: answers in pixels of the original images.
     """
 
@@ -130,21 +139,36 @@ class Opened:
         return Stages(read, prepare, self.watch.seconds, rest - self.watch.seconds)
 
 
-class _Classifying:
-    """Computes an EfficientNet alone."""
+class Classifying:
+    """Computes a classifier on squares of any side.
 
-    def __init__(self, network: Classifier | Runtime) -> None:
-        self.network = network
-        self.canvas_color, self.stride = Classifier.fill_color, Classifier.stride
+    Args:
+        predictor: the classifier.
+        side: of the squares, in pixels.
+    """
 
-    def compute(self, images: Tensor, samples: Sequence[OnCanvas]) -> Sequence[Tensor]:
-        """The probabilities of each image's classes."""
-        if isinstance(self.network, nn.Module):
-            return list(self.network(images))
-        return list(computed(self.network, images, torch.zeros(len(images), 2))["scores"])
+    def __init__(self, predictor: ClassificationPredictor, side: int) -> None:
+        self.predictor = predictor
+        self.square = _Square(replace(predictor.network.framing, image_size=side))
+
+    def compute(self, images: Tensor, samples: Sequence[OnCanvas]) -> Sequence[Classified]:
+        """The classes of squares."""
+        return self.predictor.compute(images, [FramedImage(sample.image) for sample in samples])
 
 
-class _Segmenting:
+@dataclass(frozen=True)
+class _Square:
+    """Cuts the square that a classifier sees out of a picture, and takes it for a picture of its own."""
+
+    framing: Framing
+
+    def __call__(self, image: UInt8Array) -> OnCanvas:
+        """The square of an (H, W, 3) uint8 RGB image."""
+        side = self.framing.image_size
+        return OnCanvas(self.framing(image), Letterbox.own((side, side)))
+
+
+class Segmenting:
     """Computes a segmenter on canvases."""
 
     def __init__(self, predictor: SegmentationPredictor) -> None:
@@ -157,75 +181,62 @@ class _Segmenting:
 
 def _computing(candidate: Candidate, file: Path | None, score_threshold: float, watch: Watch) -> Computing:
     subject = candidate.subject
-    if subject.task == CLASSIFICATION:
-        return _classifying(candidate, file, watch)
-    predictor: DetectionPredictor | JointPredictor | SegmentationPredictor
     if subject.kind == "member" and file is None:
-        network, _ = build(subject.source)
-        assert not isinstance(network, Classifier)
-        predictor = _of_member(network)
+        predictor = _of_member(build(subject.source)[0])
     else:
-        source = subject.source if file is None else file
-        predictor = _LOADERS[subject.task](source)
-    if isinstance(predictor, SegmentationPredictor):
-        runtime: Runtime | None = getattr(predictor.network, "runtime", None)
-        if runtime is None:
-            watch.over(predictor, "compute")  # strips of logits become classes at once
-        else:
-            watch.over(runtime, "run")
-        return _Segmenting(predictor)
-    least = _least(predictor.network)
-    ready = predictor.with_settings(image_size=candidate.size_hw, score_threshold=max(score_threshold, least))
-    runtime = getattr(ready.network, "runtime", None)
+        predictor = _LOADERS[subject.task](subject.source if file is None else file)
+    runtime: Runtime | None = getattr(predictor.network, "runtime", None)
     if runtime is not None:
         watch.over(runtime, "run")
-    elif isinstance(ready, JointPredictor):
-        watch.over(ready.network, "forward")
-    else:
-        watch.over(ready.network, "predictions")
+    if isinstance(predictor, SegmentationPredictor):
+        if runtime is None:
+            watch.over(predictor, "compute")  # strips of logits become classes at once
+        return Segmenting(predictor)
+    if isinstance(predictor, ClassificationPredictor):
+        if runtime is None:
+            watch.over(predictor.network, "forward")
+        return Classifying(predictor, candidate.size_hw[0])
+    least = _least(runtime)
+    ready = predictor.with_settings(image_size=candidate.size_hw, score_threshold=max(score_threshold, least))
+    if runtime is None:
+        watch.over(ready.network, "forward" if isinstance(ready, JointPredictor) else "predictions")
+        if isinstance(ready.network, HeadedDetector) and isinstance(ready.network.head, FasterRcnnHead):
+            watch.over(ready.network.head, "detections")  # proposals, their boxes and masks
     return ready
 
 
-_LOADERS: dict[str, Callable[[str | Path], DetectionPredictor | JointPredictor | SegmentationPredictor]] = {
+_LOADERS: dict[str, Callable[[str | Path], Loadable]] = {
     "detection": load_detector,
     "joint": load_joint,
     "segmentation": load_segmenter,
+    "classification": load_classifier,
 }
 
 
-def _of_member(network: Network) -> DetectionPredictor | JointPredictor | SegmentationPredictor:
+def _of_member(network: AnyNetwork) -> Loadable:
     folded = network.fold()
     if isinstance(folded, JointNetwork):
         return JointPredictor(folded)
-    return DetectionPredictor(folded) if isinstance(folded, EfficientDet) else SegmentationPredictor(folded)
+    if isinstance(folded, Classifier):
+        return ClassificationPredictor(folded)
+    return DetectionPredictor(folded) if isinstance(folded, Detector) else SegmentationPredictor(folded)
 
 
-def _least(network: Detector | JointNetwork) -> float:
+def _least(runtime: Runtime | None) -> float:
     """The score below which a file with the suppression inside gives no boxes; 0 for everything else."""
-    runtime: Runtime | None = getattr(network, "runtime", None)
     if runtime is None or runtime.about.postprocess is None:
         return 0.0
     make: Callable[..., Postprocess] = Postprocess
     return make(**runtime.about.postprocess).score_threshold
 
 
-def _classifying(candidate: Candidate, file: Path | None, watch: Watch) -> _Classifying:
-    if file is not None:
-        runtime = open_any(str(file))
-        watch.over(runtime, "run")
-        return _Classifying(runtime)
-    network, _ = build(candidate.subject.source)
-    assert isinstance(network, Classifier)
-    fold(network, torch.zeros(1, 3, 2 * network.stride, 2 * network.stride))
-    watch.over(network, "forward")
-    return _Classifying(network.to(memory_format=torch.channels_last))
-
-
-def _surroundings(computing: Computing, size_hw: tuple[int, int]) -> tuple[PixelReader, Canvas]:
+def _surroundings(
+    computing: Computing, size_hw: tuple[int, int]
+) -> tuple[PixelReader, Callable[[UInt8Array], OnCanvas]]:
     """How pictures are read, and the canvas that they are laid on."""
-    if isinstance(computing, _Classifying):
-        return PixelReader(), Canvas(size_hw, computing.canvas_color, computing.stride)
-    if isinstance(computing, _Segmenting):
+    if isinstance(computing, Classifying):
+        return computing.predictor.reader, computing.square
+    if isinstance(computing, Segmenting):
         predictor = computing.predictor
         return predictor.reader, Canvas(size_hw, predictor.fill_color, predictor.stride)
     assert isinstance(computing, DetectionPredictor | JointPredictor)

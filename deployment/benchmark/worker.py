@@ -92,7 +92,7 @@ class Worker:
         return cast("Visit", self._receive())
 
     def scores(self, tell: Callable[[], None]) -> dict[str, float]:
-        """AP and mIoU.
+        """AP, mIoU and top-1, as far as there are any.
 
         Args:
             tell: is called after each picture.

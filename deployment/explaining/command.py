@@ -1,4 +1,4 @@
-"""`python -m deployment explain`: pictures of what boxes, and classes of a segmentation, rest on."""
+"""`python -m deployment explain`: pictures of what boxes, and classes of pixels or of images, rest on."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ def explain(
     ckpt_path: str,
     source: str | list[str],
     output: Path = Path("explained"),
-    task: Literal["detection", "segmentation", "joint"] | None = None,
+    task: Literal["detection", "segmentation", "joint", "classification"] | None = None,
     classes: list[str] | None = None,
     most: PositiveInt = 5,
     score_threshold: ZeroToBelowOne | None = None,
     image_size: PositiveInt | tuple[PositiveInt, PositiveInt] | None = None,
     method: Literal["layercam", "hirescam"] = "layercam",
 ) -> None:
-    """Draw over images what the best boxes, or the classes of the pixels, rest on.
+    """Draw over images what the best boxes, the classes of the pixels, or the likeliest classes of the image, rest on.
 
-    A list says which share of an answer's heat lies inside its box or class, beside the share of the image that this
-    is: an answer that rests on the background has little more than that.
+    A list says which share of an answer's heat lies inside its box or class of pixels, beside the share of the image
+    that this is: an answer that rests on the background has little more than that.
 
     Args:
         ckpt_path: checkpoint; `best` or `last` of the latest run of `task`; the name of a published detector; or a
@@ -41,10 +41,9 @@ def explain(
         output: folder of the pictures, and of explained.jsonl with a line for each.
         task: the task, where the file does not say.
         classes: names of the classes to explain; null takes all.
-        most: number of boxes, best first, and of classes, largest first, that are explained of each image.
-        score_threshold: boxes above this score are explained; null is 0.3. Not for segmentation.
-        image_size: height and width of a detector's canvas, or the side of a square; null is its own. Not for
-            segmentation, which sees images in their own size.
+        most: number of boxes, best first, and of classes, largest or likeliest first, that are explained of each image.
+        score_threshold: boxes above this score are explained; null is 0.3. For boxes only.
+        image_size: height and width of a detector's canvas, or the side of a square; null is its own. For boxes only.
         method: layercam shows what speaks for an answer; hirescam subtracts what speaks against it.
     """
     needed("pytorch_grad_cam", extra="explain")

@@ -31,9 +31,11 @@ class Evidence:
 
     Attributes:
         class_id: row of the class list.
-        score: of a box its score; of a class of a segmentation its share of the image's pixels.
-        box_xyxy: left, top, right, bottom in pixels of the image; of a class the box around its pixels.
-        inside: (H, W) the pixels of the box or class.
+        score: of a box its score; of a class of a segmentation its share of the image's pixels; of a class of the image
+            its probability.
+        box_xyxy: left, top, right, bottom in pixels of the image; of a class the box around its pixels, or what the
+            network sees of the image.
+        inside: (H, W) the pixels of the box or class, or those that the network sees.
         heat: (H, W) from 0 to 1, the largest value 1; 0 everywhere where the answer rests on no feature.
     """
 
@@ -90,15 +92,18 @@ def explain_boxes(
     found = _answers(network, images, sample.letterbox, config)
     chosen = [row for row, class_id in enumerate(found.class_ids.tolist()) if not class_ids or class_id in class_ids]
     canvas_hw = size_hw(network.normalise(images))
+    # Not the middles of the anchors: TensorFlow's padding lets a cell see half a stride further right and down.
+    same = network.config.padding == "same"
+    grids = [feature_grid(canvas_hw, 2**level, same_padding=same) for level in network.config.levels]
     evidence: list[Evidence] = []
     with explained_maps(network.fpn) as maps:
         logits = network.predictions(images)[0][0]
         for row in chosen[:most]:
             anchor, class_id = int(found.anchors[row]), int(found.class_ids[row])
             by_level = cell_maps(network, logits[anchor, class_id], maps, method)
-            heat = _over_canvas(by_level, network, canvas_hw, sample.letterbox)
+            heat = over_canvas(by_level, grids, canvas_hw, sample.letterbox)
             box = (found.boxes_xyxy[row] / sample.letterbox.scale).tolist()
-            evidence.append(_of_box(class_id, float(found.scores[row]), box, heat))
+            evidence.append(of_box(class_id, float(found.scores[row]), box, heat))
     return evidence
 
 
@@ -118,23 +123,27 @@ def _answers(network: EfficientDet, images: Tensor, letterbox: Letterbox, config
     return _Answers(found.boxes_xyxy[0, :count], found.scores[0, :count], found.class_ids[0, :count], rows[0, place])
 
 
-def _over_canvas(
-    by_level: Sequence[FloatArray], network: EfficientDet, canvas_hw: tuple[int, int], letterbox: Letterbox
+def over_canvas(
+    by_level: Sequence[FloatArray], grids: Sequence[Grid], canvas_hw: tuple[int, int], letterbox: Letterbox
 ) -> FloatArray:
-    """Maps of all levels over the image, each at the places that its cells look at.
+    """Maps of all levels over the image, (H, W) from 0 to 1.
 
-    These are not the middles of the anchors: TensorFlow's padding lets a cell see half a stride further right and down.
+    Args:
+        by_level: a map of each level.
+        grids: the places that its cells look at.
+        canvas_hw: height and width of the canvas.
+        letterbox: the place of the image on it.
     """
     heat = torch.zeros(canvas_hw)
-    for level, cells in zip(network.config.levels, by_level, strict=True):
-        grid = feature_grid(canvas_hw, 2**level, same_padding=network.config.padding == "same")
+    for grid, cells in zip(grids, by_level, strict=True):
         heat += resample(torch.from_numpy(cells)[None, None], grid, _PIXELS, canvas_hw)[0, 0]
     height, width = letterbox.scaled_hw
     image = heat[None, None, :height, :width]
-    return _scaled(F.interpolate(image, letterbox.image_hw, mode="bilinear", align_corners=False)[0, 0])
+    return scaled(F.interpolate(image, letterbox.image_hw, mode="bilinear", align_corners=False)[0, 0])
 
 
-def _of_box(class_id: int, score: float, box: Sequence[float], heat: FloatArray) -> Evidence:
+def of_box(class_id: int, score: float, box: Sequence[float], heat: FloatArray) -> Evidence:
+    """The evidence of a box, left, top, right and bottom in pixels of the image."""
     left, top, right, bottom = box
     rows, columns = (np.arange(side) + 0.5 for side in heat.shape)
     inside = ((rows > top) & (rows < bottom))[:, None] & ((columns > left) & (columns < right))
@@ -195,10 +204,11 @@ def _over_image(by_level: Sequence[FloatArray], grids: Sequence[Grid], image_hw:
         resample(torch.from_numpy(_to_one(level))[None, None], grid, _PIXELS, image_hw)[0, 0]
         for level, grid in zip(by_level, grids, strict=True)
     ]
-    return _scaled(torch.stack(maps).mean(0))
+    return scaled(torch.stack(maps).mean(0))
 
 
-def _scaled(heat: Tensor) -> FloatArray:
+def scaled(heat: Tensor) -> FloatArray:
+    """A map as an array, divided by its largest value."""
     return _to_one(heat.contiguous().numpy())
 
 

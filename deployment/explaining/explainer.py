@@ -11,9 +11,15 @@ import cv2
 import numpy as np
 import torch
 
+from classification.network.model import Classifier
 from deployment.explaining.cell_maps import Method
 from deployment.explaining.evidence import Evidence, explain_boxes, explain_classes
-from deployment.networks import Loaded, Network
+from deployment.explaining.headed import explain_headed_boxes
+from deployment.explaining.labels import explain_labels
+from deployment.export.fitting import detector_in, segmenter_in
+from deployment.networks import Loaded
+from detection.network.detector import Detector
+from detection.network.heads.detector import HeadedDetector
 from detection.network.model import EfficientDet
 from detection.network.postprocess import Postprocess
 from detection.prediction.predictor import DEFAULT_SCORE
@@ -21,13 +27,11 @@ from engine.checked import Checked
 from engine.errors import InputError
 from engine.numbers import PositiveInt, ZeroToBelowOne
 from engine.outputs import atomic_path
-from engine.prediction.canvas import Canvas, canvas_limit
+from engine.prediction.canvas import Canvas, OnCanvas, canvas_limit
 from engine.prediction.pictures import draw_boxes
 from engine.reading.images import UInt8Array
 from engine.reading.pixels import pixels_of
 from engine.reading.reader import PixelReader
-from joint.network.model import JointNetwork
-from segmentation.network.model import Segmenter
 
 
 @dataclass(frozen=True)
@@ -55,13 +59,13 @@ class Explained:
 
     Attributes:
         evidence: what it rests on.
-        kind: `box` or `class`.
+        kind: `box`, `class` of pixels, or `label` of the image.
         label: the class's name.
         pixels: (H, W, 3) uint8 RGB of the image.
     """
 
     evidence: Evidence
-    kind: Literal["box", "class"]
+    kind: Literal["box", "class", "label"]
     label: str
     pixels: UInt8Array
 
@@ -74,11 +78,16 @@ class Explained:
     def line(self) -> dict[str, object]:
         """Plain values for a list."""
         evidence = self.evidence
-        return {
+        about = {
             "kind": self.kind,
             "class": self.label,
-            "score" if self.kind == "box" else "share_of_pixels": round(evidence.score, 4),
+            {"box": "score", "class": "share_of_pixels", "label": "probability"}[self.kind]: round(evidence.score, 4),
             "box_xyxy": [round(side, 2) for side in evidence.box_xyxy],
+        }
+        if self.kind == "label":  # all heat lies within what the network sees
+            return about
+        return {
+            **about,
             "heat_inside": round(evidence.share_inside, 4),
             "inside_of_image": round(evidence.share_of_image, 4),
         }
@@ -98,7 +107,9 @@ class Explained:
             edges, _ = cv2.findContours(evidence.inside.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
             cv2.drawContours(heat, edges, -1, (255, 255, 255), max(1, round(max(heat.shape) / 600)))
             boxes = np.zeros((1, 4), np.float32)  # only the caption, in the corner
-        caption = f"{self.label} {evidence.score:.2f}: {evidence.share_inside:.0%} of the heat inside"
+        caption = f"{self.label} {evidence.score:.2f}"
+        if self.kind != "label":
+            caption += f": {evidence.share_inside:.0%} of the heat inside"
         with atomic_path(path) as temporary:
             draw_boxes(heat, boxes, [evidence.class_id], [caption]).save(temporary)
 
@@ -116,9 +127,11 @@ class Explainer:
 
     def __init__(self, loaded: Loaded, wanted: Wanted) -> None:
         self.wanted = wanted
-        self.detector, self.segmenter = _parts(loaded.network)
-        self.reader = PixelReader(loaded.network.reading, loaded.network.fill_color)
-        known: list[str] = []
+        network = loaded.network
+        self.detector, self.segmenter = detector_in(network), segmenter_in(network)
+        self.classifier = network if isinstance(network, Classifier) else None
+        self.reader = PixelReader(network.reading, network.fill_color)
+        known: list[str] = [] if self.classifier is None else [*self.classifier.classes.names]
         if self.segmenter is not None:
             known += self.segmenter.classes.names
         if self.detector is not None:
@@ -127,7 +140,8 @@ class Explainer:
             limit_hw = canvas_limit(self.detector.config.image_size, wanted.image_size)
             self.canvas = Canvas(limit_hw, self.detector.fill_color, self.detector.stride)
         elif (option := _first_given(wanted)) is not None:
-            msg = f"--{option} is for boxes, and '{loaded.name}' is a segmenter. Leave it out."
+            kind = "segmenter" if self.classifier is None else "classifier"
+            msg = f"--{option} is for boxes, and '{loaded.name}' is a {kind}. Leave it out."
             raise InputError(msg)
         for name in wanted.classes:
             if name not in known:
@@ -135,7 +149,7 @@ class Explainer:
                 raise InputError(msg)
 
     def explain(self, path: Path) -> Iterator[Explained]:
-        """The boxes of an image file, best first, and then the classes of its pixels, largest first.
+        """The boxes of an image file, best first, the classes of its pixels, largest first, or its likeliest classes.
 
         Raises:
             InputError: the image cannot be read, or the network's answers are no numbers.
@@ -145,8 +159,7 @@ class Explainer:
         if self.detector is not None:
             names = self.detector.classes.names
             sample = self.canvas(pixels)
-            ids = self._rows(names)
-            for box in explain_boxes(self.detector, sample, self.postprocess, most=most, class_ids=ids, method=method):
+            for box in self._boxes(self.detector, sample, self._rows(names)):
                 yield Explained(box, "box", names[box.class_id], pixels)
         if self.segmenter is not None:
             names = self.segmenter.classes.names
@@ -154,15 +167,24 @@ class Explainer:
             for area in explain_classes(self.segmenter, image, most=most, class_ids=self._rows(names), method=method):
                 yield Explained(area, "class", names[area.class_id], pixels)
 
+        if self.classifier is not None:
+            names = self.classifier.classes.names
+            ids = self._rows(names)
+            for label in explain_labels(self.classifier, pixels, most=most, class_ids=ids, method=method):
+                yield Explained(label, "label", names[label.class_id], pixels)
+
+    def _boxes(self, network: Detector, sample: OnCanvas, class_ids: frozenset[int]) -> list[Evidence]:
+        most, method = self.wanted.most, self.wanted.method
+        if isinstance(network, HeadedDetector):
+            return explain_headed_boxes(
+                network, sample, self.postprocess, most=most, class_ids=class_ids, method=method
+            )
+        assert isinstance(network, EfficientDet)
+        return explain_boxes(network, sample, self.postprocess, most=most, class_ids=class_ids, method=method)
+
     def _rows(self, names: Sequence[str]) -> frozenset[int]:
         wanted = self.wanted.classes
         return frozenset(row for row, name in enumerate(names) if not wanted or name in wanted)
-
-
-def _parts(network: Network) -> tuple[EfficientDet | None, Segmenter | None]:
-    if isinstance(network, JointNetwork):
-        return network.detector, network.segmenter
-    return (network, None) if isinstance(network, EfficientDet) else (None, network)
 
 
 def _postprocess(stored: Mapping[str, object], score_threshold: float | None) -> Postprocess:

@@ -43,13 +43,13 @@ def export_file(
     """
     from deployment.export.write import export
     from deployment.litert import edge_tpu
-    from deployment.networks import load_exportable
+    from deployment.networks import load_any
     from engine.prediction.sources import IMAGES, find_sources
 
     images = () if calibration is None else tuple(file.path for file in find_sources(calibration, IMAGES))
     options = Options(**vars(contents), precision=precision, calibration=images, layout=layout)
     started = time.perf_counter()
-    loaded = load_exportable(ckpt_path, task)
+    loaded = load_any(ckpt_path, task)
     path = output or Path(loaded.name).with_suffix(SUFFIXES[format])
     written = export(loaded, path, format, options)
     about, size = written.about, path.stat().st_size

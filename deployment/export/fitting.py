@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from classification.network.model import Classifier
 from deployment.export.options import ONE_SIZE, Format, Options
-from deployment.networks import AnyNetwork, Source
+from deployment.networks import AnyNetwork, Loaded
 from detection.network.detector import Detector
 from engine.errors import InputError
 from joint.network.model import JointNetwork
@@ -18,7 +18,7 @@ FRIGATE_READS = 20  # boxes of an image (frigate/detectors/plugins/onnx.py and o
 _PRECISIONS: Mapping[Format, tuple[str, ...]] = {"litert": ("float32", "float16", "int8")}
 
 
-def settled(loaded: Source, file_format: Format, options: Options) -> Options:
+def settled(loaded: Loaded, file_format: Format, options: Options) -> Options:
     """The options with what follows from the network and the format.
 
     Args:
@@ -66,7 +66,7 @@ def segmenter_in(network: AnyNetwork) -> Segmenter | None:
 _PLAIN: tuple[Format, ...] = ("onnx", "openvino", "torch")
 
 
-def _check_kind(loaded: Source, file_format: Format, options: Options) -> None:
+def _check_kind(loaded: Loaded, file_format: Format, options: Options) -> None:
     """Refuse what torchvision's heads and classifiers have not.
 
     Raises:
@@ -105,7 +105,7 @@ def _check_number_type(file_format: Format, options: Options) -> None:
         raise InputError(msg)
 
 
-def _check_answers(loaded: Source, options: Options) -> None:
+def _check_answers(loaded: Loaded, options: Options) -> None:
     """Refuse settings of answers that the network does not give."""
     if segmenter_in(loaded.network) is None and options.argmax is not None:
         msg = f"argmax is a setting of classes of pixels, which a network of {loaded.task} does not give. Leave it out."
@@ -121,7 +121,7 @@ def _check_answers(loaded: Source, options: Options) -> None:
         raise InputError(msg)
 
 
-def _for_pictures(loaded: Source, file_format: Format, options: Options) -> Options:
+def _for_pictures(loaded: Loaded, file_format: Format, options: Options) -> Options:
     """The options with the canvas that pictures are laid on, if there is one.
 
     Raises:
@@ -141,7 +141,7 @@ def _for_pictures(loaded: Source, file_format: Format, options: Options) -> Opti
     return replace(options, image_size=options.image_size or _usual_hw(loaded.network)) if boxes else options
 
 
-def _for_frigate(loaded: Source, file_format: Format, options: Options) -> Options:
+def _for_frigate(loaded: Loaded, file_format: Format, options: Options) -> Options:
     """The options with what Frigate asks for: one image of one size, and at most 20 boxes, of which it reads no more.
 
     Raises:
@@ -166,7 +166,7 @@ def _for_frigate(loaded: Source, file_format: Format, options: Options) -> Optio
     return replace(options, image_size=size, batch_size=1, max_detections=most)
 
 
-def outside(loaded: Source, file_format: Format, options: Options) -> Options:
+def outside(loaded: Loaded, file_format: Format, options: Options) -> Options:
     """The options with a number of images, and boxes that are decoded and suppressed by whoever reads the file.
 
     So are files of ExecuTorch, and those of torch.export in int8.

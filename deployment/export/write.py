@@ -27,7 +27,7 @@ from deployment.export.options import Format, Options, check_suffix
 from deployment.export.trace import program_of
 from deployment.litert.convert import LABELS_SUFFIX, labels_of, write_tflite
 from deployment.litert.options import LitertOptions
-from deployment.networks import Source
+from deployment.networks import Loaded
 from detection.data.classes import BoxClasses
 from detection.network.detector import Detector
 from detection.network.heads.detector import HeadedDetector
@@ -69,7 +69,7 @@ class Written(NamedTuple):
     difference: float
 
 
-def export(loaded: Source, path: str | Path, file_format: Format, options: Options = Options()) -> Written:
+def export(loaded: Loaded, path: str | Path, file_format: Format, options: Options = Options()) -> Written:
     """Write a network as a file of another runtime.
 
     The file is computed and compared with the network before it replaces another of its name.
@@ -127,7 +127,7 @@ def export(loaded: Source, path: str | Path, file_format: Format, options: Optio
     return Written(path, about, largest)
 
 
-def about_of(loaded: Source, options: Options, graph: Graph, postprocess: Postprocess | None) -> About:
+def about_of(loaded: Loaded, options: Options, graph: Graph, postprocess: Postprocess | None) -> About:
     """What a file says of itself."""
     detector, segmenter = detector_in(loaded.network), segmenter_in(loaded.network)
     classes: BoxClasses | None = None if detector is None else detector.classes
@@ -229,7 +229,7 @@ def _litert(options: Options, about: About, postprocess: Postprocess | None) -> 
     )
 
 
-def _postprocess(loaded: Source, options: Options) -> Postprocess | None:
+def _postprocess(loaded: Loaded, options: Options) -> Postprocess | None:
     if detector_in(loaded.network) is None or options.nms == "outside":
         return None
     stored = loaded.model.get("postprocess", {})

@@ -25,7 +25,7 @@ def quantize(
     calibration_list: Path | None = None,
     calibration_count: PositiveInt | None = None,
     bound: ZeroToBelowOne = 0.01,
-    task: Literal["detection", "segmentation", "joint"] | None = None,
+    task: Literal["detection", "segmentation", "joint", "classification"] | None = None,
     data: tuple[str, ...] = (),
     contents: Contents = Contents(),
 ) -> None:
@@ -45,7 +45,7 @@ def quantize(
         calibration: for int8, a folder or glob of pictures like those that the file will see, best those of training.
         calibration_list: the pictures to take of that folder: a text file with a name in each line, or a COCO JSON.
         calibration_count: how many of them are read, by default 100; so many or more are best.
-        bound: the largest loss of AP or mIoU.
+        bound: the largest loss of AP, mIoU or top-1; where images have several labels, of mAP.
         task: the task, where the file does not say.
         data: options of `validate` that say which data it is; --config and those that begin with --data. or --model.
             are taken for them by themselves.

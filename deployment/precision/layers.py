@@ -13,7 +13,7 @@ class Operation(NamedTuple):
 
     Attributes:
         name: its name in the file.
-        weight: of a convolution, the name of its weight as the network calls it; None for others.
+        weight: of a convolution or a linear layer, the name of its weight as the network calls it; None for others.
         sources: names of the operations whose results it reads.
     """
 
@@ -24,7 +24,7 @@ class Operation(NamedTuple):
 
 @dataclass(frozen=True)
 class Layer:
-    """A convolution with what follows it, up to the next one.
+    """A convolution or a linear layer with what follows it, up to the next one.
 
     Attributes:
         name: its name in the network, such as `backbone.blocks.1.0.conv_pw`.
@@ -56,8 +56,8 @@ class Group:
 def groups_of(operations: Sequence[Operation]) -> tuple[Group, ...]:
     """The groups of a graph, from the image on.
 
-    An operation that is no convolution belongs to the convolution whose result it reads first. What no convolution
-    follows, and what reads none, belongs to no group: sizes, anchors, and all that becomes of the last layers' results.
+    An operation without a weight belongs to the layer whose result it reads first. What no layer follows, and what
+    reads none, belongs to no group: sizes, anchors, and all that becomes of the last layers' results.
 
     Args:
         operations: all of them, each after those that it reads.
@@ -81,7 +81,7 @@ def groups_of(operations: Sequence[Operation]) -> tuple[Group, ...]:
 
 
 def last_layers(operations: Sequence[Operation]) -> tuple[str, ...]:
-    """The names of the convolutions after which none follows: those that give logits and box deltas."""
+    """The names of the layers after which none follows: those that give logits and box deltas."""
     body = _followed(operations)
     return tuple(each.name for each in operations if each.weight is not None and each.name not in body)
 
@@ -90,7 +90,8 @@ def layer_name(weight: str) -> str:
     """The name of a layer, from that of its weight in a graph."""
     # So ONNX Runtime names a weight that took up the norm or factor that followed it.
     inner = re.sub(r"^(Conv(Bn|Mul|Add)Fusion_W_)+|(_token_\d+)+$", "", weight)
-    return inner.removeprefix("network.").removesuffix(".weight")
+    # A graph holds the network under this name, and a head of torchvision under the other.
+    return inner.removeprefix("network.").removeprefix("boxes.").removesuffix(".weight")
 
 
 def group_name(layer: str) -> str:
@@ -107,7 +108,7 @@ def in_float(groups: Sequence[Group], kept: Collection[str]) -> frozenset[str]:
 
 
 def _followed(operations: Sequence[Operation]) -> frozenset[str]:
-    """The names of operations whose results a convolution reads, at once or by way of others."""
+    """The names of operations whose results a layer reads, at once or by way of others."""
     by_name: Mapping[str, Operation] = {each.name: each for each in operations}
     found: set[str] = set()
     waiting = [source for each in operations if each.weight is not None for source in each.sources]

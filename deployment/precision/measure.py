@@ -18,11 +18,12 @@ _METRICS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "detection": {"AP": ("ap",)},
     "segmentation": {"mIoU": ("miou",)},
     "joint": {"AP": ("boxes", "ap"), "mIoU": ("masks", "miou")},
+    "classification": {"top-1": ("top1",), "mAP": ("map",)},  # mAP where images have several labels
 }
 
 
 def measured(path: Path, task: str, words: Sequence[str]) -> dict[str, float]:
-    """The AP of a detector's file, the mIoU of a segmenter's, both of a joint network's.
+    """The AP of a detector's file, the mIoU of a segmenter's, both of a joint network's; a classifier's top-1 or mAP.
 
     Args:
         path: the file.

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from deployment.networks import Network
+from classification.data.framing import Framing
+from classification.network.model import Classifier
+from deployment.networks import AnyNetwork
 from engine.errors import InputError
 from engine.exports.files import About
 from engine.prediction.canvas import Canvas
@@ -47,6 +49,7 @@ class Pictures:
         canvas: lays it out; None leaves it in its own size, on a canvas of `multiple`.
         multiple: what the heights and widths are multiples of.
         batch: how often each picture is given at a time, for a file that takes one number of images only.
+        framing: cuts out the square that a classifier sees; None for other networks.
     """
 
     paths: tuple[Path, ...]
@@ -55,6 +58,7 @@ class Pictures:
     canvas: Canvas | None
     multiple: int = 1
     batch: int = 1
+    framing: Framing | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -66,6 +70,8 @@ class Pictures:
             InputError: it cannot be read.
         """
         image: UInt8Array = self.read(self.paths[place])
+        if self.framing is not None:
+            image = self.framing(image).numpy()
         height, width = image.shape[:2]
         if self.canvas is not None:
             laid = self.canvas(image)
@@ -78,8 +84,10 @@ class Pictures:
         return Picture(images, np.array([(height, width)] * self.batch, dtype=np.float32))
 
 
-def pictures_for(network: Network, about: About, paths: Sequence[Path]) -> Pictures:
+def pictures_for(network: AnyNetwork, about: About, paths: Sequence[Path]) -> Pictures:
     """The pictures for a file: on the canvas of its boxes or of its one size, or else each in its own size.
+
+    A classifier's are squares cut out of them.
 
     Args:
         network: says how rasters are read, and the colour beside a picture.
@@ -88,6 +96,9 @@ def pictures_for(network: Network, about: About, paths: Sequence[Path]) -> Pictu
     """
     read = PixelReader(network.reading, network.fill_color)
     size_hw = about.image_hw or about.canvas_hw
+    if isinstance(network, Classifier):
+        framing = network.framing if size_hw is None else replace(network.framing, image_size=size_hw[0])
+        return Pictures(tuple(paths), read, network.fill_color, None, batch=about.batch or 1, framing=framing)
     canvas = None if size_hw is None else Canvas(size_hw, network.fill_color, network.stride)
     return Pictures(tuple(paths), read, network.fill_color, canvas, about.multiple, about.batch or 1)
 

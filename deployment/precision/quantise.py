@@ -56,7 +56,7 @@ class Wanted(Checked):
     Attributes:
         precision: the number type. bfloat16 is OpenVINO's only, and is left to the processor when the file is loaded;
             with int8 it is for what stays in float.
-        bound: the largest loss of AP or mIoU.
+        bound: the largest loss of AP, mIoU or top-1.
         data: options of `validate` that name the data by which accuracy is measured.
         pictures: for int8, pictures like those that the file will see, whose values set the ranges.
     """

@@ -17,7 +17,7 @@ from engine.numbers import OpenUnitInterval
 def prune(
     ckpt_path: str,
     output: Path | None = None,
-    task: Literal["detection", "segmentation", "joint"] | None = None,
+    task: Literal["detection", "segmentation", "joint", "classification"] | None = None,
     share: OpenUnitInterval = 0.3,
 ) -> None:
     """Remove the least important channels of a network, and write what is left as a checkpoint.

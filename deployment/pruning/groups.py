@@ -20,7 +20,12 @@ from torch import Tensor, nn
 from backbones.gates import CoarseSqueezeExcite
 from backbones.networks import SqueezeExcite
 from backbones.scaling import round_channels
-from deployment.networks import Network
+from classification.network.model import Classifier
+from deployment.networks import AnyNetwork
+from detection.network.heads.detector import HeadedDetector
+from detection.network.heads.kinds.dense import DenseHead
+from detection.network.heads.kinds.faster_rcnn import FasterRcnnHead
+from detection.network.heads.kinds.ssd import SsdHead
 from detection.network.model import EfficientDet
 from joint.network.model import JointNetwork
 from segmentation.network.deeplab import DeepLabHead
@@ -29,12 +34,13 @@ from segmentation.network.model import Segmenter
 DIVISOR = 8  # channels are kept in multiples of it, as EfficientNets of all widths have them
 
 
-def remove_channels(network: Network, share: float) -> None:
+def remove_channels(network: AnyNetwork, share: float) -> None:
     """Remove the least important channels of every group, in place.
 
     What is kept of a group is rounded as the channels of an EfficientNet of another width are: to the nearest multiple
-    of eight that loses at most a tenth more. The outputs of last layers and the inner channels of
-    squeeze-and-excitation stay.
+    of eight that loses at most a tenth more. The outputs of last layers, the inner channels of squeeze-and-excitation,
+    and what a group norm reads stay, and of R-CNN all but the backbone's inner channels: where boxes are cut out of
+    maps, the groups of torch-pruning end.
 
     Args:
         network: in evaluation mode, not folded; a segmenter has the DeepLabv3+ decoder.
@@ -58,7 +64,8 @@ def remove_channels(network: Network, share: float) -> None:
         count = layer.out_channels
         group = graph.get_pruning_group(layer, remove, list(range(count)))
         members = {dep.target.module for dep, _ in group if dep.handler == remove and dep.target.module.groups == 1}
-        if members & set(_kept_whole(network)):
+        normed = any(isinstance(dep.target.module, nn.GroupNorm) for dep, _ in group)  # whose groups would be uneven
+        if normed or members & set(_kept_whole(network)):
             continue
         done |= members
         fewest = torch.argsort(importance(group), stable=True)[: count - round_channels(count, 1 - share, DIVISOR)]
@@ -68,10 +75,14 @@ def remove_channels(network: Network, share: float) -> None:
         parameter.requires_grad_(learning[name])
 
 
-def _everything(network: Network, images: Tensor) -> list[Tensor]:
+def _everything(network: AnyNetwork, images: Tensor) -> list[Tensor]:
     """All that the layers of a network compute, the auxiliary head's as well, which prediction leaves out."""
     if isinstance(network, JointNetwork):
         return [*_everything(network.detector, images), *_everything(network.segmenter, images)]
+    if isinstance(network, Classifier):
+        return [network(images)]
+    if isinstance(network, HeadedDetector):
+        return [*network.predictions(images)]
     if isinstance(network, EfficientDet):
         class_maps, box_maps = network(images)
         return [*class_maps, *box_maps]
@@ -84,7 +95,7 @@ def _everything(network: Network, images: Tensor) -> list[Tensor]:
     return found
 
 
-def _kept_whole(network: Network) -> Iterator[nn.Module]:
+def _kept_whole(network: AnyNetwork) -> Iterator[nn.Module]:
     """The convolutions whose outputs stay: last layers, and what the gates squeeze to."""
     for module in network.modules():
         if isinstance(module, EfficientDet):
@@ -93,5 +104,22 @@ def _kept_whole(network: Network) -> Iterator[nn.Module]:
             yield module.head.classifier
             # Its width follows from the map that it reads, when other classes are given.
             yield from () if module.aux_head is None else module.aux_head.modules()
+        elif isinstance(module, HeadedDetector):
+            if isinstance(module.head, FasterRcnnHead):
+                yield from (*module.pyramid.modules(), *module.head.modules())
+            else:
+                yield from _last_of(module.head)
         elif isinstance(module, SqueezeExcite | CoarseSqueezeExcite):
             yield module.conv_reduce
+
+
+def _last_of(head: object) -> Iterator[nn.Module]:
+    """The last layers of RetinaNet, FCOS or SSD: those whose results are rearranged into rows of anchors."""
+    assert isinstance(head, DenseHead)
+    branches = head.model.head.classification_head, head.model.head.regression_head
+    for branch in branches:
+        if isinstance(head, SsdHead):
+            yield from branch.module_list  # one of each level
+        else:
+            names = ("cls_logits", "bbox_reg", "bbox_ctrness")
+            yield from (layer for name, layer in branch.named_children() if name in names)

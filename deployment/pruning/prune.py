@@ -6,14 +6,20 @@ import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 
 from backbones.contract import GIVEN
 from backbones.slimming import Widths, inside, widths_between
-from backbones.study.cost import Cost, count
-from deployment.networks import Loaded, Network
+from backbones.study.cost import Cost
+from classification.network.model import Classifier, StoredClassifier
+from deployment.cost import cost_of_network
+from deployment.networks import AnyNetwork, Loaded
 from deployment.pruning.groups import remove_channels
+from detection.network.build import restore_detector
+from detection.network.detector import Detector
+from detection.network.heads.detector import HeadedDetector
 from detection.network.model import EfficientDet
 from engine.errors import InputError
 from engine.outputs import durable_path
@@ -37,13 +43,13 @@ class Pruned:
         canvas_hw: height and width that the multiply-adds are counted at.
     """
 
-    network: Network
+    network: AnyNetwork
     before: Cost
     after: Cost
     canvas_hw: tuple[int, int]
 
 
-def pruned(network: Network, share: float) -> Pruned:
+def pruned(network: AnyNetwork, share: float) -> Pruned:
     """A pruned network; the one that is given is used up.
 
     Args:
@@ -57,20 +63,27 @@ def pruned(network: Network, share: float) -> Pruned:
         if isinstance(part, Segmenter) and part.config.decoder != "deeplabv3plus":
             msg = f"the segmenter's decoder is {part.config.decoder}; only deeplabv3plus is allowed here."
             raise InputError(msg)
-        if isinstance(part, EfficientDet | Segmenter) and part.config.backbone.startswith(GIVEN):
+        if isinstance(part, Detector | Segmenter | Classifier) and part.config.backbone.startswith(GIVEN):
             msg = "the backbone was given as an object. Give a network whose EfficientNet is known by name."
             raise InputError(msg)
-    canvas_hw = SEGMENTER_CANVAS
-    if not isinstance(network, Segmenter):
-        canvas_hw = (network.detector if isinstance(network, JointNetwork) else network).config.image_size
-    before = count(network, canvas_hw)
+    canvas_hw = _canvas_of(network)
+    before = cost_of_network(network, canvas_hw)
     whole = _whole(network)
     remove_channels(network, share)
     slim = _rebuilt(network, widths_between(whole, network))
-    return Pruned(slim, before, count(slim, canvas_hw), canvas_hw)
+    return Pruned(slim, before, cost_of_network(slim, canvas_hw), canvas_hw)
 
 
-def checkpoint_of(loaded: Loaded, network: Network) -> dict[str, object]:
+def _canvas_of(network: AnyNetwork) -> tuple[int, int]:
+    """Height and width that multiply-adds are counted at."""
+    if isinstance(network, Segmenter):
+        return SEGMENTER_CANVAS
+    if isinstance(network, Classifier):
+        return network.config.image_size, network.config.image_size
+    return (network.detector if isinstance(network, JointNetwork) else network).config.image_size
+
+
+def checkpoint_of(loaded: Loaded, network: AnyNetwork) -> dict[str, object]:
     """The content of the checkpoint of a pruned network.
 
     Args:
@@ -96,18 +109,18 @@ def write_pruned(content: Mapping[str, object], path: Path) -> None:
         torch.save(dict(content), file)
 
 
-def _whole(network: Network) -> Network:
+def _whole(network: AnyNetwork) -> AnyNetwork:
     """A network of the same kind as it is built without widths."""
-    settings = network.settings()
+    settings: dict[str, object] = {**network.settings()}
     for part in [settings, *(settings.get(name) for name in ("detector", "segmenter"))]:
         if isinstance(part, dict) and "architecture" in part:
             part["architecture"] = {**part["architecture"], "widths": []}
     return _made(network, settings)
 
 
-def _rebuilt(network: Network, widths: Widths) -> Network:
+def _rebuilt(network: AnyNetwork, widths: Widths) -> AnyNetwork:
     """The network that the stored widths make, with the weights of the one that was pruned."""
-    settings = network.settings()
+    settings: dict[str, object] = {**network.settings()}
     if isinstance(network, JointNetwork):
         # Norms of each task stand for one norm in either part.
         shared = tuple(
@@ -129,7 +142,13 @@ def _store(settings: object, widths: Widths) -> None:
     settings["architecture"] = {**settings["architecture"], "widths": widths}
 
 
-def _made(network: Network, settings: Mapping[str, object]) -> Network:
+def _made(network: AnyNetwork, settings: Mapping[str, object]) -> AnyNetwork:
     if isinstance(network, JointNetwork):
         return network_from(settings)
-    return type(network).from_settings(settings)
+    if isinstance(network, Classifier):
+        return Classifier.from_settings(cast("StoredClassifier", settings))
+    if isinstance(network, Segmenter):
+        return Segmenter.from_settings(settings)
+    detector = restore_detector(settings)
+    assert isinstance(detector, EfficientDet | HeadedDetector)
+    return detector

@@ -60,6 +60,19 @@ def read_folders(root: Path, split: str | None, group: str | None) -> Mapping[Sp
     return {name: whole.part(places) for name, places in parts.items()}
 
 
+def read_folder(root: Path) -> LabelledFiles:
+    """The images of `root/CLASS/…`, all of them as one split.
+
+    Raises:
+        InputError: the folder has no images in folders of two classes or more.
+    """
+    names = [path.relative_to(root) for path in walk(root) if path.suffix.lower() in IMAGE_SUFFIXES]
+    if not names:
+        msg = f"'{root}' holds no image. Give the folder that holds CLASS/…."
+        raise InputError(msg)
+    return labelled(root, names, _classes(root, names, 0), 0)
+
+
 def _split_word(name: str) -> SplitName | None:
     """The split that a folder is named for, as a whole and not in passing: `test`, but no class `test tubes`."""
     found = split_of(name)

@@ -41,8 +41,8 @@ def read_imagenet(root: Path) -> Mapping[SplitName, LabelledFiles]:
     images = root / _KAGGLE if (root / _KAGGLE).is_dir() else root
     solution = root / _SOLUTION
     if not solution.is_file():
-        return {split: _named(files) for split, files in read_folders(images, None, None).items()}
-    found = {"train": _named(_folder(images / "train")), "val": _solved(images / "val", solution)}
+        return {split: with_imagenet_names(files) for split, files in read_folders(images, None, None).items()}
+    found = {"train": with_imagenet_names(_folder(images / "train")), "val": _solved(images / "val", solution)}
     return {split: found[split] for split in ("train", "val")}
 
 
@@ -55,8 +55,12 @@ def _folder(root: Path) -> LabelledFiles:
     return labelled(root, inner, LabelClasses(tuple(sorted({name.parts[0] for name in inner})), several=True), 0)
 
 
-def _named(files: LabelledFiles) -> LabelledFiles:
-    """The same with the rows and names of ImageNet's 1000 classes."""
+def with_imagenet_names(files: LabelledFiles) -> LabelledFiles:
+    """A set whose classes are synsets, with the rows and names of ImageNet's 1000 classes.
+
+    Raises:
+        InputError: one of its classes is none of them.
+    """
     names = imagenet_names()
     by_synset = {name.partition(" ")[0]: row for row, name in enumerate(names)}
     unknown = [name for name in files.classes.names if name not in by_synset]

@@ -108,6 +108,30 @@ def read_tables(
     return _labelled(root, table, by_split, dict.fromkeys(by_split, str(path)))
 
 
+def read_table(path: Path, images: Path | None, separator: str | None, label_columns: tuple[str, ...]) -> LabelledFiles:
+    """The images of a table, all of them as one split.
+
+    Args:
+        path: the CSV, whose first column is the file.
+        images: the folder that the names of files start from; None is the table's own.
+        separator: what stands between several labels of an image, in the second column.
+        label_columns: the columns that have 1 where an image has the label; without these and a separator, each image
+            has one label, in the second column.
+
+    Raises:
+        InputError: the table is missing or cannot be read as asked.
+    """
+    lacking = sorted({*label_columns} - {*_lines(path)[0]})
+    if lacking:
+        msg = (
+            f"'{path}' has no column '{lacking[0]}'. Give one of 0 and 1 for each class, or say what separates labels."
+        )
+        raise InputError(msg)
+    folder = path.parent if images is None else images
+    table = TableData(images=str(folder.resolve()), separator=separator, label_columns=label_columns)
+    return _labelled(folder, table, {"val": _rows(path, table)}, {"val": str(path)})["val"]
+
+
 def _labelled(
     root: Path, table: TableData, by_split: Mapping[SplitName, Sequence[_Row]], sources: Mapping[SplitName, str]
 ) -> Mapping[SplitName, LabelledFiles]:
@@ -135,7 +159,8 @@ def _image(root: Path, table: TableData, row: _Row) -> Path:
     return root / table.images / f"{row.name}{table.suffix}"
 
 
-def _rows(path: Path, table: TableData) -> list[_Row]:
+def _lines(path: Path) -> list[list[str]]:
+    """The cells of a table, its line of names first, without empty lines."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             lines = list(csv.reader(file))
@@ -149,7 +174,11 @@ def _rows(path: Path, table: TableData) -> list[_Row]:
     if len(lines) < 2 or len(lines[0]) < 2:
         msg = f"the table '{path}' has {len(lines)} lines. Needed are a line of names and rows of a file and a label."
         raise InputError(msg)
-    head = [name.strip() for name in lines[0]]
+    return [[name.strip() for name in lines[0]], *lines[1:]]
+
+
+def _rows(path: Path, table: TableData) -> list[_Row]:
+    head, *lines = _lines(path)
     file_place = _column(head, table.file_column or head[0], "file_column")
     split_place = None if table.split_column is None else _column(head, table.split_column, "split_column")
     if table.label_columns:
@@ -157,7 +186,7 @@ def _rows(path: Path, table: TableData) -> list[_Row]:
     else:
         label_places = [_column(head, table.label_column or head[1], "label_column")]
     rows = []
-    for number, line in enumerate(lines[1:], start=2):
+    for number, line in enumerate(lines, start=2):
         if len(line) != len(head):
             msg = f"'{path}' line {number} has {len(line)} cells; the first line has {len(head)}. Correct it."
             raise InputError(msg)

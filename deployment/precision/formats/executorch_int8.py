@@ -20,7 +20,7 @@ from deployment.export.graphs import graph_of
 from deployment.export.kinds.contract import Form
 from deployment.export.lowering.convert import lower
 from deployment.export.lowering.program import plain_program
-from deployment.networks import Network
+from deployment.networks import AnyNetwork
 from deployment.precision.formats.deviations import deviation, some
 from deployment.precision.layers import Group, Operation, groups_of
 from deployment.precision.pictures import Pictures
@@ -63,7 +63,7 @@ class ExecutorchInt8:
     kinds = KINDS
     backend = "xnnpack"
 
-    def __init__(self, network: Network, about: About, pictures: Pictures, beside: Path) -> None:
+    def __init__(self, network: AnyNetwork, about: About, pictures: Pictures, beside: Path) -> None:
         assert about.image_hw is not None
         assert about.batch is not None
         self._about, self._pictures, self._beside = about, pictures, beside

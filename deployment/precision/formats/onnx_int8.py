@@ -21,11 +21,12 @@ from engine.exports.files import KEY, About
 
 if TYPE_CHECKING:
     import onnxruntime
-    from onnx import ModelProto
+    from onnx import ModelProto, NodeProto
     from onnxruntime.quantization import CalibrationDataReader
 
-# What stands between convolutions. In float each of them would need its values converted there and back.
-KINDS = ("Conv", "Clip", "Relu", "Sigmoid", "Mul", "Add", "MaxPool", "Resize", "GlobalAveragePool")
+# Layers, and what stands between them. In float each of these would need its values converted there and back.
+KINDS = ("Conv", "Gemm", "MatMul", "Clip", "Relu", "Sigmoid", "Mul", "Add", "MaxPool", "Resize", "GlobalAveragePool")
+_GIVEN = "given/"  # before the names of values that are given to a graph in place of its own
 
 
 class OnnxInt8:
@@ -50,6 +51,7 @@ class OnnxInt8:
         onnx.save(self._model, self._plain)
         self._inputs = [entry.name for entry in self._model.graph.input]
         self._operations = operations(self._model)
+        self._proposed = tuple(proposed(self._model))
         self._groups = groups_of(self._operations)
 
     @property
@@ -99,21 +101,25 @@ class OnnxInt8:
         return onnx.load(path)
 
     def _results(self, model: ModelProto) -> list[npt.NDArray[np.float32]]:
-        """What the last layers give for some pictures, one after the other."""
-        import onnx
-        import onnxruntime
-
+        """What the last layers give for some pictures, one after the other; of R-CNN for the float file's proposals."""
         kinds = {node.name: node for node in model.graph.node}
         names = [kinds[name].output[0] for name in last_layers(self._operations)]
-        shown = onnx.ModelProto()
-        shown.CopyFrom(model)
-        del shown.graph.output[:]
-        shown.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
-        session = onnxruntime.InferenceSession(
-            shown.SerializeToString(), _session_options(), providers=["CPUExecutionProvider"]
-        )
+        session = _shown(model, names, self._proposed)
+        found = []
+        for number, place in enumerate(some(len(self._pictures))):
+            given = self._pictures[place].given(self._inputs)
+            if self._proposed:
+                given |= self._given[number]
+            found += session.run(names, given)
+        return found
+
+    @cached_property
+    def _given(self) -> list[dict[str, npt.NDArray[np.generic]]]:
+        """What the float file proposes for the same pictures, by the names that `_shown` asks for it."""
+        session = _shown(self._model, self._proposed, ())
         pictures = (self._pictures[place].given(self._inputs) for place in some(len(self._pictures)))
-        return [value for given in pictures for value in session.run(names, given)]
+        names = [_GIVEN + name for name in self._proposed]
+        return [dict(zip(names, session.run(self._proposed, given), strict=True)) for given in pictures]
 
 
 def _fold(source: Path, target: Path) -> None:
@@ -135,13 +141,60 @@ def _session_options() -> onnxruntime.SessionOptions:
     return options
 
 
+def _shown(model: ModelProto, names: Sequence[str], given: Collection[str]) -> onnxruntime.InferenceSession:
+    """A session that gives some values of a model, and takes some others in place of its own."""
+    import onnx
+    import onnxruntime
+
+    shown = onnx.ModelProto()
+    shown.CopyFrom(model)
+    kinds = {"RoiAlign": (onnx.TensorProto.FLOAT, onnx.TensorProto.INT64), "Where": (onnx.TensorProto.BOOL,)}
+    taken: dict[str, int] = {}
+    for node in shown.graph.node if given else ():
+        places = _places_of_proposals(node)
+        for place, kind in zip(places, kinds.get(node.op_type, ()), strict=True):
+            if node.input[place] in given:
+                taken[node.input[place]] = kind
+                node.input[place] = _GIVEN + node.input[place]
+    shown.graph.input.extend(
+        onnx.helper.make_tensor_value_info(_GIVEN + name, kind, None) for name, kind in taken.items()
+    )
+    del shown.graph.output[:]
+    shown.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
+    return onnxruntime.InferenceSession(
+        shown.SerializeToString(), _session_options(), providers=["CPUExecutionProvider"]
+    )
+
+
+def _places_of_proposals(node: NodeProto) -> tuple[int, ...]:
+    """Which inputs of an operation say where boxes lie, or which of several maps they are cut out of."""
+    return {"RoiAlign": (1, 2), "Where": (0,)}.get(node.op_type, ())
+
+
+def proposed(model: ModelProto) -> list[str]:
+    """The values of R-CNN's file that say where proposals lie, each once; empty for other networks."""
+    if not any(node.op_type == "RoiAlign" for node in model.graph.node):
+        return []
+    made = {name for node in model.graph.node for name in node.output}
+    names = (node.input[place] for node in model.graph.node for place in _places_of_proposals(node))
+    return [name for name in dict.fromkeys(names) if name in made]
+
+
 def operations(model: ModelProto) -> list[Operation]:
-    """All operations of a file; only in one of floats do weights have the names that the network gave them."""
+    """All operations of a file; only in one of floats do weights have the names that the network gave them.
+
+    What is cut out of maps does not read where: the pixels of a box are no numbers for eight bits.
+    """
+    cut = {*proposed(model)}
     makers = {name: node.name for node in model.graph.node for name in node.output}
+    constants = {entry.name for entry in model.graph.initializer}
     found = []
     for node in model.graph.node:
-        weight = node.input[1] if node.op_type == "Conv" else None
-        found.append(Operation(node.name, weight, tuple(makers[name] for name in node.input if name in makers)))
+        linear = node.op_type in ("Gemm", "MatMul") and node.input[1] in constants
+        weight = node.input[1] if node.op_type == "Conv" or linear else None
+        places = _places_of_proposals(node) if cut else ()
+        read = [name for place, name in enumerate(node.input) if place not in places and name in makers]
+        found.append(Operation(node.name, weight, tuple(makers[name] for name in read)))
     return found
 
 

@@ -19,11 +19,11 @@ from deployment.precision.pictures import Pictures
 from engine.exports.files import KEY, About
 
 if TYPE_CHECKING:
-    from openvino import Model, Node
+    from openvino import CompiledModel, Input, Model, Node
 
 # OpenVINO has no depthwise convolution of int8 that is faster, and computes activations in float as part of the
 # convolution before them, unless values between the two are of int8: then it converts there and back.
-KINDS = ("Convolution",)
+KINDS = ("Convolution", "MatMul")
 
 
 class OpenvinoInt8:
@@ -103,18 +103,71 @@ class OpenvinoInt8:
 
         nodes = {node.get_friendly_name(): node for node in model.get_ops()}
         ends = [nodes[name].output(0) for name in last_layers(self._operations)]
-        shown = openvino.Model(ends, model.get_parameters(), "shown")
-        compiled = openvino.Core().compile_model(
-            shown,
-            "CPU",
-            {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()},
-        )
+        given_ones = [_given(name, inputs) for name, inputs in _proposals(model).items()]
+        compiled = _compiled(openvino.Model(ends, [*model.get_parameters(), *given_ones], "shown"))
         found = []
-        for place in some(len(self._pictures)):
-            given = self._pictures[place].given([entry.any_name for entry in compiled.inputs])
+        for number, place in enumerate(some(len(self._pictures))):
+            given = self._pictures[place].given(self._inputs)
+            if given_ones:
+                given |= self._proposed[number]
             answers = compiled(given)
             found += [np.array(answers[end]) for end in compiled.outputs]
         return found
+
+    @cached_property
+    def _proposed(self) -> list[dict[str, npt.NDArray[np.generic]]]:
+        """What the float file proposes for the same pictures, by the names that a graph is given it by."""
+        import openvino
+
+        model = self._read()
+        wanted = _proposals(model)
+        ends = [inputs[0].get_source_output() for inputs in wanted.values()]
+        compiled = _compiled(openvino.Model(ends, model.get_parameters(), "proposals"))
+        found = []
+        for place in some(len(self._pictures)):
+            answers = compiled(self._pictures[place].given(self._inputs))
+            values = (np.array(answers[end]) for end in compiled.outputs)
+            found.append(dict(zip(wanted, values, strict=True)))
+        return found
+
+
+def _compiled(model: Model) -> CompiledModel:
+    import openvino
+
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+    return openvino.Core().compile_model(model, "CPU", settings)
+
+
+def _places_of_proposals(node: Node) -> tuple[int, ...]:
+    """Which inputs of an operation say where boxes lie, or which of several maps they are cut out of."""
+    return {"ROIAlign": (1, 2), "Select": (0,)}.get(node.get_type_name(), ())
+
+
+def _proposals(model: Model) -> dict[str, list[Input]]:
+    """The inputs by which R-CNN's graph reads what it proposes, by the values' names; empty for other networks."""
+    found: dict[str, list[Input]] = {}
+    if not any(node.get_type_name() == "ROIAlign" for node in model.get_ops()):
+        return found
+    for node in model.get_ordered_ops():
+        for place in _places_of_proposals(node):
+            value = node.input(place).get_source_output()
+            if value.get_node().get_type_name() != "Constant":
+                name = f"given/{value.get_node().get_friendly_name()}/{value.get_index()}"
+                found.setdefault(name, []).append(node.input(place))
+    return found
+
+
+def _given(name: str, inputs: Sequence[Input]) -> Node:
+    """A parameter that is read in place of a value that a graph computes."""
+    import openvino
+
+    value = inputs[0].get_source_output()
+    parameter = openvino.op.Parameter(value.get_element_type(), value.get_partial_shape())
+    parameter.set_friendly_name(name)
+    parameter.output(0).set_names({name})
+    for each in inputs:
+        each.replace_source_output(parameter.output(0))
+    return parameter
 
 
 def _constants(model: Model) -> set[str]:
@@ -123,19 +176,27 @@ def _constants(model: Model) -> set[str]:
 
 
 def operations(model: Model) -> list[Operation]:
-    """All operations of a file; only in one of floats do weights have the names that the network gave them."""
+    """All operations of a file; only in one of floats do weights have the names that the network gave them.
+
+    What is cut out of maps does not read where: the pixels of a box are no numbers for eight bits.
+    """
+    proposes = any(node.get_type_name() == "ROIAlign" for node in model.get_ops())
     found = []
     for node in model.get_ordered_ops():
-        sources = tuple(value.get_source_output().get_node().get_friendly_name() for value in node.inputs())
-        convolves = node.get_type_name() in ("Convolution", "GroupConvolution")
-        found.append(Operation(node.get_friendly_name(), _weight(node) if convolves else None, sources))
+        places = _places_of_proposals(node) if proposes else ()
+        read = [value for place, value in enumerate(node.inputs()) if place not in places]
+        sources = tuple(value.get_source_output().get_node().get_friendly_name() for value in read)
+        weighs = node.get_type_name() in ("Convolution", "GroupConvolution", "MatMul")
+        found.append(Operation(node.get_friendly_name(), _weight(node) if weighs else None, sources))
     return found
 
 
-def _weight(convolution: Node) -> str:
-    """The name of the constant that a convolution's weight is, by way of shapes and norms."""
-    node = convolution.input(1).get_source_output().get_node()
+def _weight(layer: Node) -> str | None:
+    """The name of the constant that a layer's weight is, by way of shapes and norms; None if both sides are values."""
+    node = layer.input(1).get_source_output().get_node()
     while node.get_type_name() != "Constant":
+        if node.get_type_name() == "Parameter":
+            return None
         node = node.input(0).get_source_output().get_node()
     name: str = node.get_friendly_name()
     return name

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from backbones.grid import size_hw
+from backbones.slimming import slim
 from detection.data.batch import DetectionBatch, Detections
 from detection.data.classes import BoxClasses
 from detection.network.detector import Detector, LossSums, LossTerms, Predictions
@@ -43,7 +44,7 @@ class HeadedDetector(Detector):
     Canvases are padded to multiples of 32, as torchvision does, which makes the cells of levels 3 to 5 whole.
 
     Raises:
-        InputError: as `Detector`, or the head is EfficientDet's, or layers were pruned.
+        InputError: as `Detector`, or the head is EfficientDet's.
     """
 
     head: PyramidHead
@@ -54,11 +55,9 @@ class HeadedDetector(Detector):
         if config.head not in HEADS:
             msg = f"head is {config.head}; allowed are {', '.join(HEADS)}. Call detection.network.build.build_detector."
             raise InputError(msg)
-        if config.widths:
-            msg = f"architecture.widths are of a pruned EfficientDet, and the head is {config.head}. Leave them out."
-            raise InputError(msg)
         self.pyramid = make_pyramid(self.backbone.channels, config)
         self.head = HEADS[config.head](config, len(self.classes))
+        slim(self, config.widths, self.stride)
 
     @property
     def padded_to(self) -> int:

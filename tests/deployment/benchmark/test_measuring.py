@@ -293,6 +293,8 @@ def test_a_process_that_ends_is_one_failure(ckpt, tmp_path):
         (["b0", "--score_threshold", "0.1"], "score_threshold is given, but there is no network with boxes"),
         (["b0", "--calibration", "."], "calibration is given, but there is no file in int8 to export"),
         (["d0", "--annotations", "boxes.json"], "annotations is given, but there is no trained network with boxes"),
+        (["b0", "--labels", "."], "labels is given, but there is no trained classifier; members have no top-1"),
+        (["b0", "--label_separator", ";"], "label_separator is about a table of --labels, and none is given"),
         (["b0", "--mask_format", "index"], "mask_format is about the masks of --masks"),
         (["b0", "--mask_list", "some.txt"], "mask_list is about the masks of --masks"),
     ],
@@ -324,6 +326,7 @@ def test_options_that_cannot_apply(exported, tmp_path, monkeypatch, capsys, give
         (["--members", "d0", "--masks", "masks"], "Give both, or neither"),
         (["--members", "d0", "--images", "pictures"], "Give both, or neither"),
         (["--members", "d0", "--annotations", "gone.json"], "there is no file 'gone.json'"),
+        (["--members", "d0", "--labels", "gone"], "there is no folder or CSV file 'gone'"),
     ],
     ids=lambda value: " ".join(value) or "nothing" if isinstance(value, list) else "",
 )

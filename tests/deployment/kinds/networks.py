@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from classification.data.classes import LabelClasses
 from classification.network.model import Classifier
-from deployment.networks import LoadedAny
+from deployment.networks import Loaded
 from detection.network.build import build_detector
 from detection.network.heads.detector import HeadedDetector
 from detection.network.heads.kinds.dense import DenseHead
 from detection.network.postprocess import Postprocess
 from detection.prediction.predictor import DetectionPredictor, batch_on_canvas
 from engine.reading.images import Letterbox
+from engine.training.checkpoints import save_metadata
 from tests.deployment.networks import OBJECTS, lively, picture
 
 CANVAS = (160, 224)
@@ -69,10 +71,10 @@ def _batch():
     return batch_on_canvas(torch.from_numpy(picture(*CANVAS)).permute(2, 0, 1)[None], [Letterbox.fit(CANVAS, CANVAS)])
 
 
-def loaded(network: HeadedDetector) -> LoadedAny:
+def loaded(network: HeadedDetector) -> Loaded:
     """The detector as a command loads it."""
     model = {**network.settings(), "postprocess": asdict(SUPPRESSION)}
-    return LoadedAny(network, "detection", model, network.config.head, "", "")
+    return Loaded(network, "detection", model, network.config.head, "", "")
 
 
 def predictor(network: HeadedDetector) -> DetectionPredictor:
@@ -80,10 +82,20 @@ def predictor(network: HeadedDetector) -> DetectionPredictor:
     return DetectionPredictor(network, SUPPRESSION)
 
 
-def classifier(*, several: bool = False) -> LoadedAny:
+def classifier(*, several: bool = False) -> Loaded:
     """A classifier of four classes as a command loads it."""
     torch.manual_seed(0)
     network = Classifier("lite0", classes=LabelClasses(("a", "b", "c", "d"), several), image_size=64)
     lively(network, network.head.classifier)
     network.eval()
-    return LoadedAny(network, "classification", {**network.settings(), "threshold": 0.4}, "letters", "", "")
+    return Loaded(network, "classification", {**network.settings(), "threshold": 0.4}, "letters", "", "")
+
+
+def saved(source: Loaded, path: Path) -> Path:
+    """A checkpoint as `python -m detection fit` or `python -m classification fit` writes it."""
+    part = {"detection": "detector", "classification": "classifier"}[source.task]
+    state = {f"{part}.{key}": value for key, value in source.network.state_dict().items()}
+    content: dict[str, object] = {"state_dict": state}
+    save_metadata(content, source.task, dict(source.model))
+    torch.save({**content, "pytorch-lightning_version": "2.6.6", "epoch": 0, "global_step": 1}, path)
+    return path

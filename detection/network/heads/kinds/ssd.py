@@ -45,8 +45,8 @@ class SsdHead(DenseHead):
 
     def __init__(self, config: DetectorArchitecture, classes: int) -> None:
         boxes = default_boxes(len(config.levels))
-        self.channels = [config.fpn_channels] * len(config.levels)
-        head = SSDHead(self.channels, boxes.num_anchors_per_location(), classes + 1)
+        channels = [config.fpn_channels] * len(config.levels)
+        head = SSDHead(channels, boxes.num_anchors_per_location(), classes + 1)
         backbone = NoBackbone(config.fpn_channels)
         super().__init__(SSD(backbone, boxes, config.image_size, classes + 1, head=head), first_class=1)
 
@@ -81,5 +81,8 @@ class SsdHead(DenseHead):
     def renew_classes(self, count: int) -> None:
         """See `PyramidHead`."""
         per_cell = self.model.anchor_generator.num_anchors_per_location()
-        fresh = SSDHead(self.channels, per_cell, count + 1).classification_head
+        channels = [
+            layer.in_channels for layer in self.model.head.classification_head.module_list
+        ]  # as pruning left them
+        fresh = SSDHead(channels, per_cell, count + 1).classification_head
         self.model.head.classification_head = fresh.to(next(self.model.parameters()))
