@@ -66,25 +66,32 @@ def segmenter_in(network: AnyNetwork) -> Segmenter | None:
 _PLAIN: tuple[Format, ...] = ("onnx", "openvino", "torch")
 
 
+def plain_kind(network: AnyNetwork) -> str | None:
+    """What a classifier, or a detector with a head of torchvision, is called; None for a network of the own heads."""
+    if isinstance(network, Classifier):
+        return "a classifier"
+    detector = detector_in(network)
+    if detector is None or detector.config.head == "efficientdet":
+        return None
+    return f"a detector with head {detector.config.head}"
+
+
 def _check_kind(loaded: Loaded, file_format: Format, options: Options) -> None:
     """Refuse what torchvision's heads and classifiers have not.
 
     Raises:
         InputError: the format, or an option, is not for them.
     """
-    network = loaded.network
-    classifier = isinstance(network, Classifier)
-    detector = detector_in(network)
-    headed = detector is not None and detector.config.head != "efficientdet"
-    if not classifier and not headed:
+    kind = plain_kind(loaded.network)
+    if kind is None:
         return
-    kind = "a classifier" if detector is None else f"a detector with head {detector.config.head}"
+    classifier = isinstance(loaded.network, Classifier)
     wrong, remedy = (
         (f"--format {file_format}", f"Give {' or '.join(_PLAIN)}") if file_format not in _PLAIN
         else ("--letterbox inside, as it looks at a square cut out of a picture", "Leave it out")
         if classifier and options.takes_pictures
         else ("--nms outside, as its suppression is torchvision's own", "Leave it out")
-        if headed and options.nms == "outside"
+        if not classifier and options.nms == "outside"
         else ("", "")
     )  # fmt: skip
     if wrong:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from deployment.export.fitting import outside
+from deployment.export.fitting import outside, plain_kind
 from deployment.export.formats.openvino_file import write_openvino
 from deployment.export.options import Options, check_suffix
 from deployment.export.write import Written, export
@@ -109,6 +109,10 @@ def quantise(
             "the loss of accuracy is measured on validation data, and none is given. Give its options, as `validate` "
             "takes them: --config, or those that begin with --data."
         )
+        raise InputError(msg)
+    kind = plain_kind(loaded.network)
+    if kind is not None and file_format == "torch":
+        msg = f"'{loaded.name}' is {kind}, which is not written in int8 for torch. Give --format onnx or openvino."
         raise InputError(msg)
     needed(*_PACKAGES[file_format], extra=file_format)
     if "bfloat16" in wanted.precision:

@@ -10,8 +10,11 @@ import pytest
 from PIL import Image
 
 from deployment.__main__ import main
+from deployment.export.options import Options
 from deployment.precision.formats.onnx_int8 import operations, proposed
 from deployment.precision.layers import groups_of, last_layers
+from deployment.precision.quantise import Wanted, quantise
+from engine.errors import InputError
 from engine.exports.files import open_exported
 from tests.deployment.kinds.networks import classifier, headed, loaded, saved
 from tests.deployment.networks import OBJECTS, picture
@@ -184,3 +187,14 @@ def test_where_boxes_are_cut_out_is_no_layer_s_business():
     assert members["backbone"] == {"trunk", "between", "fine", "coarse", "choosing", "flattening"}
     assert members["rpn"] == {"rpn"}
     assert members["head"] == {"head"}
+
+
+@pytest.mark.parametrize("kind", ["classifier", "fcos"])
+@pytest.mark.parametrize("file_format", ["torch", "executorch"])
+def test_a_format_without_int8_of_a_kind_is_refused(kind, file_format, tmp_path):
+    source = classifier() if kind == "classifier" else loaded(headed(kind))
+    path = tmp_path / {"torch": "x.pt2", "executorch": "x.pte"}[file_format]
+    wanted = Wanted(data=("--data.root", "x"), pictures=(tmp_path / "a.png",))
+    with pytest.raises(InputError, match=rf"is a .*{kind}, which is not written .*Give (--format )?onnx or openvino"):
+        quantise(source, path, file_format, Options(), wanted)
+    assert not list(tmp_path.iterdir())
