@@ -60,6 +60,8 @@ def test_a_trained_network_keeps_its_anchors_and_moves_slowly():
     fresh, trained = chosen(facts()), chosen(facts(), pretrained=True)
     assert "anchor_scale" not in trained
     assert trained["lr"] < fresh["lr"] / 3
+    masked = chosen(replace(facts(), masked=True), pretrained=True)
+    assert masked["lr"] == chosen(facts(200_000), pretrained=True)["lr"] < trained["lr"]  # where it was not measured
 
 
 def test_a_new_pyramid_learns_faster_than_masks_and_other_heads():
