@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch._inductor import config as inductor_config
 
 from engine.errors import InputError
 from engine.exports.extras import needed
@@ -85,6 +84,8 @@ def teach() -> None:
 
 def by_inductor(module: torch.nn.Module, images: Tensor) -> Computes:
     """A program of any number type, which Inductor compiles now, for images of the shape of these."""
+    from torch._inductor import config
+
     made: Callable[..., Sequence[Tensor]] = torch.compile(module, fullgraph=True, dynamic=False)
 
     def compute(images: Tensor) -> Sequence[Tensor]:
@@ -94,7 +95,7 @@ def by_inductor(module: torch.nn.Module, images: Tensor) -> Computes:
 
     # Weights are constants, which are packed beforehand. As an option of `torch.compile` it would come too late, when
     # weights have become inputs.
-    with inductor_config.patch(freezing=True):
+    with config.patch(freezing=True):
         compute(images)
     return compute
 

@@ -120,6 +120,16 @@ def test_without_torchao_it_says_so(file, monkeypatch):
         open_exported(file[0])
 
 
+def test_what_the_compiler_says_is_one_line(file, monkeypatch):
+    def broken(module, images, path):
+        raise ImportError("cauak.main.so: file too short\nTraceback")
+
+    monkeypatch.setattr(torch_file, "compiled", broken)
+    monkeypatch.setenv(COMPILE_NAME, "1")
+    with pytest.raises(InputError, match=r"could not compile .*: cauak\.main\.so: file too short\. Delete its cache"):
+        open_exported(file[0])
+
+
 def test_a_program_without_convolutions_of_int8_is_no_compiled_one(file, monkeypatch):
     monkeypatch.setattr(inductor, "teach", lambda: None)
     monkeypatch.setattr(torch, "compile", lambda module, **options: module)  # as where Inductor has no such kernels
