@@ -39,7 +39,7 @@ def is_asked() -> bool:
 def compiled(module: torch.nn.Module, images: Tensor, path: Path) -> Computes:
     """A program with convolutions of int8, which Inductor makes of it: that takes minutes.
 
-    Without it each value is rounded to int8 and computed in float, slower than the network itself. The rounding is
+    Without it each value is rounded to int8 and computed in float, which is no faster. The rounding is
     the same, but for values that lie between two numbers and that the order of a sum moves to the other one, and for
     those beyond a range of seven bits, which are cut at the end of eight.
 
