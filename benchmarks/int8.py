@@ -126,7 +126,7 @@ def torch_networks(path: Path, about: About, images: np.ndarray) -> list[Contend
     given, runtime = torch.from_numpy(images), open_exported(path)
     if about.precision == "int8":  # compiled, as the environment says
         return [Contender("network alone", path, lambda: runtime.run(given, torch.zeros(0)), "compiled")]
-    compute = by_inductor(torch.export.load(path).module())
+    compute = by_inductor(torch.export.load(path).module(), given)
     return [
         Contender("network alone", path, lambda: runtime.run(given, torch.zeros(0))),
         Contender("network alone", path, lambda: compute(given), "compiled"),

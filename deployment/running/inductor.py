@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from engine.errors import InputError
+from engine.exports.extras import needed
 
 COMPILE_NAME = "EFFDENSE_COMPILE_INT8"
 Computes = Callable[[Tensor], Sequence[Tensor]]
@@ -38,8 +39,9 @@ def is_asked() -> bool:
 def compiled(module: torch.nn.Module, images: Tensor, path: Path) -> Computes:
     """A program with convolutions of int8, which Inductor makes of it: that takes minutes.
 
-    Without it each value is rounded to int8 and computed in float, slower than the network itself. The rounding is
-    the same, but for values that lie between two numbers and that the order of a sum moves to the other one.
+    Without it each value is rounded to int8 and computed in float, which is no faster. The rounding is
+    the same, but for values that lie between two numbers and that the order of a sum moves to the other one, and for
+    those beyond a range of seven bits, which are cut at the end of eight.
 
     Args:
         module: the program.
@@ -50,7 +52,7 @@ def compiled(module: torch.nn.Module, images: Tensor, path: Path) -> Computes:
         The program for images of that shape, from any thread and in any mode of gradients.
 
     Raises:
-        InputError: there is no compiler, or Inductor takes no convolution of the program as one of int8.
+        InputError: there is no compiler or no torchao, or Inductor takes no convolution of the program as one of int8.
     """
     if not any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "clang++")):
         msg = (
@@ -58,9 +60,9 @@ def compiled(module: torch.nn.Module, images: Tensor, path: Path) -> Computes:
             f"g++, set CXX to one, or unset {COMPILE_NAME}."
         )
         raise InputError(msg)
-    compute = by_inductor(module)
+    teach()
     before = _taken()
-    compute(images)
+    compute = by_inductor(module, images)
     if _taken() == before:
         msg = (
             f"Inductor makes no convolution of int8 of '{path}' on this processor. Take a file of onnx or openvino, or "
@@ -70,17 +72,31 @@ def compiled(module: torch.nn.Module, images: Tensor, path: Path) -> Computes:
     return compute
 
 
-def by_inductor(module: torch.nn.Module) -> Computes:
-    """A program of any number type, which Inductor compiles when it first computes, for images of that shape."""
-    made: Callable[..., Sequence[Tensor]] = torch.compile(
-        module, fullgraph=True, dynamic=False, options={"freezing": True}
-    )
+def teach() -> None:
+    """Tell Inductor what convolutions of int8 look like, which it would compile in float; torchao does so.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    needed("torchao", extra="inductor")
+    importlib.import_module("torchao.quantization.pt2e.quantizer.x86_inductor_quantizer")
+
+
+def by_inductor(module: torch.nn.Module, images: Tensor) -> Computes:
+    """A program of any number type, which Inductor compiles now, for images of the shape of these."""
+    from torch._inductor import config
+
+    made: Callable[..., Sequence[Tensor]] = torch.compile(module, fullgraph=True, dynamic=False)
 
     def compute(images: Tensor) -> Sequence[Tensor]:
         # Tensors of another mode or layout would be compiled for anew.
         with torch.inference_mode(mode=False), torch.no_grad():
             return made(images=images.clone(memory_format=torch.contiguous_format))
 
+    # Weights are constants, which are packed beforehand. As an option of `torch.compile` it would come too late, when
+    # weights have become inputs.
+    with config.patch(freezing=True):
+        compute(images)
     return compute
 
 

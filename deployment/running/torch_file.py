@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from deployment.export import letterbox, operators
-from deployment.running.inductor import Computes, compiled, is_asked, register_int8
+from deployment.running.inductor import COMPILE_NAME, Computes, compiled, is_asked, register_int8
 from deployment.running.opening import Faults, output_names, unreadable
 from engine.archives import members_of, read_member
 from engine.errors import InputError
@@ -60,11 +60,20 @@ class TorchFile:
 
     @cached_property
     def _compiled(self) -> Computes:
-        with self._faults.computing():
+        try:
             assert self.about.batch is not None
             assert self.about.image_hw is not None
             images = torch.zeros((self.about.batch, 3, *self.about.image_hw), dtype=torch.uint8)
             return compiled(self._module, images, self.path)
+        except InputError:
+            raise
+        except Exception as error:  # of many kinds, from compilers and their caches
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            msg = (
+                f"Inductor could not compile '{self.path}': {lines[0].rstrip('.')}. Delete its cache, "
+                f"torchinductor_USER in the folder of temporary files, and start again, or unset {COMPILE_NAME}."
+            )
+            raise InputError(msg) from error
 
     @torch.no_grad()
     def run(self, images: Tensor, sizes_hw: Tensor) -> dict[str, Tensor]:

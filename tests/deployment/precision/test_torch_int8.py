@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 from dataclasses import replace
 
@@ -28,7 +29,10 @@ IMAGES = torch.arange(2 * 3 * 8 * 8).reshape(2, 3, 8, 8).mul(7).remainder(256).t
 
 
 class Rounded(nn.Module):
-    """Two convolutions of int8 as PT2E writes them: weights of int8, inputs rounded to numbers of seven bits."""
+    """Two convolutions of int8 as PT2E writes them: weights of int8, inputs rounded to numbers of seven bits.
+
+    No value lies beyond its range.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,7 +44,7 @@ class Rounded(nn.Module):
 
     def forward(self, images):
         x = self.convolved(images.float() / 255, "first", 1 / 127)
-        return (self.convolved(x.relu(), "last", 0.01),)
+        return (self.convolved(x.relu(), "last", 0.05),)
 
     def convolved(self, x, name, scale):
         """A convolution of what is rounded to multiples of `scale`."""
@@ -54,7 +58,7 @@ class Rounded(nn.Module):
 def expected(network, images):
     """What it gives, by NumPy's numbers of eight bits and PyTorch's convolution of whole numbers in float64."""
     x = images.numpy() / np.float32(255)
-    for name, scale in (("first", 1 / 127), ("last", 0.01)):
+    for name, scale in (("first", 1 / 127), ("last", 0.05)):
         rounded = np.clip(np.rint(x / np.float32(scale)), 0, 127).astype(np.float64)
         sums = nn.functional.conv2d(torch.from_numpy(rounded), getattr(network, name).double(), padding=1).numpy()
         x = sums * scale * getattr(network, f"{name}_scales").double().numpy()[:, None, None]
@@ -109,7 +113,25 @@ def test_without_a_compiler_it_says_so(file, monkeypatch):
         open_exported(file[0])
 
 
+def test_without_torchao_it_says_so(file, monkeypatch):
+    monkeypatch.setenv(COMPILE_NAME, "1")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"needs the package torchao, .* pip install 'effdense\[inductor\]'"):
+        open_exported(file[0])
+
+
+def test_what_the_compiler_says_is_one_line(file, monkeypatch):
+    def broken(module, images, path):
+        raise ImportError("cauak.main.so: file too short\nTraceback")
+
+    monkeypatch.setattr(torch_file, "compiled", broken)
+    monkeypatch.setenv(COMPILE_NAME, "1")
+    with pytest.raises(InputError, match=r"could not compile .*: cauak\.main\.so: file too short\. Delete its cache"):
+        open_exported(file[0])
+
+
 def test_a_program_without_convolutions_of_int8_is_no_compiled_one(file, monkeypatch):
+    monkeypatch.setattr(inductor, "teach", lambda: None)
     monkeypatch.setattr(torch, "compile", lambda module, **options: module)  # as where Inductor has no such kernels
     with pytest.raises(InputError, match=r"Inductor makes no convolution of int8 of .*int8\.pt2' on this processor"):
         compiled(file[1], IMAGES, file[0])
@@ -117,6 +139,7 @@ def test_a_program_without_convolutions_of_int8_is_no_compiled_one(file, monkeyp
 
 @pytest.mark.slow
 def test_compiled_it_computes_in_int8(file, monkeypatch):
+    pytest.importorskip("torchao")
     from torch._dynamo.utils import counters
 
     monkeypatch.setenv(COMPILE_NAME, "1")
@@ -129,10 +152,10 @@ def test_compiled_it_computes_in_int8(file, monkeypatch):
         found = opened.run(images, torch.zeros(0))["logits"]
     assert counters["stats"]["unique_graphs"] == graphs, "compiled for a second time"
     # A value between two numbers may be rounded to the other one: by that much times the largest weight.
-    step = 0.01 * 127 * float(file[1].last_scales.max())
+    step = 0.05 * 127 * float(file[1].last_scales.max())
     apart = np.abs(found.numpy() - expected(file[1], IMAGES))
     assert apart.max() < 2 * step
-    assert np.median(apart) < 1e-4
+    assert np.mean(apart > 1e-3) < 0.02
 
 
 @pytest.mark.slow
