@@ -11,8 +11,7 @@ the students' canvas, and Lite1 on a canvas twice as high and wide. All images l
 flips and scale jitter that is drawn anew from each run's seed, the same for every student of a seed. Boxes are learned
 by ATSS and CIoU, as `configs/detection/bccd.yaml` does, unless others are named. A run that is finished stands in
 WORK/results.jsonl and is not repeated; no run begins that would end beyond the given minutes, so that the same command
-goes on where it ended. Printed are mean, least and largest value over the seeds, of the averaged weights after the last
-step.
+goes on where it ended. Printed are mean, least and largest value over the seeds, of the last averaged weights.
 """
 
 from __future__ import annotations
@@ -29,10 +28,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from detection.data.batch import DetectionBatch
+from detection.data.classes import BoxClasses
 from detection.data.coco import CocoAnnotations
 from detection.data.dataset import BoxImages, Sample, collate
 from detection.network.loss_settings import DetectionLoss
@@ -70,7 +71,6 @@ DETECTION = (
     Variant("classes", "same", {"features": 0, "boxes": 0}),
     Variant("features", "same", {"classes": 0, "boxes": 0}),
     Variant("classes and boxes", "same", {"features": 0}),
-    Variant("features x 3", "same", {"features": 6}),
     Variant("all, twice the canvas", "large", {}),
     Variant("classes and boxes, twice the canvas", "large", {"features": 0}),
 )
@@ -78,7 +78,6 @@ SEGMENTATION = (
     Variant("alone"),
     Variant("logits, weight 5", "same", {"logits": 5}),
     Variant("logits, weight 1", "same", {"logits": 1}),
-    Variant("logits, weight 5, temperature 4", "same", {"logits": 5, "temperature": 4}),
     Variant("logits, twice the canvas", "large", {"logits": 5, "enlarge": 2}),
 )
 
@@ -95,8 +94,6 @@ class Pictures:
 
 
 def read(folder: Path, split: str, canvas_hw: tuple[int, int], masks: bool, device: torch.device) -> Pictures:
-    from PIL import Image
-
     file = folder / f"instances_{split}.json"
     source = CocoAnnotations.read(file, folder / "images")
     images = BoxImages(source, source.classes, canvas_hw, FILL)
@@ -162,8 +159,6 @@ class Task(NamedTuple):
 
 
 def detection_task(names: tuple[str, ...], category_ids: tuple[int, ...], config: DetectionLoss) -> Task:
-    from detection.data.classes import BoxClasses
-
     classes = BoxClasses(names, category_ids)
 
     def build(member: str, weights: str | None, canvas_hw: tuple[int, int]) -> nn.Module:
@@ -276,8 +271,7 @@ def train(
         optimizer.step()
         optimizer.zero_grad()
         average.update(network, step=step + 1)
-    found: nn.Module = average.module.eval()
-    return found
+    return average.module.eval()
 
 
 class Book:
@@ -308,15 +302,10 @@ class Book:
 
     def print_table(self, key: dict[str, object], variants: tuple[Variant, ...]) -> None:
         """Print mean, least and largest value of each network's runs."""
-        measures = ("ap", "ap50", "iou")
-        print(
-            "\n| network | seeds | "
-            + " | ".join(("measure", "mean", "least", "largest"))
-            + " |\n|---|---|---|---|---|---|"
-        )
+        print("\n| network | seeds | measure | mean | least | largest |\n|---|---|---|---|---|---|")
         for name in ("teacher same", "teacher large", *(variant.name for variant in variants)):
             rows = [row for row in self.rows if row["name"] == name and all(row.get(k) == v for k, v in key.items())]
-            for measure in measures:
+            for measure in ("ap", "ap50", "iou"):
                 values = [row[measure] for row in rows if measure in row]
                 if values:
                     mean = sum(values) / len(values)
@@ -343,8 +332,7 @@ def main() -> None:
     parser.add_argument("--boxes", default="ciou", help="the loss of the boxes")
     parser.add_argument("--threads", type=int, help="of the processor; by default all cores")
     given = parser.parse_args()
-    if given.threads:
-        torch.set_num_threads(given.threads)
+    torch.set_num_threads(given.threads or torch.get_num_threads())
     canvases = {"same": tuple(given.size), "large": (2 * given.size[0], 2 * given.size[1])}
     device = torch.device(given.device)
     split = "test" if (given.folder / "instances_test.json").is_file() else "val"
@@ -357,12 +345,11 @@ def main() -> None:
         return sets[name, canvas]
 
     first = pictures("train", "same")
-    boxes = DetectionLoss(assigner=given.assigner, boxes=given.boxes)
-    task = segmentation_task() if masks else detection_task(first.names, first.category_ids, boxes)
-    known = [variant.name for variant in task.variants]
-    if unknown := [name for name in given.variants or [] if name not in known]:
-        parser.error(f"no student is called {', '.join(unknown)}; there are: {'; '.join(known)}")
-    variants = tuple(variant for variant in task.variants if variant.name in (given.variants or known))
+    config = DetectionLoss(assigner=given.assigner, boxes=given.boxes)
+    task = segmentation_task() if masks else detection_task(first.names, first.category_ids, config)
+    variants = tuple(variant for variant in task.variants if not given.variants or variant.name in given.variants)
+    if len(variants) < len(given.variants or []):
+        parser.error(f"--variants has unknown names; there are: {'; '.join(each.name for each in task.variants)}")
     key: dict[str, object] = {
         "set": given.folder.name, "task": given.task, "size": list(given.size), "batch": given.batch, "lr": given.lr,
         "loss": None if masks else f"{given.assigner}, {given.boxes}",
@@ -379,9 +366,7 @@ def main() -> None:
 
     teachers: dict[str, nn.Module] = {}
     taught_by = {variant.teacher for variant in variants}
-    for canvas, canvas_hw in canvases.items():
-        if canvas not in taught_by:
-            continue
+    for canvas, canvas_hw in ((name, size) for name, size in canvases.items() if name in taught_by):
         file = given.work / f"{given.folder.name}_{given.task}_{canvas}_{given.teacher_steps}.pt"
         torch.manual_seed(100)
         weights = None if file.is_file() else given.weights[1]

@@ -39,7 +39,7 @@ _LONG = 10_000  # steps from which on the published recipe is taken
 # and 0.51 with 2e-2; the nuclei say the same (benchmarks/RESULTS.md).
 _BOX_RATE = 2e-2
 # Of a trained detector. One of blood cells has on the nuclei after 214 steps AP 0.21 with 3.5e-4, 0.30 with 2e-3 and
-# 0.33 with 8e-3; those of COCO, whose weights serve more, were not tried.
+# 0.33 with 8e-3; one of a larger set, whose weights serve more, was not tried.
 _OF_TRAINED = 0.2
 
 
