@@ -121,14 +121,15 @@ def by_hand(network: nn.Module, compute: Callable[[], object]) -> int:
     """Multiply-accumulates of all convolutions and linear layers, by the sizes of what they give."""
     total = 0
 
-    def add(layer: nn.Module, given: object, found: torch.Tensor) -> None:
+    def add(layer: nn.Module, given: tuple[torch.Tensor, ...], found: torch.Tensor) -> None:
         nonlocal total
         weight = layer.weight
         assert isinstance(weight, torch.Tensor)
-        # Each value that a layer gives is a sum of as many products as one row of its weight has.
-        total += found.numel() * weight[0].numel()
+        # Each value that a layer gives is a sum of as many products as one row of its weight has; of a transposed
+        # convolution, whose rows belong to what it is given, each given value goes into as many.
+        total += (given[0] if isinstance(layer, nn.ConvTranspose2d) else found).numel() * weight[0].numel()
 
-    kinds = nn.Conv2d | nn.Linear | SameConv2d
+    kinds = nn.Conv2d | nn.ConvTranspose2d | nn.Linear | SameConv2d
     handles = [each.register_forward_hook(add) for each in network.modules() if isinstance(each, kinds)]
     with torch.no_grad():
         compute()

@@ -66,19 +66,22 @@ def test_labels_rest_on_what_the_gradients_say(several, method):
     # The scaled picture is 73 x 95 pixels, of which the middle 64 x 64 are cut out.
     rows, columns = ((np.arange(side) + 0.5) * long / side - start - 0.5
                      for side, long, start in ((100, 73, 4), (131, 131 * 95 / 131, 16)))  # fmt: skip
+    warm = 0
     for each in explained:
         p = found[each.class_id]
         assert each.score == pytest.approx(float(expected[each.class_id]), abs=1e-6)
         (gradient,) = torch.autograd.grad((p / (1 - p)).log(), leaf, retain_graph=True)
         cells = by_hand(leaf, gradient, method).detach()[0].numpy()
-        assert cells.any()
+        warm += bool(cells.any())
         seen = over_pixels(cells, 32, (64, 64))
         heat = np.stack([np.interp(rows, np.arange(64), column) for column in seen.T], 1)
         heat = np.stack([np.interp(columns, np.arange(64), row) for row in heat])
         heat[(rows < -0.5) | (rows > 63.5)] = 0
         heat[:, (columns < -0.5) | (columns > 63.5)] = 0
-        np.testing.assert_allclose(each.heat, heat / heat.max(), atol=1e-4)
+        # Where nothing speaks for a class, as HiResCAM may find for one of few cells, no place is warm.
+        np.testing.assert_allclose(each.heat, heat / (heat.max() or 1), atol=1e-4)
         assert not each.heat[~each.inside].any()
+    assert warm
 
 
 @pytest.mark.by_default("fcos")
@@ -142,7 +145,7 @@ def test_the_command_explains_both(kind, tmp_path, capsys):
     Image.fromarray(picture(100, 150)).save(tmp_path / "a.png")
     words = ["explain", "--ckpt_path", str(path), "--source", str(tmp_path / "a.png"), "--most", "2"]
     assert main([*words, "--output", str(tmp_path / "out")]) == 0
-    lines = [json.loads(line) for line in (tmp_path / "out/explained.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (tmp_path / "out/explained.jsonl").read_text().split("\n") if line]
     assert [line["kind"] for line in lines] == [kind] * 2
     assert all((tmp_path / "out" / line["picture"]).is_file() for line in lines)
     if kind == "label":
