@@ -18,6 +18,7 @@ from engine.errors import InputError
 from engine.exports.files import open_exported
 from tests.deployment.kinds.networks import classifier, headed, loaded, saved
 from tests.deployment.networks import OBJECTS, picture
+from tests.detection.small import command
 
 NAMES = ("a", "b", "c", "d")
 PICTURES = 8
@@ -134,8 +135,12 @@ def test_a_head_is_bounded_by_ap(head, file_format, tmp_path, monkeypatch, capsy
     assert main(["quantize", "--ckpt_path", "d.ckpt", *words]) == 0, capsys.readouterr().err
     report = json.loads(made.with_name(f"{made.name}.accuracy.json").read_text())
     assert report["float32"]["AP"] > 0.8
-    assert report["scores"]["AP"] > 0.1
     assert report["groups"] > 20
+    # What the report says of the file is what `validate` says of it.
+    data = [*words[: words.index("--image_size")], "--ckpt_path", made.name, "--model.scores", "scores.json"]
+    assert command(" ".join(["validate", *data, "--trainer.accelerator cpu", "--run.name v"])).code == 0
+    assert report["scores"]["AP"] == pytest.approx(json.loads(Path("scores.json").read_text())["ap"], abs=1e-4)
+    assert 0 < report["scores"]["AP"] < report["float32"]["AP"]
     if file_format == "onnx":
         import onnx
 
