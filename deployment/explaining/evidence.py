@@ -145,9 +145,15 @@ def over_canvas(
 def of_box(class_id: int, score: float, box: Sequence[float], heat: FloatArray) -> Evidence:
     """The evidence of a box, left, top, right and bottom in pixels of the image."""
     left, top, right, bottom = box
-    rows, columns = (np.arange(side) + 0.5 for side in heat.shape)
-    inside = ((rows > top) & (rows < bottom))[:, None] & ((columns > left) & (columns < right))
+    inside = pixels_inside((left, top, right, bottom), (heat.shape[0], heat.shape[1]))
     return Evidence(class_id, score, (left, top, right, bottom), inside, heat)
+
+
+def pixels_inside(box_xyxy: tuple[float, float, float, float], image_hw: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    """(H, W) the pixels of an image whose middles lie inside a box."""
+    left, top, right, bottom = box_xyxy
+    rows, columns = (np.arange(side) + 0.5 for side in image_hw)
+    return ((rows > top) & (rows < bottom))[:, None] & ((columns > left) & (columns < right))
 
 
 def explain_classes(

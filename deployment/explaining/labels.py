@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from backbones.grid import Grid, resample
 from classification.network.model import Classifier
 from deployment.explaining.cell_maps import Method, cell_maps, explained_maps
-from deployment.explaining.evidence import Evidence, scaled
+from deployment.explaining.evidence import Evidence, pixels_inside, scaled
 from engine.prediction.predictor import check_numbers
 from engine.reading.images import UInt8Array
 
@@ -47,8 +46,7 @@ def explain_labels(
     side = square.shape[-1]
     image_hw = (image.shape[0], image.shape[1])
     left, top, right, bottom = window = network.framing.window(image_hw)
-    rows, columns = (np.arange(length) + 0.5 for length in image_hw)
-    inside = ((rows > top) & (rows < bottom))[:, None] & ((columns > left) & (columns < right))
+    inside = pixels_inside(window, image_hw)
     box = (max(0.0, left), max(0.0, top), min(float(image_hw[1]), right), min(float(image_hw[0]), bottom))
     (grid,) = network.backbone.grids((side, side))
     backbone = network.backbone

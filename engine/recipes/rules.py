@@ -38,8 +38,8 @@ _LONG = 10_000  # steps from which on the published recipe is taken
 # 0.32 with 5e-3, 0.40 with 1.2e-2, 0.42 with 2e-2 and 0.43 with 4e-2, after 765 steps 0.46 with 5e-3, 0.50 with 1.2e-2
 # and 0.51 with 2e-2; the nuclei say the same (benchmarks/RESULTS.md).
 _BOX_RATE = 2e-2
-# Of a trained detector. One of blood cells has on the nuclei after 214 steps AP 0.21 with 3.5e-4, 0.30 with 2e-3 and
-# 0.33 with 8e-3; one of a larger set, whose weights serve more, was not tried.
+# Of a trained detector. One of blood cells has on the nuclei after 214 steps AP 0.21 with 3.5e-4, 0.30 with 2e-3, 0.32
+# with this 4e-3 and 0.33 with 8e-3; one of a larger set, whose weights serve more, was not tried.
 _OF_TRAINED = 0.2
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from tests.joint.tiny_network import tiny_network
 OBJECTS = BoxClasses(("car", "", "person"), (7, 8, 30))
 SURFACES = MaskClasses(("road", "car", "tree"), (7, 26, 21), ((128, 64, 128), (0, 0, 142), (107, 142, 35)))
 SMALL = {"fpn_channels": 16, "fpn_cells": 1, "head_repeats": 1}
+Kind = TypeVar("Kind", bound=nn.Module)
 TASKS = ("detection", "segmentation", "joint")
 
 
@@ -35,6 +37,18 @@ def lively(network: nn.Module, *last: nn.Module) -> None:
             if isinstance(module, nn.BatchNorm2d):
                 module.running_mean.normal_(0, 0.1)
                 module.running_var.uniform_(0.7, 1.3)
+
+
+def vivid(network: Kind) -> Kind:
+    """Give norms scales and shifts that differ, so that each channel is known by its own, and matters."""
+    lively(network)
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                count = module.num_features
+                module.weight.copy_(torch.linspace(0.5, 1.5, count)[torch.randperm(count)])
+                module.bias.normal_(0, 0.3)
+    return network.eval()
 
 
 @torch.no_grad()

@@ -51,7 +51,6 @@ class ExecutorchInt8:
 
     Attributes:
         kinds: what the quantiser has a form of int8 for.
-        backend: whose quantiser it is, see the script.
 
     Args:
         network: the network.
@@ -61,7 +60,6 @@ class ExecutorchInt8:
     """
 
     kinds = KINDS
-    backend = "xnnpack"
 
     def __init__(self, network: AnyNetwork, about: About, pictures: Pictures, beside: Path) -> None:
         assert about.image_hw is not None
@@ -79,6 +77,11 @@ class ExecutorchInt8:
         canvases.flush()
         self._groups = groups_of(operations(program))
         self._kinds = {node.name: _kind(node) for node in program.graph.nodes if node.op == "call_function"}
+
+    @property
+    def backend(self) -> str:
+        """Whose quantiser it is, see the script."""
+        return "xnnpack"
 
     @property
     def groups(self) -> tuple[Group, ...]:

@@ -21,7 +21,11 @@ class TorchInt8(ExecutorchInt8):
     # Besides convolutions, what Inductor computes as part of one, or between two of them. Sums with a shortcut, which
     # would be rounded for it, stay in float.
     kinds = frozenset(("conv2d", "hardtanh", "relu", "silu", "cat", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d"))
-    backend = "x86_narrow" if saturates() else "x86"
+
+    @property
+    def backend(self) -> str:
+        """Inductor's quantiser, with seven bits for activations where products of bytes need them."""
+        return "x86_narrow" if saturates() else "x86"
 
     def write(self, path: Path, floats: Collection[str], tell: Callable[[str], None] = tell_user) -> None:
         """Write the file in int8; see `deployment.precision.guard.Int8`."""

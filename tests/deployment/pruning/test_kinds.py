@@ -19,7 +19,7 @@ from detection.network.heads.detector import HeadedDetector
 from tests.classification.small import command, write_set
 from tests.deployment.benchmark.test_kinds import by_hand
 from tests.deployment.kinds.networks import CANVAS, classifier, headed, loaded, saved
-from tests.deployment.networks import OBJECTS, lively, picture
+from tests.deployment.networks import OBJECTS, picture, vivid
 
 SHARE = 0.3
 FOUR = LabelClasses(("a", "b", "c", "d"))
@@ -44,18 +44,13 @@ KINDS = {
 }
 
 
-def vivid(network: AnyNetwork) -> AnyNetwork:
+def distinct(network: AnyNetwork) -> AnyNetwork:
     """Give norms and biases values of which each is once in its layer, so that a channel is known by its own."""
-    lively(network)
     with torch.no_grad():
         for module in network.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                count = module.num_features
-                module.weight.copy_(torch.linspace(0.5, 1.5, count)[torch.randperm(count)])
-                module.bias.normal_(0, 0.3)
-            elif isinstance(module, nn.Conv2d) and module.bias is not None:
+            if isinstance(module, nn.Conv2d) and module.bias is not None:
                 module.bias.normal_(0, 0.1)
-    return network.eval()
+    return vivid(network)
 
 
 def outputs(network: AnyNetwork, pixels: torch.Tensor) -> list[torch.Tensor]:
@@ -76,7 +71,7 @@ def pixels() -> torch.Tensor:
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_is_the_whole_network_with_the_removed_channels_at_zero(kind: str, pixels: torch.Tensor) -> None:
     torch.manual_seed(1)
-    network = vivid(KINDS[kind]())
+    network = distinct(KINDS[kind]())
     state = {name: value.clone() for name, value in network.state_dict().items()}
     untouched = outputs(network, pixels)
     found = pruned(network, SHARE)

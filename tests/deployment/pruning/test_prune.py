@@ -29,10 +29,10 @@ from tests.deployment.networks import (
     TASKS,
     checkpoint,
     detector,
-    lively,
     network_of,
     picture,
     segmenter,
+    vivid,
 )
 from tests.joint.tiny_network import tiny_network
 
@@ -62,18 +62,6 @@ KINDS = {
     "joint": lambda: network_of("joint"),
     "joint with norms of each task": per_task,
 }
-
-
-def vivid(network: Network) -> Network:
-    """Give the norms scales and shifts that differ, so that each channel is known by its own, and matters."""
-    lively(network)
-    with torch.no_grad():
-        for module in network.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                count = module.num_features
-                module.weight.copy_(torch.linspace(0.5, 1.5, count)[torch.randperm(count)])
-                module.bias.normal_(0, 0.3)
-    return network.eval()
 
 
 def all_outputs(network: Network, pixels: torch.Tensor) -> list[torch.Tensor]:
